@@ -1,0 +1,46 @@
+# Everything here works from a fresh clone with Python 3.11, make and pip; the environment is made on first use.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_PROMPT ?= Tell me a story about a fox.
+
+.PHONY: demo test test-all lint format bench docs docs-check clean
+
+demo: $(READY)  ## Run an inferlet on the shipped model, through a daemon of its own.
+	@PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie run inferlets/chat --prompt "$(DEMO_PROMPT)" --summary; \
+	status=$$?; PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie stop; exit $$status
+
+test: $(READY)  ## The whole suite that CI runs; budgets in docs/testing.md.
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet . || (echo "hint: make format" >&2; exit 1)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## Launch latency, throughput and the tax; minutes, on a quiet machine.
+	$(BIN)/python benches/launch.py
+	$(BIN)/python benches/pie_bench.py tput --via both
+
+docs: $(READY)  ## Write the pages that come from the code.
+	$(BIN)/python docs/generate.py
+
+docs-check: $(READY)
+	$(BIN)/python docs/generate.py --check
+
+# torch first and by the constraints file: a plain `torch` may bring gigabytes of GPU libraries.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pie needs Python 3.11 or newer; found " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[engine,dev]"
+	touch $(READY)
+
+clean:
+	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
