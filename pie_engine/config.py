@@ -1,0 +1,218 @@
+"""The one configuration: frozen, documented where each field stands, from TOML, environment and overrides.
+
+Order, weakest first: the defaults here, `config.toml` in the configuration folder (or `PIE_CONFIG`), `PIE_*`
+environment variables, what the command line gives. This is the only file that reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import platformdirs
+import tomli
+
+from pie_engine.errors import InvalidConfig
+
+
+MIB = 1024 * 1024
+MAX_SOCKET_PATH = 90
+"""Unix socket paths end at 104 (macOS) or 108 bytes (Linux); the rest is for the file's name."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A table of the configuration. Unknown keys are refused."""
+
+
+class ModelSection(Section):
+    """`[[models]]`: one core each."""
+
+    path: str = "pie-tiny"
+    """`pie-tiny`, a folder in Hugging Face format, or a hub id that is already in the local cache."""
+    name: str = ""
+    """What programs and clients call it. Empty: the last part of `path`."""
+    driver: str = "cpu"
+    """`cpu`, `cuda` or `fake`."""
+    dtype: str = "auto"
+    """`auto` (the checkpoint's, or float32 where bfloat16 is slow), `float32`, `bfloat16`."""
+    num_threads: int = 0
+    """CPU threads of the driver. 0: measured at load."""
+    page_size: int = 16
+    """Tokens in a KV page."""
+    num_pages: int = 0
+    """KV pages. 0: as many as `kv_memory_mb` holds."""
+    kv_memory_mb: int = 512
+    max_batch_tokens: int = 512
+    """Most tokens in one step; longer prompts are prefilled in chunks."""
+    max_batch_sequences: int = 128
+    script: str = ""
+    """JSON file with the replies of the `fake` driver."""
+
+    @property
+    def label(self) -> str:
+        return self.name or Path(self.path).name
+
+
+class HostSection(Section):
+    """`[host]`: the processes that run inferlets, and the limits of each inferlet."""
+
+    num_hosts: int = 1
+    warm_instances: int = 4
+    """Instances kept ready ahead of need, in each host."""
+    max_processes: int = 1024
+    """Inferlets alive at once in one host; more wait in the gateway's queue."""
+    memory_mb: int = 256
+    """WebAssembly memory of one inferlet."""
+    cpu_s: float = 10.0
+    """CPU time of one inferlet between two host calls."""
+    wall_s: float = 0.0
+    """0: no limit."""
+    output_mb: float = 64.0
+    """Everything that one inferlet sends and prints."""
+    cancel_grace_s: float = 2.0
+    """How long a terminated inferlet may clean up before it is killed."""
+    gateway_grace_s: float = 30.0
+    """How long inferlets go on without a gateway."""
+
+
+class GatewaySection(Section):
+    """`[gateway]`: the HTTP API."""
+
+    listen: str = ""
+    """`HOST:PORT` to listen on TCP as well (loopback only until there are tokens). Empty: the Unix socket only."""
+    max_body_mb: float = 64.0
+    max_processes: int = 4096
+    """Processes alive or queued; one more is answered 429."""
+    disconnect_grace_s: float = 2.0
+    """How long a process launched with `on_disconnect=terminate` survives its last client."""
+    retention_days: float = 7.0
+    """How long ended processes and their events are kept."""
+
+
+class EngineConfig(Section):
+    """Everything. `home` is where state lives: sockets, database, logs, caches."""
+
+    models: tuple[ModelSection, ...] = (ModelSection(),)
+    host: HostSection = HostSection()
+    gateway: GatewaySection = GatewaySection()
+    home: str = ""
+    """Data folder of this daemon. Empty: the user's data folder. `PIE_HOME` sets it."""
+    cache: str = ""
+    """Where built runtimes are kept. Empty: the user's cache folder. `PIE_CACHE` sets it."""
+    log_level: str = "info"
+
+    @property
+    def paths(self) -> Paths:
+        home = Path(self.home).expanduser().absolute() if self.home else Path(platformdirs.user_data_dir("pie"))
+        cache = Path(self.cache).expanduser().absolute() if self.cache else Path(platformdirs.user_cache_dir("pie"))
+        return Paths(home, cache)
+
+
+class Paths(msgspec.Struct, frozen=True):
+    """Where things are. Nothing is created by asking."""
+
+    home: Path
+    cache: Path
+
+    @property
+    def run(self) -> Path:
+        """Sockets and locks. In the home unless its path is too long for a Unix socket."""
+        inside = self.home / "run"
+        if len(str(inside)) <= MAX_SOCKET_PATH - 30:
+            return inside
+        digest = hashlib.blake2b(str(self.home).encode(), digest_size=6).hexdigest()
+        return Path(tempfile.gettempdir()) / f"pie-{os.getuid()}-{digest}"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "api.sock"
+
+    @property
+    def daemon_lock(self) -> Path:
+        """Held by the daemon as long as it lives."""
+        return self.run / "daemon.lock"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held by who is starting a daemon."""
+        return self.run / "start.lock"
+
+    @property
+    def database(self) -> Path:
+        return self.home / "pie.sqlite"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def incidents(self) -> Path:
+        """Deaths and restarts, one JSON object a line; what `pie doctor` reads."""
+        return self.logs / "incidents.jsonl"
+
+
+def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> EngineConfig:
+    """The configuration of this user. Raises `InvalidConfig` naming the file, the key and the nearest known key."""
+    environ = os.environ if environ is None else environ
+    data: dict[str, Any] = {}
+    path = Path(environ.get("PIE_CONFIG") or Path(platformdirs.user_config_dir("pie")) / "config.toml")
+    if path.exists():
+        data = _read_toml(path)
+    elif "PIE_CONFIG" in environ:
+        raise InvalidConfig(f"PIE_CONFIG names {path}, which does not exist")
+    for key, variable in (("home", "PIE_HOME"), ("cache", "PIE_CACHE"), ("log_level", "PIE_LOG_LEVEL")):
+        if environ.get(variable):
+            data[key] = environ[variable]
+    return decode_config(_merged(data, overrides or {}), source=str(path))
+
+
+def decode_config(data: Mapping[str, Any], *, source: str = "configuration") -> EngineConfig:
+    """`data` as a checked configuration."""
+    _refuse_unknown(data, EngineConfig, source, "")
+    try:
+        return msgspec.convert(data, EngineConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidConfig(f"{source}: {error}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomli.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise InvalidConfig(f"{path}: {error}") from error
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if nested else value
+    return merged
+
+
+_TABLES: dict[str, type[Section]] = {"host": HostSection, "gateway": GatewaySection, "models": ModelSection}
+
+
+def _refuse_unknown(data: Mapping[str, Any], cls: type[Section], source: str, where: str) -> None:
+    known = cls.__struct_fields__
+    for key, value in data.items():
+        if key not in known:
+            raise InvalidConfig(f"{source}: unknown key `{where}{key}`", hint=nearest_hint(key, known))
+        table = _TABLES.get(key) if cls is EngineConfig else None
+        if table is None:
+            continue
+        for entry in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(entry, Mapping):
+                _refuse_unknown(entry, table, source, f"{key}.")
+
+
+def nearest_hint(key: str, known: tuple[str, ...]) -> str:
+    """`did you mean …?`, or the list of what is known."""
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"

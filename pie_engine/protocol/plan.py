@@ -1,0 +1,38 @@
+"""What a program asks the core to generate."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pie_engine.protocol.sampling import GREEDY, Sampler
+
+RUN_AHEAD_TOKENS = 64
+"""Most tokens of a stream that the core generates before the program has taken them."""
+CHUNK_MS = 20
+
+FinishReason = Literal["stop", "length", "stopped"]
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One `generate`: the core runs it token after token."""
+
+    sampler: Sampler = GREEDY
+    max_tokens: int | None = None
+    stop: list[str] = []
+    """Text that ends the reply; it is not part of it."""
+    stop_tokens: list[int] = []
+    """In addition to the model's own, unless `ignore_eos`. A stop token is neither delivered nor kept in the context."""
+    ignore_eos: bool = False
+    seed: int | None = None
+    logprobs: bool = False
+    chunk_ms: int = CHUNK_MS
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Tokens: of the context before the plan, of those the ones whose KV was there already, and generated."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int

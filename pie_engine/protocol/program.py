@@ -1,0 +1,66 @@
+"""A program on its way to the engine: manifest, bundle, signature."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`[limits]` of pie.toml. None: the engine's own limit, which is also the largest that is granted."""
+
+    memory_mb: int | None = None
+    cpu_s: float | None = None
+    """CPU time between two host calls."""
+    wall_s: float | None = None
+    output_mb: float | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """pie.toml: `[program]` and `[limits]`."""
+
+    name: str
+    version: str = "0.0.0"
+    runtime: Literal["python", "component"] = "python"
+    entry: str = "main"
+    """The module that holds `async def main`."""
+    description: str = ""
+    python: str = ">=3.11"
+    limits: Limits = Limits()
+
+
+class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A program as it travels: the manifest and its files by POSIX path.
+
+    Text files (UTF-8) in `files`; others in `blobs` (base64 in JSON). A standalone component is the one blob
+    `program.wasm`.
+    """
+
+    manifest: Manifest
+    files: dict[str, str] = {}
+    blobs: dict[str, bytes] = {}
+
+    @property
+    def digest(self) -> str:
+        """blake2b-128 of the canonical form: an edited file is another program."""
+        canonical = msgspec.json.encode(self, order="sorted")
+        return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One parameter of `main`, as its JSON schema has it."""
+
+    name: str
+    schema: dict[str, object]
+    required: bool = True
+    default: object = None
+
+
+class Signature(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The typed signature of `main`."""
+
+    doc: str = ""
+    parameters: list[Parameter] = []
+    returns: dict[str, object] = {}

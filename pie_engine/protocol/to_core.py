@@ -1,0 +1,116 @@
+"""Messages that a core receives; all from hosts.
+
+Context and operation ids are chosen by the host (unique within it, never used again), so nothing here needs an answer
+before the next message can be sent. Messages of one host are handled in the order in which they were sent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pie_engine.protocol.plan import Plan
+from pie_engine.protocol.sampling import Sampler
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of what a core receives."""
+
+
+class OpenProcess(Message):
+    pid: str
+    program: str
+    user: str = ""
+
+
+class CloseProcess(Message):
+    """Frees every context and operation of the process. Unknown processes are ignored."""
+
+    pid: str
+
+
+class CreateContext(Message):
+    ctx: int
+    pid: str
+    seed: int
+
+
+class Append(Message):
+    ctx: int
+    tokens: list[int]
+
+
+class Fork(Message):
+    """`child` starts as the first `length` tokens of `ctx`."""
+
+    ctx: int
+    child: int
+    length: int
+
+
+class Truncate(Message):
+    ctx: int
+    length: int
+
+
+class Release(Message):
+    ctx: int
+
+
+class Flush(Message):
+    op: int
+    ctx: int
+
+
+class Forward(Message):
+    op: int
+    ctx: int
+    tokens: list[int]
+    sampler: Sampler | None = None
+    top_k: int = 0
+
+
+class Generate(Message):
+    op: int
+    ctx: int
+    plan: Plan
+
+
+class Delivered(Message):
+    """The program has taken `num_tokens` tokens of this plan in all, in this epoch; the window moves on."""
+
+    op: int
+    epoch: int
+    num_tokens: int
+
+
+class Steer(Message):
+    """Keep the first `keep` tokens of the plan, drop the rest, force `inject` next, go on as `epoch`."""
+
+    op: int
+    epoch: int
+    keep: int
+    inject: list[int] = []
+
+
+class Stop(Message):
+    """End the plan; the context keeps its first `keep` generated tokens. For a flush or a pass: call it off."""
+
+    op: int
+    keep: int = 0
+
+
+CoreMessage = (
+    OpenProcess
+    | CloseProcess
+    | CreateContext
+    | Append
+    | Fork
+    | Truncate
+    | Release
+    | Flush
+    | Forward
+    | Generate
+    | Delivered
+    | Steer
+    | Stop
+)

@@ -1,0 +1,79 @@
+"""Messages that the gateway receives: from hosts (events) and cores (stats)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.program import Signature
+
+EventKind = Literal["started", "message", "stdout", "stderr", "log", "return", "error"]
+TERMINAL_KINDS: frozenset[str] = frozenset({"return", "error"})
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of what the gateway receives."""
+
+
+class Event(Message):
+    """Event `seq` (from 1, no gaps) of a process. `data` is JSON; of an `error` it is an `ErrorInfo`."""
+
+    pid: str
+    seq: int
+    kind: EventKind
+    data: str
+    time: float
+    """Seconds since the epoch."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.kind in TERMINAL_KINDS
+
+
+class Registered(Message):
+    """First message of a host to a gateway, also to a new one: what it runs. Events that are not yet stored follow."""
+
+    pids: list[str]
+    """Every process that runs here or whose last event has not been stored."""
+
+
+class Described(Message):
+    request: int
+    signature: Signature | None = None
+    error: ErrorInfo | None = None
+
+
+class HostStats(Message):
+    num_running: int
+    num_warm: int
+    cpu_s: float
+    rss_bytes: int
+
+
+class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
+    """What one process holds in a core. `state` says what it does or waits for."""
+
+    pid: str
+    num_contexts: int
+    num_pages: int
+    num_tokens: int
+    """Generated so far."""
+    state: str
+    """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: consumer`."""
+
+
+class CoreStats(Message):
+    model: str
+    num_pages: int
+    num_free_pages: int
+    num_steps: int
+    num_prefill_tokens: int
+    num_decode_tokens: int
+    num_preemptions: int
+    processes: list[ProcessUsage] = []
+
+
+HostReport = Event | Registered | Described | HostStats
+GatewayMessage = Event | Registered | Described | HostStats | CoreStats

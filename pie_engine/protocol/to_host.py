@@ -1,0 +1,100 @@
+"""Messages that a host receives: from cores (results) and from the gateway (processes)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.plan import FinishReason, Usage
+from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.sampling import TopToken
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of what a host receives."""
+
+
+# From a core.
+
+
+class Chunk(Message):
+    """Tokens `index … index + len(ids) - 1` of plan `op`. The one with a finish reason is the last of the plan."""
+
+    op: int
+    epoch: int
+    ids: list[int]
+    text: str
+    index: int
+    logprobs: list[float] = []
+    finish: FinishReason | None = None
+    usage: Usage | None = None
+
+
+class Flushed(Message):
+    op: int
+
+
+class Forwarded(Message):
+    op: int
+    token: int | None = None
+    logprob: float | None = None
+    top: list[TopToken] = []
+
+
+class Failed(Message):
+    """The operation ended with an error; for a plan this is its last message."""
+
+    op: int
+    error: ErrorInfo
+
+
+# From the gateway.
+
+
+class Launch(Message):
+    """Start a process. A pid that the host already runs, or has run, is ignored (a gateway may say it twice)."""
+
+    pid: str
+    user: str
+    digest: str
+    bundle: Bundle
+    input: str
+    """JSON object: the arguments of `main`."""
+
+
+class Describe(Message):
+    """Read the signature of a program; answered by `Described`."""
+
+    request: int
+    digest: str
+    bundle: Bundle
+
+
+class Deliver(Message):
+    """A message of the client to the process; `seq` counts from 1 and duplicates are ignored."""
+
+    pid: str
+    seq: int
+    value: str
+
+
+class Terminate(Message):
+    pid: str
+
+
+class EventsStored(Message):
+    """Everything of `pid` up to `seq` is persisted; the host forgets it."""
+
+    pid: str
+    seq: int
+
+
+class EventsSeen(Message):
+    """A client has received everything of `pid` up to `seq` (what `session.drain` waits for)."""
+
+    pid: str
+    seq: int
+
+
+CoreResult = Chunk | Flushed | Forwarded | Failed
+GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen
