@@ -1,0 +1,92 @@
+"""The driver protocol: what the core asks of whatever runs the model.
+
+A driver owns the weights and the KV memory and nothing else. It knows no programs, contexts or queues: a step is a
+list of rows, each a slice of one sequence with the page table that it reads and writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.sampling import Sampler, TopToken
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this driver can do with the model that it has loaded."""
+
+    driver: str
+    """`cpu`, `cuda`, `fake`."""
+    device: str
+    dtype: str
+    model_id: str
+    """Digest of configuration and weights; part of every KV hash."""
+    vocab_size: int
+    max_context_tokens: int
+    page_size: int
+    """Tokens in a KV page."""
+    page_bytes: int
+    """Memory of one KV page over all layers."""
+    max_top_k: int
+    """Largest distribution that a probe may ask for."""
+    num_threads: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """One sequence in a step: run `tokens` at positions `start`, `start + 1`, … and write their KV.
+
+    `page_ids[i]` holds positions `i * page_size … (i + 1) * page_size - 1`; the table covers at least
+    `start + len(tokens)` positions and every position before `start` is already written.
+    """
+
+    tokens: Sequence[int]
+    start: int
+    page_ids: Sequence[int]
+    sampler: Sampler | None = None
+    """None: no logits are needed (a prefill chunk that is not the last one)."""
+    uniform: float = 0.0
+    """The random number in [0, 1) of this draw; counter-based, so it does not depend on the batch."""
+    top_k: int = 0
+    """Also return the `top_k` most likely tokens with their log-probabilities."""
+    want_logprob: bool = False
+    """Also return the log-probability of the sampled token."""
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+@dataclass(slots=True)
+class RowResult:
+    """What came out of the last position of a row; all None or empty when no logits were asked for."""
+
+    token: int | None = None
+    logprob: float | None = None
+    top: list[TopToken] = field(default_factory=list)
+    error: ErrorInfo | None = None
+    """This row failed (the model gave NaN, say); the others of the step did not."""
+
+
+class Driver(Protocol):
+    """The seam between the core and a device. Not thread-safe; the core is its only caller.
+
+    `execute` runs one step and returns one result per row, in order. Rows of one step never write the same page.
+    It raises only when the device itself has failed; a fault of one row is that row's `error`.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def allocate_kv(self, num_pages: int) -> None:
+        """Reserve `num_pages` pages, once. Raises `OutOfPages` when the memory is not there, with the numbers."""
+
+    def execute(self, rows: Sequence[Row]) -> list[RowResult]: ...
+
+    def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy whole pages `(source, destination)`, in order, before the next `execute`."""
+
+    def close(self) -> None: ...
