@@ -20,7 +20,6 @@ import tomli
 
 from pie_engine.errors import InvalidConfig
 
-
 MIB = 1024 * 1024
 MAX_SOCKET_PATH = 90
 """Unix socket paths end at 104 (macOS) or 108 bytes (Linux); the rest is for the file's name."""

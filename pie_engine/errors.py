@@ -141,8 +141,8 @@ def _classes(root: type[PieError]) -> list[type[PieError]]:
 
 _BY_CODE: dict[str, type[PieError]] = {
     **{cls.code: cls for cls in _classes(PieError)},
-    **{name: LimitExceeded for name in LimitExceeded.LIMITS},
-    **{code: Lost for code in Lost.CODES},
+    **dict.fromkeys(LimitExceeded.LIMITS, LimitExceeded),
+    **dict.fromkeys(Lost.CODES, Lost),
 }
 
 

@@ -23,7 +23,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     stop: list[str] = []
     """Text that ends the reply; it is not part of it."""
     stop_tokens: list[int] = []
-    """In addition to the model's own, unless `ignore_eos`. A stop token is neither delivered nor kept in the context."""
+    """In addition to the model's own, unless `ignore_eos`. A stop token is neither delivered nor kept."""
     ignore_eos: bool = False
     seed: int | None = None
     logprobs: bool = False
