@@ -29,7 +29,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """A table of the configuration. Unknown keys are refused."""
 
 
-class ModelSection(Section):
+class ModelSection(Section, frozen=True):
     """`[[models]]`: one core each."""
 
     path: str = "pie-tiny"
@@ -47,9 +47,11 @@ class ModelSection(Section):
     num_pages: int = 0
     """KV pages. 0: as many as `kv_memory_mb` holds."""
     kv_memory_mb: int = 512
+    """Memory for KV pages, in MiB."""
     max_batch_tokens: int = 512
     """Most tokens in one step; longer prompts are prefilled in chunks."""
     max_batch_sequences: int = 128
+    """Most contexts in one step."""
     script: str = ""
     """JSON file with the replies of the `fake` driver."""
 
@@ -58,10 +60,11 @@ class ModelSection(Section):
         return self.name or Path(self.path).name
 
 
-class HostSection(Section):
+class HostSection(Section, frozen=True):
     """`[host]`: the processes that run inferlets, and the limits of each inferlet."""
 
     num_hosts: int = 1
+    """Host processes; each runs its inferlets on one core."""
     warm_instances: int = 4
     """Instances kept ready ahead of need, in each host."""
     max_processes: int = 1024
@@ -80,12 +83,13 @@ class HostSection(Section):
     """How long inferlets go on without a gateway."""
 
 
-class GatewaySection(Section):
+class GatewaySection(Section, frozen=True):
     """`[gateway]`: the HTTP API."""
 
     listen: str = ""
     """`HOST:PORT` to listen on TCP as well (loopback only until there are tokens). Empty: the Unix socket only."""
     max_body_mb: float = 64.0
+    """Largest request; a program with its files must fit."""
     max_processes: int = 4096
     """Processes alive or queued; one more is answered 429."""
     disconnect_grace_s: float = 2.0
@@ -94,17 +98,21 @@ class GatewaySection(Section):
     """How long ended processes and their events are kept."""
 
 
-class EngineConfig(Section):
+class EngineConfig(Section, frozen=True):
     """Everything. `home` is where state lives: sockets, database, logs, caches."""
 
     models: tuple[ModelSection, ...] = (ModelSection(),)
+    """The loaded models, one core process each; the first is the default."""
     host: HostSection = HostSection()
+    """The processes that run inferlets."""
     gateway: GatewaySection = GatewaySection()
+    """The HTTP API."""
     home: str = ""
     """Data folder of this daemon. Empty: the user's data folder. `PIE_HOME` sets it."""
     cache: str = ""
     """Where built runtimes are kept. Empty: the user's cache folder. `PIE_CACHE` sets it."""
     log_level: str = "info"
+    """Of the daemon and its children: `debug`, `info`, `warning`, `error`. `PIE_LOG_LEVEL` sets it."""
 
     @property
     def paths(self) -> Paths:

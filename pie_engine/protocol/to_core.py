@@ -16,30 +16,30 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Base of what a core receives."""
 
 
-class OpenProcess(Message):
+class OpenProcess(Message, frozen=True):
     pid: str
     program: str
     user: str = ""
 
 
-class CloseProcess(Message):
+class CloseProcess(Message, frozen=True):
     """Frees every context and operation of the process. Unknown processes are ignored."""
 
     pid: str
 
 
-class CreateContext(Message):
+class CreateContext(Message, frozen=True):
     ctx: int
     pid: str
     seed: int
 
 
-class Append(Message):
+class Append(Message, frozen=True):
     ctx: int
     tokens: list[int]
 
 
-class Fork(Message):
+class Fork(Message, frozen=True):
     """`child` starts as the first `length` tokens of `ctx`."""
 
     ctx: int
@@ -47,21 +47,21 @@ class Fork(Message):
     length: int
 
 
-class Truncate(Message):
+class Truncate(Message, frozen=True):
     ctx: int
     length: int
 
 
-class Release(Message):
+class Release(Message, frozen=True):
     ctx: int
 
 
-class Flush(Message):
+class Flush(Message, frozen=True):
     op: int
     ctx: int
 
 
-class Forward(Message):
+class Forward(Message, frozen=True):
     op: int
     ctx: int
     tokens: list[int]
@@ -69,13 +69,13 @@ class Forward(Message):
     top_k: int = 0
 
 
-class Generate(Message):
+class Generate(Message, frozen=True):
     op: int
     ctx: int
     plan: Plan
 
 
-class Delivered(Message):
+class Delivered(Message, frozen=True):
     """The program has taken `num_tokens` tokens of this plan in all, in this epoch; the window moves on."""
 
     op: int
@@ -83,7 +83,7 @@ class Delivered(Message):
     num_tokens: int
 
 
-class Steer(Message):
+class Steer(Message, frozen=True):
     """Keep the first `keep` tokens of the plan, drop the rest, force `inject` next, go on as `epoch`."""
 
     op: int
@@ -92,7 +92,7 @@ class Steer(Message):
     inject: list[int] = []
 
 
-class Stop(Message):
+class Stop(Message, frozen=True):
     """End the plan; the context keeps its first `keep` generated tokens. For a flush or a pass: call it off."""
 
     op: int

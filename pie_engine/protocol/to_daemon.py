@@ -45,24 +45,24 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
 # From a child.
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     detail: dict[str, object] = {}
 
 
-class Progress(Message):
+class Progress(Message, frozen=True):
     """What a starting child is doing; shown to who waits."""
 
     text: str
     fraction: float | None = None
 
 
-class StartFailed(Message):
+class StartFailed(Message, frozen=True):
     """The child cannot start, for a reason that starting it again will not change; it exits after this."""
 
     error: ErrorInfo
 
 
-class StopDaemon(Message):
+class StopDaemon(Message, frozen=True):
     """From the gateway: end the daemon. With `drain`, when no process runs any more."""
 
     drain: bool = False
@@ -71,7 +71,7 @@ class StopDaemon(Message):
 # From the daemon.
 
 
-class Topology(Message):
+class Topology(Message, frozen=True):
     """All children, sent to each of them on every change. A member that is gone, or has another boot id, is dead."""
 
     members: list[Member]
@@ -79,7 +79,7 @@ class Topology(Message):
     """Last deaths, newest last, for people."""
 
 
-class Shutdown(Message):
+class Shutdown(Message, frozen=True):
     """End in an orderly way within `grace_s`."""
 
     grace_s: float

@@ -17,7 +17,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Base of what the gateway receives."""
 
 
-class Event(Message):
+class Event(Message, frozen=True):
     """Event `seq` (from 1, no gaps) of a process. `data` is JSON; of an `error` it is an `ErrorInfo`."""
 
     pid: str
@@ -32,20 +32,20 @@ class Event(Message):
         return self.kind in TERMINAL_KINDS
 
 
-class Registered(Message):
+class Registered(Message, frozen=True):
     """First message of a host to a gateway, also to a new one: what it runs. Events that are not yet stored follow."""
 
     pids: list[str]
     """Every process that runs here or whose last event has not been stored."""
 
 
-class Described(Message):
+class Described(Message, frozen=True):
     request: int
     signature: Signature | None = None
     error: ErrorInfo | None = None
 
 
-class HostStats(Message):
+class HostStats(Message, frozen=True):
     num_running: int
     num_warm: int
     cpu_s: float
@@ -64,7 +64,7 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: consumer`."""
 
 
-class CoreStats(Message):
+class CoreStats(Message, frozen=True):
     model: str
     num_pages: int
     num_free_pages: int

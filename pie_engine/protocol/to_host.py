@@ -17,7 +17,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # From a core.
 
 
-class Chunk(Message):
+class Chunk(Message, frozen=True):
     """Tokens `index … index + len(ids) - 1` of plan `op`. The one with a finish reason is the last of the plan."""
 
     op: int
@@ -30,18 +30,18 @@ class Chunk(Message):
     usage: Usage | None = None
 
 
-class Flushed(Message):
+class Flushed(Message, frozen=True):
     op: int
 
 
-class Forwarded(Message):
+class Forwarded(Message, frozen=True):
     op: int
     token: int | None = None
     logprob: float | None = None
     top: list[TopToken] = []
 
 
-class Failed(Message):
+class Failed(Message, frozen=True):
     """The operation ended with an error; for a plan this is its last message."""
 
     op: int
@@ -51,7 +51,7 @@ class Failed(Message):
 # From the gateway.
 
 
-class Launch(Message):
+class Launch(Message, frozen=True):
     """Start a process. A pid that the host already runs, or has run, is ignored (a gateway may say it twice)."""
 
     pid: str
@@ -62,7 +62,7 @@ class Launch(Message):
     """JSON object: the arguments of `main`."""
 
 
-class Describe(Message):
+class Describe(Message, frozen=True):
     """Read the signature of a program; answered by `Described`."""
 
     request: int
@@ -70,7 +70,7 @@ class Describe(Message):
     bundle: Bundle
 
 
-class Deliver(Message):
+class Deliver(Message, frozen=True):
     """A message of the client to the process; `seq` counts from 1 and duplicates are ignored."""
 
     pid: str
@@ -78,18 +78,18 @@ class Deliver(Message):
     value: str
 
 
-class Terminate(Message):
+class Terminate(Message, frozen=True):
     pid: str
 
 
-class EventsStored(Message):
+class EventsStored(Message, frozen=True):
     """Everything of `pid` up to `seq` is persisted; the host forgets it."""
 
     pid: str
     seq: int
 
 
-class EventsSeen(Message):
+class EventsSeen(Message, frozen=True):
     """A client has received everything of `pid` up to `seq` (what `session.drain` waits for)."""
 
     pid: str

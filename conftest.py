@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent
 CACHE = ROOT / "build" / "test-cache"
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 20
@@ -34,7 +34,9 @@ class Daemon:
         (home / "none.toml").touch()
         self.args = args
 
-    def pie(self, *args: str, timeout_s: float = START_TIMEOUT_S, input_text: str = "") -> subprocess.CompletedProcess[str]:
+    def pie(
+        self, *args: str, timeout_s: float = START_TIMEOUT_S, input_text: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "pie_cli", *args]
         return subprocess.run(
             command, env=self.env, capture_output=True, text=True, timeout=timeout_s, input=input_text, cwd=self.home
@@ -69,7 +71,7 @@ def daemon_home(daemon: Daemon) -> Path:
     return daemon.home
 
 
-@pytest.fixture()
+@pytest.fixture
 def fresh(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     """A home in which no daemon runs yet; whatever is started there is stopped."""
     home = Daemon(_new_home())
@@ -78,13 +80,13 @@ def fresh(request: pytest.FixtureRequest) -> Iterator[Daemon]:
     shutil.rmtree(home.home, ignore_errors=True)
 
 
-@pytest.fixture()
+@pytest.fixture
 def fresh_home(fresh: Daemon) -> Path:
     """The home of `fresh`."""
     return fresh.home
 
 
-@pytest.fixture()
+@pytest.fixture
 async def client(daemon: Daemon) -> AsyncIterator[object]:
     """A connected client of `daemon`."""
     from pie_client import PieClient
@@ -93,7 +95,7 @@ async def client(daemon: Daemon) -> AsyncIterator[object]:
         yield connected
 
 
-@pytest.fixture()
+@pytest.fixture
 def eventually():
     """Wait for a condition that other processes bring about: `await eventually(lambda: …)`."""
 
