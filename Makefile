@@ -14,6 +14,9 @@ demo: $(READY)  ## Run an inferlet on the shipped model, through a daemon of its
 test: $(READY)  ## The whole suite that CI runs; budgets in docs/testing.md.
 	$(BIN)/python -m pytest
 
+test-all:  ## The README's commands in a fresh clone with empty caches; then the suite. Takes longer.
+	.ci/fresh-clone
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet . || (echo "hint: make format" >&2; exit 1)

@@ -1,0 +1,143 @@
+"""How long from an edited file to its first event, and how many programs a second.
+
+    python benches/launch.py [--rounds 20] [--seconds 10] [--concurrency 64] [--json-out FILE]
+
+Starts a daemon of its own with pie-tiny, and prints, in milliseconds (median, and min..max):
+
+- edit:  `main.py` is written anew, then launched through pie_client; until its first message arrives.
+- no-op: an unchanged program whose main returns at once; until its return arrives.
+- whole `pie run` processes, and `pie --help`.
+- launches a second of the no-op, `--concurrency` at once, sustained for `--seconds`, by a client process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import describe_machine
+
+EDITED = """from inferlet import session
+
+async def main() -> None:
+    session.send("{marker}")
+"""
+NO_OP = "async def main() -> None:\n    pass\n"
+
+
+def summary(samples_s: list[float]) -> dict[str, float]:
+    """Median, least and most in milliseconds."""
+    in_ms = [1e3 * sample for sample in samples_s]
+    return {"median_ms": statistics.median(in_ms), "min_ms": min(in_ms), "max_ms": max(in_ms), "num": len(in_ms)}
+
+
+async def edit_to_first_event(client, folder: Path, rounds: int) -> list[float]:
+    from pie_client import Event
+
+    samples = []
+    for number in range(rounds):
+        marker = f"edit {number} {time.time_ns()}"
+        (folder / "main.py").write_text(EDITED.format(marker=marker))
+        started = time.perf_counter()
+        process = await client.launch_process(folder)
+        async for event, value in process:
+            if event is Event.Message:
+                samples.append(time.perf_counter() - started)
+                assert value == marker, f"stale: {value!r}, wanted {marker!r}"
+        await asyncio.sleep(0.05)
+    return samples
+
+
+async def no_op(client, folder: Path, rounds: int) -> list[float]:
+    samples = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        process = await client.launch_process(folder)
+        async for _pair in process:
+            pass
+        samples.append(time.perf_counter() - started)
+        await asyncio.sleep(0.05)
+    return samples
+
+
+async def sustained(client, folder: Path, seconds: float, concurrency: int) -> dict[str, float]:
+    """Launches a second with `concurrency` programs at once."""
+    end = time.perf_counter() + seconds
+    done = 0
+
+    async def worker() -> None:
+        nonlocal done
+        while time.perf_counter() < end:
+            process = await client.launch_process(folder)
+            async for _pair in process:
+                pass
+            done += 1
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(concurrency)))
+    return {"launches": done, "per_s": done / (time.perf_counter() - started), "concurrency": concurrency}
+
+
+def whole_process(command: list[str], env: dict[str, str], rounds: int) -> list[float]:
+    samples = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        samples.append(time.perf_counter() - started)
+    return samples
+
+
+async def in_process(home: Path, folder: Path, args: argparse.Namespace) -> dict[str, object]:
+    from pie_client import PieClient
+
+    edited, still = folder / "edited", folder / "still"
+    for path, text in ((edited, EDITED.format(marker="warm-up")), (still, NO_OP)):
+        path.mkdir()
+        (path / "main.py").write_text(text)
+        (path / "pie.toml").write_text(f'[program]\nname = "{path.name}"\n')
+    async with PieClient(home=home) as client:
+        for path in (edited, still) * 3:
+            async for _pair in await client.launch_process(path):
+                pass
+        return {
+            "edit_to_first_event": summary(await edit_to_first_event(client, edited, args.rounds)),
+            "no_op": summary(await no_op(client, still, args.rounds)),
+            "sustained": await sustained(client, still, args.seconds, args.concurrency),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--json-out", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pie-b-") as work:
+        home = Path(work) / "home"
+        home.mkdir()
+        env = {**os.environ, "PIE_HOME": str(home)}
+        pie = [sys.executable, "-m", "pie_cli"]
+        subprocess.run([*pie, "serve", "--background"], env=env, check=True)
+        try:
+            results = asyncio.run(in_process(home, Path(work), args))
+            results["pie_run"] = summary(whole_process([*pie, "run", f"{work}/still"], env, args.rounds))
+            results["pie_help"] = summary(whole_process([*pie, "--help"], env, args.rounds))
+        finally:
+            subprocess.run([*pie, "stop"], env=env, check=False)
+    results["machine"] = describe_machine()
+    print(json.dumps(results, indent=2))
+    if args.json_out:
+        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
