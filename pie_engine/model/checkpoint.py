@@ -1,0 +1,253 @@
+"""Find and check a Hugging Face model folder, without reading the weights themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pie_engine.errors import ModelError, NotFound, Unsupported
+from pie_engine.model.config import DTYPES, ModelConfig, read_config, read_json
+
+PIE_TINY = "pie-tiny"
+"""The small model that comes with Pie."""
+
+_STORED_DTYPES = {"F32": 4, "BF16": 2, "F16": 2}
+_MAX_HEADER_BYTES = 100_000_000
+_SAMPLE_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies: bytes `start` to `end` of `file`."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model folder whose configuration and tensor headers have been checked."""
+
+    folder: Path
+    config: ModelConfig
+    tensors: dict[str, TensorInfo]
+    model_id: str
+    """Hex digest over the configuration and, per file, its size, its header and `_SAMPLE_BYTES` from the middle of
+    each tensor. It takes milliseconds whatever the model's size and tells fine-tunes of one model apart, because
+    training changes every tensor that it touches nearly everywhere; it is no protection against forgery."""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Checkpoint:
+        """Check `folder`; raises `NotFound`, `ModelError` or `Unsupported`, each naming the file and the field."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise NotFound(f"model folder {folder} does not exist", hint="check the path")
+        config = read_config(folder)
+        tensors = _read_tensors(folder)
+        _check_tensors(tensors, config, folder)
+        return cls(folder, config, tensors, _model_id(folder, tensors))
+
+    @property
+    def num_parameters(self) -> int:
+        sizes = (_num_elements(self.tensors[name].shape) for name in expected_tensors(self.config))
+        return sum(sizes)
+
+    def weight_bytes(self, dtype: str) -> int:
+        """Memory that the weights need in `dtype`."""
+        return self.num_parameters * DTYPES[dtype]
+
+
+def resolve(model: str) -> Path:
+    """The folder of `model`: `pie-tiny`, a path, or a Hugging Face id that is in the local cache."""
+    if model == PIE_TINY:
+        return _existing(Path(__file__).parent / "tiny" / "weights", "the bundled model pie-tiny is not installed")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise ModelError(f"{path} is a file, not a model folder", hint=f"give the folder: {path.parent}")
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):
+        raise NotFound(f"model folder {path} does not exist", hint="check the path")
+    return _cached_snapshot(model)
+
+
+def hub_cache() -> Path:
+    """Where Hugging Face keeps downloaded models on this machine."""
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a Llama-shaped model with this configuration has."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    query, key_value = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
+    for layer in range(config.num_layers):
+        prefix = f"model.layers.{layer}."
+        shapes[prefix + "input_layernorm.weight"] = (hidden,)
+        shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
+        for name, rows, columns in (
+            ("q_proj", query, hidden),
+            ("k_proj", key_value, hidden),
+            ("v_proj", key_value, hidden),
+            ("o_proj", hidden, query),
+        ):
+            shapes[f"{prefix}self_attn.{name}.weight"] = (rows, columns)
+            if config.attention_bias:
+                shapes[f"{prefix}self_attn.{name}.bias"] = (rows,)
+        for name, rows, columns in (
+            ("gate_proj", inner, hidden),
+            ("up_proj", inner, hidden),
+            ("down_proj", hidden, inner),
+        ):
+            shapes[f"{prefix}mlp.{name}.weight"] = (rows, columns)
+            if config.mlp_bias:
+                shapes[f"{prefix}mlp.{name}.bias"] = (rows,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.tie_embeddings:
+        shapes["lm_head.weight"] = (config.vocab_size, hidden)
+    return shapes
+
+
+def _existing(folder: Path, message: str) -> Path:
+    if not folder.is_dir():
+        raise NotFound(message, hint="reinstall pie with its package data, or name a model folder")
+    return folder
+
+
+def _cached_snapshot(model: str) -> Path:
+    repository = hub_cache() / f"models--{model.replace('/', '--')}"
+    snapshots = repository / "snapshots"
+    main = repository / "refs" / "main"
+    if main.is_file() and (pinned := snapshots / main.read_text().strip()).is_dir():
+        return pinned
+    found = [path for path in snapshots.iterdir() if path.is_dir()] if snapshots.is_dir() else []
+    if found:
+        return max(found, key=lambda path: path.stat().st_mtime)
+    raise NotFound(
+        f"model {model!r} is neither a folder nor in the local cache {hub_cache()}",
+        hint=f"download it first, for example with `hf download {model}`, or use {PIE_TINY}",
+    )
+
+
+def _read_tensors(folder: Path) -> dict[str, TensorInfo]:
+    """Every tensor of the folder, from `model.safetensors` or the shards that the index names."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return dict(_read_header(single))
+    if not index.is_file():
+        hint = "convert the checkpoint to safetensors" if any(folder.glob("*.bin")) else "is the download complete?"
+        raise ModelError(f"{folder} has neither model.safetensors nor model.safetensors.index.json", hint=hint)
+    return _read_shards(folder, index)
+
+
+def _read_shards(folder: Path, index: Path) -> dict[str, TensorInfo]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise ModelError(f"{index} has no weight_map from tensor names to files", hint="download the model again")
+    tensors: dict[str, TensorInfo] = {}
+    for name in sorted(set(weight_map.values())):
+        shard = folder / name
+        if Path(name).name != name or not shard.is_file():
+            num_tensors = sum(file == name for file in weight_map.values())
+            raise ModelError(
+                f"{index.name} names {name}, which is not in {folder} ({num_tensors} tensors are in it)",
+                hint="the download is incomplete; download the model again",
+            )
+        tensors.update(_read_header(shard))
+    return tensors
+
+
+def _read_header(path: Path) -> Iterator[tuple[str, TensorInfo]]:
+    """The tensors of one safetensors file: 8 bytes of header length, a JSON header, the data.
+
+    https://huggingface.co/docs/safetensors (format)
+    """
+    found_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        data_start = 8 + header_bytes
+        if found_bytes < 8 or header_bytes > _MAX_HEADER_BYTES:
+            raise ModelError(f"{path} is not a safetensors file", hint="download the model again")
+        _check_size(path, data_start, found_bytes, part="header")
+        raw = file.read(header_bytes)
+    try:
+        entries = {name: entry for name, entry in json.loads(raw).items() if name != "__metadata__"}
+        infos = {name: _tensor_info(path, entry, data_start) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} has a damaged safetensors header: {error}", hint="download the model again"
+        ) from error
+    _check_size(path, max((info.end for info in infos.values()), default=data_start), found_bytes, part="data")
+    yield from infos.items()
+
+
+def _tensor_info(path: Path, entry: dict[str, Any], data_start: int) -> TensorInfo:
+    start, end = (data_start + int(offset) for offset in entry["data_offsets"])
+    return TensorInfo(path, str(entry["dtype"]), tuple(int(size) for size in entry["shape"]), start, end)
+
+
+def _check_size(path: Path, expected: int, found: int, *, part: str) -> None:
+    if found < expected:
+        raise ModelError(
+            f"{path} is truncated in its {part}: expected {expected} bytes, found {found}",
+            hint="the download is incomplete; download the model again",
+        )
+
+
+def _check_tensors(tensors: dict[str, TensorInfo], config: ModelConfig, folder: Path) -> None:
+    expected = expected_tensors(config)
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError(
+            f"{folder} lacks tensor {missing[0]}{more}",
+            hint=f"config.json describes {len(expected)} tensors of {config.architecture}; do the files belong to it?",
+        )
+    for name, shape in expected.items():
+        info = tensors[name]
+        if info.shape != shape:
+            raise ModelError(
+                f"{info.file}: tensor {name} has shape {list(info.shape)}, config.json asks for {list(shape)}",
+                hint="config.json and the weights belong to different models",
+            )
+        if info.dtype not in _STORED_DTYPES:
+            raise Unsupported(
+                f"{info.file}: tensor {name} is stored as {info.dtype}", hint=f"supported: {', '.join(_STORED_DTYPES)}"
+            )
+        if info.end - info.start != _num_elements(shape) * _STORED_DTYPES[info.dtype]:
+            raise ModelError(f"{info.file}: tensor {name} has the wrong number of bytes", hint="download it again")
+
+
+def _num_elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _model_id(folder: Path, tensors: dict[str, TensorInfo]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update((folder / "config.json").read_bytes())
+    by_file: dict[Path, list[tuple[str, TensorInfo]]] = {}
+    for name, info in sorted(tensors.items()):
+        by_file.setdefault(info.file, []).append((name, info))
+    for path, entries in sorted(by_file.items()):
+        digest.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            for name, info in entries:
+                digest.update(f"{name}\0{info.dtype}\0{info.shape}\0{info.start}\0".encode())
+                file.seek((info.start + info.end) // 2)
+                digest.update(file.read(min(_SAMPLE_BYTES, info.end - file.tell())))
+    return digest.hexdigest()
