@@ -1,0 +1,191 @@
+"""Text to token ids and back, incrementally; no torch, no transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from pie_engine.errors import InvalidInput, ModelError, Unsupported
+from pie_engine.model.config import read_eos_ids, read_json
+from pie_engine.model.pieces import PieceDecoder, piece_decoder
+
+
+class Tokenizer:
+    """A checkpoint's `tokenizer.json` with its special tokens.
+
+    Decoding is our own over the bytes of each token, so that the whole and the incremental form agree: a run of bytes
+    that is no UTF-8 gives U+FFFD by Python's `replace` rule. Text that came from `encode` decodes as the `tokenizers`
+    library decodes it.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], tokenizers.Tokenizer],
+        decoder: PieceDecoder,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        eos_ids: tuple[int, ...] = (),
+    ) -> None:
+        self._load = load
+        self._parsing = load()
+        self._literal: tokenizers.Tokenizer | None = None
+        self._decoder = decoder
+        added = self._parsing.get_added_tokens_decoder()
+        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self.vocab_size: int = max(self._parsing.get_vocab_size(), max(added, default=-1) + 1)
+        self.bos_token, self.eos_token = bos_token, eos_token
+        self.bos_id = self.token_id(bos_token) if bos_token else None
+        eos_id = self.token_id(eos_token) if eos_token else None
+        self.eos_ids = tuple(dict.fromkeys([*eos_ids, *([] if eos_id is None else [eos_id])]))
+        """The tokens at which generation ends: the generation configuration's first, then the tokenizer's own."""
+        self._pieces: dict[int, bytes] = {}
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """Read `tokenizer.json` and `tokenizer_config.json`; raises `ModelError` naming the file."""
+        folder = Path(folder)
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            hint = "a SentencePiece tokenizer.model has to be converted to tokenizer.json first"
+            raise ModelError(
+                f"{folder} has no tokenizer.json", hint=hint if (folder / "tokenizer.model").exists() else ""
+            )
+        raw = read_json(path)
+        special = read_special_tokens(folder)
+        try:
+            return cls(
+                lambda: tokenizers.Tokenizer.from_file(str(path)),
+                piece_decoder(raw.get("decoder"), str(path)),
+                bos_token=special.get("bos_token"),
+                eos_token=special.get("eos_token"),
+                eos_ids=read_eos_ids(folder),
+            )
+        except (ModelError, Unsupported):
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{path} is not a tokenizer: {error}", hint="download the model again") from error
+
+    def encode(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
+        """Token ids of `text`. `special=False` reads special tokens in it as plain text (for untrusted input)."""
+        try:
+            ids: list[int] = (self._parsing if special else self._plain).encode(text, add_special_tokens=False).ids
+        except (TypeError, UnicodeEncodeError) as error:  # lone surrogates
+            raise InvalidInput(f"text cannot be tokenized: {error}") from error
+        return [self.bos_id, *ids] if add_bos and self.bos_id is not None and ids[:1] != [self.bos_id] else ids
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """The text of `ids`."""
+        detokenizer = Detokenizer(self, skip_special=skip_special)
+        return detokenizer.push(ids) + detokenizer.flush()
+
+    def token_id(self, token: str) -> int | None:
+        """The id of a token by its exact spelling in the vocabulary."""
+        token_id: int | None = self._parsing.token_to_id(token)
+        return token_id
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token stands for inside a text; empty for ids that the vocabulary does not have."""
+        piece = self._pieces.get(token_id)
+        if piece is None:
+            if token_id < 0:
+                raise InvalidInput(f"token id {token_id} is negative")
+            token = self._parsing.id_to_token(token_id)
+            piece = b"" if token is None else self._decoder.piece(token)
+            self._pieces[token_id] = piece
+        return piece
+
+    @property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """A second instance, because reading special tokens as text is a mode of the library's object."""
+        if self._literal is None:
+            self._literal = self._load()
+            self._literal.encode_special_tokens = True
+        return self._literal
+
+
+class Detokenizer:
+    """Text of a token stream that is pushed piece by piece.
+
+    What `push` returns is always whole characters; the concatenation of all pushes and the final `flush` is
+    `Tokenizer.decode` of all ids. `rewind` forgets tokens as if they had never been pushed.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = tokenizer._decoder
+        self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._states: list[tuple[bytes, int]] = [(b"", self._decoder.initial_state)]
+        """After each token: the bytes held back, and how far the start of the text has been handled."""
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self._states) - 1
+
+    @property
+    def has_held(self) -> bool:
+        """Whether the last tokens end within a character."""
+        return bool(self._states[-1][0])
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that `ids` complete."""
+        held, start = self._states[-1]
+        text = [held]
+        for token_id in ids:
+            piece = b""
+            if token_id not in self._skipped:
+                piece = self._tokenizer.token_bytes(token_id)
+                if start:
+                    piece, start = self._decoder.at_start(piece, start)
+            if piece:
+                text.append(piece)
+                held = held + piece if piece[-1] >= 0x80 else b""
+                held = held[len(held) - num_incomplete_bytes(held) :]
+            self._states.append((held, start))
+        whole = b"".join(text)
+        return whole[: len(whole) - len(held)].decode("utf-8", "replace")
+
+    def flush(self) -> str:
+        """What is held back, at the end of the stream: an unfinished character becomes U+FFFD."""
+        held, start = self._states[-1]
+        self._states[-1] = (b"", start)
+        return held.decode("utf-8", "replace")
+
+    def rewind(self, num_tokens: int) -> None:
+        """Forget the last `num_tokens` tokens."""
+        if not 0 <= num_tokens <= self.num_tokens:
+            raise InvalidInput(f"cannot rewind {num_tokens} tokens: {self.num_tokens} were pushed")
+        del self._states[len(self._states) - num_tokens :]
+
+
+def num_incomplete_bytes(data: bytes) -> int:
+    """Length of the unfinished character at the end of `data` (0 to 3): bytes that more bytes could complete."""
+    for length in range(1, min(3, len(data)) + 1):
+        lead = data[-length]
+        if lead < 0x80:
+            return 0
+        if lead >= 0xC0:
+            try:
+                data[-length:].decode("utf-8")
+            except UnicodeDecodeError as error:
+                return length if error.reason == "unexpected end of data" else 0
+            return 0
+    return 0
+
+
+def read_special_tokens(folder: Path) -> dict[str, str]:
+    """The named special tokens (`bos_token`, `eos_token`, …) of a model folder, by their text."""
+    tokens: dict[str, str] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.is_file():
+            tokens.update(_token_texts(read_json(path)))
+    return tokens
+
+
+def _token_texts(raw: dict[str, Any]) -> dict[str, str]:
+    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in raw.items()}
+    return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
