@@ -1,0 +1,262 @@
+"""Paged attention on the CPU: the KV cache, what a step reads and writes of it, and the two ways to attend.
+
+Decode rows of a step are attended together without copying their pages together first. `embedding_bag` with weights
+is a gather fused with a weighted sum, which is both halves of attention at one query per row:
+
+- values: bag (row, head), one lookup per past token, weighted by its probability;
+- scores: keys are stored transposed within their page, so bag (row, head, page) sums the page's `head_dim` lines of
+  `page_size` numbers, weighted by the query.
+
+Measured on one AVX-512 core (3 key-value heads of 64): 2 to 2.5 times faster than gathering pages into a padded
+batch, whatever the order of the pages. Prefill chunks go row by row through `scaled_dot_product_attention`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_SUM = 0
+"""`embedding_bag`'s mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadShape:
+    """The sizes that attention needs to know."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key-value head."""
+        return self.num_heads // self.num_kv_heads
+
+    @property
+    def kv_size(self) -> int:
+        return self.num_kv_heads * self.head_dim
+
+
+class KvCache:
+    """Keys and values of all layers in pages, fp32.
+
+    keys   [layers, pages + 1, kv_heads * head_dim, page_size]  (transposed within the page)
+    values [layers, pages + 1, page_size, kv_heads * head_dim]
+
+    The last page is always zero: padding reads it, so that what an earlier owner left in a page, NaN say, can never
+    reach another sequence.
+    """
+
+    def __init__(self, num_layers: int, num_pages: int, page_size: int, shape: HeadShape) -> None:
+        self.num_pages, self.page_size, self.shape = num_pages, page_size, shape
+        self.keys = torch.zeros(num_layers, num_pages + 1, shape.kv_size, page_size)
+        self.values = torch.zeros(num_layers, num_pages + 1, page_size, shape.kv_size)
+        self._layers = [
+            LayerKv(
+                keys=self.keys[layer],
+                values=self.values[layer],
+                key_lines=self.keys[layer].view(-1, page_size),
+                value_lines=self.values[layer].view(-1, shape.head_dim),
+                flat_keys=self.keys[layer].view(-1),
+                value_slots=self.values[layer].view(-1, shape.kv_size),
+            )
+            for layer in range(num_layers)
+        ]
+
+    def layer(self, index: int) -> LayerKv:
+        return self._layers[index]
+
+    def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy pages `(source, destination)` over all layers, in order."""
+        for source, destination in pairs:
+            self.keys[:, destination] = self.keys[:, source]
+            self.values[:, destination] = self.values[:, source]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKv:
+    """One layer's pages, and the same memory in the shapes that reads and writes want."""
+
+    keys: Tensor
+    values: Tensor
+    key_lines: Tensor
+    value_lines: Tensor
+    flat_keys: Tensor
+    value_slots: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One row of a step: tokens `first … first + length` of the batch, at positions from `start`, in `page_ids`."""
+
+    first: int
+    length: int
+    start: int
+    page_ids: Sequence[int]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+
+class DecodeGroup:
+    """Decode rows of similar length, which stand side by side in the batch and attend together."""
+
+    def __init__(self, spans: Sequence[Span], queries: Tensor, cache: KvCache) -> None:
+        """`queries` [tokens, heads, head_dim] is the buffer that each layer leaves its rotated queries in."""
+        shape, page_size = cache.shape, cache.page_size
+        num_rows, num_pages = len(spans), max(-(-span.end // page_size) for span in spans)
+        self.first, self.last = spans[0].first, spans[-1].first + 1
+        zero = cache.num_pages
+        pages = torch.tensor(
+            [[*used, *[zero] * (num_pages - len(used))] for span in spans for used in [_used_pages(span, page_size)]],
+            dtype=torch.int32,
+        )
+        heads = torch.arange(shape.num_heads, dtype=torch.int32) // shape.group
+        lengths = torch.tensor([span.end for span in spans], dtype=torch.int32)
+        slot = torch.arange(num_pages * page_size, dtype=torch.int32)
+        self._unused = (slot >= lengths[:, None])[:, None, :]
+        self._score_shape = (num_rows, shape.num_heads, num_pages * page_size)
+
+        lines = (pages[:, None, :] * shape.num_kv_heads + heads[:, None]) * shape.head_dim
+        self._key_ids = (lines[..., None] + torch.arange(shape.head_dim, dtype=torch.int32)).view(-1)
+        self._key_bags = torch.arange(0, self._key_ids.numel(), shape.head_dim, dtype=torch.int32)
+
+        slots = (pages[:, :, None] * page_size + torch.arange(page_size, dtype=torch.int32)).view(num_rows, -1)
+        slots.masked_fill_(self._unused[:, 0], zero * page_size)
+        self._value_ids = (slots[:, None, :] * shape.num_kv_heads + heads[:, None]).view(-1)
+        self._value_bags = torch.arange(0, self._value_ids.numel(), num_pages * page_size, dtype=torch.int32)
+
+        spread = (num_rows, shape.num_heads, num_pages, shape.head_dim)
+        self._queries = queries[self.first : self.last].unsqueeze(2).expand(spread)
+        self._weights = torch.empty(spread)
+        self._flat_weights = self._weights.view(-1)
+
+    def attend(self, layer: LayerKv) -> Tensor:
+        """Attention output [rows * heads, head_dim] for the queries in the buffer."""
+        self._weights.copy_(self._queries)
+        scores = _weighted_sums(layer.key_lines, self._key_ids, self._key_bags, self._flat_weights)
+        scores = scores.view(self._score_shape).masked_fill_(self._unused, -torch.inf)
+        return _weighted_sums(layer.value_lines, self._value_ids, self._value_bags, scores.softmax(-1).view(-1))
+
+
+class PrefillRow:
+    """Several tokens of one sequence, which attend to the pages before them and, causally, to each other."""
+
+    def __init__(self, span: Span, buffers: AttentionBuffers, cache: KvCache) -> None:
+        shape = cache.shape
+        self._shape, self._end = shape, span.end
+        tokens = slice(span.first, span.first + span.length)
+        self._queries = self._by_head(buffers.queries[tokens], shape.group)
+        self._out = self._by_head(buffers.out[tokens].view(span.length, shape.num_heads, -1), shape.group)
+        self._keys = self._by_head(buffers.keys[tokens], 1).expand(-1, shape.group, -1, -1)
+        self._values = self._by_head(buffers.values[tokens], 1).expand(-1, shape.group, -1, -1)
+        self._pages: Tensor | None = None
+        self._mask: Tensor | None = None
+        if span.start:
+            self._pages = torch.tensor(_used_pages(span, cache.page_size))
+            last_visible = torch.arange(span.start, span.end)[:, None]
+            self._mask = torch.arange(span.end) <= last_visible
+
+    def attend(self, layer: LayerKv) -> None:
+        """Write the attention output for the queries in the buffer to the output buffer."""
+        keys, values = self._keys, self._values
+        if self._pages is not None:
+            keys, values = self._gather(layer, self._pages)
+        self._out.copy_(
+            torch.nn.functional.scaled_dot_product_attention(
+                self._queries, keys, values, attn_mask=self._mask, is_causal=self._mask is None, scale=1.0
+            )
+        )
+
+    def _gather(self, layer: LayerKv, pages: Tensor) -> tuple[Tensor, Tensor]:
+        shape, heads = self._shape, self._shape.num_kv_heads
+        keys = layer.keys.index_select(0, pages).view(len(pages), heads, shape.head_dim, -1).permute(1, 0, 3, 2)
+        keys = keys.reshape(heads, 1, -1, shape.head_dim)[:, :, : self._end]
+        values = layer.values.index_select(0, pages).view(-1, heads, shape.head_dim)[: self._end]
+        spread = (-1, shape.group, -1, -1)
+        return keys.expand(spread), self._by_head(values, 1).expand(spread)
+
+    def _by_head(self, rows: Tensor, group: int) -> Tensor:
+        """[tokens, kv_heads * group, head_dim] as [kv_heads, group, tokens, head_dim]."""
+        return rows.view(len(rows), self._shape.num_kv_heads, group, -1).permute(1, 2, 0, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionBuffers:
+    """Where a layer leaves its queries, keys and values [tokens, heads, head_dim] and finds the output."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    out: Tensor
+
+
+class AttentionPlan:
+    """The index tensors of one step, made once and used by every layer.
+
+    Decode rows come first in the batch, sorted by length: `order_rows` gives that order.
+    """
+
+    def __init__(self, spans: Sequence[Span], buffers: AttentionBuffers, cache: KvCache) -> None:
+        self._buffers, self._shape = buffers, cache.shape
+        slots = torch.tensor(
+            [
+                span.page_ids[position // cache.page_size] * cache.page_size + position % cache.page_size
+                for span in spans
+                for position in range(span.start, span.end)
+            ]
+        )
+        self._slots = slots
+        line = cache.shape.kv_size * cache.page_size
+        starts = slots // cache.page_size * line + slots % cache.page_size
+        self._key_slots = (starts[:, None] + torch.arange(0, line, cache.page_size)).view(-1)
+        num_decode = sum(span.length == 1 for span in spans)
+        self._groups = [
+            DecodeGroup(group, buffers.queries, cache) for group in _groups(spans[:num_decode], cache.page_size)
+        ]
+        self._rows = [PrefillRow(span, buffers, cache) for span in spans[num_decode:]]
+
+    def attend(self, layer: LayerKv) -> Tensor:
+        """Write the step's keys and values, and return the attention output [tokens, heads * head_dim]."""
+        buffers = self._buffers
+        layer.flat_keys.put_(self._key_slots, buffers.keys)
+        layer.value_slots.index_copy_(0, self._slots, buffers.values.flatten(1))
+        if len(self._groups) == 1 and not self._rows:
+            return self._groups[0].attend(layer).view(buffers.out.shape)
+        for group in self._groups:
+            buffers.out[group.first : group.last] = group.attend(layer).view(group.last - group.first, -1)
+        for row in self._rows:
+            row.attend(layer)
+        return buffers.out
+
+
+def row_order(lengths: Sequence[int], ends: Sequence[int]) -> list[int]:
+    """The order of rows in the batch that a plan wants: single tokens by their position, then the chunks."""
+    return sorted(range(len(lengths)), key=lambda row: (lengths[row] > 1, ends[row] if lengths[row] == 1 else 0))
+
+
+def _groups(spans: Sequence[Span], page_size: int) -> list[list[Span]]:
+    """Cut decode rows, sorted by length, where padding to the longest would cost more than another group."""
+    groups: list[list[Span]] = []
+    for span in spans:
+        shortest = groups[-1][0].end if groups else 0
+        if groups and span.end <= 1.5 * shortest + 4 * page_size:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    return groups
+
+
+def _used_pages(span: Span, page_size: int) -> list[int]:
+    return list(span.page_ids[: -(-span.end // page_size)])
+
+
+def _weighted_sums(table: Tensor, ids: Tensor, bags: Tensor, weights: Tensor) -> Tensor:
+    """Per bag, the sum of `weights[i] * table[ids[i]]`."""
+    sums: Tensor = torch.embedding_bag(table, ids, bags, False, _SUM, False, weights)[0]
+    return sums

@@ -1,0 +1,61 @@
+"""Weights from safetensors into fused buffers, one tensor at a time, so that loading never holds them twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pie_engine.errors import ModelError
+from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.layers import Linear
+
+
+class WeightReader:
+    """Reads the tensors of a checkpoint in the dtype that the engine computes in."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self._checkpoint = checkpoint
+        self._files: dict[Path, Any] = {}
+
+    def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """A copy of one tensor."""
+        return self._stored(name).to(dtype or self.dtype, copy=True).contiguous()
+
+    def linear(
+        self,
+        names: Sequence[str],
+        *,
+        has_bias: bool,
+        reorder: Sequence[Callable[[Tensor], Tensor] | None] | None = None,
+    ) -> Linear:
+        """The projections `names` side by side as one linear; `reorder` permutes the outputs of each."""
+        sizes = [self._checkpoint.tensors[f"{name}.weight"].shape for name in names]
+        num_inputs, num_outputs = sizes[0][1], sum(size[0] for size in sizes)
+        weight = torch.empty(num_inputs, num_outputs, dtype=self.dtype)
+        bias = torch.empty(num_outputs, dtype=self.dtype) if has_bias else None
+        first = 0
+        for index, (name, size) in enumerate(zip(names, sizes, strict=True)):
+            columns = slice(first, first + size[0])
+            change = (reorder[index] if reorder else None) or (lambda rows: rows)
+            weight[:, columns] = change(self._stored(f"{name}.weight")).t()
+            if bias is not None:
+                bias[columns] = change(self._stored(f"{name}.bias"))
+            first += size[0]
+        return Linear(weight, bias)
+
+    def _stored(self, name: str) -> Tensor:
+        """The tensor as it lies in the file, mapped rather than read."""
+        path = self._checkpoint.tensors[name].file
+        try:
+            if path not in self._files:
+                self._files[path] = safe_open(path, framework="pt")
+            tensor: Tensor = self._files[path].get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: cannot read tensor {name}: {error}", hint="download the model again") from error
+        return tensor
