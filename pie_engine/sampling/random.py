@@ -1,0 +1,31 @@
+"""Counter-based random numbers: a pure function of who asks (seed, lineage) and where (position).
+
+A draw never depends on the batch, on what was drawn before, or on the machine. Plain integers, no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_MASK = (1 << 64) - 1
+_GAMMA = 0x9E3779B97F4A7C15
+"""2^64 / golden ratio: consecutive counters land far apart (Steele, Lea, Flood 2014, SplitMix)."""
+
+
+def stream_key(seed: int, lineage: tuple[int, ...] = ()) -> int:
+    """The 64-bit key of one stream: `lineage` is the path of forks and rewinds that led to it."""
+    text = ",".join(map(str, (seed, *lineage)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def uniform(key: int, position: int) -> float:
+    """The random number in [0, 1) of stream `key` at `position`, with 53 bits."""
+    mixed = _mix(_mix(key & _MASK) + (position + 1) * _GAMMA & _MASK)
+    return (mixed >> 11) * 2.0**-53
+
+
+def _mix(z: int) -> int:
+    """SplitMix64's finalizer: a bijection in which each input bit flips each output bit half of the time."""
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+    return z ^ z >> 31
