@@ -1,0 +1,33 @@
+"""What every driver asserts of a step: a page table that is wrong is our bug, and must never become wrong text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pie_engine.driver.base import Capabilities, Row
+
+
+def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) -> None:
+    """Token ids, positions and page ids are in range, tables are long enough, and no two rows write one page."""
+    size, written = capabilities.page_size, set[int]()
+    for row in rows:
+        assert row.tokens, "a row without tokens"
+        assert row.start >= 0, f"position {row.start}"
+        assert row.end <= capabilities.max_context_tokens, f"{row.end} positions"
+        assert len(row.page_ids) * size >= row.end, f"{len(row.page_ids)} pages for {row.end} positions"
+        _check_range(row.tokens, capabilities.vocab_size, "token id")
+        _check_range(row.page_ids, num_pages, "page id")
+        assert row.top_k <= capabilities.max_top_k, f"top_k {row.top_k}"
+        own = row.page_ids[row.start // size : (row.end - 1) // size + 1]
+        assert written.isdisjoint(own), f"two rows write one of the pages {own}"
+        written.update(own)
+
+
+def check_pairs(pairs: Sequence[tuple[int, int]], num_pages: int) -> None:
+    for source, destination in pairs:
+        _check_range((source, destination), num_pages, "page id")
+
+
+def _check_range(ids: Sequence[int], limit: int, what: str) -> None:
+    assert min(ids) >= 0, f"{what} {min(ids)} out of range"
+    assert max(ids) < limit, f"{what} {max(ids)} out of range (there are {limit})"

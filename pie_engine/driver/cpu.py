@@ -1,0 +1,142 @@
+"""The CPU driver: PyTorch, continuous batches of prefill chunks and decode rows over a paged KV cache."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pie_engine.driver.base import Capabilities, Row, RowResult
+from pie_engine.driver.checks import check_pairs, check_rows
+from pie_engine.driver.cpu_tuning import available_bytes, choose_dtype, choose_num_threads
+from pie_engine.errors import Internal, ModelError, OutOfPages
+from pie_engine.model.attention import KvCache, Span, row_order
+from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.families import load_model
+from pie_engine.model.llama import Llama
+from pie_engine.sampling import sampler
+
+log = logging.getLogger(__name__)
+
+_KEPT_BYTES = 256 << 20
+"""Left to activations and the rest of the process when KV memory is reserved."""
+
+
+class CpuDriver:
+    """Implements `driver.base.Driver`."""
+
+    def __init__(self, checkpoint: Checkpoint, model: Llama, *, page_size: int, num_threads: int) -> None:
+        self._model, self._page_size = model, page_size
+        self._cache: KvCache | None = None
+        config = checkpoint.config
+        self._capabilities = Capabilities(
+            driver="cpu",
+            device="cpu",
+            dtype=str(model.dtype).removeprefix("torch."),
+            model_id=checkpoint.model_id,
+            vocab_size=config.vocab_size,
+            max_context_tokens=config.max_context_tokens,
+            page_size=page_size,
+            page_bytes=page_size * config.kv_bytes_per_token,
+            max_top_k=config.vocab_size,
+            num_threads=num_threads,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, dtype: str = "auto", num_threads: int = 0, page_size: int = 16) -> CpuDriver:
+        """Load the checkpoint in `folder`.
+
+        `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where this CPU multiplies it fast, fp32
+        otherwise. `num_threads=0` means one, unless all cores decode more than 1.15 times as fast; the count is the
+        process's. Raises `NotFound`, `ModelError` or `Unsupported`.
+        """
+        checkpoint = Checkpoint.open(folder)
+        chosen = choose_dtype(dtype, checkpoint)
+        _check_memory(checkpoint, chosen)
+        model = load_model(checkpoint, chosen)
+        num_threads = choose_num_threads(num_threads, model)
+        log.info("loaded %s: %s, %d threads", checkpoint.folder, chosen, num_threads)
+        return cls(checkpoint, model, page_size=page_size, num_threads=num_threads)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def allocate_kv(self, num_pages: int) -> None:
+        assert self._cache is None, "KV memory is allocated once"
+        assert num_pages > 0, num_pages
+        page_bytes = self._capabilities.page_bytes
+        needed, available = (num_pages + 1) * page_bytes, max(available_bytes() - _KEPT_BYTES, 0)
+        if needed > available:
+            raise OutOfPages(
+                f"{num_pages} KV pages of {page_bytes} bytes need {needed >> 20} MiB, {available >> 20} MiB are free",
+                hint=f"at most {max(available // page_bytes - 1, 0)} pages fit now",
+            )
+        self._cache = self._model.new_cache(num_pages, self._page_size)
+
+    def execute(self, rows: Sequence[Row]) -> list[RowResult]:
+        cache = self._allocated()
+        check_rows(rows, self._capabilities, cache.num_pages)
+        if not rows:
+            return []
+        results = [RowResult() for _ in rows]
+        order = row_order([len(row.tokens) for row in rows], [row.end for row in rows])
+        spans, tokens = _lay_out([rows[index] for index in order])
+        wanted = [(index, span) for index, span in zip(order, spans, strict=True) if rows[index].sampler is not None]
+        logits = self._model.forward(spans, tokens, cache, [span.first + span.length - 1 for _, span in wanted])
+        asked = [rows[index] for index, _ in wanted]
+        for (index, _), result in zip(wanted, sample_rows(logits, asked), strict=True):
+            results[index] = result
+        return results
+
+    def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
+        cache = self._allocated()
+        check_pairs(pairs, cache.num_pages)
+        cache.copy_pages(pairs)
+
+    def close(self) -> None:
+        self._cache = None
+
+    def _allocated(self) -> KvCache:
+        assert self._cache is not None, "allocate_kv comes first"
+        return self._cache
+
+
+def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:
+    """Sample and probe each row of `logits` [rows, vocab] as its `Row` asks."""
+    samplers = [row.sampler for row in rows if row.sampler is not None]
+    tokens = sampler.sample(logits, samplers, [row.uniform for row in rows])
+    return [_result(row_logits, row, token) for row_logits, row, token in zip(logits, rows, tokens, strict=True)]
+
+
+def _result(logits: Tensor, row: Row, token: int | None) -> RowResult:
+    if token is None:
+        return RowResult(error=Internal("the model gave no distribution: its logits are NaN or infinite").info)
+    return RowResult(
+        token=token,
+        logprob=sampler.logprob(logits, token) if row.want_logprob else None,
+        top=sampler.top_tokens(logits, row.top_k) if row.top_k else [],
+    )
+
+
+def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
+    """Put the rows' tokens after one another."""
+    spans: list[Span] = []
+    tokens: list[int] = []
+    for row in rows:
+        spans.append(Span(len(tokens), len(row.tokens), row.start, row.page_ids))
+        tokens.extend(row.tokens)
+    return spans, tokens
+
+
+def _check_memory(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    needed, available = checkpoint.weight_bytes(name), available_bytes()
+    if needed > available:
+        raise ModelError(
+            f"{checkpoint.folder} needs {needed >> 20} MiB in {name}, {available >> 20} MiB of memory are free",
+            hint="use a smaller model" if name == "bfloat16" else "use dtype bfloat16 or a smaller model",
+        )

@@ -1,0 +1,85 @@
+"""Choices that depend on the machine, made once at load by measuring: dtype and thread count."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from pie_engine.errors import Unsupported
+from pie_engine.model.attention import Span
+from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.llama import Llama
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_MIN_SPEEDUP = 1.15
+"""What all cores must gain over one to be worth taking them from the other processes."""
+
+
+def choose_dtype(name: str, checkpoint: Checkpoint) -> torch.dtype:
+    """The dtype to compute in; `auto` takes bf16 for half-precision checkpoints if it is fast here or fp32 too big."""
+    if name != "auto":
+        if name not in DTYPES:
+            raise Unsupported(f"the cpu driver has no dtype {name!r}", hint=f"supported: auto, {', '.join(DTYPES)}")
+        return DTYPES[name]
+    if checkpoint.config.dtype == "float32":
+        return torch.float32
+    if checkpoint.weight_bytes("float32") > available_bytes() * 0.8:
+        log.info("bfloat16, because the weights do not fit into memory in float32")
+        return torch.bfloat16
+    seconds = {dtype: _linear_s(dtype, checkpoint) for dtype in DTYPES.values()}
+    best = min(seconds, key=lambda dtype: seconds[dtype])
+    log.info("%s, measured in µs a layer: %s", best, {str(key): round(s * 1e6) for key, s in seconds.items()})
+    return best
+
+
+def choose_num_threads(num_threads: int, model: Llama) -> int:
+    """Set and return the process's thread count; 0 measures a decode step with one thread and with all cores."""
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if num_threads == 0 and num_cores > 1:
+        single, many = _decode_s(model, 1), _decode_s(model, num_cores)
+        num_threads = num_cores if single > _MIN_SPEEDUP * many else 1
+        log.info("decode step: %.2f ms with 1 thread, %.2f ms with %d", single * 1e3, many * 1e3, num_cores)
+    torch.set_num_threads(max(num_threads, 1))
+    return max(num_threads, 1)
+
+
+def available_bytes() -> int:
+    """Memory that can be had without swapping; all of it where the system does not tell."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    except OSError:
+        pass  # not Linux
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _linear_s(dtype: torch.dtype, checkpoint: Checkpoint) -> float:
+    """The model's widest projection at 1 and at 16 rows: a decode step alone and a batched one."""
+    config = checkpoint.config
+    weight = torch.ones(config.hidden_size, 2 * config.intermediate_size, dtype=dtype)
+    inputs = [torch.ones(num_rows, config.hidden_size, dtype=dtype) for num_rows in (1, 16)]
+    return sum(_best_s(lambda x=x: torch.mm(x, weight)) for x in inputs)  # type: ignore[misc]
+
+
+def _decode_s(model: Llama, num_threads: int) -> float:
+    torch.set_num_threads(num_threads)
+    cache = model.new_cache(num_pages=1, page_size=16)
+    return _best_s(lambda: model.forward([Span(0, 1, 0, [0])], [0], cache, [0]))
+
+
+def _best_s(step: Callable[[], object], repeats: int = 5) -> float:
+    step()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,109 @@
+"""Small random checkpoints in the formats that people have, written by Transformers itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+from tokenizers import decoders, normalizers, pre_tokenizers
+from tokenizers import models as bpe_models
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "mha": {},
+    "gqa-tied": {"num_key_value_heads": 2, "tie_word_embeddings": True},
+    "llama3-rope": {
+        "num_key_value_heads": 1,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "linear-rope": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}},
+    "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2},
+    "wide-heads": {"head_dim": 24, "num_key_value_heads": 2},
+}
+"""Changes to a 3-layer Llama with 4 heads and hidden size 64."""
+
+TEXTS = [
+    "the quick brown fox jumps over the lazy dog and runs away from the bear",
+    "hello world, hello Pie: a programmable server for language models",
+    "numbers 0123456789 and (brackets) [of] {many} <kinds>",
+]
+
+
+def write_checkpoint(folder: Path, shape: str = "gqa-tied", *, dtype: str = "float32", **changes: Any) -> Path:
+    """A random model whose logits have a spread of a few units, so that comparing them means something."""
+    torch.manual_seed(0)
+    max_shard_size = changes.pop("max_shard_size", "1GB")
+    config = transformers.LlamaConfig(
+        **{
+            "vocab_size": 320,
+            "hidden_size": 64,
+            "intermediate_size": 160,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 256,
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": False,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            **SHAPES[shape],
+            **changes,
+        }
+    )
+    model = transformers.LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            is_norm, is_bias = "norm" in name, name.endswith("bias")
+            weight.normal_(1.0 if is_norm else 0.0, 0.1 if is_norm or is_bias else 1.5 / weight.shape[-1] ** 0.5)
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
+    return folder
+
+
+def write_tokenizer(folder: Path, kind: str = "byte-level", **config: Any) -> Path:
+    """A small trained tokenizer: `byte-level` as Llama 3 has it, `metaspace` with byte fallback as Llama 2 has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    build = {"byte-level": byte_level_tokenizer, "metaspace": metaspace_tokenizer}[kind]
+    build().save(str(folder / "tokenizer.json"))
+    special = {"bos_token": "<s>", "eos_token": "</s>", **config}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    return folder
+
+
+def byte_level_tokenizer() -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(bpe_models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<unk>", "<s>", "</s>", "<|user|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS * 3, trainer)
+    return tokenizer
+
+
+def metaspace_tokenizer() -> tokenizers.Tokenizer:
+    pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    letters = sorted({char for text in TEXTS for char in text.replace(" ", "▁")})
+    vocab = {
+        piece: index for index, piece in enumerate(["<unk>", "<s>", "</s>", *pieces, *letters, "▁t", "▁th", "▁the"])
+    }
+    merges = [("▁", "t"), ("▁t", "h"), ("▁th", "e")]
+    tokenizer = tokenizers.Tokenizer(bpe_models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return tokenizer
