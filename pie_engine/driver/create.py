@@ -1,0 +1,38 @@
+"""From a driver's name to a driver. Each is imported only when it is asked for, so the fake needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pie_engine.driver.base import Driver
+from pie_engine.errors import Unsupported
+
+DRIVERS = ("cpu", "fake")
+
+
+def load_driver(
+    name: str,
+    model_folder: str | Path,
+    *,
+    dtype: str = "auto",
+    num_threads: int = 0,
+    page_size: int = 16,
+    script: str | Path | None = None,
+) -> Driver:
+    """Load the model in `model_folder` on driver `name` (`cpu` or `fake`).
+
+    `script` is a JSON file of `FakeScript`, for the fake only. Raises `Unsupported` for an unknown or absent driver,
+    and what loading the model raises.
+    """
+    if script is not None and name != "fake":
+        raise Unsupported(f"driver {name!r} takes no script", hint="only the fake driver is scriptable")
+    if name == "cpu":
+        from pie_engine.driver.cpu import CpuDriver
+
+        return CpuDriver.load(model_folder, dtype=dtype, num_threads=num_threads, page_size=page_size)
+    if name == "fake":
+        from pie_engine.driver.fake import FakeDriver
+
+        return FakeDriver.load(model_folder, page_size=page_size, script=script)
+    what = "the cuda driver is not part of this build" if name == "cuda" else f"there is no driver {name!r}"
+    raise Unsupported(what, hint=f"drivers here: {', '.join(DRIVERS)}")

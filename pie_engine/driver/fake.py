@@ -1,0 +1,216 @@
+"""A driver without a model, for tests: deterministic, instant, scriptable, and strict about pages.
+
+Its KV is the token ids themselves, written and read through the page tables. The next token is a function of the
+sequence as it is read back, so a page that is wrong, stale or shared by mistake changes the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import time
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from pie_engine.driver.base import Capabilities, Row, RowResult
+from pie_engine.driver.checks import check_pairs, check_rows
+from pie_engine.driver.fake_script import FakeScript
+from pie_engine.errors import Internal, OutOfPages
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.sampling import Sampler, TopToken
+
+_UNWRITTEN = -1
+_NUM_CANDIDATES = 20
+"""Size of the distributions; each token is half as likely as the one before it."""
+_MAX_REMEMBERED = 1 << 17
+
+
+class FakeDriver:
+    """Implements `driver.base.Driver`."""
+
+    def __init__(self, tokenizer: Tokenizer, script: FakeScript | None = None, *, page_size: int = 16) -> None:
+        self._script = script or FakeScript()
+        self._writer = _Writer(tokenizer, self._script)
+        self._slots: array[int] | None = None
+        self._num_steps = 0
+        self._capabilities = Capabilities(
+            driver="fake",
+            device="none",
+            dtype="int32",
+            model_id=self._writer.digest,
+            vocab_size=tokenizer.vocab_size,
+            max_context_tokens=self._script.max_context_tokens,
+            page_size=page_size,
+            page_bytes=self._script.page_bytes,
+            max_top_k=_NUM_CANDIDATES,
+        )
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, page_size: int = 16, script: FakeScript | str | Path | None = None
+    ) -> FakeDriver:
+        """With the tokenizer in `folder`; `script` may be a JSON file. Raises `ModelError` or `InvalidConfig`."""
+        read = FakeScript.read(script) if isinstance(script, str | Path) else script
+        return cls(Tokenizer.load(folder), read, page_size=page_size)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def allocate_kv(self, num_pages: int) -> None:
+        assert self._slots is None, "KV memory is allocated once"
+        assert num_pages > 0, num_pages
+        most, page_bytes = self._script.max_pages, self._capabilities.page_bytes
+        if num_pages > most:
+            raise OutOfPages(
+                f"{num_pages} KV pages of {page_bytes} bytes need {num_pages * page_bytes >> 20} MiB, "
+                f"{most * page_bytes >> 20} MiB are free",
+                hint=f"at most {most} pages fit now",
+            )
+        self._slots = array("i", [_UNWRITTEN]) * (num_pages * self._capabilities.page_size)
+
+    def execute(self, rows: Sequence[Row]) -> list[RowResult]:
+        slots = self._allocated()
+        check_rows(rows, self._capabilities, len(slots) // self._capabilities.page_size)
+        if not rows:
+            return []
+        self._wait(sum(len(row.tokens) for row in rows))
+        faults = {fault.row: fault.message for fault in self._script.faults if fault.step == self._num_steps}
+        self._num_steps += 1
+        if None in faults:
+            raise RuntimeError(faults[None])
+        for row in rows:
+            self._write(row, slots)
+        return [
+            RowResult(error=Internal(faults[index]).info) if index in faults else self._result(row, slots)
+            for index, row in enumerate(rows)
+        ]
+
+    def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
+        slots, size = self._allocated(), self._capabilities.page_size
+        check_pairs(pairs, len(slots) // size)
+        for source, destination in pairs:
+            slots[destination * size : (destination + 1) * size] = slots[source * size : (source + 1) * size]
+
+    def close(self) -> None:
+        self._slots = None
+
+    def _allocated(self) -> array[int]:
+        assert self._slots is not None, "allocate_kv comes first"
+        return self._slots
+
+    def _wait(self, num_tokens: int) -> None:
+        delay_ms = self._script.step_delay_ms + num_tokens * self._script.token_delay_ms
+        if delay_ms:
+            time.sleep(delay_ms / 1000)
+
+    def _write(self, row: Row, slots: array[int]) -> None:
+        size = self._capabilities.page_size
+        for position, token in enumerate(row.tokens, row.start):
+            slots[row.page_ids[position // size] * size + position % size] = token
+
+    def _read(self, row: Row, slots: array[int]) -> array[int]:
+        """The sequence as the page table has it, up to the end of the row."""
+        size = self._capabilities.page_size
+        sequence = array("i")
+        for page in row.page_ids[: -(-row.end // size)]:
+            sequence.extend(slots[page * size : (page + 1) * size])
+        del sequence[row.end :]
+        assert _UNWRITTEN not in sequence, f"position {sequence.index(_UNWRITTEN)} was never written"
+        return sequence
+
+    def _result(self, row: Row, slots: array[int]) -> RowResult:
+        sequence = self._read(row, slots)
+        if row.sampler is None:
+            return RowResult()
+        top = self._writer.next_tokens(sequence)
+        chosen = _choose(top, row.sampler, row.uniform)
+        self._writer.remember(sequence, chosen.token)
+        return RowResult(token=chosen.token, logprob=chosen.logprob if row.want_logprob else None, top=top[: row.top_k])
+
+
+class _Writer:
+    """What comes next after a sequence: a scripted reply, or a pseudo text from the hash of the sequence."""
+
+    def __init__(self, tokenizer: Tokenizer, script: FakeScript) -> None:
+        self._tokenizer, self._script = tokenizer, script
+        self._end = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
+        self._words = [token for token in range(tokenizer.vocab_size) if self._is_word(token)] or [0]
+        self._patterns = [re.compile(reply.match or "") for reply in script.replies]
+        self._replies = [self._reply_tokens(reply.text) for reply in script.replies]
+        self._progress: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        """Digest of a sequence that ends within a reply → (reply, tokens of it so far)."""
+        shape = repr((tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length))
+        self.digest = "fake-" + hashlib.blake2b(shape.encode(), digest_size=12).hexdigest()
+
+    def next_tokens(self, sequence: array[int]) -> list[TopToken]:
+        """The distribution after `sequence`, likeliest first. A scripted token has all of the probability."""
+        digest = _digest(sequence)
+        reply = self._progress.get(digest) or self._start(sequence)
+        if reply is not None:
+            tokens = self._replies[reply[0]]
+            self._progress[digest] = reply
+            return [TopToken(tokens[min(reply[1], len(tokens) - 1)], 0.0)]
+        return self._pseudo(digest)
+
+    def remember(self, sequence: array[int], token: int) -> None:
+        """`token` was chosen after `sequence`: if that is within a reply, the longer sequence is one token further."""
+        if not self._replies or (progress := self._progress.get(_digest(sequence))) is None:
+            return
+        self._progress[_digest(array("i", [*sequence, token]))] = (progress[0], progress[1] + 1)
+        while len(self._progress) > _MAX_REMEMBERED:
+            self._progress.popitem(last=False)
+
+    def _start(self, sequence: array[int]) -> tuple[int, int] | None:
+        if not self._patterns:
+            return None
+        prompt = self._tokenizer.decode(sequence)
+        return next(((index, 0) for index, pattern in enumerate(self._patterns) if pattern.search(prompt)), None)
+
+    def _pseudo(self, digest: bytes) -> list[TopToken]:
+        number = int.from_bytes(digest, "little")
+        if self._script.mean_length and self._end is not None and number % self._script.mean_length == 0:
+            return [TopToken(self._end, 0.0)]
+        number //= self._script.mean_length or 1
+        step = 1 + number // len(self._words) % max(len(self._words) // _NUM_CANDIDATES, 1)
+        count = min(_NUM_CANDIDATES, len(self._words))
+        tokens = [self._words[(number + index * step) % len(self._words)] for index in range(count)]
+        total = sum(0.5 ** (index + 1) for index in range(count))
+        return [TopToken(token, math.log(0.5 ** (index + 1) / total)) for index, token in enumerate(tokens)]
+
+    def _reply_tokens(self, text: str) -> list[int]:
+        tokens = self._tokenizer.encode(text)
+        return tokens if self._end is None else [*tokens, self._end]
+
+    def _is_word(self, token: int) -> bool:
+        if token in self._tokenizer.special_ids:
+            return False
+        try:
+            text = self._tokenizer.token_bytes(token).decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        return text.isprintable() and bool(text.strip())
+
+
+def _digest(sequence: array[int]) -> bytes:
+    return hashlib.blake2b(sequence.tobytes(), digest_size=16).digest()
+
+
+def _choose(top: list[TopToken], sampler: Sampler, uniform: float) -> TopToken:
+    """The sampler's own rule over a short distribution: temperature, top-k, top-p, inverse CDF."""
+    if sampler.is_greedy:
+        return top[0]
+    weights = [math.exp((entry.logprob - top[0].logprob) / sampler.temperature) for entry in top]
+    weights = weights[: sampler.top_k or len(weights)]
+    limit, kept = sampler.top_p * sum(weights), 1
+    while kept < len(weights) and sum(weights[:kept]) < limit:
+        kept += 1
+    draw = uniform * sum(weights[:kept])
+    for entry, weight in zip(top, weights[:kept], strict=False):
+        draw -= weight
+        if draw < 0:
+            return entry
+    return top[kept - 1]
