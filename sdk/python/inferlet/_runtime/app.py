@@ -1,0 +1,62 @@
+"""The guest application of the shared runtime component.
+
+How it is built (the host does it; nothing here builds):
+
+    componentize-py -d sdk/wit -w inferlet componentize inferlet._runtime.app -p sdk/python -o runtime.wasm
+
+    app module     `inferlet._runtime.app`
+    search path    the folder that holds the package `inferlet`, and nothing else
+    world          `inferlet` of sdk/wit, with the default names of its bindings (`wit_world`)
+    digest         every `*.py` below the package, in any order that is stable
+
+How it is run:
+
+    describe(bundle) and run(bundle, input), JSON as in sdk/wit; one call per instance, then the instance is thrown away.
+    bundle    {"name", "version", "entry", "files": {path: text}, "code": {path: what runtime.store-code got}}
+    data      the folder with the files that are not `.py`, read-only, preopened as `/` (the working folder). It may be
+              filled after the instance was made. None: a program without data files.
+    WASI      clocks and random numbers as usual; no environment, arguments or standard streams are needed.
+"""
+
+from __future__ import annotations
+
+from inferlet._runtime import stdlib
+
+stdlib.import_all()
+
+import gc  # noqa: E402
+
+from componentize_py_types import Err  # noqa: E402
+from wit_world import exports  # noqa: E402
+
+from inferlet._loop import HostLoop  # noqa: E402
+from inferlet._runtime import patches, program  # noqa: E402
+
+_loop = HostLoop()
+patches.install(_loop)
+program.prepare()
+
+
+class Program(exports.Program):
+    """What every inferlet exports."""
+
+    def describe(self, bundle: str) -> str:
+        """The signature of `main` as JSON."""
+        return _result(program.describe(bundle, _loop))
+
+    def run(self, bundle: str, input: str) -> str:
+        """The value of `main` as JSON."""
+        return _result(program.run(bundle, input, _loop))
+
+
+def _result(outcome: tuple[bool, str]) -> str:
+    is_ok, text = outcome
+    if is_ok:
+        return text
+    raise Err(text)
+
+
+# The objects of the build live as long as the instance: never scan them again. Programs are short.
+gc.collect()
+gc.freeze()
+gc.set_threshold(10_000, 20, 20)
