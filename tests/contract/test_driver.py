@@ -1,0 +1,316 @@
+"""What the core may rely on, whichever driver runs: the same tokens however the work is cut, placed and batched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pie_engine.driver.base import Driver, Row
+from pie_engine.driver.create import load_driver
+from pie_engine.errors import OutOfPages, PieError, Unsupported
+from pie_engine.protocol.sampling import GREEDY, Sampler
+from tests import models
+
+PAGE = 8
+NUM_PAGES = 64
+PROMPT = [5 + 7 * i % 300 for i in range(29)]
+MIXED = Sampler(temperature=0.8, top_k=40, top_p=0.9)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contract")
+    models.write_tokenizer(folder)
+    return models.write_checkpoint(folder)
+
+
+@pytest.fixture(params=["cpu", "fake"])
+def new_driver(request: pytest.FixtureRequest, folder: Path) -> Callable[[], Driver]:
+    return lambda: load_driver(request.param, folder, dtype="float32", num_threads=1, page_size=PAGE)
+
+
+@pytest.fixture
+def driver(new_driver: Callable[[], Driver]) -> Iterator[Driver]:
+    loaded = new_driver()
+    loaded.allocate_kv(NUM_PAGES)
+    yield loaded
+    loaded.close()
+
+
+def pages_for(num_tokens: int, first: int = 0, stride: int = 1) -> list[int]:
+    return [first + stride * i for i in range(-(-num_tokens // PAGE))]
+
+
+def prefill(driver: Driver, tokens: list[int], pages: list[int], start: int = 0, chunk: int = 1000) -> int:
+    """Run `tokens` in chunks and return the greedy token after the last."""
+    for at in range(0, len(tokens), chunk):
+        part = tokens[at : at + chunk]
+        is_last = at + chunk >= len(tokens)
+        [result] = driver.execute([Row(part, start + at, pages, GREEDY if is_last else None)])
+        assert result.error is None
+        assert (result.token is not None) == is_last
+    assert result.token is not None
+    return result.token
+
+
+def decode(driver: Driver, token: int, start: int, pages: list[int], count: int) -> list[int]:
+    tokens = [token]
+    for position in range(start, start + count):
+        [result] = driver.execute([Row([tokens[-1]], position, pages, GREEDY)])
+        assert result.token is not None
+        tokens.append(result.token)
+    return tokens
+
+
+def test_capabilities_describe_the_model(driver: Driver) -> None:
+    capabilities = driver.capabilities
+    assert capabilities.page_size == PAGE
+    assert capabilities.vocab_size == 320
+    assert capabilities.max_context_tokens >= 64
+    assert capabilities.page_bytes > 0
+    assert capabilities.max_top_k >= 20
+    assert capabilities.model_id
+
+
+def test_the_model_id_is_the_same_every_time(new_driver: Callable[[], Driver]) -> None:
+    assert new_driver().capabilities.model_id == new_driver().capabilities.model_id
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 8, 28])
+def test_chunked_prefill_gives_the_same_tokens(driver: Driver, chunk: int) -> None:
+    whole = prefill(driver, PROMPT, pages_for(64))
+    chunked = prefill(driver, PROMPT, pages_for(64, first=20), chunk=chunk)
+    assert chunked == whole
+    continued = decode(driver, whole, len(PROMPT), pages_for(64), 20)
+    assert decode(driver, chunked, len(PROMPT), pages_for(64, first=20), 20) == continued
+
+
+def test_decoding_is_prefilling_what_was_generated(driver: Driver) -> None:
+    tokens = decode(driver, prefill(driver, PROMPT, pages_for(64)), len(PROMPT), pages_for(64), 20)
+    again = prefill(driver, [*PROMPT, *tokens[:-1]], pages_for(64, first=20))
+    assert again == tokens[-1]
+
+
+def test_the_order_of_pages_does_not_matter(driver: Driver) -> None:
+    scattered = [63, 2, 40, 5, 61, 0, 17, 33]
+    straight = decode(driver, prefill(driver, PROMPT, pages_for(64)), len(PROMPT), pages_for(64), 20)
+    first = prefill(driver, PROMPT, scattered, chunk=6)
+    assert decode(driver, first, len(PROMPT), scattered, 20) == straight
+
+
+def test_a_page_used_before_leaves_no_trace(driver: Driver) -> None:
+    fresh = decode(driver, prefill(driver, PROMPT, pages_for(64)), len(PROMPT), pages_for(64), 10)
+    prefill(driver, list(range(10, 74)), pages_for(64))
+    assert decode(driver, prefill(driver, PROMPT, pages_for(64)), len(PROMPT), pages_for(64), 10) == fresh
+
+
+def test_a_batch_gives_each_row_what_it_gets_alone(driver: Driver) -> None:
+    prompts = [PROMPT, PROMPT[:9], PROMPT[3:20], PROMPT[:1], list(range(30, 50))]
+    tables = [pages_for(40, first=6 * i) for i in range(len(prompts))]
+    alone = []
+    for prompt, pages in zip(prompts, tables, strict=True):
+        alone.append(decode(driver, prefill(driver, prompt, pages), len(prompt), pages, 10))
+    results = driver.execute(
+        [Row(prompt, 0, pages, GREEDY) for prompt, pages in zip(prompts, tables, strict=True)],
+    )
+    together = [[result.token] for result in results]
+    for _ in range(10):
+        rows = [
+            Row([tokens[-1]], len(prompt) + len(tokens) - 1, pages, GREEDY)
+            for prompt, tokens, pages in zip(prompts, together, tables, strict=True)
+        ]
+        for tokens, result in zip(together, driver.execute(rows), strict=True):
+            tokens.append(result.token)
+    assert together == alone
+
+
+def test_chunks_and_decodes_share_a_step(driver: Driver) -> None:
+    short, long = PROMPT[:9], PROMPT
+    short_pages, long_pages = pages_for(40, first=0), pages_for(40, first=10)
+    expected_short = decode(driver, prefill(driver, short, short_pages), len(short), short_pages, 3)
+    expected_long = prefill(driver, long, long_pages)
+
+    tokens = [prefill(driver, short, short_pages)]
+    long_token = None
+    for index, chunk in enumerate([(0, 10), (10, 11), (11, 29)]):
+        step = [
+            Row(long[slice(*chunk)], chunk[0], long_pages, GREEDY if chunk[1] == 29 else None),
+            Row([tokens[-1]], len(short) + index, short_pages, GREEDY),
+        ]
+        chunk_result, decode_result = driver.execute(step)
+        long_token = chunk_result.token
+        tokens.append(decode_result.token)  # type: ignore[arg-type]
+    assert tokens == expected_short
+    assert long_token == expected_long
+
+
+def test_very_different_lengths_share_a_step(driver: Driver) -> None:
+    lengths = [2, 30, 200, 3, 90]
+    tables = [list(range(sum(-(-(n + 1) // PAGE) for n in lengths[:i]), NUM_PAGES)) for i in range(len(lengths))]
+    tables = [table[: -(-(length + 1) // PAGE)] for table, length in zip(tables, lengths, strict=True)]
+    prompts = [[(3 * i + length) % 300 for i in range(length)] for length in lengths]
+    firsts = [prefill(driver, prompt, pages) for prompt, pages in zip(prompts, tables, strict=True)]
+    rows = [Row([token], length, pages, GREEDY) for token, length, pages in zip(firsts, lengths, tables, strict=True)]
+    alone = [driver.execute([row])[0].token for row in rows]
+    assert [result.token for result in driver.execute(rows)] == alone
+
+
+def test_forks_share_the_pages_of_their_prefix(driver: Driver) -> None:
+    shared, left, right = [0, 1], [2, 3, 4], [5, 6, 7]
+    prefix = PROMPT[: 2 * PAGE]
+    prefill(driver, prefix, shared)
+    branches = {"left": ([50, 51, 52], shared + left), "right": ([60, 61, 62], shared + right)}
+    rows = [Row(tokens, len(prefix), pages, GREEDY) for tokens, pages in branches.values()]
+    firsts = [result.token for result in driver.execute(rows)]
+    for (tokens, pages), first in zip(branches.values(), firsts, strict=True):
+        assert first is not None
+        whole = [*prefix, *tokens]
+        unshared = pages_for(40, first=20)
+        expected = decode(driver, prefill(driver, whole, unshared), len(whole), unshared, 10)
+        assert decode(driver, first, len(whole), pages, 10) == expected
+
+
+def test_copied_pages_continue_like_the_original(driver: Driver) -> None:
+    """Copy-on-write of a page that is not full."""
+    original, copy = [0, 1, 2, 3, 4, 5], [0, 1, 2, 13, 14, 15]
+    first = prefill(driver, PROMPT, original)
+    driver.copy_pages([(3, 13)])
+    expected = decode(driver, first, len(PROMPT), original, 15)
+    assert decode(driver, first, len(PROMPT), copy, 15) == expected
+
+
+def test_pages_are_copied_in_order(driver: Driver) -> None:
+    first = prefill(driver, PROMPT, [0, 1, 2, 3, 4, 5])
+    expected = decode(driver, first, len(PROMPT), [0, 1, 2, 3, 4, 5], 10)
+    first = prefill(driver, PROMPT, [0, 1, 2, 3, 4, 5])
+    driver.copy_pages([(3, 20), (20, 21), (0, 20)])
+    assert decode(driver, first, len(PROMPT), [20, 1, 2, 21, 4, 5], 10) == expected
+
+
+def test_going_back_is_as_if_it_had_not_been_generated(driver: Driver) -> None:
+    pages = pages_for(64)
+    first = prefill(driver, PROMPT, pages)
+    tokens = decode(driver, first, len(PROMPT), pages, 12)
+    assert decode(driver, tokens[4], len(PROMPT) + 4, pages, 8) == tokens[4:]
+
+
+def test_sampling_depends_on_the_row_alone(driver: Driver) -> None:
+    draws = [0.03, 0.5, 0.77, 0.999]
+    tables = [pages_for(40, first=6 * i) for i in range(len(draws))]
+    rows = [
+        Row(PROMPT, 0, pages, MIXED if i % 2 else Sampler(1.0), uniform=draw, top_k=i, want_logprob=True)
+        for i, (draw, pages) in enumerate(zip(draws, tables, strict=True))
+    ]
+    together = driver.execute(rows)
+    for row, result in zip(rows, together, strict=True):
+        [alone] = driver.execute([row])
+        assert alone.token == result.token
+        assert alone.logprob == pytest.approx(result.logprob, abs=1e-4)
+        assert [entry.token for entry in alone.top] == [entry.token for entry in result.top]
+    assert len({result.token for result in together}) > 1
+
+
+def test_probes_are_a_distribution(driver: Driver) -> None:
+    [result] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY, top_k=5, want_logprob=True)])
+    logprobs = [entry.logprob for entry in result.top]
+    assert len(logprobs) == 5
+    assert logprobs == sorted(logprobs, reverse=True)
+    assert all(value <= 0 for value in logprobs)
+    assert result.top[0].token == result.token
+    assert result.logprob == pytest.approx(logprobs[0], abs=1e-6)
+    [bare] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY)])
+    assert bare.logprob is None
+    assert bare.top == []
+
+
+def test_an_empty_step_is_no_step(driver: Driver) -> None:
+    assert driver.execute([]) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (Row([], 0, [0], GREEDY), "without tokens"),
+        (Row([1], 0, [NUM_PAGES], GREEDY), "page id"),
+        (Row([1], 0, [-1], GREEDY), "page id"),
+        (Row([1] * 9, 0, [0], GREEDY), "pages for"),
+        (Row([1], -1, [0], GREEDY), "position"),
+        (Row([1], 100_000, list(range(64)) * 300, GREEDY), "positions"),
+        (Row([320], 0, [0], GREEDY), "token id"),
+        (Row([-1], 0, [0], GREEDY), "token id"),
+        (Row([1], 0, [0], GREEDY, top_k=100_000), "top_k"),
+    ],
+)
+def test_a_row_that_is_our_bug_is_an_assertion(driver: Driver, row: Row, says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        driver.execute([row])
+
+
+def test_two_rows_never_write_one_page(driver: Driver) -> None:
+    with pytest.raises(AssertionError, match="two rows write"):
+        driver.execute([Row([1], 0, [3], GREEDY), Row([2, 3], 0, [3], GREEDY)])
+
+
+@pytest.mark.parametrize("pair", [(0, NUM_PAGES), (-1, 0)])
+def test_copies_stay_inside_the_pool(driver: Driver, pair: tuple[int, int]) -> None:
+    with pytest.raises(AssertionError, match="page id"):
+        driver.copy_pages([pair])
+
+
+def test_kv_comes_before_steps_and_once(new_driver: Callable[[], Driver]) -> None:
+    driver = new_driver()
+    with pytest.raises(AssertionError, match="allocate_kv"):
+        driver.execute([Row([1], 0, [0], GREEDY)])
+    driver.allocate_kv(4)
+    with pytest.raises(AssertionError, match="once"):
+        driver.allocate_kv(4)
+
+
+def test_too_many_pages_are_refused_with_the_numbers(new_driver: Callable[[], Driver]) -> None:
+    driver = new_driver()
+    with pytest.raises(OutOfPages, match=r"1000000000 KV pages .* MiB, \d+ MiB are free") as refused:
+        driver.allocate_kv(10**9)
+    assert "pages fit" in refused.value.hint
+    driver.allocate_kv(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "says"),
+    [("cuda", None, "not part of this build"), ("tpu", None, "no driver 'tpu'"), ("cpu", "x.json", "takes no script")],
+)
+def test_drivers_that_are_not_there(folder: Path, name: str, script: str | None, says: str) -> None:
+    with pytest.raises(Unsupported, match=says) as refused:
+        load_driver(name, folder, script=script)
+    assert "fake" in refused.value.hint
+
+
+def test_unknown_dtype_is_refused(folder: Path) -> None:
+    with pytest.raises(Unsupported, match="float8"):
+        load_driver("cpu", folder, dtype="float8")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, new_driver: Callable[[], Driver]) -> None:
+    with pytest.raises(PieError, match="none"):
+        load_driver("cpu", tmp_path / "none")
+    with pytest.raises(PieError, match="none"):
+        load_driver("fake", tmp_path / "none")
+
+
+def test_the_control_plane_side_needs_no_torch() -> None:
+    modules = [
+        "pie_engine.driver.base",
+        "pie_engine.driver.create",
+        "pie_engine.driver.fake",
+        "pie_engine.model.chat",
+        "pie_engine.model.checkpoint",
+        "pie_engine.model.tokenizer",
+        "pie_engine.sampling.random",
+    ]
+    code = (
+        f"import sys, {', '.join(modules)}; sys.exit(' '.join({{'torch', 'transformers'}} & set(sys.modules)) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,117 @@
+"""What is particular to the CPU driver: the choices it makes at load, and rows whose model breaks."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from pie_engine.driver import cpu_tuning
+from pie_engine.driver.base import Row
+from pie_engine.driver.cpu import CpuDriver
+from pie_engine.errors import ModelError
+from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.config import SUPPORTED_ARCHITECTURES
+from pie_engine.model.families import FAMILIES
+from pie_engine.protocol.sampling import GREEDY
+from tests import models
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.write_checkpoint(tmp_path_factory.mktemp("cpu") / "model", dtype="bfloat16")
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads():
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def load(folder: Path, **options: object) -> CpuDriver:
+    driver = CpuDriver.load(folder, **{"num_threads": 1, "dtype": "float32", **options})  # type: ignore[arg-type]
+    driver.allocate_kv(16)
+    return driver
+
+
+def test_every_supported_architecture_has_a_family() -> None:
+    assert set(FAMILIES) == set(SUPPORTED_ARCHITECTURES)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_explicit_dtype_is_honoured(folder: Path, dtype: str) -> None:
+    assert load(folder, dtype=dtype).capabilities.dtype == dtype
+
+
+@pytest.mark.parametrize(("fast", "slow"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_auto_takes_the_faster_dtype_and_says_so(
+    folder: Path, fast: str, slow: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = {getattr(torch, fast): 0.001, getattr(torch, slow): 0.002}
+    monkeypatch.setattr(cpu_tuning, "_linear_s", lambda dtype, checkpoint: seconds[dtype])
+    with caplog.at_level(logging.INFO, logger="pie_engine"):
+        assert load(folder, dtype="auto").capabilities.dtype == fast
+    assert fast in caplog.text
+
+
+def test_auto_takes_bf16_when_fp32_does_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint.open(folder)
+    monkeypatch.setattr(cpu_tuning, "available_bytes", lambda: checkpoint.weight_bytes("float32"))
+    assert cpu_tuning.choose_dtype("auto", checkpoint) == torch.bfloat16
+
+
+def test_auto_keeps_an_fp32_checkpoint_in_fp32(tmp_path: Path) -> None:
+    folder = models.write_checkpoint(tmp_path / "model", dtype="float32")
+    assert cpu_tuning.choose_dtype("auto", Checkpoint.open(folder)) == torch.float32
+
+
+@pytest.mark.parametrize(("many_s", "expected"), [(1.0, 1), (0.9, 1), (0.8, 4)])
+def test_threads_are_taken_when_they_pay(
+    folder: Path, many_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_tuning.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.setattr(cpu_tuning, "_decode_s", lambda model, num_threads: many_s if num_threads > 1 else 1.0)
+    assert load(folder, num_threads=0).capabilities.num_threads == expected
+    assert torch.get_num_threads() == expected
+
+
+def test_a_real_calibration_chooses_something(folder: Path) -> None:
+    driver = load(folder, num_threads=0, dtype="auto")
+    assert driver.capabilities.num_threads >= 1
+    assert driver.capabilities.dtype in ("float32", "bfloat16")
+
+
+def test_weights_that_do_not_fit_are_refused_with_the_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pie_engine.driver.cpu.available_bytes", lambda: 1 << 10)
+    with pytest.raises(ModelError, match=r"needs \d+ MiB in float32, 0 MiB") as refused:
+        load(folder)
+    assert "bfloat16" in refused.value.hint
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_row_without_a_distribution_fails_alone(tmp_path: Path, bad: float) -> None:
+    driver = load(models.write_checkpoint(tmp_path / "untied", "mha"))
+    rows = [Row([5, 6, 7], 0, [0], GREEDY), Row([9, 8], 0, [1], GREEDY), Row([11], 0, [2], GREEDY)]
+    healthy = driver.execute(rows)
+    driver._model._embedding[9] = bad
+    broken = driver.execute(rows)
+    assert broken[1].token is None
+    assert broken[1].error is not None
+    assert broken[1].error.code == "internal"
+    assert "NaN" in broken[1].error.message
+    assert (broken[0].token, broken[2].token) == (healthy[0].token, healthy[2].token)
+
+
+def test_a_page_full_of_nan_does_not_reach_its_next_owner(folder: Path) -> None:
+    driver = load(folder)
+    row = Row([5], 3, [0], GREEDY, want_logprob=True)
+    driver.execute([Row([3, 4, 6], 0, [0])])
+    [before] = driver.execute([row])
+    assert driver._cache is not None
+    driver._cache.keys[:, 0, :, 4:] = float("nan")
+    driver._cache.values[:, 0, 4:] = float("nan")
+    [after] = driver.execute([row])
+    assert (after.token, after.logprob) == (before.token, before.logprob)
