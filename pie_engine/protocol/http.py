@@ -1,0 +1,121 @@
+"""Bodies of the gateway's HTTP API, both ways; docs/http.md shows each route."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.program import Bundle, Signature
+
+OnDisconnect = Literal["detach", "terminate"]
+ProcessState = Literal["queued", "running", "ended"]
+HealthStatus = Literal["ok", "starting", "degraded"]
+
+PID_HEADER = "Pie-Pid"
+DIGEST_HEADER = "Pie-Digest"
+EVENT_STREAM = "text/event-stream"
+
+
+class Body(msgspec.Struct, frozen=True):
+    """Base of what the gateway answers. Clients ignore fields that they do not know."""
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of what the gateway is asked. Unknown fields are refused."""
+
+
+class LaunchRequest(Request, frozen=True):
+    """Exactly one of `program` (a reference) and `bundle`."""
+
+    program: str | None = None
+    """Digest, `name@version` or `name`."""
+    bundle: Bundle | None = None
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+    """JSON object: the arguments of `main`."""
+    on_disconnect: OnDisconnect = "detach"
+    idempotency_key: str | None = None
+    """The same key again gives the same process."""
+
+
+class Launched(Body, frozen=True):
+    pid: str
+    digest: str
+
+
+class MessageRequest(Request, frozen=True):
+    value: msgspec.Raw
+
+
+class MessageAccepted(Body, frozen=True):
+    seq: int
+
+
+class StopRequest(Request, frozen=True):
+    drain: bool = False
+
+
+class ProcessUsage(Body, frozen=True):
+    """What a process holds in the cores."""
+
+    pages: int
+    tokens: int
+    contexts: int
+    state: str
+
+
+class ProcessView(Body, frozen=True):
+    pid: str
+    program: str
+    version: str
+    digest: str
+    state: ProcessState
+    host: str | None
+    created: float
+    """Seconds since the epoch."""
+    ended: float | None
+    outcome: str | None
+    """`return`, or the code of the error; None until it has ended."""
+    last_event: int
+    usage: ProcessUsage | None = None
+
+
+class EventView(Body, frozen=True):
+    seq: int
+    kind: str
+    data: msgspec.Raw
+    time: float
+
+
+class ProgramView(Body, frozen=True):
+    digest: str
+    name: str
+    version: str
+    signature: Signature | None = None
+    created: float = 0.0
+
+
+class MemberView(Body, frozen=True):
+    role: str
+    name: str
+    ready: bool
+    os_pid: int
+    detail: dict[str, object] = {}
+    """While starting `progress` {text, fraction}; when it cannot start `failed` (ErrorInfo)."""
+
+
+class Health(Body, frozen=True):
+    status: HealthStatus
+    version: str
+    protocol: int
+    os_pid: int
+    daemon_os_pid: int
+    uptime_s: float
+    members: list[MemberView]
+    incidents: list[str]
+    """Last deaths, newest last."""
+
+
+class ErrorBody(Body, frozen=True):
+    error: ErrorInfo

@@ -1,0 +1,1 @@
+"""SQLite: programs, processes, event logs, messages."""

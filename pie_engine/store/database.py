@@ -1,0 +1,141 @@
+"""One SQLite file: opened safely, migrated, checkpointed away from the thread that serves."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pie_engine.errors import InvalidConfig
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 5.0
+CHECKPOINT_INTERVAL_S = 1.0
+WAL_LIMIT_PAGES = 16384
+"""64 MiB: past that the serving thread checkpoints by itself, or the log would grow without end under load."""
+JOURNAL_LIMIT_BYTES = 16 * 1024 * 1024
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE programs (
+    digest TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, bundle BLOB NOT NULL, signature TEXT,
+    created REAL NOT NULL
+);
+-- What a name stands for. An inline launch stores its program but publishes no name.
+CREATE TABLE releases (
+    user TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL, published REAL NOT NULL,
+    PRIMARY KEY (user, name, version)
+) WITHOUT ROWID;
+
+CREATE TABLE processes (
+    id INTEGER PRIMARY KEY, pid TEXT NOT NULL UNIQUE, user TEXT NOT NULL, program TEXT NOT NULL,
+    version TEXT NOT NULL, digest TEXT NOT NULL, input TEXT NOT NULL, on_disconnect TEXT NOT NULL,
+    idempotency_key TEXT, host_boot TEXT, host TEXT, is_terminating INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL, ended REAL, outcome TEXT
+);
+CREATE UNIQUE INDEX processes_key ON processes (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX processes_alive ON processes (id) WHERE ended IS NULL;
+CREATE INDEX processes_ended ON processes (ended) WHERE ended IS NOT NULL;
+CREATE INDEX processes_digest ON processes (digest);
+
+CREATE TABLE events (
+    process INTEGER NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL, time REAL NOT NULL,
+    PRIMARY KEY (process, seq)
+) WITHOUT ROWID;
+-- A process ends once, whatever the code above does.
+CREATE UNIQUE INDEX events_terminal ON events (process) WHERE kind IN ('return', 'error');
+
+CREATE TABLE messages (
+    process INTEGER NOT NULL, seq INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (process, seq)
+) WITHOUT ROWID;
+"""
+
+
+class Database:
+    """The connection of the serving thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = _connect(path)
+        self._migrate()
+        self._checkpoints = _Checkpoints(path)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing. `synchronous=NORMAL`: safe against SIGKILL of the process, not against power loss."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        self._checkpoints.stop()
+        self.connection.close()
+
+    def _migrate(self) -> None:
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise InvalidConfig(
+                f"{self.path} is of a newer version of pie (schema {version}, this one knows {SCHEMA_VERSION})",
+                hint="use that version, or another PIE_HOME",
+            )
+        if version == 0:
+            with self.transaction() as connection:
+                for statement in SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+class _Checkpoints:
+    """Moves the write-ahead log into the database from a thread of its own, because that waits for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        connection = _connect(self._path)
+        version = -1
+        while not self._stop.wait(CHECKPOINT_INTERVAL_S):
+            # `data_version` moves when another connection has committed: an idle gateway leaves the disk alone.
+            (newest,) = connection.execute("PRAGMA data_version").fetchone()
+            if newest != version:
+                version = newest
+                _checkpoint(connection)
+        connection.close()
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.OperationalError:
+        # A full disk: the log keeps what is committed, and the next round tries again.
+        return
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # `isolation_level=None`: transactions are where `transaction` says, not where Python guesses.
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        f"wal_autocheckpoint = {WAL_LIMIT_PAGES}",
+        f"journal_size_limit = {JOURNAL_LIMIT_BYTES}",
+        "cache_size = -32768",
+        "temp_store = MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection

@@ -1,0 +1,45 @@
+"""What the store keeps, as it gives it back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pie_engine.protocol.http import OnDisconnect
+
+
+class ProgramRecord(msgspec.Struct, frozen=True):
+    digest: str
+    name: str
+    version: str
+    signature: str | None
+    """JSON of `Signature`; None until a host has read it."""
+    created: float
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    id: int
+    """Row id: what events and messages refer to. Grows with time."""
+    pid: str
+    user: str
+    program: str
+    version: str
+    digest: str
+    input: str
+    on_disconnect: OnDisconnect
+    idempotency_key: str | None
+    host_boot: str | None
+    """Boot id of the host it was given to; None while it is queued."""
+    host: str | None
+    is_terminating: bool
+    created: float
+    ended: float | None
+    outcome: str | None
+    last_seq: int = 0
+    """Its newest stored event."""
+
+
+class EventRow(msgspec.Struct, frozen=True):
+    seq: int
+    kind: str
+    data: str
+    time: float
