@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import zmq
 
 from pie_engine.config import EngineConfig, decode_config
 from pie_engine.errors import info_of
-from pie_engine.ipc.link import Link
+from pie_engine.ipc.link import LINGER_MS, Link
 from pie_engine.protocol.to_daemon import (
     Birth,
     ChildMessage,
@@ -47,12 +47,15 @@ class Child:
     def ready(self, **detail: object) -> None:
         self.say(Ready(detail))
 
-    def fail_start(self, error: BaseException) -> None:
+    def fail_start(self, error: BaseException) -> NoReturn:
         """Tell why, and exit; the daemon does not try again."""
         self.say(StartFailed(info_of(error)))
-        self.home.close()
-        self.context.term()
+        self.close()
         sys.exit(EXIT_START_FAILED)
+
+    def close(self) -> None:
+        """Every socket of this process, those included that its owner could not close any more."""
+        self.context.destroy(linger=LINGER_MS)
 
 
 def be_born() -> Child:
@@ -71,6 +74,9 @@ def be_born() -> Child:
 
 
 def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held here for ever, would abort the interpreter's orderly end.
+    descriptor = sys.stdin.fileno()
+    while os.read(descriptor, 4096):
+        pass
     # Nobody is left who could use an orderly end, and a busy main thread must not delay it.
     os._exit(EXIT_PARENT_GONE)
