@@ -1,0 +1,209 @@
+"""The ASGI application: the routes that programs wait for, by hand; the others in FastAPI, imported when first used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from pie_engine.config import MIB, EngineConfig
+from pie_engine.errors import InvalidInput
+from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Send
+from pie_engine.gateway.problems import translated
+from pie_engine.gateway.process import Follower, Process
+from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.table import ProcessTable
+from pie_engine.gateway.views import Views
+from pie_engine.protocol.http import (
+    DIGEST_HEADER,
+    PID_HEADER,
+    EventView,
+    Launched,
+    LaunchRequest,
+    MessageAccepted,
+    MessageRequest,
+    StopRequest,
+)
+from pie_engine.store.store import Store
+
+log = logging.getLogger(__name__)
+
+LOCAL_USER = "local"
+"""Whoever may open the socket."""
+STREAM_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+LOG_PAGE_EVENTS = 256
+
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_decode_launch = msgspec.json.Decoder(LaunchRequest).decode
+_decode_message = msgspec.json.Decoder(MessageRequest).decode
+_decode_stop = msgspec.json.Decoder(StopRequest).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Services:
+    """What the routes need, hot and cold."""
+
+    def __init__(
+        self, config: EngineConfig, store: Store, table: ProcessTable, programs: Programs, views: Views
+    ) -> None:
+        self.max_body_bytes = int(config.gateway.max_body_mb * MIB)
+        self.store = store
+        self.table = table
+        self.programs = programs
+        self.views = views
+        self.stop_daemon: Callable[[bool], Awaitable[None]]
+
+
+class App:
+    """Entry of every request. An error becomes `{"error": …}` here and nowhere else."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._cold: Asgi | None = None
+        self._cold_lock = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request, reply = Request(scope, receive), Reply(send)
+        try:
+            request.check_origin()
+            if not await self._serve(request, reply):
+                request.check()
+                await (await self.cold())(scope, receive, send)
+        except Exception as error:
+            problem = translated(error)
+            if reply.has_begun:
+                # The rest cannot be an answer any more: break the connection, so that the client sees it.
+                raise
+            await reply.problem(problem)
+
+    async def cold(self) -> Asgi:
+        """The FastAPI part. Its import takes a good part of a second, so it happens in a thread."""
+        async with self._cold_lock:
+            if self._cold is None:
+                self._cold = await asyncio.get_running_loop().run_in_executor(None, self._import_cold)
+            assert self._cold is not None
+            return self._cold
+
+    def _import_cold(self) -> Asgi:
+        from pie_engine.gateway.cold import create_app
+
+        return create_app(self._services)
+
+    async def _serve(self, request: Request, reply: Reply) -> bool:
+        """Answers a hot route; False: it is not one."""
+        match request.method, request.path.split("/")[1:]:
+            case "GET", ["healthz"]:
+                await reply.json(200, self._services.views.health())
+            case "POST", ["v1", "daemon", "stop"]:
+                await self._stop(request, reply)
+            case "POST", ["v1", "processes"]:
+                request.check()
+                await self._launch(request, reply)
+            case "GET", ["v1", "processes", pid] if pid:
+                request.check()
+                await reply.json(200, self._services.views.process(self._find(pid)))
+            case "DELETE", ["v1", "processes", pid] if pid:
+                request.check()
+                await self._services.table.terminate(self._find(pid))
+                await reply.json(202, {})
+            case "POST", ["v1", "processes", pid, "messages"]:
+                request.check()
+                await self._message(request, reply, pid)
+            case "GET", ["v1", "processes", pid, "events"]:
+                request.check()
+                await self._events(request, reply, pid)
+            case _:
+                return False
+        return True
+
+    def _find(self, pid: str) -> Process:
+        return self._services.table.find(LOCAL_USER, pid)
+
+    # Launch.
+
+    async def _launch(self, request: Request, reply: Reply) -> None:
+        body = await request.body(self._services.max_body_bytes)
+        process = await self._services.table.launch(LOCAL_USER, _decoded(_decode_launch, body))
+        names: Headers = [
+            (PID_HEADER.lower().encode(), process.pid.encode()),
+            (DIGEST_HEADER.lower().encode(), process.record.digest.encode()),
+        ]
+        if request.wants_stream:
+            await self._stream(request, reply, process, request.last_event_id or 0, 201, names)
+        else:
+            await reply.json(201, Launched(process.pid, process.record.digest), names)
+
+    async def _message(self, request: Request, reply: Reply, pid: str) -> None:
+        body = await request.body(self._services.max_body_bytes)
+        value = bytes(_decoded(_decode_message, body).value).decode()
+        seq = await self._services.table.message(self._find(pid), value)
+        await reply.json(202, MessageAccepted(seq))
+
+    async def _stop(self, request: Request, reply: Reply) -> None:
+        body = await request.body(self._services.max_body_bytes)
+        stop = _decoded(_decode_stop, body or b"{}")
+        await reply.json(202, {})
+        await self._services.stop_daemon(stop.drain)
+
+    # Events.
+
+    async def _events(self, request: Request, reply: Reply, pid: str) -> None:
+        process = self._find(pid)
+        after = request.int_query("after")
+        if request.query("format") == "json":
+            await self._event_list(reply, process, after or 0)
+            return
+        if after is None:
+            after = request.last_event_id or 0
+        await self._stream(request, reply, process, after, 200, [])
+
+    async def _stream(
+        self, request: Request, reply: Reply, process: Process, after: int, status: int, headers: Headers
+    ) -> None:
+        """Every event after `after`, until the terminal one or the client is gone."""
+        table = self._services.table
+        follower = table.follow(process, after)
+        watch = asyncio.create_task(_leave_when_gone(request.receive, follower))
+        try:
+            await reply.begin(status, STREAM_HEADERS + headers)
+            await reply.write(f": pid {process.pid}\n\n".encode())
+            while (piece := await follower.next()) is not None:
+                await reply.write(piece)
+                table.seen(process, follower.cursor)
+            await reply.finish()
+        finally:
+            watch.cancel()
+            table.unfollow(follower)
+
+    async def _event_list(self, reply: Reply, process: Process, after: int) -> None:
+        """What is stored so far, as one JSON array, page by page."""
+        await reply.begin(200, [(b"content-type", b"application/json")])
+        separator = b"["
+        while rows := list(self._services.store.events(process.id, after, LOG_PAGE_EVENTS)):
+            views = (EventView(row.seq, row.kind, msgspec.Raw(row.data.encode()), row.time) for row in rows)
+            await reply.write(separator + b",\n".join(map(_encode, views)))
+            separator, after = b",\n", rows[-1].seq
+        await reply.finish(b"]" if separator != b"[" else b"[]")
+
+
+async def _leave_when_gone(receive: Receive, follower: Follower) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        follower.leave()
+
+
+def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"the request is not as it should be: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the request is not JSON: {error}") from error

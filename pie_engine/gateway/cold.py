@@ -1,0 +1,104 @@
+"""The routes nobody waits for, in FastAPI, and the OpenAPI page of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from pie_engine.errors import ErrorInfo, InvalidInput, PieError
+from pie_engine.gateway.app import LOCAL_USER, Services
+from pie_engine.gateway.openapi import describe
+from pie_engine.gateway.problems import TooLarge, retry_after, status_of
+from pie_engine.protocol.http import ErrorBody
+from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.version import PROTOCOL_VERSION
+
+MAX_LISTED = 1000
+
+
+def create_app(services: Services) -> FastAPI:
+    """Every route that `App` does not answer by itself."""
+    app = FastAPI(title="Pie", version=f"protocol {PROTOCOL_VERSION}", docs_url="/docs", redoc_url=None)
+    app.add_exception_handler(PieError, _problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _bad_parameter)
+
+    @app.get("/v1/models", summary="Models that are loaded, with their free KV pages")
+    async def models() -> Response:
+        return _json(200, {"models": services.views.models()})
+
+    @app.get("/v1/stats", summary="Newest numbers of cores and hosts")
+    async def stats() -> Response:
+        return _json(200, services.views.stats())
+
+    @app.post("/v1/programs", summary="Upload a program; answers its digest and the signature of main")
+    async def upload(request: Request) -> Response:
+        body = await _body(request, services.max_body_bytes)
+        return _json(201, await services.programs.upload(LOCAL_USER, _bundle(body)))
+
+    @app.get("/v1/programs", summary="Programs that have been uploaded")
+    async def programs() -> Response:
+        return _json(200, services.programs.list(LOCAL_USER))
+
+    @app.get("/v1/programs/{reference:path}", summary="One program by digest, name@version or name")
+    async def program(reference: str) -> Response:
+        return _json(200, services.programs.view(LOCAL_USER, reference))
+
+    @app.get("/v1/processes", summary="Processes that are alive; with all=true the ended ones too, newest first")
+    async def processes(all: bool = False, limit: int = MAX_LISTED) -> Response:
+        return _json(200, services.views.processes(LOCAL_USER, all, min(limit, MAX_LISTED)))
+
+    describe(app)
+    return app
+
+
+def _json(status: int, body: Any) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, PieError)
+    status = status_of(error)
+    response = _json(status, ErrorBody(error.info))
+    wait = retry_after(error.info, status)
+    if wait is not None:
+        response.headers["Retry-After"] = str(wait)
+    return response
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    info = ErrorInfo(
+        "not_found" if error.status_code == 404 else "invalid_input",
+        f"{request.method} {request.url.path}: {error.detail}",
+        hint="GET /openapi.json lists the routes",
+    )
+    return _json(error.status_code, ErrorBody(info))
+
+
+async def _bad_parameter(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return _json(400, ErrorBody(InvalidInput(f"`{first['loc'][-1]}`: {first['msg']}").info))
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > max_bytes:
+            raise TooLarge(f"the request is larger than {max_bytes} bytes", hint="raise `gateway.max_body_mb`")
+    return bytes(data)
+
+
+def _bundle(body: bytes) -> Bundle:
+    try:
+        return msgspec.json.decode(body, type=Bundle)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"the bundle is not as it should be: {error}") from error
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"the bundle is not JSON: {error}") from error

@@ -1,0 +1,168 @@
+"""The gateway's end of ZeroMQ: what hosts, cores and the daemon say, and who of them is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import zmq
+
+from pie_engine.errors import Lost
+from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.table import ProcessTable, lost
+from pie_engine.ipc.link import Hub, Link
+from pie_engine.protocol.http import ProcessUsage
+from pie_engine.protocol.to_daemon import ChildMessage, Member, Shutdown, Topology
+from pie_engine.protocol.to_gateway import CoreStats, Described, Event, GatewayMessage, HostStats, Registered
+
+log = logging.getLogger(__name__)
+
+REGISTRATION_GRACE_S = 10.0
+"""How long a new gateway waits for the hosts that it has heard of to register."""
+
+
+class Wire:
+    """A ZeroMQ socket on the loop. Its descriptor only says that something may have changed, once, so after every
+    reading and every sending the socket itself is asked."""
+
+    def __init__(self, socket: zmq.Socket[Any], on_readable: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket
+        self._on_readable = on_readable
+        self._descriptor = int(socket.getsockopt(zmq.FD))
+        self._loop.add_reader(self._descriptor, on_readable)
+        self._loop.call_soon(on_readable)
+
+    def check(self) -> None:
+        """After a sending."""
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(self._on_readable)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._descriptor)
+
+
+class Exchange:
+    """Reads everything that arrives, and hands it to the table, the programs and whoever asks for numbers."""
+
+    def __init__(self, hub: Hub[GatewayMessage], home: Link[ChildMessage]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hub = hub
+        self._home = home
+        self.members: list[Member] = []
+        self.incidents: list[str] = []
+        self.core_stats: dict[str, CoreStats] = {}
+        self._early: dict[str, list[str]] = {}
+        """Registrations of hosts that the topology we have does not know yet."""
+        self._known_boots: set[str] = set()
+        self.shutdown_asked: asyncio.Future[float] = self._loop.create_future()
+        """Done with the grace in seconds when the daemon says so."""
+        self.is_stopping = False
+
+    def connect(self, table: ProcessTable, programs: Programs, hosts: HostPool) -> None:
+        """From here on everything that arrives is handled."""
+        self._table, self._programs, self._hosts = table, programs, hosts
+        self._hub_wire = Wire(self._hub.socket, self._read)
+        self._home_wire = Wire(self._home.socket, self._read)
+
+    def send(self, host_boot: str, orders: Sequence[Any]) -> None:
+        self._hub.send(host_boot, orders)
+        self._hub_wire.check()
+
+    def close(self) -> None:
+        self._hub_wire.close()
+        self._home_wire.close()
+        self._hub.close()
+
+    def usage_of(self, pid: str) -> ProcessUsage | None:
+        """Of one process, over all cores."""
+        parts = [usage for stats in self.core_stats.values() for usage in stats.processes if usage.pid == pid]
+        if not parts:
+            return None
+        pages, tokens = sum(part.num_pages for part in parts), sum(part.num_tokens for part in parts)
+        return ProcessUsage(pages, tokens, sum(part.num_contexts for part in parts), parts[0].state)
+
+    # Arrivals.
+
+    def _read(self) -> None:
+        # The topology first: it says who of the senders below there is.
+        for message in self._home.receive():
+            if isinstance(message, Topology):
+                self._take_topology(message)
+            elif isinstance(message, Shutdown) and not self.shutdown_asked.done():
+                self.is_stopping = True
+                self.shutdown_asked.set_result(message.grace_s)
+        for boot_id, messages in self._hub.receive():
+            for arrived in messages:
+                self._take(boot_id, arrived)
+
+    def _take(self, boot_id: str, message: GatewayMessage) -> None:
+        match message:
+            case Event():
+                self._table.take_event(boot_id, message)
+            case Registered(pids):
+                self._early[boot_id] = pids
+                self._register_early()
+            case Described():
+                self._programs.described(message)
+            case HostStats():
+                host = self._hosts.get(boot_id)
+                if host is not None:
+                    host.stats = message
+            case CoreStats():
+                self.core_stats[boot_id] = message
+
+    # Who is there.
+
+    def _take_topology(self, topology: Topology) -> None:
+        self.members, self.incidents = topology.members, topology.incidents
+        boots = {member.boot_id for member in topology.members if member.boot_id}
+        # What a dead host managed to say was sent before its death was noticed: hear it out first.
+        dead = self._known_boots - boots
+        if dead:
+            for boot_id, messages in self._hub.receive():
+                for message in messages:
+                    self._take(boot_id, message)
+        for boot_id in dead:
+            self._bury(boot_id)
+        self._known_boots = boots
+        self._register_early()
+        self._table.end_orphans(boots, lost("its host died while there was no gateway"))
+
+    def _bury(self, boot_id: str) -> None:
+        self._hub.forget(boot_id)
+        self.core_stats.pop(boot_id, None)
+        self._early.pop(boot_id, None)
+        if boot_id in self._hosts:
+            self._programs.host_died(boot_id)
+            info = (
+                lost("the daemon was stopped")
+                if self.is_stopping
+                else Lost.of("host_lost", "the host that ran the process died", hint="it is started again").info
+            )
+            self._table.host_died(boot_id, info)
+
+    def _register_early(self) -> None:
+        names = {member.boot_id: member.name for member in self.members if member.role == "host"}
+        for boot_id in self._early.keys() & names.keys():
+            host = self._hosts.add(boot_id, names[boot_id])
+            self._table.host_registered(host, self._early.pop(boot_id))
+
+    async def settle_orphans(self) -> None:
+        """A while after the start, what belongs to a host that is there but did not register is lost."""
+        while not any(member.role == "host" and member.is_ready for member in self.members):
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(REGISTRATION_GRACE_S)
+        self._table.end_orphans(set(self._hosts.boot_ids), lost("its host did not come back"))
+
+
+def builtins_of(stats: CoreStats | HostStats) -> dict[str, object]:
+    """With field names: on ZeroMQ these travel as arrays."""
+    fields = msgspec.structs.asdict(stats)
+    if isinstance(stats, CoreStats):
+        fields["processes"] = [msgspec.structs.asdict(usage) for usage in stats.processes]
+    return fields

@@ -1,0 +1,46 @@
+"""Server-sent events: how an event looks on the wire, and the newest ones of a process kept at hand."""
+
+from __future__ import annotations
+
+from collections import deque
+
+KEEP_ALIVE = b": keep-alive\n\n"
+MAX_TAIL_BYTES = 32 * 1024
+
+
+def frame(seq: int, kind: str, data: str) -> bytes:
+    if "\n" in data or "\r" in data:
+        # JSON may be spread over lines; each is a `data:` of its own, and the reader joins them.
+        data = "\ndata: ".join(data.splitlines())
+    return f"id: {seq}\nevent: {kind}\ndata: {data}\n\n".encode()
+
+
+class Tail:
+    """The newest frames, bounded in bytes, so that who keeps up never reads the database.
+
+    Invariant: every stored event after `floor` is here.
+    """
+
+    def __init__(self, floor: int) -> None:
+        self.floor = floor
+        self._frames: deque[tuple[int, bytes]] = deque()
+        self._num_bytes = 0
+
+    def push(self, seq: int, data: bytes) -> None:
+        self._frames.append((seq, data))
+        self._num_bytes += len(data)
+        while self._num_bytes > MAX_TAIL_BYTES:
+            self.floor, dropped = self._frames.popleft()
+            self._num_bytes -= len(dropped)
+
+    def forget(self, seq: int) -> None:
+        """Everything up to `seq`, which is all there is."""
+        self.floor = seq
+        self._frames.clear()
+        self._num_bytes = 0
+
+    def after(self, cursor: int) -> list[bytes] | None:
+        """The frames after `cursor`; None: only the store has them all."""
+        if cursor < self.floor:
+            return None
+        return [data for seq, data in self._frames if seq > cursor]

@@ -1,0 +1,443 @@
+"""The process table: every process that has not ended, where it runs, and how each of them ends once.
+
+All state changes happen on the loop's thread between two awaits, and take effect for others when the turn is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from pie_engine.config import EngineConfig
+from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
+from pie_engine.gateway.hosts import Host, HostPool
+from pie_engine.gateway.problems import Conflict
+from pie_engine.gateway.process import Follower, Process
+from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.turn import Turn, nothing
+from pie_engine.protocol.http import LaunchRequest
+from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.to_host import Deliver, EventsSeen, EventsStored, Launch, Terminate
+from pie_engine.store.records import ProcessRecord
+from pie_engine.store.store import Store
+
+log = logging.getLogger(__name__)
+
+SEEN_INTERVAL_S = 0.005
+"""`EventsSeen` of all processes goes out at most this often: nobody but `session.drain` waits for it."""
+
+
+class ProcessTable:
+    """Processes by pid, from launch until their terminal event is stored; after that they are the store's."""
+
+    def __init__(self, store: Store, turn: Turn, hosts: HostPool, programs: Programs, config: EngineConfig) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._turn = turn
+        self._hosts = hosts
+        self._programs = programs
+        self._config = config.gateway
+        self._alive: dict[str, Process] = {}
+        self._by_key: dict[tuple[str, str], Process] = {}
+        self._queue: deque[Process] = deque()
+        """Processes without a host, oldest first. Those that have ended meanwhile are skipped."""
+        self._next_id = store.next_process_id()
+        self._seen: dict[str, int] = {}
+        self._followers: set[Follower] = set()
+        self.refusal: Busy | None = None
+        """Why nothing is launched any more: draining or stopping."""
+        self.on_empty: Callable[[], None] = nothing
+        """Called when the last process has ended."""
+
+    # Looking.
+
+    @property
+    def alive(self) -> list[Process]:
+        return list(self._alive.values())
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._alive
+
+    @property
+    def num_followers(self) -> int:
+        return len(self._followers)
+
+    def find(self, user: str, pid: str) -> Process:
+        """Alive or ended. Raises `NotFound`."""
+        process = self._alive.get(pid) or self._ended(pid)
+        if process is None or process.record.user != user:
+            raise NotFound(f"no process `{pid}`", hint="`pie ps --all` shows what there is")
+        return process
+
+    def _ended(self, pid: str) -> Process | None:
+        record = self._store.process(pid)
+        return None if record is None else Process(record)
+
+    # Launching.
+
+    async def launch(self, user: str, request: LaunchRequest) -> Process:
+        """Returns when the launch is committed. The same idempotency key again gives the same process."""
+        digest, bundle, is_new = self._program_of(user, request)
+        text = _checked_input(request.input)
+        known = self._launched_before(user, request.idempotency_key)
+        if known is not None:
+            return await self._same_launch(known, digest, text)
+        self._check_room()
+        process = self._admit(user, digest, bundle, text, request)
+
+        def change(store: Store) -> None:
+            if is_new:
+                store.add_program(digest, bundle)
+            store.add_process(process.record)
+
+        process.admission = self._turn.write(change, lambda: self._admitted(process, bundle))
+        try:
+            await asyncio.shield(process.admission)
+        except Exception:
+            self._drop(process)
+            raise
+        return process
+
+    def _program_of(self, user: str, request: LaunchRequest) -> tuple[str, Bundle, bool]:
+        """Digest, content, and whether the store must be given it."""
+        if (request.program is None) == (request.bundle is None):
+            raise InvalidInput("give either `program` or `bundle`")
+        if request.bundle is not None:
+            digest, is_new = self._programs.admit(request.bundle)
+            return digest, request.bundle, is_new
+        digest = self._programs.resolve(user, request.program or "")
+        return digest, self._programs.bundle(digest), False
+
+    def _launched_before(self, user: str, key: str | None) -> Process | None:
+        if key is None:
+            return None
+        known = self._by_key.get((user, key))
+        if known is not None:
+            return known
+        record = self._store.process_with_key(user, key)
+        return None if record is None else Process(record)
+
+    async def _same_launch(self, known: Process, digest: str, text: str) -> Process:
+        if known.record.digest != digest or known.record.input != text:
+            raise Conflict(f"the idempotency key `{known.record.idempotency_key}` was used for another launch")
+        if known.admission is not None:
+            await asyncio.shield(known.admission)
+        return known
+
+    def _check_room(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        limit = self._config.max_processes
+        if len(self._alive) >= limit:
+            raise LimitExceeded.of(
+                "queue_limit",
+                f"{len(self._alive)} processes are running or queued, and {limit} is the most",
+                hint="try again when some have ended, or raise `gateway.max_processes`",
+            )
+
+    def _admit(self, user: str, digest: str, bundle: Bundle, text: str, request: LaunchRequest) -> Process:
+        """Takes its place in the table and, if one is free, in a host."""
+        host = None if self._queue else self._hosts.pick()
+        record = ProcessRecord(
+            id=self._next_id,
+            pid=secrets.token_hex(8),
+            user=user,
+            program=bundle.manifest.name,
+            version=bundle.manifest.version,
+            digest=digest,
+            input=text,
+            on_disconnect=request.on_disconnect,
+            idempotency_key=request.idempotency_key,
+            host_boot=None if host is None else host.boot_id,
+            host=None if host is None else host.name,
+            is_terminating=False,
+            created=time.time(),
+            ended=None,
+            outcome=None,
+        )
+        self._next_id += 1
+        process = Process(record)
+        self._enter(process)
+        if host is not None:
+            host.pids.add(process.pid)
+        return process
+
+    def _admitted(self, process: Process, bundle: Bundle) -> None:
+        """The launch is committed."""
+        self._programs.remember(process.record.digest, bundle)
+        if process.host_boot is None:
+            self._queue.append(process)
+            self._pump()
+        else:
+            self._dispatch(process)
+        self._watch_absence(process)
+
+    def _enter(self, process: Process) -> None:
+        self._alive[process.pid] = process
+        if process.record.idempotency_key is not None:
+            self._by_key[process.record.user, process.record.idempotency_key] = process
+
+    def _drop(self, process: Process) -> None:
+        """Out of the table; its place is free."""
+        self._alive.pop(process.pid, None)
+        if process.record.idempotency_key is not None:
+            self._by_key.pop((process.record.user, process.record.idempotency_key), None)
+        self._hosts.release(process.host_boot, process.pid)
+        self._seen.pop(process.pid, None)
+
+    def _dispatch(self, process: Process) -> None:
+        """Tell its host. All of this is committed by now; saying it twice does no harm."""
+        if process.has_terminal or process.host_boot is None:
+            return
+        record = process.record
+        try:
+            bundle = self._programs.bundle(record.digest)
+        except NotFound as error:
+            self.end(process, error.info)
+            return
+        process.is_dispatched = True
+        self._turn.say(process.host_boot, Launch(record.pid, record.user, record.digest, bundle, record.input))
+        self._deliver_all(process)
+        if process.is_terminating:
+            self._turn.say(process.host_boot, Terminate(process.pid))
+
+    # Queue.
+
+    def enqueue(self, process: Process) -> None:
+        """One that was queued when the gateway died."""
+        self._enter(process)
+        self._queue.append(process)
+
+    def _pump(self) -> None:
+        """Give waiting processes to hosts with room."""
+        while self._queue:
+            if self._queue[0].has_terminal:
+                self._queue.popleft()
+                continue
+            host = self._hosts.pick()
+            if host is None:
+                return
+            self._assign(self._queue.popleft(), host)
+
+    def _assign(self, process: Process, host: Host) -> None:
+        process.host_boot, process.host = host.boot_id, host.name
+        host.pids.add(process.pid)
+        self._turn.insist(
+            lambda store: store.assign(process.id, host.boot_id, host.name), lambda: self._dispatch(process)
+        )
+
+    # Messages and termination.
+
+    async def message(self, process: Process, value: str) -> int:
+        """Number of the message, once it is committed."""
+        if process.has_terminal:
+            raise Conflict(f"process `{process.pid}` has ended")
+        process.num_messages += 1
+        seq = process.num_messages
+        await self._turn.write(
+            lambda store: store.add_message(process.id, seq, value), lambda: self._deliver(process, seq, value)
+        )
+        return seq
+
+    def _deliver(self, process: Process, seq: int, value: str) -> None:
+        if process.is_dispatched and process.host_boot is not None and not process.has_terminal:
+            self._turn.say(process.host_boot, Deliver(process.pid, seq, value))
+
+    def _deliver_all(self, process: Process) -> None:
+        assert process.host_boot is not None
+        if process.num_messages:
+            for seq, value in self._store.messages(process.id):
+                self._turn.say(process.host_boot, Deliver(process.pid, seq, value))
+
+    async def terminate(self, process: Process) -> None:
+        """Returns when the wish is committed; the host, or the queue, does the rest. Again: nothing."""
+        if process.has_terminal or process.is_terminating:
+            return
+        process.is_terminating = True
+        done = self._turn.write(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
+        try:
+            await done
+        except Exception:
+            process.is_terminating = False
+            raise
+
+    def _tell_terminate(self, process: Process) -> None:
+        if process.host_boot is None:
+            self.end(process, Cancelled("terminated before it was started").info)
+        elif process.is_dispatched:
+            self._turn.say(process.host_boot, Terminate(process.pid))
+
+    # Events.
+
+    def take_event(self, host_boot: str, event: Event) -> None:
+        """One event from a host. What cannot be used is confirmed, so that the host forgets it."""
+        process = self._alive.get(event.pid)
+        if process is None or process.host_boot != host_boot or process.has_terminal:
+            self._turn.say(host_boot, EventsStored(event.pid, event.seq))
+        elif event.seq <= process.accepted_seq:
+            # Sent again after a restart of this gateway; what is not stored yet is confirmed when it is.
+            self._turn.say(host_boot, EventsStored(event.pid, min(event.seq, process.stored_seq)))
+        else:
+            if event.seq != process.accepted_seq + 1:
+                log.error("process %s: event %d follows event %d", event.pid, event.seq, process.accepted_seq)
+            self._turn.append(process, event)
+
+    def stored(self, events: list[tuple[Process, Event]]) -> None:
+        """These are committed: show them, and tell their hosts how far each process has come."""
+        for process, event in events:
+            process.show(event)
+        for process in {process.id: process for process, _ in events}.values():
+            if process.host_boot is not None and process.host_boot in self._hosts:
+                self._turn.say(process.host_boot, EventsStored(process.pid, process.stored_seq))
+        for process, event in events:
+            if event.is_terminal:
+                self._ended_now(process)
+
+    def _ended_now(self, process: Process) -> None:
+        if process.abandon_timer is not None:
+            process.abandon_timer.cancel()
+        self._drop(process)
+        self._pump()
+        if not self._alive:
+            self.on_empty()
+
+    def end(self, process: Process, info: ErrorInfo) -> None:
+        """The terminal event that only the gateway can write. Nothing if there is one."""
+        if not process.has_terminal:
+            self._turn.append(process, process.error_event(info))
+
+    # Followers.
+
+    def follow(self, process: Process, after: int) -> Follower:
+        if not process.followers:
+            process.tail.forget(process.stored_seq)
+        follower = Follower(process, self._store, after)
+        process.followers.add(follower)
+        self._followers.add(follower)
+        if process.abandon_timer is not None:
+            process.abandon_timer.cancel()
+            process.abandon_timer = None
+        return follower
+
+    def unfollow(self, follower: Follower) -> None:
+        process = follower.process
+        self._followers.discard(follower)
+        process.followers.discard(follower)
+        self._watch_absence(process)
+
+    def seen(self, process: Process, seq: int) -> None:
+        """A client has everything up to `seq`."""
+        if process.has_terminal or process.host_boot is None:
+            return
+        if not self._seen:
+            self._loop.call_later(SEEN_INTERVAL_S, self._tell_seen)
+        self._seen[process.pid] = max(seq, self._seen.get(process.pid, 0))
+
+    def ping_followers(self) -> None:
+        for follower in self._followers:
+            follower.ping()
+
+    def _tell_seen(self) -> None:
+        seen, self._seen = self._seen, {}
+        for pid, seq in seen.items():
+            process = self._alive.get(pid)
+            if process is not None and process.host_boot is not None:
+                self._turn.say(process.host_boot, EventsSeen(pid, seq))
+
+    def _watch_absence(self, process: Process, extra_s: float = 0.0) -> None:
+        """`on_disconnect=terminate`: nobody listens, so the clock runs."""
+        if process.record.on_disconnect != "terminate" or process.followers or process.has_terminal:
+            return
+        if process.abandon_timer is None:
+            delay_s = self._config.disconnect_grace_s + extra_s
+            process.abandon_timer = self._loop.call_later(delay_s, self._abandon, process)
+
+    def _abandon(self, process: Process) -> None:
+        process.abandon_timer = None
+        if process.followers or process.has_terminal or process.is_terminating:
+            return
+        log.info("process %s has lost its last client", process.pid)
+        process.is_terminating = True
+        self._turn.insist(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
+
+    # Hosts.
+
+    def host_registered(self, host: Host, pids: list[str]) -> None:
+        """A host says what it runs; the rest of what was given to it is settled here."""
+        reported = set(pids)
+        for process in self.alive:
+            if process.host_boot == host.boot_id and not process.has_terminal:
+                host.pids.add(process.pid)
+                if process.pid in reported:
+                    self._resume(process)
+                else:
+                    self._resettle(process)
+        for pid in reported - host.pids:
+            # Ended in our books: nobody is interested in it any more.
+            self._turn.say(host.boot_id, Terminate(pid))
+        self._pump()
+
+    def _resume(self, process: Process) -> None:
+        """It ran on while there was no gateway. What we told it may have got lost with the old one."""
+        assert process.host_boot is not None
+        process.is_dispatched = True
+        self._deliver_all(process)
+        if process.is_terminating:
+            self._turn.say(process.host_boot, Terminate(process.pid))
+
+    def _resettle(self, process: Process) -> None:
+        """Its host is alive and does not know it: it was never told, or has forgotten it against the rules."""
+        if process.accepted_seq == 0:
+            self._dispatch(process)
+        else:
+            self.end(process, lost("its host no longer knows it"))
+
+    def host_died(self, boot_id: str, info: ErrorInfo) -> None:
+        self._hosts.remove(boot_id)
+        for process in self.alive:
+            if process.host_boot == boot_id:
+                self.end(process, info)
+
+    # After a restart of the gateway.
+
+    def restore(self, extra_grace_s: float) -> None:
+        """What the store says is alive: queued ones wait again, the others for their hosts."""
+        for record in self._store.alive():
+            process = Process(record, self._store.num_messages(record.id))
+            if record.host_boot is not None:
+                self._enter(process)
+            elif record.is_terminating:
+                self._enter(process)
+                self.end(process, Cancelled("terminated before it was started").info)
+            else:
+                self.enqueue(process)
+            self._watch_absence(process, extra_grace_s)
+
+    def end_all(self, info: ErrorInfo) -> None:
+        for process in self.alive:
+            self.end(process, info)
+
+    def end_orphans(self, alive_boots: set[str], info: ErrorInfo) -> None:
+        """Those whose host is not among the living."""
+        for process in self.alive:
+            if process.host_boot is not None and process.host_boot not in alive_boots:
+                self.end(process, info)
+
+
+def lost(message: str) -> ErrorInfo:
+    return Lost.of("lost", f"the process was lost: {message}").info
+
+
+def _checked_input(raw: msgspec.Raw) -> str:
+    text = bytes(raw).decode()
+    if not text.lstrip().startswith("{"):
+        raise InvalidInput("`input` is not a JSON object", hint='like {"prompt": "Hello"}')
+    return text

@@ -1,0 +1,101 @@
+"""What is answered to who looks: health, models, numbers, processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+from pie_engine.config import EngineConfig
+from pie_engine.gateway.exchange import Exchange, builtins_of
+from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.process import Process
+from pie_engine.gateway.table import ProcessTable
+from pie_engine.protocol.http import Health, HealthStatus, MemberView, ProcessView
+from pie_engine.protocol.to_daemon import Member
+from pie_engine.protocol.version import PROTOCOL_VERSION
+from pie_engine.store.store import Store
+
+DISTRIBUTION = "pie-serving"
+
+
+class Views:
+    """Snapshots of the engine for people and programs that watch it."""
+
+    def __init__(
+        self, config: EngineConfig, exchange: Exchange, hosts: HostPool, table: ProcessTable, store: Store
+    ) -> None:
+        self._exchange = exchange
+        self._hosts = hosts
+        self._table = table
+        self._store = store
+        self._started = _daemon_start(config.paths.daemon_lock)
+        self._daemon_os_pid = os.getppid()
+
+    def health(self) -> Health:
+        members = self._exchange.members
+        return Health(
+            status=status_of(members, self._exchange.incidents, bool(self._hosts.boot_ids)),
+            version=self._version,
+            protocol=PROTOCOL_VERSION,
+            os_pid=os.getpid(),
+            daemon_os_pid=self._daemon_os_pid,
+            uptime_s=time.time() - self._started,
+            members=[_view(member) for member in members],
+            incidents=self._exchange.incidents,
+        )
+
+    @cached_property
+    def _version(self) -> str:
+        try:
+            return metadata.version(DISTRIBUTION)
+        except metadata.PackageNotFoundError:
+            return "unknown"
+
+    def process(self, process: Process) -> ProcessView:
+        return process.view(self._exchange.usage_of(process.pid))
+
+    def processes(self, user: str, with_ended: bool, limit: int) -> list[ProcessView]:
+        """Those alive in the order of their launch, or, with the ended ones, everything with the newest first."""
+        alive = [self.process(process) for process in self._table.alive if process.record.user == user]
+        if not with_ended:
+            return alive
+        ended = [Process(record).view() for record in self._store.ended(user, limit)]
+        return sorted(alive + ended, key=lambda view: view.created, reverse=True)[:limit]
+
+    def models(self) -> list[dict[str, object]]:
+        """What each core says of itself, with its newest numbers."""
+        models = []
+        for member in self._exchange.members:
+            if member.role == "core":
+                stats = self._exchange.core_stats.get(member.boot_id)
+                free = {} if stats is None else {"num_pages": stats.num_pages, "num_free_pages": stats.num_free_pages}
+                models.append({"name": member.name, "ready": member.is_ready, **member.detail, **free})
+        return models
+
+    def stats(self) -> dict[str, object]:
+        hosts = [{"name": host.name, **builtins_of(host.stats)} for host in self._hosts.all if host.stats]
+        return {"cores": [builtins_of(stats) for stats in self._exchange.core_stats.values()], "hosts": hosts}
+
+
+def status_of(members: list[Member], incidents: list[str], has_host: bool) -> HealthStatus:
+    """`ok`: everybody is there and a program can be launched. `degraded`: somebody has died or cannot start."""
+    if any("failed" in member.detail for member in members):
+        return "degraded"
+    if members and has_host and all(member.is_ready for member in members):
+        return "ok"
+    return "degraded" if incidents else "starting"
+
+
+def _view(member: Member) -> MemberView:
+    return MemberView(member.role, member.name, member.is_ready, member.os_pid, member.detail)
+
+
+def _daemon_start(lock: Path) -> float:
+    """The daemon wrote its lock file when it started."""
+    try:
+        return lock.stat().st_mtime
+    except OSError:
+        return time.time()

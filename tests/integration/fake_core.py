@@ -1,0 +1,44 @@
+"""A core without a model: says that it is ready, sends numbers to the gateway, ends when told."""
+
+from __future__ import annotations
+
+import os
+
+from pie_engine.errors import ModelError
+from pie_engine.ipc.child import be_born
+from pie_engine.ipc.link import Hub, Link
+from pie_engine.protocol.to_core import CoreMessage
+from pie_engine.protocol.to_daemon import Shutdown, Topology
+from pie_engine.protocol.to_gateway import CoreStats
+from pie_engine.protocol.to_host import GatewayOrder
+
+NUM_PAGES = 64
+
+
+def main() -> None:
+    child = be_born()
+    birth = child.birth
+    if birth.name == "broken":
+        child.fail_start(ModelError("broken: no such model", hint="name another"))
+    if birth.name == "dying":
+        os._exit(3)
+    Hub(child.context, birth.address, birth.boot_id, CoreMessage)
+    child.progress("loading", 0.5)
+    child.ready(driver="fake", max_context_tokens=2048, num_pages=NUM_PAGES)
+    links: dict[str, Link] = {}
+    while True:
+        child.home.socket.poll(500)
+        for message in child.home.receive():
+            if isinstance(message, Shutdown):
+                child.close()
+                return
+            if isinstance(message, Topology):
+                for member in message.members:
+                    if member.role == "gateway" and member.is_ready and member.boot_id not in links:
+                        link = Link(child.context, member.address, birth.boot_id, member.boot_id, GatewayOrder)
+                        links[member.boot_id] = link
+                        link.send([CoreStats(birth.name, NUM_PAGES, NUM_PAGES, 0, 0, 0, 0)])
+
+
+if __name__ == "__main__":
+    main()
