@@ -1,1 +1,68 @@
-"""The SDK of inferlets."""
+"""What inferlets import.
+
+>>> from inferlet import Context, Sampler, session
+>>>
+>>> async def main(prompt: str, max_tokens: int = 128) -> str:
+...     ctx = Context()
+...     ctx.user(prompt)
+...     async for chunk in ctx.generate(Sampler.top_p(0.9), max_tokens=max_tokens):
+...         session.send(chunk.text)
+...     return ctx.last_text
+"""
+
+from inferlet import log
+from inferlet._process import Runtime, runtime
+from inferlet._session import Session, session
+from inferlet.context import Context, Output
+from inferlet.errors import (
+    Busy,
+    Cancelled,
+    ContextTooLong,
+    CoreLost,
+    Internal,
+    InvalidInput,
+    InvalidProgram,
+    LimitExceeded,
+    NotFound,
+    OutOfPages,
+    PieError,
+    Unsupported,
+)
+from inferlet.model import Model, ModelInfo, Tokenizer
+from inferlet.sampler import Sampler
+from inferlet.stream import Chunk, FinishReason, Stream, Usage
+from inferlet.tools import Tool, ToolCall, parse_calls, tool
+
+__all__ = [
+    "Busy",
+    "Cancelled",
+    "Chunk",
+    "Context",
+    "ContextTooLong",
+    "CoreLost",
+    "FinishReason",
+    "Internal",
+    "InvalidInput",
+    "InvalidProgram",
+    "LimitExceeded",
+    "Model",
+    "ModelInfo",
+    "NotFound",
+    "OutOfPages",
+    "Output",
+    "PieError",
+    "Runtime",
+    "Sampler",
+    "Session",
+    "Stream",
+    "Tokenizer",
+    "Tool",
+    "ToolCall",
+    "Unsupported",
+    "Usage",
+    "log",
+    "parse_calls",
+    "runtime",
+    "session",
+    "tool",
+]

@@ -1,7 +1,8 @@
 """The only way from the SDK to the host.
 
-`host` has one attribute for each interface of the WIT (`host.futures`, `host.context`, …), with its functions and records
-under their snake-case names. In the sandbox these are the generated bindings; `inferlet.testing` connects a fake.
+`host` has one attribute for each interface of the WIT (`host.futures`, `host.context`, …), with its functions and
+records under their snake-case names. In the sandbox these are the generated bindings; `inferlet.testing` connects a
+fake.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Signature:
         known = [parameter.name for parameter in self.parameters]
         for name in values:
             if name not in known:
-                raise InvalidInput(f"`{self.name}` has no parameter `{name}`", hint=_near_hint(name, known))
+                raise InvalidInput(f"`{self.name}` has no parameter `{name}`", hint=near_hint(name, known))
 
     def _refuse_missing(self, values: Mapping[str, Any]) -> None:
         missing = [p for p in self.parameters if p.is_required and p.name not in values]
@@ -130,12 +130,12 @@ class Signature:
             raise InvalidInput(f"`{self.name}` needs the {plural} {listing}")
 
 
-def dump_result(value: Any) -> str:
-    """A return value as JSON. Dataclasses, enums, sets and paths become what JSON has; others raise `TypeError`."""
-    try:
-        return json.dumps(value, default=_plain, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"`main` returned a value that JSON does not have: {error}") from None
+def dump_json(value: Any) -> str:
+    """A value as JSON; dataclasses, enums, sets and paths become what JSON has.
+
+    Raises `TypeError` or `ValueError` (NaN, infinity, cycles) for what it does not have.
+    """
+    return json.dumps(value, default=_plain, allow_nan=False)
 
 
 def schema_of(annotation: Any) -> Schema:
@@ -182,6 +182,14 @@ def wanted(annotation: Any) -> str:
         return _in_words(schema_of(annotation))
     except TypeError:
         return str(annotation)
+
+
+def near_hint(name: str, known: list[str]) -> str:
+    """`did you mean …?`, or what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return f"it has: {', '.join(known)}" if known else "it has none"
 
 
 # Schemas.
@@ -263,7 +271,7 @@ def _default_entry(default: Any) -> Schema:
     if default is _EMPTY or default is _Optional:
         return {}
     try:
-        return {"default": json.loads(dump_result(default))}
+        return {"default": json.loads(dump_json(default))}
     except (TypeError, ValueError):
         return {}
 
@@ -309,7 +317,7 @@ def _convert_choice(value: Any, choices: Sequence[Any], annotation: Any, where: 
     for choice in choices:
         if choice == value and type(choice) is type(value):
             return choice
-    hint = _near_hint(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
+    hint = near_hint(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else ""
     return _mismatch(value, annotation, where, hint=hint if hint.startswith("did") else "")
 
 
@@ -340,7 +348,7 @@ def _convert_class(value: Any, cls: Any, where: str) -> Any:
     fields = _fields_of(cls) or {}
     for name in entries:
         if name not in fields:
-            raise InvalidInput(f"{where}: {cls.__name__} has no field `{name}`", hint=_near_hint(name, list(fields)))
+            raise InvalidInput(f"{where}: {cls.__name__} has no field `{name}`", hint=near_hint(name, list(fields)))
     missing = [name for name, (_, default) in fields.items() if default is _EMPTY and name not in entries]
     if missing:
         raise InvalidInput(f"{where}: {cls.__name__} needs {', '.join(f'`{name}`' for name in missing)}")
@@ -358,13 +366,6 @@ def _mismatch(value: Any, annotation: Any, where: str, *, hint: str = "") -> typ
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
-
-
-def _near_hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return f"it has: {', '.join(known)}" if known else "it has none"
 
 
 def _in_words(schema: Schema) -> str:

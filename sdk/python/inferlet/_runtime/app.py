@@ -11,10 +11,10 @@ How it is built (the host does it; nothing here builds):
 
 How it is run:
 
-    describe(bundle) and run(bundle, input), JSON as in sdk/wit; one call per instance, then the instance is thrown away.
+    describe(bundle) and run(bundle, input), JSON as in sdk/wit; one call per instance, which is then thrown away.
     bundle    {"name", "version", "entry", "files": {path: text}, "code": {path: what runtime.store-code got}}
-    data      the folder with the files that are not `.py`, read-only, preopened as `/` (the working folder). It may be
-              filled after the instance was made. None: a program without data files.
+    data      the folder with the files that are not `.py`, read-only, preopened as `/` (the working folder). It may
+              be filled after the instance was made; none is needed without data files.
     WASI      clocks and random numbers as usual; no environment, arguments or standard streams are needed.
 """
 

@@ -111,7 +111,14 @@ def _call(main: Callable[..., Any], arguments: str, loop: HostLoop) -> str:
         value = loop.run(main(**values))
     except SystemExit as stop:
         value = _exit_value(stop)
-    return signature.dump_result(value)
+    return _dump_result(value)
+
+
+def _dump_result(value: Any) -> str:
+    try:
+        return signature.dump_json(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`main` returned something that is not JSON: {error}") from None
 
 
 def _exit_value(stop: SystemExit) -> None:

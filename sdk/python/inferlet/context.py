@@ -1,0 +1,357 @@
+"""A token sequence and its KV cache."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from inferlet import _transport
+from inferlet._loop import finished
+from inferlet._packing import pack_tokens, unpack_tokens, unpack_top
+from inferlet._transcript import Message, Transcript
+from inferlet.errors import Busy, InvalidInput, PieError
+from inferlet.model import Model
+from inferlet.sampler import Sampler
+from inferlet.stream import Stream
+
+MAX_LISTED_TOKENS = 256
+"""Longer token lists cross to the host packed."""
+CHUNK_MS = 20
+_GREEDY = Sampler.greedy()
+
+
+@dataclass(slots=True)
+class Output:
+    """What one forward pass saw at the last position."""
+
+    token: int | None
+    """Drawn by the sampler; None without one. It is not appended: pass it to the next `forward`."""
+    logprob: float | None
+    """Of `token`, before temperature."""
+    top: list[tuple[int, float]]
+    """The `top_k` most likely (token id, log-probability), most likely first, before temperature."""
+
+
+class Context:
+    """What the model has read and written so far, held in the engine's KV cache.
+
+    >>> ctx = Context()
+    >>> ctx.system("You are a helpful assistant.")
+    >>> ctx.user("Tell me a story.")
+    >>> async for chunk in ctx.generate(Sampler.top_p(0.9), max_tokens=200): ...
+
+    Messages go through the model's own chat template. `append` adds text or tokens as they are: in a chat they belong
+    to the assistant's turn, and the next `generate` goes on after them.
+
+    The pages are freed by `release`, at the end of a `with` block, or when nothing refers to the context any more.
+    """
+
+    def __init__(self, model: Model | str | None = None, *, seed: int | None = None, tools: Sequence[Any] = ()) -> None:
+        """`model`: a `Model` or its name (None: the default). `seed`: of everything that is drawn here and in forks.
+        `tools`: `@tool` functions or JSON schemas that the chat template shows to the model."""
+        self._id: int | None = None
+        self.model = model if isinstance(model, Model) else Model(model or "")
+        self.tools = list(tools)
+        create = _transport.host.context.create
+        self._adopt(_transport.call(create, self.model._name, _seed(seed)), None)
+
+    def _adopt(self, ctx: int, chat: Transcript | None) -> None:
+        self._id = ctx
+        self._chat = Transcript(_Tokens(self)) if chat is None else chat.copy(_Tokens(self))
+        self._stream: weakref.ref[Stream] | None = None
+        self._last_text = ""
+
+    # Messages.
+
+    def system(self, content: str) -> Self:
+        """Add instructions. Returns the context, so that calls can be chained."""
+        return self._say("system", content)
+
+    def user(self, content: str) -> Self:
+        """Add a message of the user."""
+        return self._say("user", content)
+
+    def assistant(self, content: str) -> Self:
+        """Add a finished message of the assistant. What `generate` wrote is added by itself."""
+        return self._say("assistant", content)
+
+    def tool(self, result: Any, *, name: str = "", call_id: str = "") -> Self:
+        """Add the result of a tool call: a text, or any JSON value."""
+        content = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        extra = {key: value for key, value in (("name", name), ("tool_call_id", call_id)) if value}
+        return self._say("tool", content, **extra)
+
+    def _say(self, role: str, content: str, **extra: str) -> Self:
+        if not isinstance(content, str):
+            raise InvalidInput(f"a {role} message is a text; got {type(content).__name__}")
+        self._idle_id(f"add a {role} message")
+        self._chat.add({"role": role, "content": content, **extra})
+        return self
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages so far, as the chat template gets them; a reply is among them once another message follows."""
+        return [dict(message) for message in self._chat.messages]
+
+    # Content.
+
+    def append(self, what: str | Sequence[int], *, special: bool = True) -> Self:
+        """Add text or token ids as they are.
+
+        `special=False` reads special tokens in a text as plain text, for text you do not trust.
+        """
+        ctx = self._idle_id("append")
+        self._chat.open_reply()
+        if not isinstance(what, str):
+            tokens = list(what)
+            _append_tokens(ctx, tokens)
+            self._chat.note_reply(tokens)
+        elif what:
+            _transport.call(_transport.host.context.append_text, ctx, what, special)
+            self._chat.note_reply(what)
+        return self
+
+    @property
+    def length(self) -> int:
+        """How many tokens are there."""
+        return _transport.call(_transport.host.context.length, self._synced_id())
+
+    @property
+    def tokens(self) -> list[int]:
+        """All token ids."""
+        return self._read(self._synced_id(), 0, self.length)
+
+    @property
+    def text(self) -> str:
+        """The text of all tokens, special ones included."""
+        return self.model.tokenizer.decode(self.tokens)
+
+    @property
+    def last_text(self) -> str:
+        """What the last `generate` has written, so far."""
+        return self._last_text
+
+    def truncate(self, length: int) -> Self:
+        """Keep the first `length` tokens. Messages that are cut off are forgotten."""
+        ctx = self._idle_id("truncate")
+        self._chat.sync()
+        there = self.length
+        if not isinstance(length, int) or not 0 <= length <= there:
+            raise InvalidInput(f"cannot truncate to {length!r}: the context has {there} tokens")
+        if length < there:
+            _transport.call(_transport.host.context.truncate, ctx, length)
+            self._chat.cut(length)
+        return self
+
+    def fork(self) -> Context:
+        """Another context with the same content, at no cost: the two share pages until one of them writes.
+
+        During a `generate` the fork has what has been received. Forks draw other random numbers than their parent.
+        """
+        child = Context.__new__(Context)
+        child._id, child.model, child.tools = None, self.model, list(self.tools)
+        child._adopt(_transport.call(_transport.host.context.fork, self._synced_id()), self._chat)
+        child._last_text = self.last_text
+        return child
+
+    async def flush(self) -> None:
+        """Wait until everything so far has been read by the model. Forks made after it share the work."""
+        self._idle_id("flush")
+        self._chat.sync()
+        wire = _transport.host.context
+        await finished(_transport.call(wire.flush, self._idle_id("flush")), wire.finish_flush)
+
+    def release(self) -> None:
+        """Free the pages now. The context cannot be used any more; releasing it again does nothing."""
+        if self._id is not None:
+            stream = self._running()
+            if stream is not None:
+                stream._abandon()
+            ctx, self._id = self._id, None
+            _transport.host.context.release(ctx)
+
+    # Generation.
+
+    def generate(
+        self,
+        sampler: Sampler | None = None,
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+        seed: int | None = None,
+        logprobs: bool = False,
+        ignore_eos: bool = False,
+        chunk_ms: int = CHUNK_MS,
+    ) -> Stream:
+        """Let the model write. It starts at once and runs ahead; read it with `async for`, or `await` the whole text.
+
+        Args:
+            sampler: how tokens are chosen; greedy if left out.
+            max_tokens: most tokens to write; None: until a stop or the end of the model's context.
+            stop: text that ends the reply and is not part of it.
+            stop_tokens: token ids that end the reply, besides the model's own.
+            seed: starts the random numbers anew: the same seed on the same tokens gives the same reply.
+            logprobs: report the log-probability of each token.
+            ignore_eos: go on past the model's own stop tokens.
+            chunk_ms: least time between two chunks, in milliseconds.
+
+        Raises `Busy` while another `generate` runs here, `ContextTooLong` and `OutOfPages` with the numbers.
+        """
+        ctx = self._idle_id("generate")
+        self._chat.open_reply()
+        wire = _transport.host.generate
+        plan = wire.Plan(
+            (sampler or _GREEDY)._record(),
+            _count("max_tokens", max_tokens),
+            [stop] if isinstance(stop, str) else list(stop),
+            list(stop_tokens),
+            ignore_eos,
+            _seed(seed),
+            logprobs,
+            chunk_ms,
+        )
+        stream = Stream(self, _transport.call(wire.start, ctx, plan), self._noting_text())
+        self._stream = weakref.ref(stream)
+        return stream
+
+    async def forward(
+        self, tokens: str | Sequence[int] = (), sampler: Sampler | None = None, *, top_k: int = 0
+    ) -> Output:
+        """Append `tokens` (ids or text), let the model read all that is new, and look at what it expects next.
+
+        Args:
+            tokens: what to append; nothing: look at the end of what is there.
+            sampler: draw `Output.token` with it.
+            top_k: how many of the most likely tokens `Output.top` lists.
+        """
+        ctx = self._idle_id("forward")
+        self._chat.open_reply()
+        ids = self.model.tokenizer.encode(tokens) if isinstance(tokens, str) else list(tokens)
+        wire = _transport.host.forward
+        record = None if sampler is None else sampler._record()
+        handle = _transport.call(wire.start, ctx, ids, record, _count("top_k", top_k))
+        if ids:
+            self._chat.note_reply(ids)
+        seen = await finished(handle, wire.finish)
+        return Output(seen.token, seen.logprob, unpack_top(seen.top))
+
+    # Inside.
+
+    def _noting_text(self) -> Callable[[str], None]:
+        """What a new stream calls with all of its text, each time that there is more or less of it."""
+        note = self._chat.note_reply("")
+        self._last_text = ""
+
+        def on_text(text: str) -> None:
+            self._last_text = text
+            note(text)
+
+        return on_text
+
+    def _running(self) -> Stream | None:
+        """The stream that is being generated here."""
+        stream = self._stream() if self._stream is not None else None
+        return None if stream is None or stream.is_finished else stream
+
+    def _live_id(self) -> int:
+        if self._id is None:
+            raise InvalidInput("this context has been released", hint="use a `fork()` if it is needed twice")
+        return self._id
+
+    def _idle_id(self, verb: str) -> int:
+        ctx = self._live_id()
+        if self._running() is not None:
+            raise Busy(
+                f"cannot {verb}: a reply is being generated in this context",
+                hint="read it to its end, `stream.stop()` it, or work on a `fork()`",
+            )
+        return ctx
+
+    def _synced_id(self) -> int:
+        ctx = self._live_id()
+        if self._running() is None:
+            self._chat.sync()
+        return ctx
+
+    def _read(self, ctx: int, start: int, end: int) -> list[int]:
+        return unpack_tokens(_transport.call(_transport.host.context.tokens, ctx, start, end))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_id", None) is not None:
+            with contextlib.suppress(PieError, RuntimeError, AttributeError):
+                self.release()
+
+    def __repr__(self) -> str:
+        return "Context(released)" if self._id is None else f"Context(id={self._id})"
+
+
+class _Tokens:
+    """What the transcript needs of its context. Refers to it weakly enough: by the numbers that do not change."""
+
+    def __init__(self, context: Context) -> None:
+        self._ctx = context._live_id()
+        self._model = context.model
+        self._tools = context.tools
+
+    def length(self) -> int:
+        return _transport.call(_transport.host.context.length, self._ctx)
+
+    def read(self, start: int, end: int) -> list[int]:
+        return unpack_tokens(_transport.call(_transport.host.context.tokens, self._ctx, start, end))
+
+    def append_text(self, text: str) -> None:
+        _transport.call(_transport.host.context.append_text, self._ctx, text, True)
+
+    def append_tokens(self, tokens: Sequence[int]) -> None:
+        _append_tokens(self._ctx, list(tokens))
+
+    def truncate(self, length: int) -> None:
+        _transport.call(_transport.host.context.truncate, self._ctx, length)
+
+    def encode(self, text: str) -> list[int]:
+        return self._model.tokenizer.encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._model.tokenizer.decode(tokens, skip_special=True)
+
+    def render(self, messages: Sequence[Message], cue: bool) -> str:
+        return self._model.render_chat(messages, tools=self._tools, add_generation_prompt=cue)
+
+
+def _append_tokens(ctx: int, tokens: list[int]) -> None:
+    wire = _transport.host.context
+    if len(tokens) > MAX_LISTED_TOKENS:
+        _transport.call(wire.append_packed, ctx, pack_tokens(tokens))
+    elif tokens:
+        _transport.call(wire.append, ctx, tokens)
+
+
+def _count(name: str, value: Any) -> Any:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32):
+        raise InvalidInput(f"{name} has to be an integer from 0; got {value!r}")
+    return value
+
+
+def _seed(seed: Any) -> int | None:
+    if seed is None:
+        return None
+    if not isinstance(seed, int):
+        raise InvalidInput(f"seed has to be an integer; got {seed!r}")
+    return seed % 2**64

@@ -1,0 +1,239 @@
+"""Generation as it happens."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from inferlet import _transport
+from inferlet._loop import host_loop
+from inferlet._session import Session
+from inferlet.errors import Busy, InvalidInput, PieError
+
+if TYPE_CHECKING:
+    from inferlet.context import Context
+
+FinishReason = Literal["stop", "length", "stopped"]
+"""`stop`: a stop text or token; `length`: `max_tokens` or the model's context is full; `stopped`: by `Stream.stop`."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts of one `generate`."""
+
+    prompt_tokens: int
+    """In the context before it."""
+    cached_tokens: int
+    """Of those, the ones whose KV was there already."""
+    completion_tokens: int
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Some tokens of a reply: whatever was ready."""
+
+    ids: list[int]
+    text: str
+    """Whole characters only; the concatenation of all chunks is the reply."""
+    logprobs: list[float]
+    """One for each id; empty unless asked for."""
+    index: int
+    """Where `ids[0]` is among the tokens of this reply."""
+    finish: FinishReason | None = None
+    """Set on the last chunk, which may be empty otherwise."""
+    usage: Usage | None = None
+    """On the last chunk."""
+
+
+class _Done:
+    """Awaiting it does nothing: for calls that take effect at once and read well with `await`."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+class Stream:
+    """A reply that the engine is generating, ahead of the program. Made by `Context.generate`.
+
+    >>> async for chunk in stream: print(chunk.text, end="")
+    >>> text = await stream
+
+    Leaving the `async for` early stops the generation; the context then holds what was received, as if the rest had
+    never been generated.
+    """
+
+    def __init__(self, context: Context, handle: int, on_text: Callable[[str], None]) -> None:
+        self._context = context
+        self._handle = handle
+        self._on_text = on_text
+        self._loop = host_loop()
+        self._signal = self._loop.watch(handle)
+        self._may_have_more = False
+        self._texts: list[str] = []
+        self.ids: list[int] = []
+        """Token ids received so far."""
+        self.logprobs: list[float] = []
+        """One for each id, with `logprobs=True`."""
+        self.finish: FinishReason | None = None
+        """Why it ended; None while it goes on."""
+        self.usage: Usage | None = None
+        """Token counts, when it has ended by itself."""
+
+    # Receiving.
+
+    def __aiter__(self) -> _Iteration:
+        return _Iteration(self)
+
+    async def __anext__(self) -> Chunk:
+        chunk = await self._next()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return self.text().__await__()
+
+    async def text(self) -> str:
+        """The whole text, when the reply is complete."""
+        async for _ in self:
+            pass
+        return self._text
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self._handle == 0
+
+    # Steering. All of these take effect at once; they may be awaited, and need not be.
+
+    def stop(self) -> _Done:
+        """End the reply here; the context keeps what was received."""
+        if not self.is_finished:
+            _transport.call(_transport.host.generate.stop, self._handle)
+            self._end("stopped")
+        return _DONE
+
+    def rewind(self, count: int) -> _Done:
+        """Take the last `count` received tokens back and go on from there, with other random numbers.
+
+        Raises `InvalidInput` for more tokens than were received, or when the reply has ended.
+        """
+        self._require_running("rewind", "`ctx.truncate(n)` takes tokens back after the end")
+        if not 0 <= count <= len(self.ids):
+            raise InvalidInput(f"cannot rewind {count} tokens: {len(self.ids)} have been received")
+        _transport.call(_transport.host.generate.rewind, self._handle, count)
+        if count:
+            self._forget_last(count)
+        return _DONE
+
+    def inject(self, what: str | Sequence[int]) -> _Done:
+        """Force this text (or these token ids) next and go on after it. It arrives as a chunk, too."""
+        self._require_running("inject", "`ctx.append(…)` adds to the context after the end")
+        tokens = self._context.model.tokenizer.encode(what) if isinstance(what, str) else list(what)
+        if tokens:
+            _transport.call(_transport.host.generate.inject, self._handle, tokens)
+        return _DONE
+
+    def pipe(self, session: Session | None = None) -> Stream:
+        """Send the text to the client as it comes, without waking the program for it.
+
+        The stream then yields one last chunk: the whole remaining text, no ids. `session` is for the reader: there is
+        only one.
+        """
+        self._require_running("pipe", "send the text with `session.send`")
+        sys.stdout.flush()
+        _transport.call(_transport.host.generate.pipe, self._handle)
+        return self
+
+    # Inside.
+
+    @property
+    def _text(self) -> str:
+        if len(self._texts) > 1:
+            self._texts = ["".join(self._texts)]
+        return self._texts[0] if self._texts else ""
+
+    async def _next(self) -> Chunk | None:
+        if self._signal.is_awaited:
+            raise Busy("another task already waits for this stream", hint="let one task read it and share what it gets")
+        while not self.is_finished:
+            if not self._may_have_more:
+                await self._signal.wait()
+            wire = self._take()
+            self._may_have_more = wire is not None
+            if wire is not None:
+                return self._received(wire)
+        return None
+
+    def _take(self) -> Any:
+        try:
+            return _transport.call(_transport.host.generate.next, self._handle)
+        except PieError:
+            self._end(None)
+            raise
+
+    def _received(self, wire: Any) -> Chunk:
+        chunk = Chunk(wire.ids, wire.text, wire.logprobs, wire.index)
+        self.ids += chunk.ids
+        self.logprobs += chunk.logprobs
+        if chunk.text:
+            self._texts.append(chunk.text)
+            self._on_text(self._text)
+        if wire.finish is not None:
+            counts = wire.usage
+            if counts is not None:
+                chunk.usage = Usage(counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens)
+            chunk.finish = wire.finish.name.lower()
+            self._end(chunk.finish, chunk.usage)
+        return chunk
+
+    def _forget_last(self, count: int) -> None:
+        del self.ids[-count:], self.logprobs[-count:]
+        self._texts = [self._context.model.tokenizer.decode(self.ids, skip_special=True)]
+        self._on_text(self._text)
+
+    def _require_running(self, verb: str, instead: str) -> None:
+        if self.is_finished:
+            raise InvalidInput(f"cannot {verb}: this reply has ended", hint=instead)
+
+    def _end(self, finish: FinishReason | None, usage: Usage | None = None) -> None:
+        self._loop.unwatch(self._handle)
+        self._handle, self.finish, self.usage = 0, finish, usage
+
+    def _abandon(self) -> None:
+        """Nobody looks any more. Also called while the loop goes away, when there is nothing left to stop."""
+        with contextlib.suppress(PieError, RuntimeError):
+            self.stop()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", 0):
+            self._abandon()
+
+
+class _Iteration:
+    """What an `async for` holds: its end, however it comes about, is the end of this object."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def __aiter__(self) -> _Iteration:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        chunk = await self.stream._next()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    def __del__(self) -> None:
+        if not self.stream.is_finished:
+            self.stream._abandon()

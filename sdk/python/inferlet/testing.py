@@ -1,0 +1,416 @@
+"""Unit tests of inferlets under plain Python: a fake host with scripted replies.
+
+>>> from inferlet.testing import run_inferlet
+>>> from main import main
+>>>
+>>> def test_greets():
+...     result = run_inferlet(main, {"prompt": "Hi"}, replies=["Hello!"])
+...     assert result.messages == ["Hello!"]
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import json
+import math
+import re
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from inferlet import _transport, errors
+from inferlet._loop import TERMINATION, HostLoop
+from inferlet._packing import pack_tokens, unpack_tokens
+from inferlet.signature import Signature, dump_json
+
+Reply = str | Callable[[str], str]
+"""What the model says: a text, or a function of the whole prompt text."""
+TOKENS_PER_CHUNK = 4
+LOGPROB = -0.25
+"""Of every token that the fake model writes."""
+_SPECIAL = re.compile(r"<\|\w+\|>")
+_FIRST_CHARACTER = 100
+"""Smaller token ids are special tokens, in the order in which they are first seen."""
+
+
+@dataclass
+class Result:
+    """What an inferlet did."""
+
+    value: Any
+    """What `main` returned, as JSON carries it."""
+    messages: list[Any]
+    """What it sent to the client."""
+    logs: list[tuple[str, str]]
+    """(level, message) of `inferlet.log`."""
+    prompts: list[str]
+    """The whole text of the context at each `generate`."""
+
+
+def run_inferlet(
+    main: Callable[..., Coroutine[Any, Any, Any]],
+    input: dict[str, Any] | None = None,
+    *,
+    replies: Sequence[Reply] = (),
+    inbox: Sequence[Any] = (),
+) -> Result:
+    """Run `main` with these arguments against a fake model and client.
+
+    Args:
+        main: the inferlet's `main`.
+        input: its arguments, checked and converted as the engine does.
+        replies: what the model writes, one for each `generate`.
+        inbox: messages that the client has sent.
+
+    Raises what `main` raises; `Deadlock` when it waits for a message that never comes.
+    """
+    host = FakeHost(replies=replies, inbox=inbox)
+    before = _transport.connect(host)
+    try:
+        loop = HostLoop()
+        try:
+            value = loop.run(main(**Signature.of(main).bind(input or {})))
+        finally:
+            loop.close()
+    finally:
+        _transport.connect(before)
+    return Result(json.loads(dump_json(value)), host.messages, host.logs, host.prompts)
+
+
+class _Level(enum.Enum):
+    DEBUG = 0
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
+
+
+class _Output(enum.Enum):
+    STDOUT = 0
+    STDERR = 1
+
+
+class _Finish(enum.Enum):
+    STOP = 0
+    LENGTH = 1
+    STOPPED = 2
+
+
+@dataclass
+class _Sampler:
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+@dataclass
+class _Plan:
+    sampler: _Sampler
+    max_tokens: int | None
+    stop: list[str]
+    stop_tokens: list[int]
+    ignore_eos: bool
+    seed: int | None
+    logprobs: bool
+    chunk_ms: int
+
+
+@dataclass
+class _Stream:
+    """A scripted reply on its way: what is still to come, and what has been delivered."""
+
+    ctx: int
+    plan: _Plan
+    coming: list[int]
+    num_prompt: int
+    delivered: list[int] = field(default_factory=list)
+    finish: _Finish = _Finish.STOP
+    is_piped: bool = False
+
+
+class FakeHost:
+    """All interfaces of the WIT over a scripted model.
+
+    A token is a character, or one special token like `<|user|>`. Everything is ready at once. `calls` counts what was
+    called, by `interface.function`.
+    """
+
+    def __init__(self, *, replies: Sequence[Reply] = (), inbox: Sequence[Any] = ()) -> None:
+        self.replies = deque(replies)
+        self.inbox = deque(json.dumps(message) for message in inbox)
+        self.messages: list[Any] = []
+        self.logs: list[tuple[str, str]] = []
+        self.prompts: list[str] = []
+        self.printed: list[tuple[str, str]] = []
+        self.contexts: dict[int, list[int]] = {}
+        self.stored_code: dict[str, str] = {}
+        self.calls: dict[str, int] = {}
+        self.tokens_per_chunk = TOKENS_PER_CHUNK
+        self._special: list[str] = []
+        self._streams: dict[int, _Stream] = {}
+        self._passes: dict[int, tuple[int, Any, int]] = {}
+        self._receives: deque[int] = deque()
+        self._promised: dict[int, str] = {}
+        self._ready: list[int] = []
+        self._num_handles = 0
+        self._make_interfaces()
+
+    def terminate(self) -> None:
+        """Ask the program to end, as `pie stop` or a closing client does."""
+        self._ready.append(TERMINATION)
+
+    def post(self, message: Any) -> None:
+        """A message of the client."""
+        self.inbox.append(json.dumps(message))
+        self._match_receives()
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Token ids of the fake tokenizer."""
+        ids, end = [], 0
+        for match in _SPECIAL.finditer(text) if special else ():
+            ids += _characters(text[end : match.start()])
+            ids.append(self._special_id(match[0]))
+            end = match.end()
+        return ids + _characters(text[end:])
+
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """The text of token ids of the fake tokenizer."""
+        return "".join(
+            chr(i - _FIRST_CHARACTER) if i >= _FIRST_CHARACTER else "" if skip_special else self._special[i - 1]
+            for i in ids
+        )
+
+    def text_of(self, ctx: int) -> str:
+        """All that a context holds."""
+        return self.decode(self.contexts[ctx])
+
+    def _special_id(self, token: str) -> int:
+        if token not in self._special:
+            self._special.append(token)
+        return self._special.index(token) + 1
+
+    # Interfaces, by the names of the WIT.
+
+    def _make_interfaces(self) -> None:
+        self.futures = self._interface("futures", wait_any=self._wait_any, forget=lambda handle: None)
+        self.model = self._interface(
+            "model",
+            list=lambda: ["fake"],
+            describe=self._describe,
+            encode=lambda model, text, special: pack_tokens(self.encode(text, special)),
+            decode=lambda model, tokens, skip: self.decode(unpack_tokens(tokens), skip),
+            render_chat=self._render_chat,
+        )
+        self.context = self._interface(
+            "context",
+            create=self._create,
+            append=lambda ctx, tokens: self._tokens_of(ctx).extend(tokens),
+            append_packed=lambda ctx, tokens: self._tokens_of(ctx).extend(unpack_tokens(tokens)),
+            append_text=self._append_text,
+            flush=lambda ctx: self._new_handle(is_ready=True),
+            finish_flush=lambda handle: None,
+            fork=self._fork,
+            truncate=self._truncate,
+            release=lambda ctx: self.contexts.pop(ctx, None) and None,
+            length=lambda ctx: len(self._tokens_of(ctx)),
+            tokens=lambda ctx, start, end: pack_tokens(self._tokens_of(ctx)[start:end]),
+        )
+        self.generate = self._interface(
+            "generate", start=self._start, next=self._next, stop=self._stop, rewind=self._rewind, inject=self._inject,
+            pipe=self._pipe,
+        )  # fmt: skip
+        self.generate.Plan, self.generate.Sampler = _Plan, _Sampler
+        self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
+        self.session = self._interface(
+            "session",
+            send=lambda value: self.messages.append(json.loads(value)),
+            receive=self._receive,
+            finish_receive=lambda handle: self._promised.pop(handle),
+            drain=lambda: self._new_handle(is_ready=True),
+            finish_drain=lambda handle: None,
+        )
+        self.runtime = self._interface(
+            "runtime",
+            process_id=lambda: "test-0001",
+            program=lambda: "test",
+            version=lambda: "0.0.0",
+            store_code=lambda path, code: self.stored_code.update({path: code}),
+        )
+        self.log = self._interface("log", emit=self._emit, write=self._write)
+        self.log.Level, self.log.Output = _Level, _Output
+
+    def _interface(self, name: str, /, **functions: Callable[..., Any]) -> SimpleNamespace:
+        return SimpleNamespace(**{key: self._counted(f"{name}.{key}", f) for key, f in functions.items()})
+
+    def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            self.calls[name] = self.calls.get(name, 0) + 1
+            return function(*args)
+
+        return call
+
+    def _new_handle(self, *, is_ready: bool = False) -> int:
+        self._num_handles += 1
+        if is_ready:
+            self._ready.append(self._num_handles)
+        return self._num_handles
+
+    def _wait_any(self, timeout_us: int | None) -> list[int]:
+        if not self._ready:
+            if timeout_us is None:
+                raise errors.InvalidInput("nothing that is under way can wake the program")
+            time.sleep(timeout_us / 1e6)
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _describe(self, model: str) -> SimpleNamespace:
+        if model not in ("", "fake"):
+            raise errors.NotFound(f"no model `{model}` is loaded; there is: fake")
+        return SimpleNamespace(name="fake", vocab_size=256, max_context_tokens=65536, page_size=16, stop_tokens=[3])
+
+    def _render_chat(self, model: str, messages: str, tools: str | None, add_generation_prompt: bool) -> str:
+        system = f"<|system|>Tools: {tools}<|end|>" if tools else ""
+        turns = "".join(f"<|{turn['role']}|>{turn['content']}<|end|>" for turn in json.loads(messages))
+        return f"<|begin|>{system}{turns}" + ("<|assistant|>" if add_generation_prompt else "")
+
+    def _create(self, model: str, seed: int | None) -> int:
+        self._describe(model)
+        ctx = self._num_handles = self._num_handles + 1
+        self.contexts[ctx] = []
+        return ctx
+
+    def _tokens_of(self, ctx: int) -> list[int]:
+        if ctx not in self.contexts:
+            raise errors.NotFound(f"no context {ctx}")
+        return self.contexts[ctx]
+
+    def _append_text(self, ctx: int, text: str, special: bool) -> int:
+        tokens = self.encode(text, special)
+        self._tokens_of(ctx).extend(tokens)
+        return len(tokens)
+
+    def _fork(self, ctx: int) -> int:
+        child = self._create("", None)
+        self.contexts[child] = list(self._tokens_of(ctx))
+        return child
+
+    def _truncate(self, ctx: int, length: int) -> None:
+        del self._tokens_of(ctx)[length:]
+
+    def _start(self, ctx: int, plan: _Plan) -> int:
+        self.prompts.append(self.text_of(ctx))
+        reply, finish = self._cut(self._next_reply(self.prompts[-1]), plan.stop)
+        coming = self.encode(reply)
+        if plan.max_tokens is not None and len(coming) > plan.max_tokens:
+            del coming[plan.max_tokens :]
+            finish = _Finish.LENGTH
+        handle = self._new_handle(is_ready=True)
+        self._streams[handle] = _Stream(ctx, plan, coming, len(self.contexts[ctx]), finish=finish)
+        return handle
+
+    def _next_reply(self, prompt: str) -> str:
+        if not self.replies:
+            raise errors.InvalidInput("the test has no reply for this `generate`; give more with `replies=`")
+        reply = self.replies.popleft()
+        return reply if isinstance(reply, str) else reply(prompt)
+
+    def _cut(self, reply: str, stops: list[str]) -> tuple[str, _Finish]:
+        ends = [reply.find(stop) for stop in stops if stop in reply]
+        return (reply[: min(ends)] if ends else reply), _Finish.STOP
+
+    def _stream_of(self, handle: int) -> _Stream:
+        if handle not in self._streams:
+            raise errors.NotFound("this stream has ended")
+        return self._streams[handle]
+
+    def _next(self, handle: int) -> SimpleNamespace | None:
+        stream = self._stream_of(handle)
+        if stream.is_piped:
+            return self._last_piped(handle, stream)
+        ids = stream.coming[: self.tokens_per_chunk]
+        del stream.coming[: self.tokens_per_chunk]
+        return self._chunk(handle, stream, ids, self.decode(ids, skip_special=True))
+
+    def _chunk(self, handle: int, stream: _Stream, ids: list[int], text: str) -> SimpleNamespace:
+        index = len(stream.delivered)
+        stream.delivered += ids
+        self.contexts[stream.ctx] += ids
+        logprobs = [LOGPROB] * len(ids) if stream.plan.logprobs else []
+        chunk = SimpleNamespace(ids=ids, text=text, logprobs=logprobs, index=index, finish=None, usage=None)
+        if stream.coming:
+            self._ready.append(handle)
+        else:
+            del self._streams[handle]
+            chunk.finish = stream.finish
+            chunk.usage = SimpleNamespace(
+                prompt_tokens=stream.num_prompt, cached_tokens=0, completion_tokens=len(stream.delivered)
+            )
+        return chunk
+
+    def _last_piped(self, handle: int, stream: _Stream) -> SimpleNamespace:
+        text = self.decode(stream.coming, skip_special=True)
+        self.contexts[stream.ctx] += stream.coming
+        self.messages.append(text)
+        stream.delivered += stream.coming
+        stream.coming = []
+        return self._chunk(handle, stream, [], text)
+
+    def _stop(self, handle: int) -> None:
+        self._streams.pop(handle, None)
+
+    def _rewind(self, handle: int, count: int) -> None:
+        stream = self._stream_of(handle)
+        if count:
+            stream.coming[:0] = stream.delivered[-count:]
+            del stream.delivered[-count:], self.contexts[stream.ctx][-count:]
+        self._ready.append(handle)
+
+    def _inject(self, handle: int, tokens: list[int]) -> None:
+        self._stream_of(handle).coming[:0] = tokens
+        self._ready.append(handle)
+
+    def _pipe(self, handle: int) -> None:
+        self._stream_of(handle).is_piped = True
+        self._ready.append(handle)
+
+    def _start_pass(self, ctx: int, tokens: list[int], sampler: _Sampler | None, top_k: int) -> int:
+        self._tokens_of(ctx).extend(tokens)
+        handle = self._new_handle(is_ready=True)
+        self._passes[handle] = (ctx, sampler, top_k)
+        return handle
+
+    def _finish_pass(self, handle: int) -> SimpleNamespace:
+        """The next token is always the next letter of the alphabet after the last one."""
+        ctx, sampler, top_k = self._passes.pop(handle)
+        best = self.contexts[ctx][-1] + 1
+        pairs = [struct.pack("<If", best + i, math.log(0.5) * (i + 1)) for i in range(top_k)]
+        top = base64.b64encode(b"".join(pairs)).decode("ascii")
+        token, logprob = (best, math.log(0.5)) if sampler is not None else (None, None)
+        return SimpleNamespace(token=token, logprob=logprob, top=top)
+
+    def _receive(self) -> int:
+        handle = self._new_handle()
+        self._receives.append(handle)
+        self._match_receives()
+        return handle
+
+    def _match_receives(self) -> None:
+        """Promise each waiting message to the longest waiting `receive`."""
+        while self._receives and self.inbox:
+            handle = self._receives.popleft()
+            self._promised[handle] = self.inbox.popleft()
+            self._ready.append(handle)
+
+    def _emit(self, level: _Level, message: str) -> None:
+        self.logs.append((level.name.lower(), message))
+
+    def _write(self, output: _Output, text: str) -> None:
+        self.printed.append((output.name.lower(), text))
+
+
+def _characters(text: str) -> list[int]:
+    return [ord(character) + _FIRST_CHARACTER for character in text]
