@@ -1,0 +1,56 @@
+"""`forward`: one pass over what is pending, with a look at the last position."""
+
+from __future__ import annotations
+
+from pie_engine.core.operation import ModelFacts, Operation, check_sampler
+from pie_engine.core.state import Context
+from pie_engine.driver.base import RowResult
+from pie_engine.errors import Cancelled, InvalidInput
+from pie_engine.protocol.sampling import GREEDY
+from pie_engine.protocol.to_core import Forward
+from pie_engine.protocol.to_host import Forwarded
+
+
+class PassOperation(Operation):
+    """Appends its tokens at its turn, whatever becomes of it then: its host counts them from the call on."""
+
+    __slots__ = ("_message", "_was_called_off")
+
+    def __init__(self, message: Forward, context: Context, facts: ModelFacts, arrival: int) -> None:
+        facts.check_tokens(message.tokens)
+        super().__init__(message.op, context, facts, arrival)
+        # A distribution without a sample still needs the logits.
+        self._ask(message.sampler or (GREEDY if message.top_k else None), message.top_k, message.sampler is not None)
+        self._message = message
+        self._was_called_off = False
+
+    def begin(self) -> None:
+        self.has_begun = True
+        self.kv.tokens += self._message.tokens
+        if self._was_called_off:
+            self.is_over = True
+            return
+        self._check_message()
+        self.check_context()
+        self.require_logits()
+
+    def _check_message(self) -> None:
+        top_k, max_top_k = self._message.top_k, self.facts.max_top_k
+        if not 0 <= top_k <= max_top_k:
+            raise InvalidInput(f"top_k must be from 0 to {max_top_k} on {self.facts.label}, not {top_k}")
+        if self._message.sampler is not None:
+            check_sampler(self._message.sampler)
+
+    def settle(self, result: RowResult, now: float) -> None:
+        self.is_over = True
+        has_sample = self._message.sampler is not None
+        token, logprob = (result.token, result.logprob) if has_sample else (None, None)
+        self.context.process.host.send(Forwarded(self.op, token, logprob, result.top))
+
+    def stop(self, keep: int) -> None:
+        if self._was_called_off:
+            return
+        self.fail(Cancelled("the pass was called off").info)
+        if not self.has_begun:
+            # It keeps its place in the queue for the sake of its tokens.
+            self._was_called_off, self.is_over = True, False

@@ -1,0 +1,201 @@
+"""What each message of a host does. Nothing runs in here; `loop` does that between two intakes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pie_engine.core.flush import FlushOperation
+from pie_engine.core.forward import PassOperation
+from pie_engine.core.lineage import RandomStream
+from pie_engine.core.operation import ModelFacts
+from pie_engine.core.plan import PlanOperation
+from pie_engine.core.scheduler import Scheduler
+from pie_engine.core.state import Context, Host, Process
+from pie_engine.core.turns import Turns
+from pie_engine.errors import Cancelled, Internal, NotFound, PieError, info_of
+from pie_engine.kv.context import KvContext
+from pie_engine.kv.pool import PagePool
+from pie_engine.protocol.to_core import (
+    Append,
+    CloseProcess,
+    CoreMessage,
+    CreateContext,
+    Delivered,
+    Flush,
+    Fork,
+    Forward,
+    Generate,
+    OpenProcess,
+    Release,
+    Steer,
+    Stop,
+    Truncate,
+)
+from pie_engine.protocol.to_host import Failed
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Applies messages. A message that makes no sense fails what it is about, never the core."""
+
+    def __init__(self, facts: ModelFacts, pool: PagePool, scheduler: Scheduler, turns: Turns) -> None:
+        self._facts = facts
+        self._pool = pool
+        self._scheduler = scheduler
+        self._turns = turns
+        self._num_arrivals = 0
+        self._handlers: dict[type[Any], Callable[[Host, Any], None]] = {
+            OpenProcess: self._open_process,
+            CloseProcess: self._close_process,
+            CreateContext: self._create_context,
+            Append: self._append,
+            Fork: self._fork,
+            Truncate: self._truncate,
+            Release: self._release,
+            Flush: self._flush,
+            Forward: self._forward,
+            Generate: self._generate,
+            Delivered: self._delivered,
+            Steer: self._steer,
+            Stop: self._stop,
+        }
+
+    def take(self, host: Host, message: CoreMessage) -> None:
+        try:
+            self._handlers[type(message)](host, message)
+        except Exception as error:
+            if not isinstance(error, PieError):
+                log.exception("message of %s: %.200r", host.boot_id, message)
+            self._answer_failed(host, message, error)
+
+    def close_host(self, host: Host) -> None:
+        for pid in list(host.processes):
+            self._close_process(host, CloseProcess(pid))
+
+    def _answer_failed(self, host: Host, message: CoreMessage, error: Exception) -> None:
+        op = getattr(message, "op", None)
+        operation = host.operations.get(op) if op is not None else None
+        if operation is not None and operation in operation.context.queue:
+            self._turns.fail(operation, info_of(error))
+        elif op is not None:
+            host.send(Failed(op, info_of(error)))
+        elif (context := host.contexts.get(getattr(message, "ctx", -1))) is not None:
+            context.fault = info_of(error)
+        else:
+            log.error("%s from %s: %s", type(message).__name__, host.boot_id, error)
+
+    # Processes and contexts.
+
+    def _open_process(self, host: Host, message: OpenProcess) -> None:
+        host.processes.setdefault(message.pid, Process(host, message.pid))
+
+    def _close_process(self, host: Host, message: CloseProcess) -> None:
+        process = host.processes.pop(message.pid, None)
+        for context in [] if process is None else list(process.contexts.values()):
+            self._turns.abandon(context)
+            self._remove(context)
+
+    def _create_context(self, host: Host, message: CreateContext) -> None:
+        process = host.processes.get(message.pid)
+        if process is None:
+            raise NotFound(f"process {message.pid} is not open")
+        self._add(message.ctx, process, KvContext(self._pool), RandomStream(message.seed))
+
+    def _append(self, host: Host, message: Append) -> None:
+        context = self._idle_context(host, message.ctx, "append")
+        self._facts.check_tokens(message.tokens)
+        context.kv.tokens += message.tokens
+        self._turns.forget_ended(context)
+
+    def _fork(self, host: Host, message: Fork) -> None:
+        parent = self._context(host, message.ctx)
+        num_tokens = len(parent.kv.tokens)
+        kv = parent.kv.fork(min(message.length, num_tokens))
+        child = self._add(message.child, parent.process, kv, parent.random.fork())
+        child.fault = parent.fault
+        if message.length > num_tokens:
+            child.fault = Internal(f"forked at {message.length} of {num_tokens} tokens").info
+
+    def _truncate(self, host: Host, message: Truncate) -> None:
+        context = self._idle_context(host, message.ctx, "truncate")
+        context.kv.truncate(min(message.length, len(context.kv.tokens)))
+        context.random.turn()
+        self._turns.forget_ended(context)
+
+    def _release(self, host: Host, message: Release) -> None:
+        context = host.contexts.get(message.ctx)
+        if context is not None:
+            self._turns.fail_all(context, Cancelled("the context was released").info)
+            self._remove(context)
+
+    def _add(self, ctx: int, process: Process, kv: KvContext, random: RandomStream) -> Context:
+        assert ctx not in process.host.contexts, f"context {ctx} exists already"
+        context = Context(ctx, process, kv, random)
+        process.contexts[ctx] = process.host.contexts[ctx] = context
+        self._scheduler.adopt(context)
+        return context
+
+    def _remove(self, context: Context) -> None:
+        self._turns.forget_ended(context)
+        context.process.contexts.pop(context.ctx)
+        context.process.host.contexts.pop(context.ctx)
+        self._scheduler.drop(context)
+
+    def _context(self, host: Host, ctx: int) -> Context:
+        context = host.contexts.get(ctx)
+        if context is None:
+            raise NotFound(f"context {ctx} does not exist")
+        return context
+
+    def _idle_context(self, host: Host, ctx: int, verb: str) -> Context:
+        """Hosts refuse to change a context on which something runs; if one comes through, the host loses that."""
+        context = self._context(host, ctx)
+        if not context.is_idle:
+            self._turns.fail_all(context, Internal(f"{verb} while an operation runs on context {ctx}").info)
+        return context
+
+    # Operations.
+
+    def _flush(self, host: Host, message: Flush) -> None:
+        context = self._context(host, message.ctx)
+        self._turns.enqueue(FlushOperation(message.op, context, self._facts, self._arrive()))
+
+    def _forward(self, host: Host, message: Forward) -> None:
+        context = self._context(host, message.ctx)
+        self._turns.enqueue(PassOperation(message, context, self._facts, self._arrive()))
+
+    def _generate(self, host: Host, message: Generate) -> None:
+        context = self._context(host, message.ctx)
+        self._turns.enqueue(PlanOperation(message.op, message.plan, context, self._facts, self._arrive()))
+
+    def _arrive(self) -> int:
+        self._num_arrivals += 1
+        return self._num_arrivals
+
+    def _delivered(self, host: Host, message: Delivered) -> None:
+        plan = host.operations.get(message.op)
+        if isinstance(plan, PlanOperation) and not plan.is_over:
+            plan.deliver(message.epoch, message.num_tokens)
+            self._turns.settle(plan)
+
+    def _steer(self, host: Host, message: Steer) -> None:
+        plan = host.operations.get(message.op)
+        if not isinstance(plan, PlanOperation):
+            raise NotFound(f"plan {message.op} has ended, and its context has gone on")
+        if plan.is_over:
+            self._turns.resume(plan)
+        plan.steer(message.epoch, message.keep, message.inject)
+        self._turns.settle(plan)
+
+    def _stop(self, host: Host, message: Stop) -> None:
+        operation = host.operations.get(message.op)
+        if operation is None:
+            return
+        if isinstance(operation, PlanOperation) and operation.is_over:
+            operation.keep_after_end(message.keep)
+            return
+        operation.stop(message.keep)
+        self._turns.settle(operation)

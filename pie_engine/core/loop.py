@@ -1,0 +1,226 @@
+"""The core's loop: take in what arrived, compose a batch, run it, settle it.
+
+    receive(host, messages)  changes contexts and queues operations; never runs anything
+    step()                   at most one batch through the driver, and the chunks that are due
+    take_outgoing()          what the hosts get
+
+No sockets and no waiting in here, so that the same loop runs inline in tests and benches.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from pie_engine.config import MIB, ModelSection
+from pie_engine.core.intake import Intake
+from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
+from pie_engine.core.scheduler import Batch, Scheduler
+from pie_engine.core.state import Host, Process
+from pie_engine.core.turns import Turns
+from pie_engine.driver.base import Driver, Row, RowResult
+from pie_engine.errors import Lost, OutOfPages, info_of
+from pie_engine.kv.pool import PagePool
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.to_core import CoreMessage
+from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
+from pie_engine.protocol.to_host import CoreResult
+
+log = logging.getLogger(__name__)
+
+
+class DeviceFailed(Exception):
+    """The driver raised. Every operation has been answered, and nothing in this core can go on."""
+
+
+class Core:
+    """One model replica: contexts, their pages, and the operations on them. Not thread-safe."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        tokenizer: Tokenizer,
+        section: ModelSection,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Reserves the KV memory. Raises `OutOfPages` when it is not there."""
+        capabilities = driver.capabilities
+        num_pages = num_pages_of(section, capabilities.page_bytes)
+        driver.allocate_kv(num_pages)
+        self.facts = ModelFacts(
+            label=section.label,
+            tokenizer=tokenizer,
+            vocab_size=capabilities.vocab_size,
+            max_context_tokens=capabilities.max_context_tokens,
+            max_top_k=capabilities.max_top_k,
+            page_size=capabilities.page_size,
+            num_pages=num_pages,
+        )
+        self.pool = PagePool(num_pages, capabilities.page_size)
+        self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = self.num_violations = 0
+        self._driver = driver
+        self._clock = clock
+        self._hosts: dict[str, Host] = {}
+        self._scheduler = Scheduler(self.pool, section.max_batch_tokens, section.max_batch_sequences)
+        self._turns = Turns(self._scheduler)
+        self._intake = Intake(self.facts, self.pool, self._scheduler, self._turns)
+        self._is_stuck = False
+
+    # Messages.
+
+    def receive(self, host_boot: str, messages: Iterable[CoreMessage]) -> None:
+        """Apply the messages of one host, in their order."""
+        host = self._hosts.get(host_boot)
+        if host is None:
+            host = self._hosts[host_boot] = Host(host_boot)
+        for message in messages:
+            self._intake.take(host, message)
+        self._is_stuck = False
+
+    def take_outgoing(self) -> dict[str, list[CoreResult]]:
+        """Results since the last call, by the boot id of the host."""
+        outgoing = {host.boot_id: host.outgoing for host in self._hosts.values() if host.outgoing}
+        for boot_id in outgoing:
+            self._hosts[boot_id].outgoing = []
+        return outgoing
+
+    def close_host(self, host_boot: str) -> None:
+        """The host is dead: free everything of it. Nothing happens the second time."""
+        host = self._hosts.pop(host_boot, None)
+        if host is not None:
+            self._intake.close_host(host)
+            self._is_stuck = False
+
+    # Running.
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing can run before the next message."""
+        return self._is_stuck or not self._scheduler.runnable
+
+    @property
+    def next_chunk_at(self) -> float | None:
+        """When `step` is needed for a chunk that waits for its time, even if nothing runs."""
+        return min((plan.next_chunk_at for plan in self._turns.plans if plan.holds_chunk), default=None)
+
+    def step(self) -> None:
+        """Run one batch, and send the chunks that are due. Raises `DeviceFailed`."""
+        if not self.is_idle:
+            batch = self._compose()
+            if batch:
+                self._settle(batch, self._execute([row for _, row in batch]))
+        self._send_due()
+
+    def _compose(self) -> Batch:
+        scheduler = self._scheduler
+        batch = scheduler.compose(self.num_steps + 1)
+        self._is_stuck = not batch and not scheduler.outgrown
+        for operation in scheduler.outgrown:
+            self._turns.fail(operation, out_of_pages(len(operation.kv.tokens), self.facts).info)
+        return batch
+
+    def _execute(self, rows: list[Row]) -> list[RowResult]:
+        try:
+            if self._scheduler.copies:
+                self._driver.copy_pages(self._scheduler.copies)
+            results = self._driver.execute(rows)
+            assert len(results) == len(rows), f"{len(results)} results for {len(rows)} rows"
+        except Exception as error:
+            log.exception("step %d of %d rows", self.num_steps + 1, len(rows))
+            self._fail_everything(error)
+            raise DeviceFailed(f"{type(error).__name__}: {error}") from error
+        self.num_steps += 1
+        return results
+
+    def _settle(self, batch: Batch, results: list[RowResult]) -> None:
+        now = self._clock()
+        for (operation, row), result in zip(batch, results, strict=True):
+            num_tokens = len(row.tokens)
+            if num_tokens == 1:
+                self.num_decode_tokens += 1
+            else:
+                self.num_prefill_tokens += num_tokens
+            if result.error is not None:
+                operation.kv.uncompute(row.start)
+                self._turns.fail(operation, result.error)
+                continue
+            operation.kv.advance(row.start + num_tokens)
+            if operation.kv.num_uncomputed == 0:
+                self._settle_sample(operation, result, now)
+
+    def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:
+        try:
+            operation.settle(result, now)
+        except Exception as error:
+            log.exception("result of operation %d of %s", operation.op, operation.context.process.pid)
+            operation.fail(info_of(error))
+        if operation.is_over or operation.is_parked:
+            self._turns.settle(operation)
+
+    def _send_due(self) -> None:
+        now = self._clock()
+        for plan in self._turns.plans:
+            if plan.next_chunk_at <= now and plan.holds_chunk:
+                plan.send_chunk(now)
+
+    def _fail_everything(self, error: Exception) -> None:
+        lost = Lost.of(
+            "core_lost",
+            f"the device of model {self.facts.label} failed: {type(error).__name__}: {error}",
+            hint="the model is loaded again; try again in a moment",
+        )
+        for context in list(self._scheduler.contexts.values()):
+            self._turns.fail_all(context, lost.info)
+
+    # Looking.
+
+    def stats(self) -> CoreStats:
+        """What it does now, for people and for the gateway."""
+        return CoreStats(
+            model=self.facts.label,
+            num_pages=self.pool.num_pages,
+            num_free_pages=self.pool.num_free,
+            num_steps=self.num_steps,
+            num_prefill_tokens=self.num_prefill_tokens,
+            num_decode_tokens=self.num_decode_tokens,
+            num_preemptions=self._scheduler.num_preemptions,
+            processes=[self._usage(process) for host in self._hosts.values() for process in host.processes.values()],
+            num_violations=self.num_violations,
+        )
+
+    def check_integrity(self) -> list[str]:
+        """What does not add up in the page pool; logged and counted."""
+        violations = self.pool.violations(context.kv.page_ids for context in self._scheduler.contexts.values())
+        for violation in violations:
+            log.error("integrity: %s", violation)
+        self.num_violations += len(violations)
+        return violations
+
+    def _usage(self, process: Process) -> ProcessUsage:
+        contexts = process.contexts.values()
+        pages = {page for context in contexts for page in context.kv.page_ids}
+        return ProcessUsage(process.pid, len(contexts), len(pages), process.num_generated, self._state(process))
+
+    def _state(self, process: Process) -> str:
+        """Of what its operations do, the first in this order."""
+        operations = [context.queue[0] for context in process.contexts.values() if context.queue]
+        if not operations:
+            return "idle"
+        if any(operation.is_runnable and operation.last_step == self.num_steps for operation in operations):
+            return "running"
+        if any(operation.lacks_pages for operation in operations):
+            return "waiting: pages"
+        return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
+
+
+def num_pages_of(section: ModelSection, page_bytes: int) -> int:
+    """KV pages that the configuration asks for."""
+    num_pages = section.num_pages or section.kv_memory_mb * MIB // page_bytes
+    if num_pages < 1:
+        raise OutOfPages(
+            f"kv_memory_mb = {section.kv_memory_mb} does not hold one KV page of {page_bytes} bytes",
+            hint="raise `kv_memory_mb` of the model in the configuration",
+        )
+    return num_pages

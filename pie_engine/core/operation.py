@@ -1,0 +1,148 @@
+"""What a host asks of a context, in the form in which the loop runs it: row after row until it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pie_engine.core.state import Context
+from pie_engine.driver.base import Row, RowResult
+from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPages
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.to_host import Failed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What operations need to know about the model and the pool."""
+
+    label: str
+    tokenizer: Tokenizer
+    vocab_size: int
+    max_context_tokens: int
+    max_top_k: int
+    page_size: int
+    num_pages: int
+
+    def check_tokens(self, tokens: list[int]) -> None:
+        """Ids outside the vocabulary would be a device failure later on."""
+        if tokens and not (min(tokens) >= 0 and max(tokens) < self.vocab_size):
+            wrong = next(token for token in tokens if not 0 <= token < self.vocab_size)
+            raise InvalidInput(f"token id {wrong} is not in the vocabulary of {self.label} (0 … {self.vocab_size - 1})")
+
+    def check_length(self, num_tokens: int) -> None:
+        """Refuse what can never run."""
+        if num_tokens > self.max_context_tokens:
+            raise ContextTooLong(
+                f"the context has {num_tokens} tokens; {self.label} takes {self.max_context_tokens}",
+                hint="shorten the prompt, or use a model with a longer context",
+            )
+        if num_tokens > self.num_pages * self.page_size:
+            raise out_of_pages(num_tokens, self)
+
+
+def out_of_pages(num_tokens: int, facts: ModelFacts) -> OutOfPages:
+    num_needed = -(-num_tokens // facts.page_size)
+    return OutOfPages(
+        f"the context has {num_tokens} tokens and needs {num_needed} KV pages of {facts.page_size} tokens; "
+        f"{facts.label} has {facts.num_pages} in all",
+        hint="raise `num_pages` or `kv_memory_mb` of the model in the configuration",
+    )
+
+
+def check_sampler(sampler: Sampler) -> None:
+    """The ranges of a sampler; `not >=` so that NaN is refused."""
+    if not 0 <= sampler.temperature < float("inf"):
+        raise InvalidInput(f"temperature must be 0 or more, not {sampler.temperature}")
+    if not 0 < sampler.top_p <= 1:
+        raise InvalidInput(f"top_p must be more than 0 and at most 1, not {sampler.top_p}")
+    if sampler.top_k < 0:
+        raise InvalidInput(f"top_k must be 0 (off) or more, not {sampler.top_k}")
+
+
+class Operation:
+    """One flush, pass or plan. The loop calls `begin` at its turn, then `row` and `settle` until it `is_over`."""
+
+    __slots__ = (
+        "_is_random",
+        "_sampler",
+        "_top_k",
+        "_want_logprob",
+        "arrival",
+        "context",
+        "facts",
+        "has_begun",
+        "is_over",
+        "is_runnable",
+        "kv",
+        "lacks_pages",
+        "last_step",
+        "op",
+    )
+
+    def __init__(self, op: int, context: Context, facts: ModelFacts, arrival: int) -> None:
+        self.op = op
+        self.context = context
+        self.kv = context.kv
+        self.facts = facts
+        self.arrival = arrival
+        """Place in the queue of the core: small is old."""
+        self.last_step = 0
+        """The step in which it last ran."""
+        self.lacks_pages = False
+        self.has_begun = False
+        self.is_runnable = False
+        """Whether the scheduler has it in its list."""
+        self.is_over = False
+        self._ask(None)
+
+    def _ask(self, sampler: Sampler | None, top_k: int = 0, want_logprob: bool = False) -> None:
+        """What is wanted of the last position; without a sampler its logits are not needed."""
+        self._sampler, self._top_k, self._want_logprob = sampler, top_k, want_logprob
+        self._is_random = sampler is not None and not sampler.is_greedy
+
+    def begin(self) -> None:
+        """Its turn on the context has come: set `has_begun` and what it needs. Raises what makes it impossible."""
+        raise NotImplementedError
+
+    def row(self, num_tokens: int) -> Row:
+        """The next `num_tokens` uncomputed tokens as a row."""
+        kv = self.kv
+        tokens, start = kv.tokens, kv.num_computed
+        end = start + num_tokens
+        if end < len(tokens):
+            return Row(tokens[start:end], start, kv.page_ids)
+        uniform = self.context.random.draw(end) if self._is_random else 0.0
+        return Row(tokens[start:], start, kv.page_ids, self._sampler, uniform, self._top_k, self._want_logprob)
+
+    def settle(self, result: RowResult, now: float) -> None:
+        """The last token has been computed; its sample is in `result`."""
+        raise NotImplementedError
+
+    def stop(self, keep: int) -> None:
+        """Called off by the program."""
+        raise NotImplementedError
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it waits for its consumer."""
+        return False
+
+    def fail(self, error: ErrorInfo) -> None:
+        """End with an error; the only answer that the host gets from now on."""
+        self.is_over = True
+        self.context.process.host.send(Failed(self.op, error))
+
+    def check_context(self) -> None:
+        """What every operation needs before it runs."""
+        if self.context.fault is not None:
+            raise self.context.fault.raised()
+        self.facts.check_length(len(self.kv.tokens))
+
+    def require_logits(self) -> None:
+        """The last token has to run (again) for its logits."""
+        kv = self.kv
+        if not kv.tokens:
+            raise InvalidInput("the context is empty", hint="append at least one token first")
+        if not kv.num_uncomputed:
+            kv.uncompute(len(kv.tokens) - 1)

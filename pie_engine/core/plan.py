@@ -1,0 +1,209 @@
+"""`generate`: a plan runs ahead of its program, token after token, and can be steered."""
+
+from __future__ import annotations
+
+from pie_engine.core.lineage import RandomStream
+from pie_engine.core.operation import ModelFacts, Operation, check_sampler
+from pie_engine.core.state import Context
+from pie_engine.core.text import ReplyText, StopStrings
+from pie_engine.driver.base import RowResult
+from pie_engine.errors import ErrorInfo, Internal, InvalidInput
+from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
+from pie_engine.protocol.to_host import Chunk
+
+FORCED_LOGPROB = 0.0
+"""Of a token that the program dictated: it had no alternative."""
+
+
+class PlanOperation(Operation):
+    """Tokens of the reply are at the end of the context, delivered or not. Counts are of the reply's tokens."""
+
+    __slots__ = (
+        "_chunk_s",
+        "_early_steer",
+        "_end",
+        "_logprobs",
+        "_num_cached",
+        "_plan",
+        "_start",
+        "_stop_tokens",
+        "_text",
+        "can_resume",
+        "epoch",
+        "next_chunk_at",
+        "num_sent",
+        "num_taken",
+    )
+
+    def __init__(self, op: int, plan: Plan, context: Context, facts: ModelFacts, arrival: int) -> None:
+        super().__init__(op, context, facts, arrival)
+        self._ask(plan.sampler, want_logprob=plan.logprobs)
+        self._plan = plan
+        self._chunk_s = plan.chunk_ms / 1000
+        self.epoch = 0
+        self.num_sent = 0
+        self.num_taken = 0
+        self.next_chunk_at = 0.0
+        """When the next chunk may go; the first one at once."""
+        self._logprobs: list[float] = []
+        self._start = self._end = 0
+        self._num_cached = 0
+        self._early_steer: tuple[int, list[int]] | None = None
+        self.can_resume = False
+        """It ended by itself: until its program has seen that, it may still steer or stop the plan."""
+
+    def begin(self) -> None:
+        self._check_plan()
+        self.check_context()
+        kv, plan, facts = self.kv, self._plan, self.facts
+        self._start, self._num_cached = len(kv.tokens), kv.num_computed
+        self._end = facts.max_context_tokens
+        if plan.max_tokens is not None:
+            self._end = min(self._start + plan.max_tokens, self._end)
+        eos_ids = () if plan.ignore_eos else facts.tokenizer.eos_ids
+        self._stop_tokens = frozenset((*plan.stop_tokens, *eos_ids))
+        self._text = ReplyText(facts.tokenizer, kv.tokens, StopStrings(plan.stop))
+        self.has_begun = True
+        if plan.seed is not None:
+            self.context.random = RandomStream(plan.seed)
+        if self._early_steer is None:
+            self._go_on()
+        else:
+            epoch, inject = self._early_steer
+            self.steer(epoch, 0, inject)
+
+    def _check_plan(self) -> None:
+        check_sampler(self._plan.sampler)
+        if self._plan.max_tokens is not None and self._plan.max_tokens < 0:
+            raise InvalidInput(f"max_tokens must be 0 or more, not {self._plan.max_tokens}")
+
+    @property
+    def num_generated(self) -> int:
+        return len(self.kv.tokens) - self._start
+
+    @property
+    def is_parked(self) -> bool:
+        """Held-back text that fills the window must not park the plan: nobody could ever take it."""
+        num_undelivered = self.num_generated - self.num_taken
+        return num_undelivered >= RUN_AHEAD_TOKENS and self._text.num_ready > self.num_taken
+
+    @property
+    def holds_chunk(self) -> bool:
+        """Whether something waits for its time to be sent."""
+        return self._text.num_ready > self.num_sent
+
+    def settle(self, result: RowResult, now: float) -> None:
+        token = result.token
+        assert token is not None, "the driver gave no token"
+        context = self.context
+        context.process.num_generated += 1
+        if token in self._stop_tokens:
+            self._text.finish()
+            self._finish("stop")
+            return
+        tokens = context.kv.tokens
+        tokens.append(token)
+        if self._plan.logprobs:
+            self._logprobs.append(result.logprob or 0.0)
+        if self._text.push(token):
+            self._text.cut_stop(self.num_sent)
+            self._keep(self._text.num_tokens)
+            self._finish("stop")
+        elif len(tokens) >= self._end:
+            self._text.finish()
+            self._finish("length")
+
+    def send_chunk(self, now: float) -> None:
+        """Send what may be delivered."""
+        self.next_chunk_at = now + self._chunk_s
+        start, end = self.num_sent, self._text.num_ready
+        self.num_sent = end
+        logprobs = self._logprobs[start:end]
+        chunk = Chunk(self.op, self.epoch, self._reply(start, end), self._text.between(start, end), start, logprobs)
+        self.context.process.host.send(chunk)
+
+    def deliver(self, epoch: int, num_tokens: int) -> None:
+        """The program has taken `num_tokens` tokens of the reply in all."""
+        if epoch == self.epoch:
+            self.num_taken = max(self.num_taken, min(num_tokens, self.num_sent))
+
+    def steer(self, epoch: int, keep: int, inject: list[int]) -> None:
+        """Keep `keep` tokens, force `inject`, and go on as `epoch`; also when the plan had ended meanwhile.
+
+        Without anything to force this is a rewind, and what follows is drawn anew.
+        """
+        if not self.has_begun:
+            assert keep == 0, f"plan {self.op} has not begun; asked to keep {keep}"
+            self._early_steer = (epoch, inject)
+            return
+        if not 0 <= keep <= self.num_generated:
+            raise Internal(f"plan {self.op} has {self.num_generated} tokens; asked to keep {keep}")
+        self._text.rewind(keep)
+        self._keep(keep)
+        self.epoch, self.num_sent, self.num_taken, self.next_chunk_at = epoch, keep, keep, 0.0
+        self.is_over = self.can_resume = False
+        if not inject:
+            self.context.random.turn()
+        self._force(inject)
+        self._go_on()
+
+    def stop(self, keep: int) -> None:
+        """End by the program's wish: the context keeps `keep` tokens of the reply."""
+        if self.has_begun:
+            keep = min(keep, self.num_generated)
+            self._text.rewind(keep)
+            self._keep(keep)
+            self.num_sent = keep
+        else:
+            self._start = len(self.kv.tokens)
+        self._send_last("stopped", ids=[], text="")
+
+    def keep_after_end(self, keep: int) -> None:
+        """A stop that crossed the last chunk on its way: there is nothing to answer."""
+        self._keep(min(keep, self.num_generated))
+
+    def fail(self, error: ErrorInfo) -> None:
+        """What can be delivered goes out first; the context keeps exactly what the program gets to see."""
+        if self.has_begun:
+            if self.holds_chunk:
+                self.send_chunk(self.next_chunk_at)
+            self._keep(self.num_sent)
+        super().fail(error)
+
+    def _go_on(self) -> None:
+        if len(self.kv.tokens) >= max(self._end, 1):
+            self._text.finish()
+            self._finish("length")
+        else:
+            self.require_logits()
+
+    def _keep(self, num_tokens: int) -> None:
+        if num_tokens < self.num_generated:
+            self.kv.truncate(self._start + num_tokens)
+            del self._logprobs[num_tokens:]
+
+    def _force(self, tokens: list[int]) -> None:
+        if not tokens:
+            return
+        self.facts.check_tokens(tokens)
+        self.facts.check_length(len(self.kv.tokens) + len(tokens))
+        self.kv.tokens += tokens
+        self._text.force(tokens)
+        if self._plan.logprobs:
+            self._logprobs += [FORCED_LOGPROB] * len(tokens)
+
+    def _finish(self, reason: FinishReason) -> None:
+        start, end = self.num_sent, self.num_generated
+        self.num_sent = end
+        self.can_resume = True
+        self._send_last(reason, self._reply(start, end), self._text.between(start, end))
+
+    def _send_last(self, reason: FinishReason, ids: list[int], text: str) -> None:
+        self.is_over = True
+        index = self.num_sent - len(ids)
+        usage = Usage(self._start, self._num_cached, self.num_generated)
+        chunk = Chunk(self.op, self.epoch, ids, text, index, self._logprobs[index:], reason, usage)
+        self.context.process.host.send(chunk)
+
+    def _reply(self, start: int, end: int) -> list[int]:
+        return self.kv.tokens[self._start + start : self._start + end]

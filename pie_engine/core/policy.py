@@ -1,0 +1,91 @@
+"""Who runs and who gives way: pure functions from a snapshot to a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+def share_step(needs: Sequence[int], last_steps: Sequence[int], max_tokens: int, max_sequences: int) -> Sequence[int]:
+    """How many tokens each operation runs in this step, 0 for none.
+
+    `needs`: uncomputed tokens of each runnable operation, oldest first; 1 is a decode, more is a prefill.
+    `last_steps`: the step in which each of them last ran.
+
+    Decodes come first, so that no prompt stalls them; prefills share the remaining tokens, oldest first, in chunks.
+    When not all decodes fit, those that waited longest run. The oldest prefill always gets at least one token: it
+    would wait for ever behind decodes that never end.
+    """
+    num_prefills = sum(need > 1 for need in needs)
+    max_rows = min(max_tokens, max_sequences)
+    if not num_prefills and len(needs) <= max_rows:
+        return needs
+    shares = [0] * len(needs)
+    decodes = _decodes_to_run(needs, last_steps, max(max_rows - bool(num_prefills), 0))
+    for index in decodes:
+        shares[index] = 1
+    tokens_left, rows_left = max_tokens - len(decodes), max_sequences - len(decodes)
+    for index, need in enumerate(needs):
+        if not tokens_left or not rows_left:
+            break
+        if need > 1:
+            shares[index] = min(need, tokens_left)
+            tokens_left -= shares[index]
+            rows_left -= 1
+    return shares
+
+
+def _decodes_to_run(needs: Sequence[int], last_steps: Sequence[int], max_rows: int) -> list[int]:
+    decodes = [index for index, need in enumerate(needs) if need == 1]
+    if len(decodes) > max_rows:
+        decodes.sort(key=lambda index: (last_steps[index], index))
+    return decodes[:max_rows]
+
+
+class Standing(IntEnum):
+    """Who loses its pages first."""
+
+    IDLE = 0
+    """A context on which nothing runs."""
+    PARKED = 1
+    """A plan that waits for its consumer."""
+    RUNNABLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A context that holds pages, as the choice of a victim sees it."""
+
+    key: int
+    standing: Standing
+    age: int
+    """Idle: when it was last used. Otherwise: when its operation arrived. Small is old."""
+    num_pages: int
+
+
+def victims(num_missing: int, requester_age: int, holders: Sequence[Holder]) -> list[int]:
+    """Keys of those that give their pages up, in this order, until `num_missing` pages are free; empty if never.
+
+    Idle contexts go first, the longest unused before the others; then parked plans; then operations younger than the
+    one that asks; of both the youngest first. Shared pages are counted for each holder, so going through the list may
+    free fewer than the sum says: stop when there are enough, and wait when there are not.
+    """
+    eligible = [holder for holder in holders if holder.standing < Standing.RUNNABLE or holder.age > requester_age]
+    if sum(holder.num_pages for holder in eligible) < num_missing:
+        return []
+    eligible.sort(key=_order)
+    return [holder.key for holder in eligible]
+
+
+def _order(holder: Holder) -> tuple[int, int]:
+    return holder.standing, holder.age if holder.standing is Standing.IDLE else -holder.age
+
+
+def num_pages_wanted(num_new: int, num_growing: int) -> int:
+    """Free pages that must be there before a context takes `num_new` of them.
+
+    For a newcomer `num_growing` is the number of contexts before it that grow: one page is left for each of them, else
+    it would be put back at their next page.
+    """
+    return num_new + num_growing if num_new else 0

@@ -1,0 +1,185 @@
+"""A core as a child of the daemon: the loop on ZeroMQ.
+
+Messages are taken in between two steps, and everything that a step made goes out at its end, so a step never waits for
+anybody. With nothing to run it sleeps until a message comes, a chunk is due or statistics are.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import zmq
+
+from pie_engine.config import ModelSection
+from pie_engine.core.loop import Core, DeviceFailed
+from pie_engine.driver.create import load_driver
+from pie_engine.errors import InvalidConfig, PieError
+from pie_engine.ipc.child import Child, be_born
+from pie_engine.ipc.link import Hub, Link
+from pie_engine.model.checkpoint import resolve
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.to_core import CoreMessage
+from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
+from pie_engine.protocol.to_host import GatewayOrder
+
+log = logging.getLogger(__name__)
+
+STATS_EVERY_S = 0.5
+EXIT_DEVICE_FAILED = 75
+
+
+class CoreProcess:
+    """The links of a core, and its main loop."""
+
+    def __init__(self, child: Child, core: Core) -> None:
+        self._child = child
+        self._core = core
+        self._hub: Hub[CoreMessage] = Hub(child.context, child.birth.address, child.birth.boot_id, CoreMessage)
+        self._gateway: Link[GatewayOrder] | None = None
+        self._hosts: set[str] = set()
+        self._dead_hosts: set[str] = set()
+        self._stats_at = 0.0
+        self._num_steps_checked = 0
+        self._is_stopping = False
+        self._poller = zmq.Poller()
+        for socket in (self._hub.socket, child.home.socket):
+            self._poller.register(socket, zmq.POLLIN)
+
+    def run(self) -> None:
+        """Until the daemon says to end. Raises `DeviceFailed` after the hosts have been told."""
+        while not self._is_stopping:
+            self._wait()
+            self._take_in()
+            try:
+                self._core.step()
+            finally:
+                self._send_out()
+            self._report()
+
+    def close(self) -> None:
+        self._hub.close()
+        if self._gateway is not None:
+            self._gateway.close()
+
+    def _wait(self) -> None:
+        """Sleep until there is something to do; not at all while something runs."""
+        if not self._core.is_idle:
+            return
+        now = time.monotonic()
+        until = min(self._stats_at, self._core.next_chunk_at or self._stats_at)
+        # Rounded up: a chunk a millisecond late is better than a loop that spins until it is due.
+        if not self._poller.poll(max(0, int((until - now) * 1000) + 1)):
+            self._check_integrity()
+
+    def _take_in(self) -> None:
+        for message in self._child.home.receive():
+            if isinstance(message, Topology):
+                self._follow(message)
+            elif isinstance(message, Shutdown):
+                self._is_stopping = True
+        for host_boot, messages in self._hub.receive():
+            # A frame may still be on its way when its sender's death has been told.
+            if host_boot not in self._dead_hosts:
+                self._core.receive(host_boot, messages)
+
+    def _send_out(self) -> None:
+        for host_boot, results in self._core.take_outgoing().items():
+            self._hub.send(host_boot, results)
+
+    def _follow(self, topology: Topology) -> None:
+        hosts = {member.boot_id for member in topology.members if member.role == "host"}
+        for boot_id in self._hosts - hosts:
+            log.info("host %s is gone; its contexts are freed", boot_id)
+            self._core.close_host(boot_id)
+            self._hub.forget(boot_id)
+            self._dead_hosts.add(boot_id)
+        self._hosts = hosts
+        gateways = (member for member in topology.members if member.role == "gateway" and member.is_ready)
+        self._connect_gateway(next(gateways, None))
+
+    def _connect_gateway(self, member: Member | None) -> None:
+        boot_id = member.boot_id if member else None
+        if self._gateway is not None and self._gateway.peer_boot != boot_id:
+            self._gateway.close()
+            self._gateway = None
+        if self._gateway is None and member is not None:
+            own_boot = self._child.birth.boot_id
+            self._gateway = Link(self._child.context, member.address, own_boot, member.boot_id, GatewayOrder)
+            self._stats_at = 0.0
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now >= self._stats_at:
+            self._stats_at = now + STATS_EVERY_S
+            if self._gateway is not None:
+                self._gateway.send([self._core.stats()])
+
+    def _check_integrity(self) -> None:
+        """Once after work, when nothing has come for a while: it must not delay a program that runs pass after pass."""
+        if self._num_steps_checked != self._core.num_steps:
+            self._num_steps_checked = self._core.num_steps
+            self._core.check_integrity()
+
+
+def main() -> int:
+    """Live as a core; the exit status is 0 after an orderly end."""
+    child = be_born()
+    try:
+        section = _section(child)
+        core, detail = _load(child, section)
+        process = CoreProcess(child, core)
+    except PieError as error:
+        child.fail_start(error)
+        raise  # not reached
+    # Everything loaded so far stays for good; the collector need not look at it again.
+    gc.freeze()
+    child.ready(**detail)
+    status = 0
+    try:
+        process.run()
+    except DeviceFailed as error:
+        log.error("the device has failed: %s", error)
+        status = EXIT_DEVICE_FAILED
+    process.close()
+    child.home.close()
+    child.context.term()
+    return status
+
+
+def _section(child: Child) -> ModelSection:
+    name = child.birth.name
+    for section in child.config.models:
+        if name == section.label:
+            return section
+    known = ", ".join(section.label for section in child.config.models)
+    raise InvalidConfig(f"no model is called {name!r}; configured: {known}")
+
+
+def _load(child: Child, section: ModelSection) -> tuple[Core, dict[str, object]]:
+    child.progress(f"loading {section.label}")
+    folder = resolve(section.path)
+    driver = load_driver(
+        section.driver,
+        folder,
+        dtype=section.dtype,
+        num_threads=section.num_threads,
+        page_size=section.page_size,
+        script=section.script or None,
+    )
+    core = Core(driver, Tokenizer.load(folder), section)
+    return core, _detail(core, section, folder, asdict(driver.capabilities))
+
+
+def _detail(core: Core, section: ModelSection, folder: Path, capabilities: dict[str, object]) -> dict[str, object]:
+    return {
+        **capabilities,
+        "model": section.label,
+        "folder": str(folder),
+        "num_pages": core.pool.num_pages,
+        "max_batch_tokens": section.max_batch_tokens,
+        "max_batch_sequences": section.max_batch_sequences,
+    }

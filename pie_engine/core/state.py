@@ -1,0 +1,59 @@
+"""The nouns of a core: hosts, their processes, their contexts."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pie_engine.core.lineage import RandomStream
+from pie_engine.errors import ErrorInfo
+from pie_engine.kv.context import KvContext
+from pie_engine.protocol.to_host import CoreResult
+
+if TYPE_CHECKING:
+    from pie_engine.core.operation import Operation
+    from pie_engine.core.plan import PlanOperation
+
+
+class Host:
+    """One host process, from its boot to its death; ids in its messages are its own."""
+
+    def __init__(self, boot_id: str) -> None:
+        self.boot_id = boot_id
+        self.processes: dict[str, Process] = {}
+        self.contexts: dict[int, Context] = {}
+        self.operations: dict[int, Operation] = {}
+        self.outgoing: list[CoreResult] = []
+
+    def send(self, result: CoreResult) -> None:
+        self.outgoing.append(result)
+
+
+class Process:
+    """One inferlet, as far as this core knows it."""
+
+    def __init__(self, host: Host, pid: str) -> None:
+        self.host = host
+        self.pid = pid
+        self.contexts: dict[int, Context] = {}
+        self.num_generated = 0
+
+
+class Context:
+    """A context of a process, and the operations on it: the first of the queue runs, the others wait behind it."""
+
+    def __init__(self, ctx: int, process: Process, kv: KvContext, random: RandomStream) -> None:
+        self.ctx = ctx
+        self.process = process
+        self.kv = kv
+        self.random = random
+        self.queue: deque[Operation] = deque()
+        self.ended_plan: PlanOperation | None = None
+        """The last plan, while its program may not know that it has ended and may still steer it."""
+        self.fault: ErrorInfo | None = None
+        """What went wrong in a message that has no answer of its own; whatever is asked of it then fails so."""
+        self.last_used = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.queue

@@ -1,0 +1,106 @@
+"""Operations of one context take turns: each begins when the one before it is over."""
+
+from __future__ import annotations
+
+import logging
+
+from pie_engine.core.operation import Operation
+from pie_engine.core.plan import PlanOperation
+from pie_engine.core.scheduler import Scheduler
+from pie_engine.core.state import Context
+from pie_engine.errors import ErrorInfo, PieError, info_of
+
+log = logging.getLogger(__name__)
+
+
+class Turns:
+    """The life of operations from their arrival to their one answer."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.plans: dict[PlanOperation, None] = {}
+        """Begun and not over, parked ones too."""
+
+    def enqueue(self, operation: Operation) -> None:
+        context = operation.context
+        context.queue.append(operation)
+        context.process.host.operations[operation.op] = operation
+        if len(context.queue) == 1:
+            self._begin_next(context)
+
+    def end(self, operation: Operation) -> None:
+        """The operation is over; the next one begins."""
+        context = operation.context
+        was_first = context.queue[0] is operation
+        self._forget(operation)
+        if was_first:
+            self._begin_next(context)
+
+    def fail(self, operation: Operation, error: ErrorInfo) -> None:
+        operation.fail(error)
+        self.end(operation)
+
+    def fail_all(self, context: Context, error: ErrorInfo) -> None:
+        """Every operation on the context ends with `error`."""
+        for operation in reversed(context.queue.copy()):
+            self.fail(operation, error)
+
+    def abandon(self, context: Context) -> None:
+        """Every operation on the context is dropped without an answer: nobody is left who waits for one."""
+        for operation in context.queue.copy():
+            self._forget(operation)
+
+    def settle(self, operation: Operation) -> None:
+        """After a change: it may be over, parked or able to run."""
+        if operation.is_over:
+            self.end(operation)
+        elif operation.has_begun:
+            (self._scheduler.remove if operation.is_parked else self._scheduler.add)(operation)
+
+    def resume(self, plan: PlanOperation) -> None:
+        """A plan that had ended runs again: its program steered it before the end had reached it."""
+        context = plan.context
+        assert context.is_idle, "an ended plan is only kept until the next operation begins"
+        context.ended_plan = None
+        context.queue.append(plan)
+        self.plans[plan] = None
+
+    def forget_ended(self, context: Context) -> None:
+        """The context goes on: its host has seen the end of the last plan."""
+        if context.ended_plan is not None:
+            del context.process.host.operations[context.ended_plan.op]
+            context.ended_plan = None
+
+    def _begin_next(self, context: Context) -> None:
+        while context.queue:
+            operation = context.queue[0]
+            self.forget_ended(context)
+            _begin(operation)
+            if not operation.is_over:
+                self._scheduler.add(operation)
+                if isinstance(operation, PlanOperation):
+                    self.plans[operation] = None
+                return
+            self._forget(operation)
+        self._scheduler.rest(context)
+
+    def _forget(self, operation: Operation) -> None:
+        context = operation.context
+        context.queue.remove(operation)
+        self._scheduler.remove(operation)
+        if isinstance(operation, PlanOperation):
+            self.plans.pop(operation, None)
+            if operation.can_resume:
+                context.ended_plan = operation
+                return
+        del context.process.host.operations[operation.op]
+
+
+def _begin(operation: Operation) -> None:
+    try:
+        operation.begin()
+    except PieError as error:
+        operation.fail(error.info)
+    except Exception as error:
+        log.exception("operation %d of %s cannot begin", operation.op, operation.context.process.pid)
+        operation.fail(info_of(error))

@@ -1,0 +1,388 @@
+"""The core inline, on the fake driver: the life of plans, passes and flushes. Other core tests use `Rig` too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from pie_engine.config import ModelSection
+from pie_engine.core.loop import Core
+from pie_engine.driver.base import Capabilities, Row, RowResult
+from pie_engine.driver.fake import FakeDriver
+from pie_engine.driver.fake_script import FakeScript, Reply
+from pie_engine.errors import ErrorInfo
+from pie_engine.model.pieces import piece_decoder
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.plan import Plan, Usage
+from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.to_core import (
+    Append,
+    CoreMessage,
+    CreateContext,
+    Delivered,
+    Flush,
+    Fork,
+    Forward,
+    Generate,
+    OpenProcess,
+    Steer,
+    Stop,
+)
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded
+
+PAGE_SIZE = 4
+HOST = "host-1"
+RANDOM = Sampler(temperature=1.0)
+END = "<end>"
+
+
+def byte_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> Tokenizer:
+    """One token a byte, but for `merges`; `<end>` ends a reply."""
+
+    def load() -> tokenizers.Tokenizer:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab = {piece: index for index, piece in enumerate([*alphabet, *(left + right for left, right in merges)])}
+        tokenizer = tokenizers.Tokenizer(models.BPE(vocab, list(merges)))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.add_special_tokens([END])
+        return tokenizer
+
+    return Tokenizer(load, piece_decoder({"type": "ByteLevel"}, "test"), eos_token=END)
+
+
+class RecordingDriver:
+    """The fake driver, with a look at what it was asked."""
+
+    def __init__(self, inner: FakeDriver) -> None:
+        self._inner = inner
+        self.steps: list[list[tuple[int, int]]] = []
+        """Of each step, (start, number of tokens) of each row."""
+        self.num_copies = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._inner.capabilities
+
+    def allocate_kv(self, num_pages: int) -> None:
+        self._inner.allocate_kv(num_pages)
+
+    def execute(self, rows: Sequence[Row]) -> list[RowResult]:
+        self.steps.append([(row.start, len(row.tokens)) for row in rows])
+        return self._inner.execute(rows)
+
+    def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
+        self.num_copies += len(pairs)
+        self._inner.copy_pages(pairs)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@dataclass
+class Heard:
+    """What a host has received about one operation, put together as a host would."""
+
+    epoch: int = 0
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    chunks: list[Chunk] = field(default_factory=list)
+    finish: str | None = None
+    usage: Usage | None = None
+    error: ErrorInfo | None = None
+    num_answers: int = 0
+    is_flushed: bool = False
+    forwarded: Forwarded | None = None
+
+
+class Rig:
+    """A core, one host with one process, and a clock that moves when told."""
+
+    def __init__(
+        self,
+        *,
+        script: FakeScript | None = None,
+        reply: str | None = None,
+        merges: Sequence[tuple[str, str]] = (),
+        num_pages: int = 256,
+        max_batch_tokens: int = 64,
+        max_batch_sequences: int = 32,
+    ) -> None:
+        self.tokenizer = byte_tokenizer(merges)
+        if reply is not None:
+            script = FakeScript(replies=(Reply(reply),))
+        self.driver = RecordingDriver(FakeDriver(self.tokenizer, script, page_size=PAGE_SIZE))
+        self.now = 100.0
+        section = ModelSection(
+            path="test-model",
+            num_pages=num_pages,
+            max_batch_tokens=max_batch_tokens,
+            max_batch_sequences=max_batch_sequences,
+        )
+        self.core = Core(self.driver, self.tokenizer, section, clock=lambda: self.now)
+        self.heard: dict[int, Heard] = {}
+        self._num_ids = 0
+        self.send(OpenProcess("p1", "test"))
+
+    def send(self, *messages: CoreMessage, host: str = HOST) -> None:
+        self.core.receive(host, messages)
+
+    def new_id(self) -> int:
+        self._num_ids += 1
+        return self._num_ids
+
+    def context(self, prompt: str = "", *, seed: int = 1, pid: str = "p1") -> int:
+        ctx = self.new_id()
+        self.send(CreateContext(ctx, pid, seed), Append(ctx, self.tokenizer.encode(prompt)))
+        return ctx
+
+    def generate(self, ctx: int, plan: Plan | None = None, **fields: object) -> int:
+        op = self.new_id()
+        self.send(Generate(op, ctx, plan or Plan(**fields)))  # type: ignore[arg-type]
+        return op
+
+    def forward(self, ctx: int, tokens: Sequence[int] = (), sampler: Sampler | None = None, top_k: int = 0) -> int:
+        op = self.new_id()
+        self.send(Forward(op, ctx, list(tokens), sampler, top_k))
+        return op
+
+    def flush(self, ctx: int) -> int:
+        op = self.new_id()
+        self.send(Flush(op, ctx))
+        return op
+
+    def fork(self, ctx: int, length: int) -> int:
+        child = self.new_id()
+        self.send(Fork(ctx, child, length))
+        return child
+
+    def step(self, num_steps: int = 1, *, after_s: float = 0.0) -> None:
+        for _ in range(num_steps):
+            self.now += after_s
+            self.core.step()
+            self.hear()
+
+    def hear(self) -> None:
+        for result in self.core.take_outgoing().get(HOST, []):
+            heard = self.heard.setdefault(result.op, Heard())
+            assert heard.error is None, f"an answer after the failure of {result.op}: {result}"
+            _take(heard, result)
+
+    def run(self, *, takes: bool = True, max_steps: int = 2000) -> None:
+        """Until nothing runs any more; the program takes every chunk at once."""
+        for _ in range(max_steps):
+            self.step(after_s=0.1)
+            if takes:
+                self.take_all()
+            if self.core.is_idle and self.core.next_chunk_at is None:
+                self.check()
+                return
+        raise AssertionError(f"still running after {max_steps} steps")
+
+    def take_all(self) -> None:
+        for op, heard in self.heard.items():
+            if heard.chunks and heard.finish is None:
+                self.send(Delivered(op, heard.epoch, len(heard.ids)))
+
+    def steer(self, op: int, keep: int, inject: Sequence[int] = ()) -> None:
+        heard = self.heard.setdefault(op, Heard())
+        kept = self.tokenizer.decode(heard.ids[:keep])
+        heard.epoch, heard.ids, heard.text, heard.finish = heard.epoch + 1, heard.ids[:keep], kept, None
+        self.send(Steer(op, heard.epoch, keep, list(inject)))
+
+    def stop(self, op: int, keep: int = 0) -> None:
+        self.send(Stop(op, keep))
+
+    def tokens(self, ctx: int, host: str = HOST) -> list[int]:
+        return self.core._hosts[host].contexts[ctx].kv.tokens
+
+    def num_computed(self, ctx: int) -> int:
+        return self.core._hosts[HOST].contexts[ctx].kv.num_computed
+
+    def text(self, ctx: int) -> str:
+        return self.tokenizer.decode(self.tokens(ctx))
+
+    def check(self) -> None:
+        assert self.core.check_integrity() == []
+
+
+def _take(heard: Heard, result: CoreResult) -> None:
+    match result:
+        case Chunk() if result.epoch != heard.epoch:
+            return
+        case Chunk():
+            assert heard.finish is None, "a chunk after the last one"
+            assert result.index == len(heard.ids)
+            heard.chunks.append(result)
+            heard.ids += result.ids
+            heard.text += result.text
+            heard.finish, heard.usage = result.finish, result.usage
+        case Failed():
+            heard.error = result.error
+        case Flushed():
+            heard.is_flushed = True
+        case Forwarded():
+            heard.forwarded = result
+    heard.num_answers += 1
+
+
+def test_a_plan_runs_from_prompt_to_stop_token():
+    rig = Rig(reply="Hello, world!")
+    ctx = rig.context("Say hello.")
+    op = rig.generate(ctx)
+    rig.run()
+    heard = rig.heard[op]
+    assert heard.text == "Hello, world!"
+    assert heard.finish == "stop"
+    assert heard.usage == Usage(10, 0, 13)
+    # The stop token is neither delivered nor kept.
+    assert rig.text(ctx) == "Say hello.Hello, world!"
+    assert heard.ids == rig.tokens(ctx)[10:]
+
+
+def test_max_tokens_ends_with_length_and_exact_counts():
+    rig = Rig()
+    ctx = rig.context("abc")
+    op = rig.generate(ctx, max_tokens=10)
+    rig.run()
+    heard = rig.heard[op]
+    assert (heard.finish, len(heard.ids), heard.usage) == ("length", 10, Usage(3, 0, 10))
+    assert len(rig.tokens(ctx)) == 13
+
+
+def test_a_second_plan_counts_what_is_cached():
+    rig = Rig()
+    ctx = rig.context("abcdef")
+    rig.generate(ctx, max_tokens=5)
+    rig.run()
+    second = rig.generate(ctx, max_tokens=2)
+    rig.run()
+    assert rig.heard[second].usage == Usage(11, 10, 2)
+
+
+def test_max_tokens_0_ends_at_once_without_a_step():
+    rig = Rig()
+    op = rig.generate(rig.context("abc"), max_tokens=0)
+    rig.run()
+    assert (rig.heard[op].finish, rig.heard[op].usage) == ("length", Usage(3, 0, 0))
+    assert rig.driver.steps == []
+
+
+def test_generating_on_an_empty_context_is_invalid_input():
+    rig = Rig()
+    ctx = rig.context("")
+    ops = [rig.generate(ctx), rig.generate(ctx, max_tokens=0), rig.forward(ctx, sampler=RANDOM)]
+    rig.run()
+    for op in ops:
+        error = rig.heard[op].error
+        assert error is not None
+        assert error.code == "invalid_input"
+        assert "empty" in error.message
+
+
+def test_generate_after_a_flush_runs_the_last_token_again():
+    rig, direct = Rig(), Rig()
+    ctx, other = rig.context("abcdefgh"), direct.context("abcdefgh")
+    flushed = rig.flush(ctx)
+    rig.run()
+    assert rig.heard[flushed].is_flushed
+    assert rig.num_computed(ctx) == 8
+    op, same = rig.generate(ctx, max_tokens=6), direct.generate(other, max_tokens=6)
+    rig.run()
+    direct.run()
+    assert rig.heard[op].ids == direct.heard[same].ids
+    assert rig.heard[op].usage == Usage(8, 8, 6)
+    assert rig.driver.steps[1] == [(7, 1)]
+
+
+def test_generate_with_pending_tokens_computes_them_first():
+    rig = Rig()
+    ctx = rig.context("abcd")
+    rig.flush(ctx)
+    rig.run()
+    rig.send(Append(ctx, [1, 2, 3]))
+    op = rig.generate(ctx, max_tokens=1)
+    rig.run()
+    assert rig.driver.steps == [[(0, 4)], [(4, 3)]]
+    assert rig.heard[op].usage == Usage(7, 4, 1)
+
+
+def test_a_flush_of_nothing_is_done_at_once():
+    rig = Rig()
+    op = rig.flush(rig.context(""))
+    rig.step()
+    assert rig.heard[op].is_flushed
+
+
+def test_a_pass_appends_and_looks_at_the_last_position():
+    rig = Rig()
+    ctx = rig.context("abcd")
+    op = rig.forward(ctx, [5, 6], Sampler(), 3)
+    rig.run()
+    answer = rig.heard[op].forwarded
+    assert answer is not None
+    assert answer.token == answer.top[0].token
+    assert answer.logprob is not None
+    assert len(answer.top) == 3
+    # The sample is not appended.
+    assert rig.tokens(ctx) == [*rig.tokenizer.encode("abcd"), 5, 6]
+    assert rig.driver.steps == [[(0, 6)]]
+
+
+def test_a_pass_without_a_sampler_gives_the_distribution_only():
+    rig = Rig()
+    ctx = rig.context("abcd")
+    probe, silent = rig.forward(ctx, [5], None, 2), rig.forward(ctx, [6])
+    rig.run()
+    answer = rig.heard[probe].forwarded
+    assert answer is not None
+    assert (answer.token, answer.logprob, len(answer.top)) == (None, None, 2)
+    assert rig.heard[silent].forwarded == Forwarded(silent)
+
+
+def test_a_loop_of_passes_makes_the_tokens_of_a_plan():
+    rig = Rig()
+    by_plan, by_hand = rig.context("abcd"), rig.context("abcd")
+    op = rig.generate(by_plan, max_tokens=8, sampler=RANDOM)
+    rig.run()
+    tokens: list[int] = []
+    for _ in range(8):
+        step = rig.forward(by_hand, tokens[-1:], RANDOM)
+        rig.run()
+        answer = rig.heard[step].forwarded
+        assert answer is not None
+        assert answer.token is not None
+        tokens.append(answer.token)
+    assert tokens == rig.heard[op].ids
+
+
+def test_logprobs_come_with_each_token():
+    rig = Rig()
+    op = rig.generate(rig.context("abcd"), max_tokens=30, sampler=RANDOM, logprobs=True)
+    rig.run()
+    for chunk in rig.heard[op].chunks:
+        assert len(chunk.logprobs) == len(chunk.ids)
+        assert all(logprob < 0 for logprob in chunk.logprobs)
+
+
+def test_operations_on_one_context_run_in_their_order():
+    rig = Rig()
+    ctx = rig.context("abcd")
+    plan, step, flush = rig.generate(ctx, max_tokens=5), rig.forward(ctx, [7, 8], Sampler()), rig.flush(ctx)
+    second = rig.generate(ctx, max_tokens=3)
+    rig.run()
+    assert rig.tokens(ctx) == [*rig.tokenizer.encode("abcd"), *rig.heard[plan].ids, 7, 8, *rig.heard[second].ids]
+    assert rig.heard[step].forwarded is not None
+    assert rig.heard[flush].is_flushed
+    assert rig.heard[second].usage == Usage(11, 11, 3)
+
+
+def test_two_contexts_run_in_one_batch():
+    rig = Rig()
+    ops = [rig.generate(rig.context(prompt), max_tokens=4) for prompt in ("abcd", "efgh")]
+    rig.run()
+    assert rig.driver.steps == [[(0, 4), (0, 4)], *[[(4 + step, 1)] * 2 for step in range(3)]]
+    assert [len(rig.heard[op].ids) for op in ops] == [4, 4]
