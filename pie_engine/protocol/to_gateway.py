@@ -73,6 +73,8 @@ class CoreStats(Message, frozen=True):
     num_decode_tokens: int
     num_preemptions: int
     processes: list[ProcessUsage] = []
+    num_violations: int = 0
+    """Pages that did not add up when the core was idle: more than 0 is our bug."""
 
 
 HostReport = Event | Registered | Described | HostStats
