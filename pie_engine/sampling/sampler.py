@@ -11,6 +11,8 @@ from pie_engine.protocol.sampling import Sampler, TopToken
 
 _PREFIX = 128
 """How many of the likeliest tokens are looked at before a row's whole vocabulary is sorted."""
+_MIN_TEMPERATURE = 1e-20
+"""Smaller ones would be zero in fp32; the likeliest token has all of the probability long before."""
 
 
 @torch.inference_mode()
@@ -52,7 +54,7 @@ def top_tokens(logits: Tensor, count: int) -> list[TopToken]:
 
 def _sample_rows(logits: Tensor, top_k: int, samplers: list[Sampler], uniforms: list[float]) -> list[int]:
     """Rows with the same `top_k` (0: the whole vocabulary)."""
-    temperatures = torch.tensor([sampler.temperature for sampler in samplers]).unsqueeze(1)
+    temperatures = torch.tensor([max(sampler.temperature, _MIN_TEMPERATURE) for sampler in samplers]).unsqueeze(1)
     top_p = torch.tensor([sampler.top_p for sampler in samplers], dtype=torch.float64).unsqueeze(1)
     draws = torch.tensor(uniforms, dtype=torch.float64).unsqueeze(1)
     scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures
