@@ -40,9 +40,9 @@ TEXTS = [
 
 
 def write_checkpoint(folder: Path, shape: str = "gqa-tied", *, dtype: str = "float32", **changes: Any) -> Path:
-    """A random model whose logits have a spread of a few units, so that comparing them means something."""
-    torch.manual_seed(0)
-    max_shard_size = changes.pop("max_shard_size", "1GB")
+    """A random Llama of `SHAPES[shape]`. `gain` is how much each projection amplifies: 1.5 gives sharp attention and
+    logits with a spread of 1.5, so that comparing them means something."""
+    max_shard_size, gain = changes.pop("max_shard_size", "1GB"), changes.pop("gain", 1.5)
     config = transformers.LlamaConfig(
         **{
             "vocab_size": 320,
@@ -60,11 +60,37 @@ def write_checkpoint(folder: Path, shape: str = "gqa-tied", *, dtype: str = "flo
             **changes,
         }
     )
-    model = transformers.LlamaForCausalLM(config)
+    return _save_random(transformers.LlamaForCausalLM(config), folder, gain, dtype, max_shard_size)
+
+
+def write_mistral(folder: Path) -> Path:
+    """A random Mistral whose sliding window holds its whole context."""
+    config = transformers.MistralConfig(
+        vocab_size=320,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        sliding_window=256,
+    )
+    return _save_random(transformers.MistralForCausalLM(config), folder)
+
+
+def _save_random(
+    model: transformers.PreTrainedModel,
+    folder: Path,
+    gain: float = 1.5,
+    dtype: str = "float32",
+    max_shard_size: str = "1GB",
+) -> Path:
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             is_norm, is_bias = "norm" in name, name.endswith("bias")
-            weight.normal_(1.0 if is_norm else 0.0, 0.1 if is_norm or is_bias else 1.5 / weight.shape[-1] ** 0.5)
+            spread = 0.1 if is_norm or is_bias else gain / weight.shape[-1] ** 0.5
+            weight.normal_(1.0 if is_norm else 0.0, spread, generator=generator)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
 

@@ -1,0 +1,147 @@
+"""Sampling follows the exact distribution, and what a row gets depends on the row alone."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pie_engine.protocol.sampling import GREEDY, Sampler
+from pie_engine.sampling.random import stream_key, uniform
+from pie_engine.sampling.sampler import logprob, sample, top_tokens
+
+NAN, INF = float("nan"), float("inf")
+SAMPLERS = [
+    Sampler(1.0),
+    Sampler(0.7),
+    Sampler(1.5, top_k=5),
+    Sampler(1.0, top_p=0.6),
+    Sampler(0.8, top_k=7, top_p=0.8),
+    Sampler(2.0, top_k=1),
+    Sampler(1.0, top_p=0.0),
+    Sampler(1.3, top_k=10_000),
+]
+
+
+def random_logits(rows: int, vocab: int, seed: int = 0, scale: float = 2.0) -> Tensor:
+    return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def exact(logits: Tensor, sampler: Sampler) -> dict[int, float]:
+    """The distribution by its definition, in plain Python."""
+    order = sorted(range(len(logits)), key=lambda token: -float(logits[token]))
+    if sampler.top_k:
+        order = order[: sampler.top_k]
+    weights = [math.exp((float(logits[token]) - float(logits[order[0]])) / sampler.temperature) for token in order]
+    kept, total = 1, sum(weights)
+    while kept < len(weights) and sum(weights[:kept]) < sampler.top_p * total:
+        kept += 1
+    if sampler.top_p == 1:
+        kept = len(weights)
+    mass = sum(weights[:kept])
+    return {token: weight / mass for token, weight in zip(order[:kept], weights[:kept], strict=True)}
+
+
+@pytest.mark.parametrize("vocab", [12, 300])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
+def test_frequencies_follow_the_exact_distribution(sampler: Sampler, vocab: int) -> None:
+    logits = random_logits(1, vocab, seed=3)
+    num_draws = 20_000
+    key = stream_key(1)
+    uniforms = [uniform(key, position) for position in range(num_draws)]
+    tokens = sample(logits.expand(num_draws, -1), [sampler] * num_draws, uniforms)
+    expected = exact(logits[0], sampler)
+    assert set(tokens) <= set(expected)
+    big = [token for token, probability in expected.items() if probability * num_draws >= 10]
+    statistic = sum((tokens.count(t) - expected[t] * num_draws) ** 2 / (expected[t] * num_draws) for t in big)
+    freedom = max(len(big) - 1, 1)
+    assert (statistic - freedom) / math.sqrt(2 * freedom) < 4
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 1000), sampler=st.sampled_from(SAMPLERS), draw=st.floats(0, 1, exclude_max=True))
+def test_a_draw_is_the_inverse_of_the_cdf(seed: int, sampler: Sampler, draw: float) -> None:
+    logits = random_logits(1, 200, seed)
+    [token] = sample(logits, [sampler], [draw])
+    assert token is not None
+    below = 0.0
+    for candidate, probability in exact(logits[0], sampler).items():
+        if candidate == token:
+            assert below - 1e-5 <= draw <= below + probability + 1e-5
+            return
+        below += probability
+    pytest.fail(f"{token} has no probability")
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_a_row_gets_the_same_alone_and_in_any_batch(data: st.DataObject) -> None:
+    num_rows = data.draw(st.integers(2, 9))
+    samplers = data.draw(st.lists(st.sampled_from([GREEDY, *SAMPLERS]), min_size=num_rows, max_size=num_rows))
+    uniforms = data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=num_rows, max_size=num_rows))
+    logits = random_logits(num_rows, data.draw(st.sampled_from([50, 1000])), data.draw(st.integers(0, 100)))
+    together = sample(logits, samplers, uniforms)
+    alone = [
+        sample(logits[row : row + 1], [samplers[row]], [uniforms[row]])[0]
+        for row in range(num_rows)
+    ]  # fmt: skip
+    assert together == alone
+
+
+def test_flat_distributions_reach_the_whole_vocabulary() -> None:
+    """Where the likeliest tokens do not decide, the vocabulary is sorted."""
+    logits = random_logits(1, 5000, scale=0.01)
+    order = logits[0].argsort(descending=True).tolist()
+    for sampler in (Sampler(1.0), Sampler(1.0, top_p=0.9)):
+        for draw in (0.0, 0.01, 0.3, 0.8, 0.999999):
+            [token] = sample(logits, [sampler], [draw])
+            expected_rank = draw * 5000 * sampler.top_p
+            assert abs(order.index(token) - expected_rank) < 60
+    [last] = sample(logits, [Sampler(1.0)], [math.nextafter(1, 0)])
+    assert last == order[-1]
+
+
+def test_greedy_takes_the_likeliest() -> None:
+    logits = random_logits(5, 100)
+    assert sample(logits, [GREEDY] * 5, [0.9] * 5) == logits.argmax(-1).tolist()
+
+
+def test_tiny_temperatures_are_greedy() -> None:
+    logits = random_logits(1, 100, scale=100)
+    for temperature in (1e-6, 1e-30, 1e-300):
+        assert sample(logits, [Sampler(temperature)], [0.999]) == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
+def test_masked_tokens_are_never_drawn(sampler: Sampler) -> None:
+    logits = torch.full((1, 300), -INF)
+    logits[0, [7, 250]] = torch.tensor([1.0, 2.0])
+    for draw in (0.0, 0.5, math.nextafter(1, 0)):
+        assert set(sample(logits, [sampler], [draw])) <= {7, 250}
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
+def test_a_row_without_a_distribution_is_none_and_the_others_are_not(sampler: Sampler) -> None:
+    logits = random_logits(6, 300)
+    expected = sample(logits, [sampler] * 6, [0.4] * 6)
+    logits[1, 5], logits[2, 5], logits[4] = NAN, INF, -INF
+    tokens = sample(logits, [sampler] * 6, [0.4] * 6)
+    assert tokens == [expected[0], None, None, expected[3], None, expected[5]]
+
+
+def test_no_rows() -> None:
+    assert sample(torch.empty(0, 10), [], []) == []
+
+
+def test_logprobs_are_before_temperature_and_filters() -> None:
+    logits = random_logits(1, 100)[0]
+    reference = logits.log_softmax(-1)
+    assert logprob(logits, 17) == pytest.approx(float(reference[17]), abs=1e-5)
+    top = top_tokens(logits, 5)
+    assert [entry.token for entry in top] == reference.topk(5).indices.tolist()
+    assert [entry.logprob for entry in top] == pytest.approx(reference.topk(5).values.tolist(), abs=1e-5)
+    assert len(top_tokens(logits, 1000)) == 100
