@@ -1,0 +1,201 @@
+"""A program's files as they travel: `pie.toml` and what lies beside it, or one Python file."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pie_engine.config import MIB, nearest_hint
+from pie_engine.errors import InvalidProgram, NotFound
+from pie_engine.protocol.program import Bundle, Limits, Manifest
+
+MANIFEST_FILE = "pie.toml"
+COMPONENT_FILE = "program.wasm"
+MAX_BUNDLE_BYTES = 32 * MIB
+MAX_FILES = 5000
+SETTLED_S = 2.0
+"""A file that changed less than this ago may change again within one tick of its file system's clock."""
+
+_SKIPPED_FOLDERS = ("__pycache__", "tests")
+_NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
+_PROGRAM_KEYS = tuple(field for field in Manifest.__struct_fields__ if field != "limits")
+
+Stamp = tuple[str, int, int, int, int]
+"""Path, mtime, ctime, size, inode: any edit changes one of them."""
+
+_packed: dict[Path, tuple[tuple[Stamp, ...], Bundle]] = {}
+
+
+def pack(path: str | Path) -> Bundle:
+    """The program at `path`: a folder or one `.py` file.
+
+    Hidden files, `__pycache__`, `tests/` and virtual environments stay out. Raises `NotFound`, or `InvalidProgram` that
+    names the file and what is wrong with it. A folder that has not changed since the last call is not read again.
+    """
+    root = Path(path).absolute()
+    if not root.exists():
+        raise NotFound(f"there is no {path}", hint="give a program's folder or a .py file")
+    stamps = tuple(_stamps(root))
+    known = _packed.get(root)
+    if known is not None and known[0] == stamps:
+        return known[1]
+    bundle = _pack_folder(root, stamps) if root.is_dir() else _pack_file(root)
+    if all(max(mtime, ctime) < time.time_ns() - SETTLED_S * 1e9 for _, mtime, ctime, _, _ in stamps):
+        _packed[root] = (stamps, bundle)
+    else:
+        _packed.pop(root, None)
+    return bundle
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Of a folder with a `pie.toml`, or of the file itself. Raises `InvalidProgram` naming the key and the nearest."""
+    file = Path(path)
+    if file.is_dir():
+        file /= MANIFEST_FILE
+    try:
+        data = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise NotFound(f"cannot read {file}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidProgram(f"{file}: {error}") from error
+    return _manifest(data, file)
+
+
+def _manifest(data: dict[str, Any], file: Path) -> Manifest:
+    _refuse_unknown(data, ("program", "limits"), file, "")
+    program, limits = _table(data, "program", file), _table(data, "limits", file)
+    _refuse_unknown(program, _PROGRAM_KEYS, file, "program.")
+    _refuse_unknown(limits, Limits.__struct_fields__, file, "limits.")
+    try:
+        return msgspec.convert({**program, "limits": limits}, Manifest)
+    except msgspec.ValidationError as error:
+        raise InvalidProgram(f"{file}: {error}") from error
+
+
+def _table(data: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise InvalidProgram(f"{file}: `{name}` is not a table", hint=f"write `[{name}]`")
+    return table
+
+
+def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], file: Path, where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise InvalidProgram(f"{file}: unknown key `{where}{key}`", hint=nearest_hint(key, known))
+
+
+# Files.
+
+
+def _stamps(root: Path) -> Iterator[Stamp]:
+    if root.is_file():
+        yield _stamp(str(root), root.stat())
+        return
+    for num_before, (entry, path) in enumerate(_walk(str(root), "")):
+        if num_before == MAX_FILES:
+            raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
+        yield _stamp(path, entry.stat())
+
+
+def _stamp(path: str, stat: os.stat_result) -> Stamp:
+    return (path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+
+
+def _walk(folder: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every file that belongs to the program, with its POSIX path, in a fixed order."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = f"{prefix}{entry.name}"
+            if entry.name.startswith(".") or entry.name.endswith(".pyc"):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if path not in _SKIPPED_FOLDERS and entry.name != "__pycache__" and not _is_environment(entry.path):
+                    yield from _walk(entry.path, f"{path}/")
+            elif entry.is_file():
+                yield entry, path
+
+
+def _is_environment(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, "pyvenv.cfg"))
+
+
+def _pack_folder(root: Path, stamps: tuple[Stamp, ...]) -> Bundle:
+    paths = [path for path, *_ in stamps]
+    manifest = read_manifest(root) if MANIFEST_FILE in paths else Manifest(name=_name_of(root))
+    if manifest.runtime == "component":
+        return _pack_component(root, manifest)
+    _refuse_native(paths, root)
+    _refuse_large(stamps, root)
+    files: dict[str, str] = {}
+    blobs: dict[str, bytes] = {}
+    for path in paths:
+        data = _read(root / path)
+        try:
+            files[path] = data.decode()
+        except UnicodeDecodeError:
+            blobs[path] = data
+    return _with_entry(Bundle(manifest, files, blobs), root)
+
+
+def _pack_file(file: Path) -> Bundle:
+    if file.suffix != ".py":
+        raise InvalidProgram(f"{file} is not a Python file", hint="give a `.py` file or a program's folder")
+    try:
+        text = _read(file).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidProgram(f"{file} is not UTF-8: {error}") from error
+    return Bundle(Manifest(name=_name_of(file.with_suffix("")), entry=file.stem), {file.name: text})
+
+
+def _pack_component(root: Path, manifest: Manifest) -> Bundle:
+    component = root / COMPONENT_FILE
+    if not component.exists():
+        raise InvalidProgram(f"{root} has no {COMPONENT_FILE}", hint="build it first")
+    return Bundle(manifest, blobs={COMPONENT_FILE: _read(component)})
+
+
+def _with_entry(bundle: Bundle, root: Path) -> Bundle:
+    entry = bundle.manifest.entry
+    module = entry.replace(".", "/")
+    if f"{module}.py" in bundle.files or f"{module}/__init__.py" in bundle.files:
+        return bundle
+    raise InvalidProgram(
+        f"{root} has no module `{entry}`", hint=f"write {module}.py with `async def main`, or name another `entry`"
+    )
+
+
+def _refuse_native(paths: list[str], root: Path) -> None:
+    for path in paths:
+        if _NATIVE.search(path):
+            raise InvalidProgram(
+                f"{root / path} is native code, which cannot run in the sandbox", hint="use pure Python packages"
+            )
+
+
+def _refuse_large(stamps: tuple[Stamp, ...], root: Path) -> None:
+    total = sum(size for *_, size, _ in stamps)
+    if total > MAX_BUNDLE_BYTES:
+        largest = max(stamps, key=lambda stamp: stamp[3])
+        raise InvalidProgram(
+            f"{root} holds {total / MIB:.1f} MiB, and {MAX_BUNDLE_BYTES // MIB} MiB is the most",
+            hint=f"the largest file is {largest[0]} with {largest[3] / MIB:.1f} MiB",
+        )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidProgram(f"cannot read {file}: {error.strerror}") from error
+
+
+def _name_of(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._") or "program"

@@ -1,0 +1,209 @@
+"""The client of a Pie daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import msgspec
+
+from pie_client.bundle import pack
+from pie_client.errors import Interrupted, NoDaemon
+from pie_client.process import Process
+from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
+from pie_engine.config import load_config
+from pie_engine.errors import PieError
+from pie_engine.protocol.http import EVENT_STREAM, PID_HEADER, LaunchRequest, OnDisconnect, ProgramView
+from pie_engine.protocol.program import Bundle
+
+RECONNECT_S = 30.0
+"""How long a client that was connected waits for a gateway that is started again."""
+MAX_PAUSE_S = 0.25
+
+Program = str | Path | Bundle
+"""A folder or `.py` file, a bundle, or the reference of an uploaded program: digest, `name`, `name@version`."""
+
+Answer = TypeVar("Answer")
+
+
+class PieClient:
+    """Launches and follows processes. An asynchronous context manager; one connection pool.
+
+    `home`: the data folder of the daemon, by default the user's. `url`: a daemon that listens on TCP instead.
+    """
+
+    def __init__(self, *, home: str | Path | None = None, url: str | None = None) -> None:
+        paths = load_config({} if home is None else {"home": str(home)}).paths
+        self.home = paths.home
+        self._transport = Transport(None if url else paths.api_socket, url or "http://pie")
+        self._processes: set[Process] = set()
+
+    async def __aenter__(self) -> PieClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends all event streams; processes launched with `on_disconnect="terminate"` end soon after."""
+        for process in list(self._processes):
+            await process.close()
+        await self._transport.close()
+
+    # Processes.
+
+    async def launch_process(
+        self,
+        program: Program,
+        input: Mapping[str, object] | None = None,
+        *,
+        on_disconnect: OnDisconnect = "terminate",
+        idempotency_key: str | None = None,
+    ) -> Process:
+        """Start `program` with the arguments `input` of its `main`. Returns when the daemon has it safely.
+
+        on_disconnect: `terminate` ends it when nobody has listened for a while, `detach` lets it go on.
+        Raises the classes of `pie_engine.errors`; what the program itself does wrong comes as its `Error` event.
+        """
+        request = LaunchRequest(
+            **_named(program),
+            input=msgspec.Raw(msgspec.json.encode(input or {})),
+            on_disconnect=on_disconnect,
+            # With a key the daemon knows a repeated request for what it is, so a broken connection is no risk.
+            idempotency_key=idempotency_key or uuid.uuid4().hex,
+        )
+        body = msgspec.json.encode(request)
+        headers = {"Accept": EVENT_STREAM}
+
+        async def launch() -> Reply:
+            return await self._transport.open("POST", "/v1/processes", body, headers, timeout_s=SILENCE_TIMEOUT_S)
+
+        reply = await self._persistently(launch)
+        return self._process(reply.header(PID_HEADER), reply, after=0)
+
+    async def attach(self, pid: str, after: int = 0) -> Process:
+        """The events after number `after` of a process that runs or has ended. Raises `NotFound`."""
+        return self._process(pid, await self.open_events(pid, after), after)
+
+    async def list_processes(self, *, with_ended: bool = False) -> list[dict[str, Any]]:
+        """Those alive; with `with_ended` all that are kept, the newest first."""
+        return _as_list(await self.request("GET", "/v1/processes" + ("?all=true" if with_ended else "")))
+
+    async def inspect(self, pid: str) -> dict[str, Any]:
+        """State, host, outcome and usage of one process."""
+        return _as_dict(await self.request("GET", f"/v1/processes/{pid}"))
+
+    async def events(self, pid: str, after: int = 0) -> list[dict[str, Any]]:
+        """What is stored of a process so far: `seq`, `kind`, `data`, `time` of each event."""
+        return _as_list(await self.request("GET", f"/v1/processes/{pid}/events?format=json&after={after}"))
+
+    # Programs.
+
+    async def upload(self, program: Path | str | Bundle) -> ProgramView:
+        """Publish a program under its name and version. Raises `InvalidProgram` when it cannot be run."""
+        bundle = program if isinstance(program, Bundle) else pack(program)
+        body = await self._ask("POST", "/v1/programs", msgspec.json.encode(bundle), can_repeat=True)
+        return msgspec.json.decode(body, type=ProgramView)
+
+    async def programs(self) -> list[ProgramView]:
+        body = await self._ask("GET", "/v1/programs", b"", can_repeat=True)
+        return msgspec.json.decode(body, type=list[ProgramView])
+
+    async def program(self, reference: str) -> ProgramView:
+        body = await self._ask("GET", f"/v1/programs/{reference}", b"", can_repeat=True)
+        return msgspec.json.decode(body, type=ProgramView)
+
+    # The daemon.
+
+    async def models(self) -> list[dict[str, Any]]:
+        return _as_list(_as_dict(await self.request("GET", "/v1/models"))["models"])
+
+    async def stats(self) -> dict[str, Any]:
+        return _as_dict(await self.request("GET", "/v1/stats"))
+
+    async def health(self) -> dict[str, Any]:
+        """What the daemon says of itself, once and at once. Raises `NoDaemon`."""
+        return _as_dict(msgspec.json.decode(await self._transport.request("GET", "/healthz")))
+
+    async def stop_daemon(self, *, drain: bool = False) -> None:
+        """End the daemon; with `drain` it first waits for all processes and launches no more."""
+        await self._transport.request("POST", "/v1/daemon/stop", msgspec.json.encode({"drain": drain}))
+
+    # For Process.
+
+    async def request(self, method: str, path: str, body: object = None, *, can_repeat: bool = False) -> Any:
+        """The JSON of an answer. `can_repeat`: asking twice does no more than asking once."""
+        data = b"" if body is None else msgspec.json.encode(body)
+        return msgspec.json.decode(await self._ask(method, path, data, can_repeat=can_repeat or method == "GET"))
+
+    async def open_events(self, pid: str, after: int) -> Reply:
+        headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(after)}
+
+        async def follow() -> Reply:
+            return await self._transport.open(
+                "GET", f"/v1/processes/{pid}/events", headers=headers, timeout_s=SILENCE_TIMEOUT_S
+            )
+
+        return await self._persistently(follow)
+
+    def remember(self, process: Process) -> None:
+        self._processes.add(process)
+
+    def forget(self, process: Process) -> None:
+        self._processes.discard(process)
+
+    def _process(self, pid: str, reply: Reply, after: int) -> Process:
+        process = Process(self, pid, reply, after)
+        self.remember(process)
+        return process
+
+    async def _ask(self, method: str, path: str, body: bytes, *, can_repeat: bool) -> bytes:
+        return await self._persistently(lambda: self._transport.request(method, path, body), can_repeat=can_repeat)
+
+    async def _persistently(self, ask: Callable[[], Awaitable[Answer]], *, can_repeat: bool = True) -> Answer:
+        """Ask again while a gateway that was there is being started again."""
+        end, pause_s = time.monotonic() + RECONNECT_S, 0.01
+        while True:
+            try:
+                return await ask()
+            except (NoDaemon, Interrupted) as error:
+                if not self._may_come_back(error, can_repeat) or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
+
+    def _may_come_back(self, error: PieError, can_repeat: bool) -> bool:
+        if isinstance(error, Interrupted):
+            return can_repeat
+        return self._transport.has_connected and not self._transport.is_gone()
+
+
+def _named(program: Program) -> dict[str, Any]:
+    """The part of a launch request that says which program."""
+    if isinstance(program, Bundle):
+        return {"bundle": program}
+    if isinstance(program, Path) or _is_path(program):
+        return {"bundle": pack(program)}
+    return {"program": program}
+
+
+def _is_path(text: str) -> bool:
+    """References to uploaded programs hold no slash and do not end in `.py`."""
+    return "/" in text or "\\" in text or text in (".", "..") or text.endswith(".py")
+
+
+def _as_dict(value: object) -> dict[str, Any]:
+    assert isinstance(value, dict)
+    return value
+
+
+def _as_list(value: object) -> list[Any]:
+    assert isinstance(value, list)
+    return value
