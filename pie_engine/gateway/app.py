@@ -174,10 +174,13 @@ class App:
         try:
             await reply.begin(status, STREAM_HEADERS + headers)
             await reply.write(f": pid {process.pid}\n\n".encode())
-            while (piece := await follower.next()) is not None:
+            piece = await follower.next()
+            while piece is not None and not follower.is_at_end:
                 await reply.write(piece)
                 table.seen(process, follower.cursor)
-            await reply.finish()
+                piece = await follower.next()
+            # The terminal event and the end of the body in one packet: the client can use the connection again.
+            await reply.finish(piece or b"")
         finally:
             watch.cancel()
             table.unfollow(follower)

@@ -123,6 +123,11 @@ class Follower:
         self._is_gone = True
         self.wake()
 
+    @property
+    def is_at_end(self) -> bool:
+        """The terminal event has been given out."""
+        return self.process.is_ended and self.cursor >= self.process.stored_seq
+
     async def next(self) -> bytes | None:
         """The next piece of the stream as soon as there is one; None at its end."""
         while not self._is_gone:
@@ -132,7 +137,7 @@ class Follower:
             self._is_pinged = False
             if piece:
                 return piece
-            if self.process.is_ended:
+            if self.is_at_end:
                 return None
             await self._wait()
         return None
