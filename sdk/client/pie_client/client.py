@@ -40,7 +40,7 @@ class PieClient:
     def __init__(self, *, home: str | Path | None = None, url: str | None = None) -> None:
         paths = load_config({} if home is None else {"home": str(home)}).paths
         self.home = paths.home
-        self._transport = Transport(None if url else paths.api_socket, url or "http://pie")
+        self._transport = Transport(paths.api_socket, url)
         self._processes: set[Process] = set()
 
     async def __aenter__(self) -> PieClient:
@@ -86,7 +86,7 @@ class PieClient:
             return await self._transport.open("POST", "/v1/processes", body, headers, timeout_s=SILENCE_TIMEOUT_S)
 
         reply = await self._persistently(launch)
-        return self._process(reply.header(PID_HEADER), reply, after=0)
+        return self._process(reply.headers[PID_HEADER.lower()], reply, after=0)
 
     async def attach(self, pid: str, after: int = 0) -> Process:
         """The events after number `after` of a process that runs or has ended. Raises `NotFound`."""
