@@ -30,8 +30,9 @@ from pie_engine.store.store import Store
 
 log = logging.getLogger(__name__)
 
-SEEN_INTERVAL_S = 0.005
-"""`EventsSeen` of all processes goes out at most this often: nobody but `session.drain` waits for it."""
+RECEIPT_INTERVAL_S = 0.005
+"""`EventsStored` and `EventsSeen` of all processes go out at most this often: nobody waits for the first, and only
+`session.drain` for the second, while each frame would wake a host that has better things to do."""
 
 
 class ProcessTable:
@@ -49,7 +50,7 @@ class ProcessTable:
         self._queue: deque[Process] = deque()
         """Processes without a host, oldest first. Those that have ended meanwhile are skipped."""
         self._next_id = store.next_process_id()
-        self._seen: dict[str, int] = {}
+        self._receipts: dict[tuple[str, str, type[EventsStored | EventsSeen]], int] = {}
         self._followers: set[Follower] = set()
         self.refusal: Busy | None = None
         """Why nothing is launched any more: draining or stopping."""
@@ -191,7 +192,6 @@ class ProcessTable:
         if process.record.idempotency_key is not None:
             self._by_key.pop((process.record.user, process.record.idempotency_key), None)
         self._hosts.release(process.host_boot, process.pid)
-        self._seen.pop(process.pid, None)
 
     def _dispatch(self, process: Process) -> None:
         """Tell its host. All of this is committed by now; saying it twice does no harm."""
@@ -281,10 +281,10 @@ class ProcessTable:
         """One event from a host. What cannot be used is confirmed, so that the host forgets it."""
         process = self._alive.get(event.pid)
         if process is None or process.host_boot != host_boot or process.has_terminal:
-            self._turn.say(host_boot, EventsStored(event.pid, event.seq))
+            self._acknowledge(host_boot, EventsStored(event.pid, event.seq))
         elif event.seq <= process.accepted_seq:
             # Sent again after a restart of this gateway; what is not stored yet is confirmed when it is.
-            self._turn.say(host_boot, EventsStored(event.pid, min(event.seq, process.stored_seq)))
+            self._acknowledge(host_boot, EventsStored(event.pid, min(event.seq, process.stored_seq)))
         else:
             if event.seq != process.accepted_seq + 1:
                 log.error("process %s: event %d follows event %d", event.pid, event.seq, process.accepted_seq)
@@ -296,7 +296,7 @@ class ProcessTable:
             process.show(event)
         for process in {process.id: process for process, _ in events}.values():
             if process.host_boot is not None and process.host_boot in self._hosts:
-                self._turn.say(process.host_boot, EventsStored(process.pid, process.stored_seq))
+                self._acknowledge(process.host_boot, EventsStored(process.pid, process.stored_seq))
         for process, event in events:
             if event.is_terminal:
                 self._ended_now(process)
@@ -335,22 +335,23 @@ class ProcessTable:
 
     def seen(self, process: Process, seq: int) -> None:
         """A client has everything up to `seq`."""
-        if process.has_terminal or process.host_boot is None:
-            return
-        if not self._seen:
-            self._loop.call_later(SEEN_INTERVAL_S, self._tell_seen)
-        self._seen[process.pid] = max(seq, self._seen.get(process.pid, 0))
+        if process.host_boot is not None and not process.has_terminal:
+            self._acknowledge(process.host_boot, EventsSeen(process.pid, seq))
+
+    def _acknowledge(self, host_boot: str, receipt: EventsStored | EventsSeen) -> None:
+        """The newest of each kind is enough."""
+        if not self._receipts:
+            self._loop.call_later(RECEIPT_INTERVAL_S, self._send_receipts)
+        self._receipts[host_boot, receipt.pid, type(receipt)] = receipt.seq
+
+    def _send_receipts(self) -> None:
+        receipts, self._receipts = self._receipts, {}
+        for (host_boot, pid, kind), seq in receipts.items():
+            self._turn.say(host_boot, kind(pid, seq))
 
     def ping_followers(self) -> None:
         for follower in self._followers:
             follower.ping()
-
-    def _tell_seen(self) -> None:
-        seen, self._seen = self._seen, {}
-        for pid, seq in seen.items():
-            process = self._alive.get(pid)
-            if process is not None and process.host_boot is not None:
-                self._turn.say(process.host_boot, EventsSeen(pid, seq))
 
     def _watch_absence(self, process: Process, extra_s: float = 0.0) -> None:
         """`on_disconnect=terminate`: nobody listens, so the clock runs."""
