@@ -194,6 +194,8 @@ class Rig:
         self.send(Steer(op, heard.epoch, keep, list(inject)))
 
     def stop(self, op: int, keep: int = 0) -> None:
+        heard = self.heard.setdefault(op, Heard())
+        heard.ids = heard.ids[:keep]
         self.send(Stop(op, keep))
 
     def tokens(self, ctx: int, host: str = HOST) -> list[int]:

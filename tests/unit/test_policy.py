@@ -1,0 +1,82 @@
+"""Who runs and who gives way."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from pie_engine.core.policy import Holder, Standing, num_pages_wanted, share_step, victims
+
+
+def share(
+    needs: list[int], max_tokens: int, max_sequences: int = 100, last_steps: list[int] | None = None
+) -> list[int]:
+    return list(share_step(needs, last_steps or [0] * len(needs), max_tokens, max_sequences))
+
+
+def test_decodes_come_first_and_prefills_share_the_rest_in_their_order():
+    assert share([100, 1, 50, 1, 1], max_tokens=110) == [100, 1, 7, 1, 1]
+    assert share([100, 1, 50, 1, 1], max_tokens=32) == [29, 1, 0, 1, 1]
+
+
+def test_a_prefill_is_never_kept_out_by_decodes():
+    assert share([1, 1, 1, 1, 50], max_tokens=4) == [1, 1, 1, 0, 1]
+    assert share([1, 1, 1, 1, 50], max_tokens=64, max_sequences=4) == [1, 1, 1, 0, 50]
+
+
+def test_decodes_that_waited_longest_run_first():
+    assert share([1, 1, 1, 1], max_tokens=2, last_steps=[5, 4, 5, 4]) == [0, 1, 0, 1]
+
+
+def test_one_row_at_a_time_still_serves_prefills():
+    assert share([50], max_tokens=1, max_sequences=1) == [1]
+    assert share([1, 50], max_tokens=1, max_sequences=1) == [0, 1]
+
+
+@given(
+    needs=st.lists(st.integers(1, 40), max_size=30),
+    max_tokens=st.integers(1, 64),
+    max_sequences=st.integers(1, 12),
+    data=st.data(),
+)
+def test_shares_keep_the_limits_and_waste_nothing(needs, max_tokens, max_sequences, data):
+    last_steps = data.draw(st.lists(st.integers(0, 9), min_size=len(needs), max_size=len(needs)))
+    shares = share(needs, max_tokens, max_sequences, last_steps)
+    assert all(0 <= part <= need for part, need in zip(shares, needs, strict=True))
+    num_rows, num_tokens = sum(part > 0 for part in shares), sum(shares)
+    assert num_rows <= max_sequences
+    assert num_tokens <= max_tokens
+    if num_tokens < max_tokens and num_rows < min(max_sequences, max_tokens, len(needs)):
+        assert shares == needs
+
+
+def test_everybody_gets_a_turn_within_a_bounded_number_of_steps():
+    last_steps = [0] * 10
+    for step in range(1, 6):
+        for index, part in enumerate(share([1] * 10, 2, 100, last_steps)):
+            last_steps[index] = step if part else last_steps[index]
+    assert min(last_steps) > 0
+
+
+def test_idle_contexts_go_first_then_parked_then_the_youngest():
+    holders = [
+        Holder(1, Standing.RUNNABLE, 7, 3),
+        Holder(2, Standing.RUNNABLE, 9, 3),
+        Holder(3, Standing.PARKED, 2, 3),
+        Holder(4, Standing.PARKED, 8, 3),
+        Holder(5, Standing.IDLE, 40, 3),
+        Holder(6, Standing.IDLE, 30, 3),
+    ]
+    assert victims(4, requester_age=6, holders=holders) == [6, 5, 4, 3, 2, 1]
+
+
+def test_an_older_operation_is_no_victim_and_nobody_is_put_back_in_vain():
+    older = Holder(1, Standing.RUNNABLE, 3, 10)
+    younger = Holder(2, Standing.RUNNABLE, 9, 2)
+    assert victims(2, 5, [older, younger]) == [2]
+    assert victims(3, 5, [older, younger]) == []
+
+
+def test_a_newcomer_leaves_a_page_to_each_that_grows():
+    assert num_pages_wanted(3, 2) == 5
+    assert num_pages_wanted(0, 2) == 0
