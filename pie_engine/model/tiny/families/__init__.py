@@ -1,0 +1,1 @@
+"""One module per text family; each offers functions from a `Draw` to an `Example`."""
