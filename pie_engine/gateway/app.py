@@ -28,6 +28,7 @@ from pie_engine.protocol.http import (
     MessageRequest,
     StopRequest,
 )
+from pie_engine.protocol.program import Bundle
 from pie_engine.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ LOG_PAGE_EVENTS = 256
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _decode_launch = msgspec.json.Decoder(LaunchRequest).decode
+_decode_bundle = msgspec.json.Decoder(Bundle).decode
 _decode_message = msgspec.json.Decoder(MessageRequest).decode
 _decode_stop = msgspec.json.Decoder(StopRequest).decode
 _encode = msgspec.json.Encoder().encode
@@ -75,7 +77,7 @@ class App:
             request.check_origin()
             if not await self._serve(request, reply):
                 request.check()
-                await (await self.cold())(scope, receive, send)
+                await (await self.cold())(scope, receive, reply.send)
         except Exception as error:
             problem = translated(error)
             if reply.has_begun:
@@ -106,6 +108,12 @@ class App:
             case "POST", ["v1", "processes"]:
                 request.check()
                 await self._launch(request, reply)
+            case "POST", ["v1", "programs"]:
+                request.check()
+                await self._upload(request, reply)
+            case "GET", ["v1", "programs", reference] if reference:
+                request.check()
+                await reply.json(200, self._services.programs.view(LOCAL_USER, reference))
             case "GET", ["v1", "processes", pid] if pid:
                 request.check()
                 await reply.json(200, self._services.views.process(self._find(pid)))
@@ -126,7 +134,12 @@ class App:
     def _find(self, pid: str) -> Process:
         return self._services.table.find(LOCAL_USER, pid)
 
-    # Launch.
+    # Programs and launches.
+
+    async def _upload(self, request: Request, reply: Reply) -> None:
+        body = await request.body(self._services.max_body_bytes)
+        view = await self._services.programs.upload(LOCAL_USER, _decoded(_decode_bundle, body))
+        await reply.json(201, view)
 
     async def _launch(self, request: Request, reply: Reply) -> None:
         body = await request.body(self._services.max_body_bytes)

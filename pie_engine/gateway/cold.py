@@ -12,9 +12,8 @@ from starlette.exceptions import HTTPException
 from pie_engine.errors import ErrorInfo, InvalidInput, PieError
 from pie_engine.gateway.app import LOCAL_USER, Services
 from pie_engine.gateway.openapi import describe
-from pie_engine.gateway.problems import TooLarge, retry_after, status_of
+from pie_engine.gateway.problems import retry_after, status_of
 from pie_engine.protocol.http import ErrorBody
-from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.version import PROTOCOL_VERSION
 
 MAX_LISTED = 1000
@@ -35,18 +34,9 @@ def create_app(services: Services) -> FastAPI:
     async def stats() -> Response:
         return _json(200, services.views.stats())
 
-    @app.post("/v1/programs", summary="Upload a program; answers its digest and the signature of main")
-    async def upload(request: Request) -> Response:
-        body = await _body(request, services.max_body_bytes)
-        return _json(201, await services.programs.upload(LOCAL_USER, _bundle(body)))
-
     @app.get("/v1/programs", summary="Programs that have been uploaded")
     async def programs() -> Response:
         return _json(200, services.programs.list(LOCAL_USER))
-
-    @app.get("/v1/programs/{reference:path}", summary="One program by digest, name@version or name")
-    async def program(reference: str) -> Response:
-        return _json(200, services.programs.view(LOCAL_USER, reference))
 
     @app.get("/v1/processes", summary="Processes that are alive; with all=true the ended ones too, newest first")
     async def processes(all: bool = False, limit: int = MAX_LISTED) -> Response:
@@ -84,21 +74,3 @@ async def _bad_parameter(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     return _json(400, ErrorBody(InvalidInput(f"`{first['loc'][-1]}`: {first['msg']}").info))
-
-
-async def _body(request: Request, max_bytes: int) -> bytes:
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > max_bytes:
-            raise TooLarge(f"the request is larger than {max_bytes} bytes", hint="raise `gateway.max_body_mb`")
-    return bytes(data)
-
-
-def _bundle(body: bytes) -> Bundle:
-    try:
-        return msgspec.json.decode(body, type=Bundle)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"the bundle is not as it should be: {error}") from error
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"the bundle is not JSON: {error}") from error

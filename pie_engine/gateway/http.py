@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 import msgspec
@@ -79,25 +79,30 @@ class Request:
         if announced.isdigit() and int(announced) > max_bytes:
             raise _too_large(max_bytes)
         message = await self.receive()
-        data: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return cast(bytes, message.get("body", b""))
+        data = bytearray(message["body"])
         while message.get("more_body"):
             message = await self.receive()
             data += message.get("body", b"")
             if len(data) > max_bytes:
                 raise _too_large(max_bytes)
-        return data
+        return bytes(data)
 
 
 class Reply:
-    """The answer to one request; remembers whether it has begun."""
+    """The answer to one request; remembers whether it has begun. `send` is ASGI's, for who speaks that."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.has_begun = False
 
-    async def begin(self, status: int, headers: Headers) -> None:
+    async def send(self, message: Message) -> None:
         self.has_begun = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send(message)
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})

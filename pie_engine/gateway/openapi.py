@@ -12,6 +12,7 @@ from pie_engine.protocol.program import Bundle
 
 REF = "#/components/schemas/{name}"
 PID = {"name": "pid", "in": "path", "required": True, "schema": {"type": "string"}}
+REFERENCE = {"name": "reference", "in": "path", "required": True, "schema": {"type": "string"}}
 AFTER = {"name": "after", "in": "query", "schema": {"type": "integer"}, "description": "Events after this number."}
 FORMAT = {"name": "format", "in": "query", "schema": {"enum": ["sse", "json"]}}
 
@@ -39,8 +40,7 @@ def describe(app: FastAPI) -> None:
             schema = generate()
             for path, operations in _by_hand().items():
                 schema["paths"].setdefault(path, {}).update(operations)
-            _with_cold_bodies(schema["paths"])
-            _, components = msgspec.json.schema_components(BODIES, ref_template=REF)
+            _, components = msgspec.json.schema_components(BODIES, schema_hook=_any_json, ref_template=REF)
             schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
             app.openapi_schema = schema
         return app.openapi_schema
@@ -48,11 +48,20 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _any_json(_: type) -> dict[str, Any]:
+    """Of `object`. An empty schema would say the same, but msgspec takes that for none."""
+    return {"description": "Any JSON value."}
+
+
 def _by_hand() -> dict[str, dict[str, Any]]:
     launch = _operation("Launch a process; with Accept: text/event-stream the answer is its event stream")
     return {
         "/healthz": {"get": _operation("Who is there", answer="Health")},
         "/v1/daemon/stop": {"post": _operation("End the daemon", body="StopRequest", status=202)},
+        "/v1/programs": {"post": _operation("Upload a program; answers its signature", "Bundle", "ProgramView", 201)},
+        "/v1/programs/{reference}": {
+            "get": _operation("A program by digest, name@version or name", None, "ProgramView", parameters=[REFERENCE])
+        },
         "/v1/processes": {"post": {**launch, **_bodies("LaunchRequest", "Launched", 201)}},
         "/v1/processes/{pid}": {
             "get": _operation("One process", answer="ProcessView", parameters=[PID]),
@@ -65,11 +74,6 @@ def _by_hand() -> dict[str, dict[str, Any]]:
             "get": _operation("Its events as server-sent events", parameters=[PID, AFTER, FORMAT])
         },
     }
-
-
-def _with_cold_bodies(paths: dict[str, Any]) -> None:
-    paths["/v1/programs"]["post"].update(_bodies("Bundle", "ProgramView", 201))
-    paths["/v1/programs/{reference}"]["get"].update(_bodies(None, "ProgramView", 200))
 
 
 def _operation(

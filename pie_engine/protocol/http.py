@@ -32,7 +32,7 @@ class LaunchRequest(Request, frozen=True):
     program: str | None = None
     """Digest, `name@version` or `name`."""
     bundle: Bundle | None = None
-    input: msgspec.Raw = msgspec.Raw(b"{}")
+    input: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     """JSON object: the arguments of `main`."""
     on_disconnect: OnDisconnect = "detach"
     idempotency_key: str | None = None
