@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -14,6 +15,9 @@ from pie_engine.errors import PieError
 if TYPE_CHECKING:
     from pie_client.client import PieClient
     from pie_client.transport import Reply
+
+MAX_PAUSE_S = 0.5
+"""Between attempts, when the connection breaks each time before anything comes."""
 
 
 class Process:
@@ -30,6 +34,8 @@ class Process:
         self._pieces: AsyncIterator[bytes] | None = None
         self._parser = EventParser()
         self._has_ended = False
+        self._num_breaks = 0
+        """Of the connection, since something came."""
 
     async def recv(self) -> tuple[Event, Any]:
         """The next event and its value. Raises `EndOfEvents` after `Return` or `Error`."""
@@ -54,7 +60,7 @@ class Process:
                 return value
             if event is Event.Error:
                 raise value.raised()
-        raise EndOfEvents
+        raise Interrupted(f"the events of process {self.pid} ended without a result")
 
     async def send(self, value: object) -> int:
         """A message to the program; returns its number when the daemon has it safely."""
@@ -91,6 +97,7 @@ class Process:
         except Interrupted:
             await self._reconnect()
             return
+        self._num_breaks = 0
         for arrival in self._parser.feed(piece):
             if arrival.seq > self._newest_seq:
                 self._newest_seq = arrival.seq
@@ -100,6 +107,7 @@ class Process:
             await self._finish()
 
     async def _next_piece(self) -> bytes:
+        """Empty at the orderly end of the stream, which the daemon only gives it after the last event."""
         if self._pieces is None:
             if self._reply is None:
                 raise Interrupted("not connected")
@@ -107,7 +115,8 @@ class Process:
         try:
             return await anext(self._pieces)
         except StopAsyncIteration:
-            raise Interrupted("the stream ended before the process did") from None
+            self._has_ended = True
+            return b""
 
     async def _finish(self) -> None:
         """Read the end of the body, which gives the connection back to the pool."""
@@ -121,6 +130,9 @@ class Process:
 
     async def _reconnect(self) -> None:
         await self.close()
+        if self._num_breaks:
+            await asyncio.sleep(min(0.02 * 2**self._num_breaks, MAX_PAUSE_S))
+        self._num_breaks += 1
         self._parser = EventParser()
         self._reply = await self._client.open_events(self.pid, self._newest_seq)
         self._client.remember(self)
