@@ -13,6 +13,7 @@ batch, whatever the order of the pages. Prefill chunks go row by row through `sc
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 _SUM = 0
 """`embedding_bag`'s mode."""
+_NUM_KEPT_TABLES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class KvCache:
         self.num_pages, self.page_size, self.shape = num_pages, page_size, shape
         self.keys = torch.zeros(num_layers, num_pages + 1, shape.kv_size, page_size)
         self.values = torch.zeros(num_layers, num_pages + 1, page_size, shape.kv_size)
+        self.line_offsets = torch.arange(0, shape.kv_size * page_size, page_size)
+        self._tables: OrderedDict[object, DecodeTables] = OrderedDict()
         self._layers = [
             LayerKv(
                 keys=self.keys[layer],
@@ -69,6 +73,15 @@ class KvCache:
 
     def layer(self, index: int) -> LayerKv:
         return self._layers[index]
+
+    def decode_tables(self, tables: Sequence[Sequence[int]]) -> DecodeTables:
+        """The lookups for these page tables; those of the last steps are kept, since they rarely change."""
+        key = tuple(map(tuple, tables))
+        found = self._tables.pop(key, None) or DecodeTables(tables, self)
+        self._tables[key] = found
+        while len(self._tables) > _NUM_KEPT_TABLES:
+            self._tables.popitem(last=False)
+        return found
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy pages `(source, destination)` over all layers, in order."""
@@ -103,45 +116,51 @@ class Span:
         return self.start + self.length
 
 
+class DecodeTables:
+    """What `embedding_bag` looks up for a list of page tables. It lasts until one of them gets another page."""
+
+    def __init__(self, tables: Sequence[Sequence[int]], cache: KvCache) -> None:
+        shape, page_size = cache.shape, cache.page_size
+        num_rows, num_pages = len(tables), max(map(len, tables))
+        self.num_slots = num_pages * page_size
+        self.score_shape = (num_rows, shape.num_heads, self.num_slots)
+        self.spread = (num_rows, shape.num_heads, num_pages, shape.head_dim)
+        self.weights = torch.empty(self.spread)
+        self.flat_weights = self.weights.view(-1)
+        padded = [[*table, *[cache.num_pages] * (num_pages - len(table))] for table in tables]
+        pages = torch.tensor(padded, dtype=torch.int32)
+        heads = (torch.arange(shape.num_heads, dtype=torch.int32) // shape.group)[:, None]
+        self.slot = torch.arange(self.num_slots, dtype=torch.int32)
+
+        lines = (pages[:, None] * shape.num_kv_heads + heads) * shape.head_dim
+        self.key_ids = (lines[..., None] + torch.arange(shape.head_dim, dtype=torch.int32)).view(-1)
+        self.key_bags = torch.arange(0, self.key_ids.numel(), shape.head_dim, dtype=torch.int32)
+
+        slots = pages.repeat_interleave(page_size, -1) * page_size + self.slot % page_size
+        self.value_ids = slots[:, None] * shape.num_kv_heads + heads
+        self.value_bags = torch.arange(0, self.value_ids.numel(), self.num_slots, dtype=torch.int32)
+        self.zero_id = torch.tensor(cache.num_pages * page_size * shape.num_kv_heads, dtype=torch.int32)
+
+
 class DecodeGroup:
     """Decode rows of similar length, which stand side by side in the batch and attend together."""
 
     def __init__(self, spans: Sequence[Span], queries: Tensor, cache: KvCache) -> None:
         """`queries` [tokens, heads, head_dim] is the buffer that each layer leaves its rotated queries in."""
-        shape, page_size = cache.shape, cache.page_size
-        num_rows, num_pages = len(spans), max(-(-span.end // page_size) for span in spans)
         self.first, self.last = spans[0].first, spans[-1].first + 1
-        zero = cache.num_pages
-        pages = torch.tensor(
-            [[*used, *[zero] * (num_pages - len(used))] for span in spans for used in [_used_pages(span, page_size)]],
-            dtype=torch.int32,
-        )
-        heads = torch.arange(shape.num_heads, dtype=torch.int32) // shape.group
-        lengths = torch.tensor([span.end for span in spans], dtype=torch.int32)
-        slot = torch.arange(num_pages * page_size, dtype=torch.int32)
-        self._unused = (slot >= lengths[:, None])[:, None, :]
-        self._score_shape = (num_rows, shape.num_heads, num_pages * page_size)
-
-        lines = (pages[:, None, :] * shape.num_kv_heads + heads[:, None]) * shape.head_dim
-        self._key_ids = (lines[..., None] + torch.arange(shape.head_dim, dtype=torch.int32)).view(-1)
-        self._key_bags = torch.arange(0, self._key_ids.numel(), shape.head_dim, dtype=torch.int32)
-
-        slots = (pages[:, :, None] * page_size + torch.arange(page_size, dtype=torch.int32)).view(num_rows, -1)
-        slots.masked_fill_(self._unused[:, 0], zero * page_size)
-        self._value_ids = (slots[:, None, :] * shape.num_kv_heads + heads[:, None]).view(-1)
-        self._value_bags = torch.arange(0, self._value_ids.numel(), num_pages * page_size, dtype=torch.int32)
-
-        spread = (num_rows, shape.num_heads, num_pages, shape.head_dim)
-        self._queries = queries[self.first : self.last].unsqueeze(2).expand(spread)
-        self._weights = torch.empty(spread)
-        self._flat_weights = self._weights.view(-1)
+        self._tables = cache.decode_tables([_used_pages(span, cache.page_size) for span in spans])
+        lengths = torch.tensor([[[span.end]] for span in spans], dtype=torch.int32)
+        self._unused = self._tables.slot >= lengths
+        self._value_ids = torch.where(self._unused, self._tables.zero_id, self._tables.value_ids).view(-1)
+        self._queries = queries[self.first : self.last].unsqueeze(2).expand(self._tables.spread)
 
     def attend(self, layer: LayerKv) -> Tensor:
         """Attention output [rows * heads, head_dim] for the queries in the buffer."""
-        self._weights.copy_(self._queries)
-        scores = _weighted_sums(layer.key_lines, self._key_ids, self._key_bags, self._flat_weights)
-        scores = scores.view(self._score_shape).masked_fill_(self._unused, -torch.inf)
-        return _weighted_sums(layer.value_lines, self._value_ids, self._value_bags, scores.softmax(-1).view(-1))
+        tables = self._tables
+        tables.weights.copy_(self._queries)
+        scores = _weighted_sums(layer.key_lines, tables.key_ids, tables.key_bags, tables.flat_weights)
+        scores = scores.view(tables.score_shape).masked_fill_(self._unused, -torch.inf)
+        return _weighted_sums(layer.value_lines, self._value_ids, tables.value_bags, scores.softmax(-1).view(-1))
 
 
 class PrefillRow:
@@ -204,21 +223,17 @@ class AttentionPlan:
 
     def __init__(self, spans: Sequence[Span], buffers: AttentionBuffers, cache: KvCache) -> None:
         self._buffers, self._shape = buffers, cache.shape
-        slots = torch.tensor(
-            [
-                span.page_ids[position // cache.page_size] * cache.page_size + position % cache.page_size
-                for span in spans
-                for position in range(span.start, span.end)
-            ]
-        )
-        self._slots = slots
-        line = cache.shape.kv_size * cache.page_size
-        starts = slots // cache.page_size * line + slots % cache.page_size
-        self._key_slots = (starts[:, None] + torch.arange(0, line, cache.page_size)).view(-1)
-        num_decode = sum(span.length == 1 for span in spans)
-        self._groups = [
-            DecodeGroup(group, buffers.queries, cache) for group in _groups(spans[:num_decode], cache.page_size)
+        size = cache.page_size
+        slots = [
+            span.page_ids[position // size] * size + position % size
+            for span in spans
+            for position in range(span.start, span.end)
         ]
+        self._slots = torch.tensor(slots)
+        lines = torch.tensor([slot // size * size * cache.shape.kv_size + slot % size for slot in slots])
+        self._key_slots = (lines[:, None] + cache.line_offsets).view(-1)
+        num_decode = sum(span.length == 1 for span in spans)
+        self._groups = [DecodeGroup(group, buffers.queries, cache) for group in _groups(spans[:num_decode], size)]
         self._rows = [PrefillRow(span, buffers, cache) for span in spans[num_decode:]]
 
     def attend(self, layer: LayerKv) -> Tensor:

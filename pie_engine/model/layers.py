@@ -45,7 +45,8 @@ class RMSNorm:
     def __init__(self, weight: Tensor, eps: float) -> None:
         size = weight.shape[0]
         self.scale = weight.float() * math.sqrt(size)
-        self._eps_sum = eps * size
+        self._eps_sum = torch.tensor(eps * size)
+        """A tensor, because adding a Python number to a tensor in place costs three times as much."""
 
     def into(self, out: Tensor, x: Tensor) -> None:
         """Write the norm of the fp32 `x` [tokens, size] to `out`, in the dtype of `out`.
