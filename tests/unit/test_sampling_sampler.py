@@ -105,8 +105,9 @@ def test_flat_distributions_reach_the_whole_vocabulary() -> None:
     assert last == order[-1]
 
 
-def test_greedy_takes_the_likeliest() -> None:
-    logits = random_logits(5, 100)
+@pytest.mark.parametrize("vocab", [100, 128, 1280])
+def test_greedy_takes_the_likeliest(vocab: int) -> None:
+    logits = random_logits(5, vocab)
     assert sample(logits, [GREEDY] * 5, [0.9] * 5) == logits.argmax(-1).tolist()
 
 
@@ -124,9 +125,10 @@ def test_masked_tokens_are_never_drawn(sampler: Sampler) -> None:
         assert set(sample(logits, [sampler], [draw])) <= {7, 250}
 
 
+@pytest.mark.parametrize("vocab", [300, 384])
 @pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
-def test_a_row_without_a_distribution_is_none_and_the_others_are_not(sampler: Sampler) -> None:
-    logits = random_logits(6, 300)
+def test_a_row_without_a_distribution_is_none_and_the_others_are_not(sampler: Sampler, vocab: int) -> None:
+    logits = random_logits(6, vocab)
     expected = sample(logits, [sampler] * 6, [0.4] * 6)
     logits[1, 5], logits[2, 5], logits[4] = NAN, INF, -INF
     tokens = sample(logits, [sampler] * 6, [0.4] * 6)
