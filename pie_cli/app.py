@@ -1,0 +1,32 @@
+"""The verbs of `pie`, for typer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pie_cli import console, exits
+from pie_cli.commands import doctor, logs, new, ps, run, serve, stop
+
+EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exits.MEANINGS.items()) + "."
+
+
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+) -> None:
+    """Programmable LLM serving: your Python program runs inside the engine and drives generation itself."""
+    if version:
+        from pie_cli.versions import version_line
+
+        console.data_line(version_line())
+        raise typer.Exit
+
+
+def build_app(*, has_options: bool = True) -> typer.Typer:
+    """The command line. `has_options`: those before the verb; typer loads pydantic for them, which takes 130 ms."""
+    app = typer.Typer(name="pie", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=has_options)
+    app.callback(no_args_is_help=True, epilog=EPILOG, invoke_without_command=True, add_help_option=has_options)(root)
+    for command in (new, run, serve, stop, ps, logs, doctor):
+        command.register(app)
+    return app

@@ -1,0 +1,67 @@
+"""The arguments of `main`, from everything that a command line gives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pie_cli.options import Values, missing_parameters, spelled, text_parameter
+from pie_engine.errors import InvalidInput
+from pie_engine.protocol.program import Signature
+
+STDIN = "-"
+
+
+def arguments_of(target: str, signature: Signature, values: Values) -> tuple[dict[str, object], bool]:
+    """The arguments, options over `--input`; and whether stdin was read. Raises `InvalidInput` naming the parameter."""
+    given = _input_object(values.own.get("input")) | values.program
+    used_stdin = False
+    if values.words:
+        name, text = _positional(target, signature, values.words, given)
+        used_stdin = text == STDIN
+        given[name] = sys.stdin.read() if used_stdin else text
+    missing = missing_parameters(signature, given)
+    if missing:
+        names = ", ".join(f"`{spelled(parameter.name)}`" for parameter in missing)
+        verb = "is" if len(missing) == 1 else "are"
+        raise InvalidInput(f"{names} {verb} missing", hint=f"see `pie run {target} --help`")
+    return given, used_stdin
+
+
+def _positional(target: str, signature: Signature, words: list[str], given: dict[str, object]) -> tuple[str, str]:
+    """The parameter that stands without its name, and its value."""
+    parameter = text_parameter(signature)
+    if parameter is None:
+        hint = f"see `pie run {target} --help`"
+        raise InvalidInput(f"`{target}` takes options only, got `{words[0]}`", hint=hint)
+    name = spelled(parameter.name)
+    if len(words) > 1:
+        raise InvalidInput(f"`{name}` takes one text, got {len(words)} words", hint=f'quote them: "{" ".join(words)}"')
+    if parameter.name in given:
+        raise InvalidInput(f"`{name}` is given twice: also as `{words[0]}`", hint="leave one out")
+    return parameter.name, words[0]
+
+
+def _input_object(text: object) -> dict[str, object]:
+    """What `--input` says."""
+    if text is None:
+        return {}
+    source, text = _read_input(str(text))
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InvalidInput(f"{source} is not JSON: {error}", hint="it must be one object of arguments") from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{source} must be a JSON object of arguments, got `{text.strip()[:40]}`")
+    return value
+
+
+def _read_input(text: str) -> tuple[str, str]:
+    """Where it comes from, and what stands there."""
+    if not text.startswith("@"):
+        return "`--input`", text
+    try:
+        return f"`{text[1:]}`", Path(text[1:]).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"`--input {text}` cannot be read: {error}") from error

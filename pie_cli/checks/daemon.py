@@ -1,0 +1,54 @@
+"""Does the daemon answer, speak our version and have all its members?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pie_cli.checks.finding import Finding
+from pie_cli.daemon import failure_of, find_daemon, progress_of, running_daemon
+from pie_engine.config import EngineConfig
+from pie_engine.errors import PieError
+from pie_engine.protocol.http import Health, MemberView
+from pie_engine.protocol.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from pie_client import PieClient
+
+
+async def check(client: PieClient, config: EngineConfig) -> list[Finding]:
+    try:
+        health = await find_daemon(client)
+    except PieError as error:
+        return [Finding("daemon", "problem", f"the daemon answers with an error: {error.message}", error.hint)]
+    if health is None:
+        return [_silent(config)]
+    return [_alive(health), *(_member(member, health) for member in health.members)]
+
+
+def _silent(config: EngineConfig) -> Finding:
+    os_pid = running_daemon(config.paths)
+    if os_pid is None:
+        return Finding("daemon", "note", "no daemon is running; `pie run` starts one")
+    return Finding(
+        "daemon",
+        "problem",
+        f"the daemon (process {os_pid}) does not answer on {config.paths.api_socket}",
+        f"see {config.paths.logs}; `pie stop` ends it",
+    )
+
+
+def _alive(health: Health) -> Finding:
+    text = f"the daemon (process {health.daemon_os_pid}, version {health.version}) is {health.status}"
+    if health.protocol != PROTOCOL_VERSION:
+        message = f"{text}, but speaks protocol {health.protocol} and this command {PROTOCOL_VERSION}"
+        return Finding("daemon", "problem", message, "`pie stop --drain`, then run again")
+    return Finding("daemon", "warning" if health.status == "degraded" else "ok", text)
+
+
+def _member(member: MemberView, health: Health) -> Finding:
+    name = member.name if member.name == member.role else f"{member.role} {member.name}"
+    if failure := failure_of(member):
+        return Finding("daemon", "problem", f"{name} does not start: {failure.message}", failure.hint)
+    if not member.ready:
+        return Finding("daemon", "note", f"{name} is starting: {progress_of(health)[0]}")
+    return Finding("daemon", "ok", f"{name} is ready (process {member.os_pid})")

@@ -1,0 +1,57 @@
+"""Which members of the daemon died lately, why, and what was done about it."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from pie_cli.checks.finding import Finding
+from pie_engine.config import EngineConfig
+
+MAX_SHOWN = 5
+RECENT_S = 24 * 3600.0
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """A line of incidents.jsonl; what else stands there is not shown."""
+
+    time: float
+    role: str
+    name: str
+    os_pid: int
+    reason: str
+    action: str = ""
+    stderr: list[str] = []
+
+
+def check(config: EngineConfig) -> list[Finding]:
+    incidents = [i for i in read_incidents(config) if i.time > time.time() - RECENT_S]
+    if not incidents:
+        return [Finding("incidents", "ok", "nothing has died within the last day")]
+    return [_finding(incident) for incident in incidents[-MAX_SHOWN:]]
+
+
+def read_incidents(config: EngineConfig) -> list[Incident]:
+    """Oldest first. A line that a full disk cut off is left out."""
+    try:
+        lines = config.paths.incidents.read_bytes().splitlines()
+    except OSError:
+        return []
+    return [incident for line in lines if (incident := _decoded(line))]
+
+
+def _decoded(line: bytes) -> Incident | None:
+    try:
+        return msgspec.json.decode(line, type=Incident)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _finding(incident: Incident) -> Finding:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident.time))
+    name = incident.name if incident.name == incident.role else f"{incident.role} {incident.name}"
+    verb = "was" if incident.reason.startswith("killed") else "ended with"
+    last = next((line.strip() for line in reversed(incident.stderr) if line.strip()), "")
+    parts = [f"{name} {verb} {incident.reason} at {when}", incident.action, f"last words: {last}" if last else ""]
+    return Finding("incidents", "warning", "; ".join(part for part in parts if part))

@@ -1,0 +1,62 @@
+"""Is there room, and are the folders the user's own?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from pie_cli.checks.finding import Finding
+from pie_cli.daemon import running_daemon
+from pie_engine.config import MIB, EngineConfig, Paths
+
+LOW_BYTES = 512 * MIB
+FULL_BYTES = 32 * MIB
+"""With less the daemon refuses to start."""
+
+
+def check(config: EngineConfig) -> list[Finding]:
+    paths = config.paths
+    return [_space(paths), *_folders(paths), *_left_behind(paths)]
+
+
+def _space(paths: Paths) -> Finding:
+    free = shutil.disk_usage(_existing(paths.home)).free
+    text = f"{free // MIB} MiB free for {paths.home}"
+    if free < FULL_BYTES:
+        return Finding("disk", "problem", f"the disk is full: {text}", "make room, or set PIE_HOME to another disk")
+    if free < LOW_BYTES:
+        return Finding("disk", "warning", f"the disk is nearly full: {text}", "make room")
+    return Finding("disk", "ok", text)
+
+
+def _folders(paths: Paths) -> list[Finding]:
+    """Home, sockets and logs belong to this user, and nobody else looks in."""
+    return [finding for folder in (paths.home, paths.run, paths.logs) if (finding := _folder(folder))]
+
+
+def _folder(folder: Path) -> Finding | None:
+    if not folder.exists():
+        return None
+    status = folder.stat()
+    if status.st_uid != os.getuid():
+        return Finding(
+            "folders", "problem", f"{folder} belongs to another user", "set PIE_HOME to a folder of your own"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Finding("folders", "problem", f"{folder} cannot be written", f"chmod u+rwx {folder}")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return Finding("folders", "warning", f"others can look into {folder}", f"chmod go= {folder}")
+    return None
+
+
+def _left_behind(paths: Paths) -> list[Finding]:
+    """A socket without a daemon: one that was killed. The next start clears it away."""
+    if not paths.api_socket.exists() or running_daemon(paths) is not None:
+        return []
+    return [Finding("socket", "note", f"a killed daemon left {paths.api_socket}; the next start removes it")]
+
+
+def _existing(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())

@@ -1,0 +1,28 @@
+"""The client that every command uses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pie_client import PieClient
+
+T = TypeVar("T")
+
+
+def new_client() -> PieClient:
+    """A client of the user's daemon."""
+    # httpx imports its own command line (click, rich, pygments: 60 ms) where these are installed.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+    from pie_client import PieClient
+
+    return PieClient()
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run what a command does."""
+    import asyncio
+
+    return asyncio.run(work)

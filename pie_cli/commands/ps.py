@@ -1,0 +1,90 @@
+"""`pie ps`: what runs, what it holds and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pie_cli import console
+from pie_cli.client import new_client, run_async
+
+if TYPE_CHECKING:
+    from pie_engine.protocol.http import ProcessView
+
+HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "AGE")
+NUMBERS = frozenset({3, 4, 5})
+
+
+def register(app: typer.Typer) -> None:
+    app.command("ps")(ps)
+
+
+def ps(
+    everything: Annotated[bool, typer.Option("--all", help="Show processes that have ended, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+) -> None:
+    """Show processes: their state, KV pages and tokens; and how many pages are free."""
+    run_async(_ps(everything, as_json))
+
+
+async def _ps(everything: bool, as_json: bool) -> None:
+    import msgspec
+
+    from pie_cli.daemon import require_daemon
+    from pie_engine.protocol.http import ProcessView
+
+    async with new_client() as client:
+        await require_daemon(client)
+        processes = msgspec.convert(await client.list_processes(with_ended=everything), list[ProcessView])
+        models = await client.models()
+    if as_json:
+        _show_json(processes, models)
+        return
+    now = time.time()
+    console.table(HEADER, [_row(process, now) for process in processes], right=NUMBERS)
+    for model in models:
+        console.data_line(_pages_line(model))
+
+
+def _show_json(processes: list[ProcessView], models: list[dict[str, Any]]) -> None:
+    import msgspec
+
+    console.data_line(msgspec.json.encode({"processes": processes, "models": models}).decode())
+
+
+def _row(process: ProcessView, now: float) -> tuple[str, ...]:
+    usage = process.usage
+    return (
+        process.pid,
+        process.program,
+        state_of(process),
+        str(usage.pages) if usage else "-",
+        str(usage.tokens) if usage else "-",
+        age((process.ended or now) - process.created),
+    )
+
+
+def state_of(process: ProcessView) -> str:
+    """What it does, or waits for, or how it ended."""
+    if process.state == "ended":
+        return f"ended: {process.outcome}"
+    if process.state == "running" and process.usage:
+        return process.usage.state
+    return process.state
+
+
+def age(seconds: float) -> str:
+    """`4.2s`, `3m12s`, `2h05m`, `3d04h`."""
+    if seconds < 60:
+        return f"{max(seconds, 0):.1f}s"
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if minutes < 60:
+        return f"{minutes}m{int(seconds % 60):02}s"
+    return f"{hours}h{minutes % 60:02}m" if hours < 24 else f"{days}d{hours % 24:02}h"
+
+
+def _pages_line(model: dict[str, Any]) -> str:
+    total, free = int(model.get("num_pages", 0)), int(model.get("num_free_pages", 0))
+    return f"{model.get('name')}: {total - free} of {total} pages in use, {free} free"

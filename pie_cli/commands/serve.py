@@ -1,0 +1,169 @@
+"""`pie serve`: the daemon in the foreground, or in the background with other settings than the configured ones."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pie_cli import console, exits
+from pie_cli.client import new_client, run_async
+
+if TYPE_CHECKING:
+    from pie_cli.daemon import DaemonProcess
+    from pie_client import PieClient
+    from pie_engine.config import EngineConfig
+    from pie_engine.protocol.http import Health
+
+WATCH_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="`pie-tiny`, a folder in Hugging Face format or a cached hub id. Repeatable."),
+    ] = None,
+    driver: Annotated[str, typer.Option(help="`cpu`, `cuda` or `fake`.")] = "",
+    listen: Annotated[str, typer.Option(help="HOST:PORT on loopback, besides the Unix socket.")] = "",
+    background: Annotated[bool, typer.Option("--background/--foreground", help="Where the daemon runs.")] = False,
+) -> int:
+    """Start the daemon and load its models.
+
+    What is not given here is as in the configuration file.
+    """
+    from pie_engine.config import load_config
+
+    overrides = overrides_of(load_config(), model or [], driver, listen)
+    config = load_config(overrides)
+    return run_async(_background(config, overrides) if background else _foreground(config, overrides))
+
+
+def overrides_of(config: EngineConfig, models: list[str], driver: str, listen: str) -> dict[str, Any]:
+    """The settings that these options stand for, over the configured ones."""
+    import msgspec
+
+    overrides: dict[str, Any] = {}
+    if models or driver:
+        sections = [{"path": _absolute(path)} for path in models] or msgspec.to_builtins(config.models)
+        overrides["models"] = [section | ({"driver": driver} if driver else {}) for section in sections]
+    if listen:
+        overrides["gateway"] = {"listen": listen}
+    return overrides
+
+
+def _absolute(path: str) -> str:
+    """A folder by its full path, since the daemon runs elsewhere; a name as it is."""
+    from pathlib import Path
+
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if folder.exists() or path.startswith((".", "/", "~")) else path
+
+
+async def _background(config: EngineConfig, overrides: dict[str, Any]) -> int:
+    from pie_cli.daemon import ensure_daemon
+
+    async with new_client() as client:
+        await _refuse_second(client, config)
+        health = await ensure_daemon(client, config, overrides)
+    console.note(f"serving {_models_of(health)} in the background; `pie stop` ends it")
+    return exits.OK
+
+
+async def _foreground(config: EngineConfig, overrides: dict[str, Any]) -> int:
+    from pie_cli.daemon import DaemonProcess, StartFailed, start_lock
+
+    async with new_client() as client:
+        async with start_lock(config.paths):
+            await _refuse_second(client, config)
+            process = DaemonProcess(config, overrides)
+        with _Stopper(process) as stopper:
+            try:
+                await _serve(client, config, process)
+            except StartFailed:
+                if not stopper.is_asked:
+                    raise
+            finally:
+                process.terminate()
+                await process.wait()
+    console.note("the daemon has stopped")
+    return exits.OK
+
+
+async def _serve(client: PieClient, config: EngineConfig, process: DaemonProcess) -> None:
+    """Until the daemon has ended. Raises `StartFailed` unless it ended in order."""
+    from pie_cli.daemon import wait_until_ready
+
+    with console.steps() as steps:
+        health = await wait_until_ready(client, config.paths, process, steps)
+    console.note(f"serving {_models_of(health)} on {config.paths.api_socket}; Ctrl-C ends it")
+    await _show_incidents(client, process, len(health.incidents))
+    if await process.wait() != 0:
+        raise process.failure()
+
+
+async def _show_incidents(client: PieClient, process: DaemonProcess, num_known: int) -> None:
+    """Says which members die, until the daemon has ended."""
+    import asyncio
+
+    from pie_cli.daemon import find_daemon
+
+    shown: set[str] = set()
+    while not process.has_exited:
+        health = await find_daemon(client)
+        for incident in health.incidents[num_known:] if health else []:
+            if incident not in shown:
+                shown.add(incident)
+                console.warning(incident)
+        await asyncio.sleep(WATCH_S)
+
+
+class _Stopper:
+    """Ctrl-C, SIGTERM and SIGHUP end the daemon; once more kills it."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self, process: DaemonProcess) -> None:
+        import asyncio
+
+        self.is_asked = False
+        self._process = process
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> _Stopper:
+        for number in self.SIGNALS:
+            self._loop.add_signal_handler(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self.SIGNALS:
+            self._loop.remove_signal_handler(number)
+
+    def _on_signal(self) -> None:
+        if self.is_asked:
+            self._process.kill()
+        else:
+            self.is_asked = True
+            console.note("stopping; Ctrl-C again kills the daemon")
+            self._process.terminate()
+
+
+async def _refuse_second(client: PieClient, config: EngineConfig) -> None:
+    from pie_cli.daemon import find_daemon, running_daemon
+    from pie_engine.errors import Busy
+
+    os_pid = running_daemon(config.paths)
+    if os_pid is None and (health := await find_daemon(client)):
+        os_pid = health.daemon_os_pid
+    if os_pid is not None:
+        raise Busy(f"a daemon is already running (process {os_pid})", hint="`pie stop` ends it")
+
+
+def _models_of(health: Health) -> str:
+    """`pie-tiny on cpu`."""
+    cores = [member for member in health.members if member.role == "core" and member.ready]
+    return ", ".join(f"{core.name} on {core.detail.get('device', 'cpu')}" for core in cores)

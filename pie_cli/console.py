@@ -1,0 +1,160 @@
+"""The only module that prints: data on stdout, everything else on stderr, and nothing carried by colour alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+BOLD, RED, GREEN, YELLOW, DIM = "1", "1;31", "32", "33", "2"
+
+
+class OutputClosed(Exception):
+    """Whoever read our stdout is gone (`| head`)."""
+
+
+_line_is_open = {"stdout": False, "stderr": False}
+"""Whether the last thing written there did not end its line."""
+
+
+def data(text: str) -> None:
+    """Write to stdout, as it is and at once. Raises `OutputClosed`."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        raise OutputClosed from None
+    if text:
+        _line_is_open["stdout"] = not text.endswith("\n")
+
+
+def data_line(text: str) -> None:
+    """Write one line to stdout, starting a new one where text is open."""
+    end_line()
+    data(text + "\n")
+
+
+def end_line() -> None:
+    """End the line on stdout if text is open there."""
+    if _line_is_open["stdout"]:
+        data("\n")
+
+
+def note(text: str) -> None:
+    """A line for the person: status, progress, summaries."""
+    _close_lines()
+    passed_on(text + "\n")
+
+
+def passed_on(text: str) -> None:
+    """What a program wrote on its stderr, as it is."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    if text:
+        _line_is_open["stderr"] = not text.endswith("\n")
+
+
+def error(message: str, hint: str = "") -> None:
+    """`error: …` and, where there is a way out, `hint: …`."""
+    note(f"{paint('error:', RED)} {message}")
+    if hint:
+        show_hint(hint)
+
+
+def show_hint(text: str) -> None:
+    note(f"{paint('hint:', BOLD)} {text}")
+
+
+def warning(message: str) -> None:
+    note(f"{paint('warning:', YELLOW)} {message}")
+
+
+def paint(text: str, style: str, stream: TextIO | None = None) -> str:
+    """`text` in a style where the stream (stderr) is a terminal that wants colour."""
+    return f"\x1b[{style}m{text}\x1b[0m" if _has_colour(stream or sys.stderr) else text
+
+
+def paint_data(text: str, style: str) -> str:
+    """`text` in a style where stdout is a terminal that wants colour."""
+    return paint(text, style, sys.stdout)
+
+
+def is_terminal() -> bool:
+    """Whether a person reads stderr."""
+    return sys.stderr.isatty()
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
+    """Aligned columns on stdout; the columns of `right` hold numbers."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    for number, line in enumerate(lines):
+        cells = [_aligned(cell, widths[i], i in right) for i, cell in enumerate(line)]
+        text = "  ".join(cells).rstrip()
+        data_line(paint_data(text, BOLD) if number == 0 else text)
+
+
+class Steps:
+    """Long work as it is reported: a moving bar on a terminal, else a line for each new step."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._last = ""
+
+    def show(self, text: str, fraction: float | None = None) -> None:
+        if self._bar is not None:
+            self._move(self._bar, text, fraction)
+        elif text != self._last:
+            note(f"{text} …")
+        self._last = text
+
+    def _move(self, bar: Progress, text: str, fraction: float | None) -> None:
+        if self._task is None or text != self._last:
+            if self._task is not None:
+                bar.remove_task(self._task)
+            self._task = bar.add_task(text, total=None)
+        if fraction is not None:
+            bar.update(self._task, total=1.0, completed=fraction)
+
+
+@contextmanager
+def steps() -> Iterator[Steps]:
+    """Where long work shows what it does, on stderr. The bar goes away at the end."""
+    if not is_terminal():
+        yield Steps(None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    _close_lines()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
+        yield Steps(bar)
+
+
+def _close_lines() -> None:
+    """A line of ours starts at the margin, also where the terminal shows a program's open line."""
+    if _line_is_open["stderr"]:
+        passed_on("\n")
+    if _line_is_open["stdout"] and sys.stdout.isatty():
+        end_line()
+
+
+def _has_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _aligned(cell: str, width: int, is_right: bool) -> str:
+    return cell.rjust(width) if is_right else cell.ljust(width)
+
+
+def _forget_stdout() -> None:
+    """Point stdout at nothing, so that the flush at exit has nobody to complain to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

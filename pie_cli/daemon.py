@@ -1,0 +1,287 @@
+"""The user's daemon: find it, start it, wait until it can run programs, say why it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pie_cli import console
+from pie_client.errors import Interrupted, NoDaemon
+from pie_engine.config import EngineConfig, Paths
+from pie_engine.errors import ErrorInfo, PieError
+from pie_engine.protocol.http import Health, MemberView
+from pie_engine.protocol.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pie_client import PieClient
+
+POLL_S = 0.05
+SILENCE_S = 30.0
+"""How long a daemon that is alive may leave its socket unanswered."""
+NUM_LOG_LINES = 12
+ENGINE_MODULES = ("zmq", "uvicorn", "fastapi", "wasmtime", "componentize_py")
+INSTALL_HINT = 'pip install "pie-serving[engine]"'
+
+
+class StartFailed(PieError):
+    """The daemon, or what it needs to run programs, does not start."""
+
+    code = "start_failed"
+
+
+class NotInstalled(PieError):
+    """The extra that holds the engine is missing."""
+
+    code = "not_installed"
+
+
+class ProtocolMismatch(PieError):
+    code = "protocol_mismatch"
+
+
+async def find_daemon(client: PieClient) -> Health | None:
+    """What the daemon says of itself; None when nobody answers."""
+    try:
+        return msgspec.convert(await client.health(), Health)
+    except (NoDaemon, Interrupted):
+        return None
+
+
+async def require_daemon(client: PieClient) -> Health:
+    """The running daemon. Raises `NoDaemon` or `ProtocolMismatch`."""
+    health = await find_daemon(client)
+    if health is None:
+        raise NoDaemon("no daemon is running", hint="`pie run` starts one, and so does `pie serve`")
+    _check_protocol(health)
+    return health
+
+
+async def ensure_daemon(client: PieClient, config: EngineConfig, overrides: Mapping[str, Any] | None = None) -> Health:
+    """A daemon that can run programs; starts one in the background where none is. Raises `StartFailed`."""
+    health = await find_daemon(client)
+    if health is not None:
+        _check_protocol(health)
+        if can_run(health):
+            return health
+    started = None if health else await _start_once(client, config, overrides or {})
+    with console.steps() as steps:
+        try:
+            return await wait_until_ready(client, config.paths, started, steps)
+        except StartFailed:
+            if started is not None:
+                # It would refuse the next `pie run` too, also when the reason is gone.
+                started.terminate()
+            raise
+
+
+async def wait_until_ready(
+    client: PieClient, paths: Paths, started: DaemonProcess | None, steps: console.Steps
+) -> Health:
+    """Waits while the daemon starts, showing what it does. Raises `StartFailed` once it cannot."""
+    silent_since = asyncio.get_running_loop().time()
+    while True:
+        health = await find_daemon(client)
+        now = asyncio.get_running_loop().time()
+        if health is not None:
+            _check_protocol(health)
+            if can_run(health):
+                return health
+            _refuse_failed(health, is_ours=started is not None)
+            silent_since = now
+            steps.show(*progress_of(health))
+        elif started is not None and started.has_exited:
+            raise started.failure()
+        elif now - silent_since > SILENCE_S:
+            raise StartFailed(
+                f"the daemon does not answer on {paths.api_socket}",
+                hint=f"`pie stop` ends it; its log is {paths.logs / 'daemon.log'}",
+            )
+        else:
+            steps.show("starting the daemon")
+        await asyncio.sleep(POLL_S)
+
+
+def can_run(health: Health) -> bool:
+    """Whether there is a host to run programs and a core to generate."""
+    ready = {member.role for member in health.members if member.ready}
+    return {"host", "core"} <= ready
+
+
+def progress_of(health: Health) -> tuple[str, float | None]:
+    """What the slowest starting member does."""
+    for member in health.members:
+        progress = member.detail.get("progress")
+        if not member.ready and isinstance(progress, dict):
+            return str(progress.get("text", "")), progress.get("fraction")
+    waiting = [member.name for member in health.members if not member.ready]
+    return (f"starting {', '.join(waiting)}" if waiting else "starting the daemon"), None
+
+
+def running_daemon(paths: Paths) -> int | None:
+    """The process id of the daemon that holds the lock of this home."""
+    try:
+        os_pid = json.loads(paths.daemon_lock.read_text())["os_pid"]
+        os.kill(os_pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # Tried only when its writer lives: a daemon that is just starting must not find the lock taken by us.
+    with paths.daemon_lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os_pid)
+    return None
+
+
+def missing_engine_modules(config: EngineConfig) -> list[str]:
+    """What the engine imports and this installation does not have."""
+    needs_torch = any(model.driver != "fake" for model in config.models)
+    modules = [*ENGINE_MODULES, *(["torch"] if needs_torch else [])]
+    return [module for module in modules if importlib.util.find_spec(module) is None]
+
+
+class DaemonProcess:
+    """A daemon that this command has started."""
+
+    def __init__(self, config: EngineConfig, overrides: Mapping[str, Any]) -> None:
+        """Spawns it in a session of its own. Raises `NotInstalled`."""
+        missing = missing_engine_modules(config)
+        if missing:
+            raise NotInstalled(f"the engine is not installed (no {', '.join(missing)})", hint=INSTALL_HINT)
+        self._log = config.paths.logs / "daemon.log"
+        with _private_log(self._log) as file:
+            self._log_start = file.tell()
+            self._process = subprocess.Popen(
+                _command(overrides),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                # Ctrl-C is for this command; and the files of a user's project must not shadow modules.
+                start_new_session=True,
+                cwd=config.paths.home,
+            )
+
+    @property
+    def os_pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def has_exited(self) -> bool:
+        return self._process.poll() is not None
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def wait(self) -> int:
+        while not self.has_exited:
+            await asyncio.sleep(POLL_S)
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    def failure(self) -> StartFailed:
+        """Why it has exited: its own last words."""
+        lines = self.new_log_text().splitlines()
+        message = _last_with(lines, "error: ")
+        if message:
+            return StartFailed(f"the daemon does not start: {message}", hint=_last_with(lines, "hint: "))
+        last = "\n".join(f"  {line}" for line in lines[-NUM_LOG_LINES:])
+        return StartFailed(
+            f"the daemon ended with exit status {self._process.returncode}\n{last}".rstrip(), hint=f"see {self._log}"
+        )
+
+    def new_log_text(self) -> str:
+        """What it has logged so far."""
+        with self._log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode("utf-8", "replace")
+
+
+@asynccontextmanager
+async def start_lock(paths: Paths) -> AsyncIterator[None]:
+    """Held by who starts a daemon, so that two at once start one."""
+    paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with paths.start_lock.open("w") as file:
+        while not _try_lock(file.fileno()):
+            await asyncio.sleep(POLL_S)
+        yield
+
+
+async def _start_once(client: PieClient, config: EngineConfig, overrides: Mapping[str, Any]) -> DaemonProcess | None:
+    """Starts a daemon unless somebody else did meanwhile; returns it once it answers or has died."""
+    async with start_lock(config.paths):
+        if await find_daemon(client) or running_daemon(config.paths):
+            return None
+        process = DaemonProcess(config, overrides)
+        console.note(f"starting the Pie daemon (process {process.os_pid}; `pie stop` ends it)")
+        while not process.has_exited and await find_daemon(client) is None:
+            await asyncio.sleep(POLL_S)
+    return process
+
+
+def _check_protocol(health: Health) -> None:
+    if health.protocol != PROTOCOL_VERSION:
+        raise ProtocolMismatch(
+            f"the running daemon ({health.version}) speaks protocol {health.protocol}, "
+            f"this command speaks {PROTOCOL_VERSION}",
+            hint="`pie stop --drain` lets its programs end and stops it; then run this again",
+        )
+
+
+def _refuse_failed(health: Health, *, is_ours: bool) -> None:
+    """Raises when all hosts or all cores have given up."""
+    for role in ("core", "host"):
+        members = [member for member in health.members if member.role == role]
+        failures = [failure for member in members if (failure := failure_of(member))]
+        if members and len(failures) == len(members):
+            hint = failures[0].hint if is_ours else f"{failures[0].hint}; then `pie stop`, and try again".lstrip("; ")
+            raise StartFailed(f"{role} `{members[0].name}` does not start: {failures[0].message}", hint=hint)
+
+
+def failure_of(member: MemberView) -> ErrorInfo | None:
+    """Why a member has given up."""
+    failed = member.detail.get("failed")
+    if not isinstance(failed, dict):
+        return None
+    return ErrorInfo(str(failed.get("code", "")), str(failed.get("message", "")), str(failed.get("hint", "")))
+
+
+def _command(overrides: Mapping[str, Any]) -> list[str]:
+    command = [sys.executable, "-m", "pie_engine.daemon"]
+    return [*command, "--config-json", json.dumps(overrides)] if overrides else command
+
+
+@contextmanager
+def _private_log(path: Path) -> Iterator[Any]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.seek(0, os.SEEK_END)
+        yield file
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _last_with(lines: Sequence[str], prefix: str) -> str:
+    found = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    return found[-1] if found else ""

@@ -1,0 +1,98 @@
+"""Help texts that are made from signatures: of a program, and of `pie run` itself."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from pie_cli import options, schema
+from pie_engine.protocol.program import Parameter, Signature
+
+WIDTH = 100
+Row = tuple[str, str]
+
+RUN_TEXT = """\
+Usage: pie run [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
+
+  Run a program and stream what it says.
+
+  TARGET is a folder with a pie.toml, a .py file, or the name of an uploaded program. The parameters
+  of its `main` are its options: `pie run TARGET --help` shows them. Where exactly one required
+  parameter is a `str`, its value can be given without the option's name; `-` reads it from stdin.
+  Options of `pie run` stand before TARGET, or after it where the program has none of that name.
+
+  A daemon is started in the background where none runs. When stdin is a pipe or a file, or with -i,
+  each of its lines is sent to the program as a message, and `null` at its end. Ctrl-C ends the
+  program; twice, it leaves at once.
+
+  Messages that are text are written to stdout as they are, other values as JSON, one a line; then
+  what the program returns, unless that is null or the text of its messages. All else is on stderr.
+"""
+
+
+def option_row(parameter: Parameter, *, negatives: bool = True) -> Row:
+    """An option as two columns: how it is typed, and what it means."""
+    left = options.spelled(parameter.name)
+    if not schema.is_flag(parameter.schema):
+        left += f" {schema.metavar(parameter.schema)}"
+    elif negatives:
+        left += f" / {options.negated(parameter.name)}"
+    return left, " ".join(filter(None, [str(parameter.schema.get("description", "")), _facts(parameter)]))
+
+
+def own_rows() -> list[Row]:
+    """The options of `pie run`."""
+    rows = []
+    for parameter in options.OWN:
+        left, right = option_row(parameter, negatives=parameter.name in options.TRISTATE)
+        short = "".join(f"{s}, " for s, long in options.SHORT.items() if long == options.spelled(parameter.name))
+        rows.append((short + left, right))
+    return rows
+
+
+def run_help() -> str:
+    """What `pie run --help` shows."""
+    return f"{RUN_TEXT}\nOptions:\n{columns(own_rows())}"
+
+
+def program_help(target: str, name: str, signature: Signature) -> str:
+    """What `pie run TARGET --help` shows."""
+    text = options.text_parameter(signature)
+    positional = f" [{text.name.upper()}]" if text else ""
+    parts = [f"Usage: pie run {target} [OPTIONS]{positional}"]
+    if signature.doc:
+        parts.append(textwrap.indent(signature.doc.strip(), "  "))
+    if text:
+        parts.append(f"  {text.name.upper()} is the value of {options.spelled(text.name)}; `-` reads it from stdin.")
+    rows = [option_row(parameter) for parameter in signature.parameters]
+    if rows:
+        parts.append(f"Options of {name}:\n{columns(rows)}")
+    taken = {parameter.name for parameter in signature.parameters}
+    own = [row for row, parameter in zip(own_rows(), options.OWN, strict=True) if parameter.name not in taken]
+    parts.append(f"Options of pie run:\n{columns(own)}")
+    return "\n\n".join(parts)
+
+
+def columns(rows: Sequence[Row]) -> str:
+    """Two columns, the right one wrapped; a row whose left side is too long has its text below."""
+    left_width = max((len(left) for left, _ in rows if len(left) <= WIDTH // 3), default=0)
+    return "\n".join(_wrapped(left, right, left_width + 4) for left, right in rows)
+
+
+def _wrapped(left: str, right: str, indent: int) -> str:
+    start = f"  {left}".ljust(indent)
+    if len(start) > indent:
+        start += "\n" + " " * indent
+    lines = textwrap.wrap(right, WIDTH - indent) or [""]
+    return (start + ("\n" + " " * indent).join(lines)).rstrip()
+
+
+def _facts(parameter: Parameter) -> str:
+    facts = []
+    if parameter.required:
+        facts.append("required")
+    elif parameter.default is not False and parameter.default not in (None, "", []):
+        facts.append(f"default: {schema.word(parameter.default)}")
+    if schema.is_repeatable(parameter.schema):
+        facts.append("repeatable")
+    return f"[{', '.join(facts)}]" if facts else ""

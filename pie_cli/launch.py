@@ -1,0 +1,102 @@
+"""The work of `pie run`: launch a program and be at its other end until it has ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pie_cli import console, exits
+from pie_cli.client import new_client, run_async
+from pie_cli.options import read_options, split_target
+
+if TYPE_CHECKING:
+    from pie_cli.options import Values
+    from pie_client import PieClient
+    from pie_engine.protocol.http import ProgramView
+
+
+def run_words(words: list[str]) -> int:
+    """`pie run` with everything behind it."""
+    from pie_engine.errors import InvalidInput
+
+    before, rest = split_target(words)
+    if before.own.get("help"):
+        from pie_cli.help import run_help
+
+        console.data_line(run_help())
+        return exits.OK
+    if not rest:
+        message = "TARGET is missing: a folder, a .py file or the name of an uploaded program"
+        raise InvalidInput(message, hint="see `pie run --help`")
+    return run_async(_run(rest[0], rest[1:], before.own))
+
+
+async def _run(target: str, words: list[str], own: dict[str, object]) -> int:
+    from pie_cli.daemon import ensure_daemon
+    from pie_cli.project import resolve_target
+    from pie_engine.config import load_config
+
+    config = load_config()
+    program = resolve_target(target)
+    async with new_client() as client:
+        await ensure_daemon(client, config)
+        view = await _described(client, program, target)
+        values = read_options(target, _signature(view), words)
+        values.own = own | values.own
+        if values.own.get("help"):
+            return _show_help(target, view)
+        return await _launch(client, target, view, values)
+
+
+async def _described(client: PieClient, program: Any, target: str) -> ProgramView:
+    """The program as the daemon knows it, with its signature."""
+    from pie_engine.errors import NotFound
+
+    if not isinstance(program, str):
+        return await client.upload(program)
+    try:
+        return await client.program(program)
+    except NotFound as error:
+        message = f"`{target}` is neither a file or folder nor the name of an uploaded program"
+        raise NotFound(message, hint="`pie new NAME` makes a program to start from") from error
+
+
+async def _launch(client: PieClient, target: str, view: ProgramView, values: Values) -> int:
+    from pie_cli.arguments import arguments_of
+
+    own = values.own
+    arguments, used_stdin = arguments_of(target, _signature(view), values)
+    if own.get("detach"):
+        process = await client.launch_process(view.digest, arguments, on_disconnect="detach")
+        console.data_line(process.pid)
+        return exits.OK
+    from pie_cli.attach import follow, stdin_has_lines
+    from pie_cli.render import JsonPrinter, TextPrinter
+    from pie_cli.summary import Timing
+
+    timing = Timing()
+    process = await client.launch_process(view.digest, arguments, on_disconnect="terminate")
+    sends_stdin = not used_stdin and bool(own.get("interactive", stdin_has_lines()))
+    printer = JsonPrinter() if own.get("json") else TextPrinter()
+    code = await follow(process, printer, timing, sends_stdin=sends_stdin)
+    if code == exits.OK and own.get("summary", console.is_terminal()):
+        console.note(console.paint(timing.line(await _num_tokens(client, process.pid)), console.DIM))
+    return code
+
+
+async def _num_tokens(client: PieClient, pid: str) -> int | None:
+    view = await client.inspect(pid)
+    usage = view["usage"]
+    return usage["tokens"] if usage and view["state"] == "ended" else None
+
+
+def _show_help(target: str, view: ProgramView) -> int:
+    from pie_cli.help import program_help
+
+    console.data_line(program_help(target, view.name, _signature(view)))
+    return exits.OK
+
+
+def _signature(view: ProgramView) -> Any:
+    from pie_engine.protocol.program import Signature
+
+    return view.signature or Signature()

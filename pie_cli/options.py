@@ -1,0 +1,169 @@
+"""The words behind `pie run`: its own options, and the program's, which are the parameters of `main`.
+
+A program's option wins over one of `pie run` with the same name; that one can still be given before TARGET.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pie_cli import schema
+from pie_engine.errors import InvalidInput
+from pie_engine.protocol.program import Parameter, Signature
+
+SHORT = {"-i": "--interactive"}
+TRISTATE = frozenset({"interactive", "summary"})
+"""Own flags that are on or off by themselves, by what stdin and stderr are."""
+
+
+def _own(name: str, kind: str, description: str) -> Parameter:
+    return Parameter(name, {"type": kind, "description": description}, required=False)
+
+
+OWN = [
+    _own("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
+    _own("json", "boolean", "Write every event as one JSON object a line."),
+    _own("detach", "boolean", "Print the process id and leave; see `pie logs`."),
+    _own("interactive", "boolean", "Send each line of stdin to the program, as a message."),
+    _own("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
+    _own("help", "boolean", "Show the options of the program and leave."),
+]
+"""What `pie run` itself understands."""
+
+
+class Flag(NamedTuple):
+    """One spelling of an option."""
+
+    parameter: Parameter
+    is_own: bool
+    is_negative: bool = False
+
+
+@dataclass
+class Values:
+    """What a command line said."""
+
+    own: dict[str, object] = field(default_factory=dict)
+    program: dict[str, object] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
+    """Everything that is no option."""
+
+
+def spelled(name: str) -> str:
+    """The option of a parameter: `max_tokens` is `--max-tokens`."""
+    return "--" + name.replace("_", "-")
+
+
+def negated(name: str) -> str:
+    return "--no-" + spelled(name).removeprefix("--")
+
+
+def split_target(tokens: Sequence[str]) -> tuple[Values, list[str]]:
+    """The options of `pie run` before TARGET, and TARGET with everything behind it."""
+    reader = _Reader(_flags(OWN, is_own=True), "pie run", "the program's own options come after TARGET")
+    rest = list(tokens)
+    while rest and _is_option(rest[0]):
+        reader.read_option(rest)
+    return reader.values, rest
+
+
+def read_options(label: str, signature: Signature, tokens: Sequence[str]) -> Values:
+    """What stands behind TARGET. Raises `InvalidInput` that names the parameter."""
+    flags = _flags(OWN, is_own=True) | _flags(signature.parameters, is_own=False)
+    reader = _Reader(flags, f"`{label}`", f"see `pie run {label} --help`")
+    rest = list(tokens)
+    while rest:
+        if rest[0] == "--":
+            reader.values.words += rest[1:]
+            break
+        if _is_option(rest[0]):
+            reader.read_option(rest)
+        else:
+            reader.values.words.append(rest.pop(0))
+    return reader.values
+
+
+def text_parameter(signature: Signature) -> Parameter | None:
+    """The one parameter that may be given without its name: the only required one that is a `str`."""
+    texts = [p for p in signature.parameters if p.required and schema.is_text(p.schema)]
+    return texts[0] if len(texts) == 1 else None
+
+
+def missing_parameters(signature: Signature, given: dict[str, object]) -> list[Parameter]:
+    return [p for p in signature.parameters if p.required and p.name not in given]
+
+
+class _Reader:
+    """Takes options from the front of a list of words."""
+
+    def __init__(self, flags: dict[str, Flag], label: str, hint: str) -> None:
+        self._flags = flags
+        self._label = label
+        self._hint = hint
+        self.values = Values()
+
+    def read_option(self, rest: list[str]) -> None:
+        token = rest.pop(0)
+        name, has_value, value = SHORT.get(token, token).partition("=")
+        flag = self._flag(name)
+        if schema.is_flag(flag.parameter.schema) and not has_value:
+            self._set(flag, not flag.is_negative)
+        elif flag.is_negative:
+            raise InvalidInput(f"`{name}` takes no value")
+        else:
+            self._set(flag, self._parsed(flag, value if has_value else self._next(flag, rest)))
+
+    def _flag(self, name: str) -> Flag:
+        found = self._flags.get(name) or self._flags.get(name.replace("_", "-"))
+        if found is None:
+            raise InvalidInput(f"{self._label} has no option `{name}`", hint=self._nearest(name))
+        return found
+
+    def _nearest(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self._flags, n=1)
+        return f"did you mean `{near[0]}`?" if near else self._hint
+
+    def _next(self, flag: Flag, rest: list[str]) -> str:
+        if not rest or rest[0].partition("=")[0] in self._flags:
+            name = spelled(flag.parameter.name)
+            raise InvalidInput(f"`{name}` needs {schema.expected(_single(flag.parameter))}", hint=self._hint)
+        return rest.pop(0)
+
+    def _parsed(self, flag: Flag, text: str) -> object:
+        single = _single(flag.parameter)
+        try:
+            return schema.parse(single, text)
+        except ValueError:
+            name = spelled(flag.parameter.name)
+            raise InvalidInput(f"`{name}` needs {schema.expected(single)}, got `{text}`", hint=self._hint) from None
+
+    def _set(self, flag: Flag, value: object) -> None:
+        values = self.values.own if flag.is_own else self.values.program
+        name = flag.parameter.name
+        if schema.is_repeatable(flag.parameter.schema):
+            before = values.get(name)
+            values[name] = [*(before if isinstance(before, list) else []), value]
+        else:
+            values[name] = value
+
+
+def _flags(parameters: Sequence[Parameter], *, is_own: bool) -> dict[str, Flag]:
+    flags = {}
+    for parameter in parameters:
+        flags[spelled(parameter.name)] = Flag(parameter, is_own)
+        if schema.is_flag(parameter.schema) and (not is_own or parameter.name in TRISTATE):
+            flags[negated(parameter.name)] = Flag(parameter, is_own, is_negative=True)
+    return flags
+
+
+def _single(parameter: Parameter) -> schema.Schema:
+    """The schema of one value on the command line."""
+    return schema.item_of(parameter.schema) if schema.is_repeatable(parameter.schema) else parameter.schema
+
+
+def _is_option(token: str) -> bool:
+    """`-` alone stands for stdin, and `-5` is a number."""
+    return token.startswith("-") and len(token) > 1 and token != "--" and not token[1].isdigit()

@@ -1,0 +1,42 @@
+"""What one run took, as the command line saw it."""
+
+from __future__ import annotations
+
+import time
+
+OUTPUT_KINDS = frozenset({"message", "stdout", "return"})
+
+
+class Timing:
+    """Stamps of one run: asked for, first output, end."""
+
+    def __init__(self) -> None:
+        self._asked = time.perf_counter()
+        self._first_output: float | None = None
+        self._ended = self._asked
+
+    def saw(self, kind: str) -> None:
+        """An event has come."""
+        self._ended = time.perf_counter()
+        if kind in OUTPUT_KINDS and self._first_output is None:
+            self._first_output = self._ended
+
+    @property
+    def ttft_s(self) -> float | None:
+        """From the launch to the first output."""
+        return None if self._first_output is None else self._first_output - self._asked
+
+    @property
+    def wall_s(self) -> float:
+        return self._ended - self._asked
+
+    def line(self, num_tokens: int | None) -> str:
+        """`41 tokens, TTFT 120 ms, 35.0 tokens/s, 1.2 s`: tokens generated, over the whole run."""
+        parts = []
+        if num_tokens:
+            parts.append(f"{num_tokens} tokens")
+        if self.ttft_s is not None:
+            parts.append(f"TTFT {self.ttft_s * 1000:.0f} ms")
+        if num_tokens and self.wall_s > 0:
+            parts.append(f"{num_tokens / self.wall_s:.1f} tokens/s")
+        return ", ".join([*parts, f"{self.wall_s:.2f} s"])

@@ -1,0 +1,158 @@
+"""Finding, starting and stopping the daemon, with a stand-in in its place."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pie_cli import daemon
+from pie_cli.commands.serve import overrides_of
+from pie_cli.main import invoke
+from pie_engine.config import EngineConfig, ModelSection, load_config
+
+Capture = pytest.CaptureFixture[str]
+
+RUN = """
+import sys
+from pie_cli import daemon
+from pie_cli.main import invoke
+daemon._command = lambda overrides: [sys.executable, "-m", "tests.unit.cli_standin", sys.argv[1], sys.argv[2]]
+sys.exit(invoke(sys.argv[3:]))
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("PIE_HOME", str(tmp_path))
+    yield tmp_path
+    for os_pid in starts(tmp_path):
+        try:
+            os.kill(os_pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+
+
+def starts(home: Path) -> list[int]:
+    """Process ids of all daemons that were started here."""
+    file = home / "starts"
+    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def pie(home: Path, scene: str, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(home), scene, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_run_starts_a_daemon_and_leaves_it_running(home: Path) -> None:
+    first = pie(home, "ok", "run", "hello")
+    out, err = first.communicate(timeout=60)
+    assert (first.returncode, out) == (0, "hello\n"), err
+    (os_pid,) = starts(home)
+    assert err.splitlines()[0] == f"starting the Pie daemon (process {os_pid}; `pie stop` ends it)"
+    second = pie(home, "ok", "run", "hello")
+    assert second.communicate(timeout=60) == ("hello\n", "")
+    assert starts(home) == [os_pid]
+    assert daemon.running_daemon(load_config().paths) == os_pid
+
+
+def test_two_at_once_start_one_daemon(home: Path) -> None:
+    runs = [pie(home, "slow", "run", "hello") for _ in range(2)]
+    outputs = [run.communicate(timeout=60) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert [out for out, _ in outputs] == ["hello\n", "hello\n"]
+    assert len(starts(home)) == 1
+    assert any("loading pie-tiny …\n" in err for _, err in outputs)
+
+
+def test_a_daemon_that_dies_at_once_says_why(home: Path) -> None:
+    run = pie(home, "dies", "run", "hello")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 3
+    assert err.splitlines()[1:] == ["error: the daemon does not start: the disk is full", "hint: make room"]
+
+
+def test_a_model_that_does_not_load_is_the_error_and_the_daemon_goes(home: Path) -> None:
+    run = pie(home, "no-model", "run", "hello")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 3
+    assert err.splitlines()[1:] == [
+        "error: core `pie-tiny` does not start: there is no folder /no/model",
+        "hint: correct `path`",
+    ]
+    assert daemon.running_daemon(load_config().paths) is None
+
+
+def test_serve_runs_until_it_is_interrupted(home: Path) -> None:
+    serve = pie(home, "ok", "serve")
+    assert serve.stderr is not None
+    while "serving" not in (line := serve.stderr.readline()):
+        assert line
+    assert f"on {load_config().paths.api_socket}; Ctrl-C ends it" in line
+    second = pie(home, "ok", "serve")
+    _, err = second.communicate(timeout=60)
+    (os_pid,) = starts(home)
+    assert second.returncode == 3
+    assert err == f"error: a daemon is already running (process {os_pid})\nhint: `pie stop` ends it\n"
+    serve.send_signal(signal.SIGINT)
+    _, err = serve.communicate(timeout=60)
+    assert serve.returncode == 0
+    assert err.splitlines() == ["stopping; Ctrl-C again kills the daemon", "the daemon has stopped"]
+
+
+def test_serve_in_the_background(home: Path) -> None:
+    serve = pie(home, "ok", "serve", "--background")
+    _, err = serve.communicate(timeout=60)
+    assert serve.returncode == 0
+    assert err.splitlines()[-1] == "serving pie-tiny on cpu in the background; `pie stop` ends it"
+    assert invoke(["stop"]) == 0
+    assert daemon.running_daemon(load_config().paths) is None
+
+
+def test_serve_with_a_model_that_does_not_load(home: Path) -> None:
+    serve = pie(home, "no-model", "serve")
+    _, err = serve.communicate(timeout=60)
+    assert serve.returncode == 3
+    assert "error: core `pie-tiny` does not start" in err
+
+
+def test_options_of_serve_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    config = EngineConfig(models=(ModelSection(path="a", num_pages=7),))
+    assert overrides_of(config, [], "", "") == {}
+    assert overrides_of(config, ["model", "org/name"], "fake", "127.0.0.1:8080") == {
+        "models": [{"path": str(tmp_path / "model"), "driver": "fake"}, {"path": "org/name", "driver": "fake"}],
+        "gateway": {"listen": "127.0.0.1:8080"},
+    }
+    assert overrides_of(config, [], "fake", "")["models"] == [{"path": "a", "num_pages": 7, "driver": "fake"}]
+
+
+def test_an_installation_without_the_engine_says_what_to_install(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(daemon, "ENGINE_MODULES", ("no_such_module",))
+    assert invoke(["run", "hello"]) == 3
+    assert capsys.readouterr().err == (
+        'error: the engine is not installed (no no_such_module)\nhint: pip install "pie-serving[engine]"\n'
+    )
+
+
+def test_a_lock_file_of_a_dead_daemon_counts_for_nothing(home: Path) -> None:
+    paths = load_config().paths
+    paths.run.mkdir()
+    assert daemon.running_daemon(paths) is None
+    for text in ("", "{}", json.dumps({"os_pid": 2**22 + 1}), json.dumps({"os_pid": os.getpid()})):
+        paths.daemon_lock.write_text(text)
+        assert daemon.running_daemon(paths) is None

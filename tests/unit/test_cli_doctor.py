@@ -1,0 +1,131 @@
+"""`pie doctor` and its findings."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pie_cli.checks import storage
+from pie_cli.main import invoke
+from pie_engine.config import load_config
+from tests.unit.cli_standin import StandIn
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("PIE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def standin(home: Path) -> Iterator[StandIn]:
+    with StandIn(load_config().paths.api_socket) as daemon:
+        yield daemon
+
+
+def findings(capsys: Capture) -> tuple[int, dict[str, list[str]]]:
+    """The exit code, and what `pie doctor` found by severity."""
+    capsys.readouterr()
+    code = invoke(["doctor", "--json"])
+    found: dict[str, list[str]] = {}
+    for finding in json.loads(capsys.readouterr().out)["findings"]:
+        found.setdefault(finding["severity"], []).append(finding["message"])
+    return code, found
+
+
+def write_config(home: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (home / "config.toml").write_text(text)
+    monkeypatch.setenv("PIE_CONFIG", str(home / "config.toml"))
+
+
+def test_a_healthy_installation_exits_0(standin: StandIn, capsys: Capture) -> None:
+    code, found = findings(capsys)
+    assert code == 0
+    assert "problem" not in found
+    assert f"core pie-tiny is ready (process {os.getpid()})" in found["ok"]
+
+
+def test_no_daemon_is_no_problem(home: Path, capsys: Capture) -> None:
+    code, found = findings(capsys)
+    assert code == 0
+    assert "no daemon is running; `pie run` starts one" in found["note"]
+
+
+def test_text_has_a_word_for_each_severity_and_the_fix(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home, monkeypatch, '[[models]]\npath = "/no/such/folder"\n')
+    assert invoke(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "problem  the model folder /no/such/folder does not exist\n    fix  correct `path` in config.toml" in out
+
+
+def test_an_unreadable_configuration_is_the_only_finding(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home, monkeypatch, "modles = []\n")
+    code, found = findings(capsys)
+    assert code == 1
+    assert list(found) == ["problem"]
+    assert "unknown key `modles`" in found["problem"][0]
+
+
+def test_a_daemon_of_another_version_is_a_problem(standin: StandIn, capsys: Capture) -> None:
+    standin.health["protocol"] = 9
+    code, found = findings(capsys)
+    assert code == 1
+    assert "speaks protocol 9 and this command 1" in found["problem"][0]
+
+
+def test_a_member_that_gave_up_is_a_problem(standin: StandIn, capsys: Capture) -> None:
+    failed = {"code": "model_error", "message": "model.safetensors is cut off", "hint": "download it again"}
+    standin.health["members"][-1] |= {"ready": False, "detail": {"failed": failed}}
+    code, found = findings(capsys)
+    assert code == 1
+    assert "core pie-tiny does not start: model.safetensors is cut off" in found["problem"]
+
+
+def test_deaths_are_explained(standin: StandIn, home: Path, capsys: Capture) -> None:
+    incident = {
+        "time": time.time(), "role": "core", "name": "pie-tiny", "boot_id": "b", "os_pid": 12,
+        "reason": "killed by SIGKILL", "action": "started again", "stderr": ["", "last line"],
+    }  # fmt: skip
+    logs = home / "logs"
+    logs.mkdir(mode=0o700)
+    old = incident | {"time": time.time() - 10 * 86400}
+    (logs / "incidents.jsonl").write_text("\n".join([json.dumps(old), json.dumps(incident), '{"cut off']))
+    code, found = findings(capsys)
+    assert code == 0
+    (message,) = found["warning"]
+    assert message.startswith("core pie-tiny was killed by SIGKILL at 2")
+    assert message.endswith("; started again; last words: last line")
+
+
+def test_folders_that_others_can_read_are_named(home: Path, capsys: Capture) -> None:
+    home.chmod(0o755)
+    assert f"others can look into {home}" in findings(capsys)[1]["warning"]
+
+
+def test_little_room_is_a_warning_and_none_a_problem(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "LOW_BYTES", 1 << 60)
+    assert any("nearly full" in message for message in findings(capsys)[1]["warning"])
+    monkeypatch.setattr(storage, "FULL_BYTES", 1 << 60)
+    assert findings(capsys)[0] == 1
+
+
+def test_a_socket_without_a_daemon_is_explained(home: Path, capsys: Capture) -> None:
+    paths = load_config().paths
+    paths.run.mkdir(mode=0o700)
+    paths.api_socket.touch()
+    assert any("a killed daemon left" in message for message in findings(capsys)[1]["note"])

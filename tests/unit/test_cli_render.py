@@ -1,0 +1,106 @@
+"""What events look like on stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pie_cli import console
+from pie_cli.commands.ps import age
+from pie_cli.render import JsonPrinter, Printer, TextPrinter
+from pie_cli.summary import Timing
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _closed_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_line_is_open", {"stdout": False, "stderr": False})
+
+
+def show(printer: Printer, *events: tuple[str, object]) -> None:
+    for kind, value in events:
+        printer.show(kind, value)
+    printer.finish()
+
+
+def test_text_messages_are_written_as_they_are_and_the_last_line_is_ended(capsys: Capture) -> None:
+    show(TextPrinter(), ("message", "Hel"), ("message", "lo"), ("return", None))
+    assert capsys.readouterr().out == "Hello\n"
+
+
+def test_other_messages_are_json_lines(capsys: Capture) -> None:
+    show(TextPrinter(), ("message", "text"), ("message", {"é": 1}), ("message", [1, 2]))
+    assert capsys.readouterr().out == 'text\n{"é": 1}\n[1, 2]\n'
+
+
+def test_a_return_value_that_was_streamed_is_not_repeated(capsys: Capture) -> None:
+    show(TextPrinter(), ("message", "a"), ("message", "b"), ("return", "ab"))
+    assert capsys.readouterr().out == "ab\n"
+
+
+def test_another_return_value_has_its_own_line(capsys: Capture) -> None:
+    show(TextPrinter(), ("message", "a"), ("return", "b"))
+    show(TextPrinter(), ("return", {"score": 1.5}))
+    assert capsys.readouterr().out == 'a\nb\n{"score": 1.5}\n'
+
+
+def test_output_of_the_program_keeps_its_streams(capsys: Capture) -> None:
+    show(TextPrinter(), ("stdout", "out\n"), ("stderr", "err\n"), ("log", {"level": "info", "message": "logged"}))
+    captured = capsys.readouterr()
+    assert captured.out == "out\n"
+    assert captured.err == "err\ninfo: logged\n"
+
+
+def test_an_exception_is_the_users_traceback_and_nothing_else(capsys: Capture) -> None:
+    traceback = 'Traceback (most recent call last):\n  File "main.py", line 2, in main\nValueError: no\n'
+    show(TextPrinter(), ("error", {"code": "exception", "message": "ValueError: no", "traceback": traceback}))
+    assert capsys.readouterr().err == traceback
+
+
+def test_another_error_says_what_to_do(capsys: Capture) -> None:
+    show(TextPrinter(), ("error", {"code": "memory_limit", "message": "more than 256 MiB", "hint": "raise memory_mb"}))
+    assert capsys.readouterr().err == "error: more than 256 MiB\nhint: raise memory_mb\n"
+
+
+def test_json_shows_every_event(capsys: Capture) -> None:
+    events: list[tuple[str, object]] = [("started", {"program": "p"}), ("message", "é\n"), ("return", None)]
+    show(JsonPrinter(), *events)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["event"], line["value"]) for line in lines] == events
+
+
+def test_the_summary_leaves_out_what_was_not_seen() -> None:
+    timing = Timing()
+    assert "tokens" not in timing.line(None)
+    timing.saw("started")
+    assert timing.ttft_s is None
+    timing.saw("message")
+    assert timing.line(12).startswith("12 tokens, TTFT ")
+    assert "tokens/s" in timing.line(12)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.25, "4.2s"), (192, "3m12s"), (7500, "2h05m"), (3 * 86400 + 4 * 3600, "3d04h"), (-1, "0.0s")],
+)
+def test_ages_are_short(seconds: float, text: str) -> None:
+    assert age(seconds) == text
+
+
+def test_a_table_is_aligned(capsys: Capture) -> None:
+    console.table(("NAME", "PAGES"), [("a", "1"), ("longer", "12")], right=frozenset({1}))
+    assert capsys.readouterr().out == "NAME    PAGES\na           1\nlonger     12\n"
+
+
+def test_no_colour_without_a_terminal() -> None:
+    assert console.paint("text", console.RED) == "text"
+
+
+def test_long_work_without_a_terminal_is_a_line_a_step(capsys: Capture) -> None:
+    with console.steps() as steps:
+        for fraction in (0.1, 0.5, 0.9):
+            steps.show("building the Python runtime", fraction)
+        steps.show("loading pie-tiny")
+    assert capsys.readouterr().err == "building the Python runtime …\nloading pie-tiny …\n"

@@ -1,0 +1,284 @@
+"""`pie run`, `ps` and `logs` against a stand-in of the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pie_cli import console
+from pie_cli.main import invoke
+from pie_engine.config import load_config
+from tests.unit.cli_standin import Inbox, StandIn, Step
+
+Capture = pytest.CaptureFixture[str]
+COMMAND = [sys.executable, "-m", "pie_cli"]
+PROMPT = {"name": "prompt", "schema": {"type": "string"}}
+COUNT = {"name": "count", "schema": {"type": "integer"}, "required": False, "default": 1}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    monkeypatch.setenv("PIE_HOME", str(tmp_path))
+    monkeypatch.setattr(console, "_line_is_open", {"stdout": False, "stderr": False})
+    with StandIn(load_config().paths.api_socket) as standin:
+        standin.add("chat", _chat, parameters=[PROMPT, COUNT], doc="Says it again.")
+        standin.add("echo", _echo)
+        standin.add("endless", _endless)
+        standin.add("fails", _fails)
+        yield standin
+
+
+def _chat(given: dict[str, Any], _inbox: Inbox) -> Iterator[Step]:
+    for _ in range(given.get("count", 1)):
+        yield "message", f"{given['prompt']} "
+    yield "return", {"said": given["prompt"]}
+
+
+def _echo(_given: dict[str, Any], inbox: Inbox) -> Iterator[Step]:
+    while (value := inbox.get()) is not None:
+        yield "message", f"got {value}\n"
+    yield "return", None
+
+
+def _endless(_given: dict[str, Any], inbox: Inbox) -> Iterator[Step]:
+    yield "message", "working\n"
+    while inbox.is_empty():
+        yield "message", "x" * 4096 + "\n"
+        time.sleep(0.001)
+    yield "error", {"code": "cancelled", "message": "the process was terminated"}
+
+
+def _deaf(_given: dict[str, Any], _inbox: Inbox) -> Iterator[Step]:
+    yield "message", "working\n"
+    time.sleep(5)
+
+
+def _fails(_given: dict[str, Any], _inbox: Inbox) -> Iterator[Step]:
+    yield "error", {"code": "exception", "message": "ValueError: no", "traceback": "Traceback …\nValueError: no\n"}
+
+
+def only_process(daemon: StandIn) -> Any:
+    (process,) = daemon.processes.values()
+    return process
+
+
+def test_run_streams_messages_and_the_return_value(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "chat", "hi", "--count", "2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == 'hi hi \n{"said": "hi"}\n'
+    assert captured.err == ""
+    assert only_process(daemon).on_disconnect == "terminate"
+
+
+def test_run_takes_a_file(daemon: StandIn, capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "chat.py"
+    file.write_text("async def main(prompt: str) -> None: ...\n")
+    assert invoke(["run", str(file), "--prompt", "hi"]) == 0
+    assert capsys.readouterr().out.startswith("hi ")
+
+
+def test_run_as_json(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "--json", "chat", "hi"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["started", "message", "return"]
+    assert events[-1]["value"] == {"said": "hi"}
+
+
+def test_summary_names_tokens_and_times(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "chat", "hi", "--summary"]) == 0
+    assert capsys.readouterr().err.startswith("12 tokens, TTFT ")
+
+
+def test_help_of_the_program(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "chat", "--help"]) == 0
+    assert "Says it again." in capsys.readouterr().out
+    assert daemon.processes == {}
+
+
+def test_detach_prints_the_process_id(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "chat", "hi", "--detach"]) == 0
+    process = only_process(daemon)
+    assert capsys.readouterr().out == f"{process.pid}\n"
+    assert process.on_disconnect == "detach"
+
+
+def test_a_program_that_raises_exits_1_with_its_traceback(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "fails"]) == 1
+    assert capsys.readouterr().err == "Traceback …\nValueError: no\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("invalid_input", 2), ("memory_limit", 1), ("core_lost", 3), ("context_too_long", 1), ("internal", 1)],
+)
+def test_the_exit_code_follows_the_error(daemon: StandIn, code: str, exit_code: int) -> None:
+    daemon.add("ends", lambda given, inbox: iter([("error", {"code": code, "message": "so it ended"})]))
+    assert invoke(["run", "ends"]) == exit_code
+
+
+def test_an_unknown_target_exits_4(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "nothing"]) == 4
+    assert invoke(["run", "./nothing"]) == 4
+    assert "error: there is no file or folder `./nothing`" in capsys.readouterr().err
+
+
+def test_wrong_input_exits_2_before_anything_runs(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "chat", "hi", "--count", "many"]) == 2
+    assert capsys.readouterr().err == (
+        "error: `--count` needs an integer, got `many`\nhint: see `pie run chat --help`\n"
+    )
+    assert daemon.processes == {}
+
+
+def test_an_upload_that_is_refused_exits_2(daemon: StandIn, capsys: Capture) -> None:
+    daemon.add("broken", _fails)
+    daemon.programs["broken"].error = {"code": "invalid_program", "message": "main.py has no `main`", "hint": "add it"}
+    assert invoke(["run", "broken"]) == 2
+    assert capsys.readouterr().err == "error: main.py has no `main`\nhint: add it\n"
+
+
+def test_an_old_daemon_is_named(daemon: StandIn, capsys: Capture) -> None:
+    daemon.health |= {"protocol": 7, "version": "9.0"}
+    assert invoke(["run", "chat", "hi"]) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "error: the running daemon (9.0) speaks protocol 7, this command speaks 1",
+        "hint: `pie stop --drain` lets its programs end and stops it; then run this again",
+    ]
+
+
+def run_process(*words: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+    )
+
+
+def test_lines_of_a_pipe_are_messages(daemon: StandIn) -> None:
+    process = run_process("run", "echo", stdin=subprocess.PIPE)
+    out, err = process.communicate("one\ntwo", timeout=30)
+    assert (out, err, process.returncode) == ("got one\ngot two\n", "", 0)
+
+
+def test_stdin_can_be_left_alone(daemon: StandIn) -> None:
+    process = run_process("run", "chat", "hi", "--no-interactive", stdin=subprocess.PIPE)
+    assert process.wait(timeout=30) == 0
+    process.communicate()
+    assert only_process(daemon).inbox.is_empty()
+
+
+def test_ctrl_c_ends_the_program(daemon: StandIn) -> None:
+    process = run_process("run", "endless", stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "ending the program; Ctrl-C again leaves at once\n"
+    assert only_process(daemon).has_ended
+
+
+def test_a_second_ctrl_c_leaves_at_once(daemon: StandIn) -> None:
+    daemon.add("deaf", _deaf)
+    process = run_process("run", "deaf", stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "working\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("ending the program")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    process.communicate()
+
+
+def test_a_closed_stdout_ends_the_program_quietly(daemon: StandIn) -> None:
+    process = run_process("run", "endless", stdin=subprocess.DEVNULL)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "working\n"
+    process.stdout.close()
+    assert process.wait(timeout=30) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert only_process(daemon).events_after(0)
+    deadline = time.monotonic() + 10
+    while not only_process(daemon).has_ended and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert only_process(daemon).has_ended
+
+
+def test_ps_shows_processes_and_pages(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "echo", "--detach"]) == 0
+    assert invoke(["run", "chat", "hi"]) == 0
+    capsys.readouterr()
+    assert invoke(["ps"]) == 0
+    header, row, pages = capsys.readouterr().out.splitlines()
+    assert header.split() == ["PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "AGE"]
+    assert row.split()[:5] == ["p1", "echo", "running", "3", "12"]
+    assert pages == "pie-tiny: 3 of 100 pages in use, 97 free"
+    assert invoke(["ps", "--all"]) == 0
+    assert "ended: return" in capsys.readouterr().out
+
+
+def test_ps_as_json(daemon: StandIn, capsys: Capture) -> None:
+    invoke(["run", "echo", "--detach"])
+    capsys.readouterr()
+    assert invoke(["ps", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["processes"][0]["pid"] == "p1"
+    assert shown["models"][0]["num_free_pages"] == 97
+
+
+def test_logs_show_what_was_said(daemon: StandIn, capsys: Capture) -> None:
+    invoke(["run", "chat", "hi"])
+    said = capsys.readouterr().out
+    assert invoke(["logs", "p1"]) == 0
+    assert capsys.readouterr().out == said
+    assert invoke(["logs", "p1", "--follow", "--json"]) == 0
+    assert [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()] == [
+        "started", "message", "return",
+    ]  # fmt: skip
+
+
+def test_logs_of_nothing_exit_4(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["logs", "p99"]) == 4
+    assert capsys.readouterr().err == "error: there is no process `p99`\n"
+
+
+@pytest.mark.parametrize("words", [["ps"], ["logs", "p1"]])
+def test_without_a_daemon_they_say_so(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("PIE_HOME", str(tmp_path))
+    assert invoke(words) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "error: no daemon is running",
+        "hint: `pie run` starts one, and so does `pie serve`",
+    ]
+
+
+def test_stop_waits_for_the_daemon_to_end(daemon: StandIn, capsys: Capture) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    daemon.health["daemon_os_pid"] = sleeper.pid
+    daemon.on_stop = lambda: (sleeper.kill(), sleeper.wait())
+    assert invoke(["stop", "--drain"]) == 0
+    assert daemon.stop_requests == [{"drain": True}]
+    assert capsys.readouterr().err == f"the daemon (process {sleeper.pid}) has stopped\n"
+
+
+def test_stop_without_a_daemon_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setenv("PIE_HOME", str(tmp_path))
+    assert invoke(["stop"]) == 0
+    assert capsys.readouterr().err == "no daemon is running\n"
+
+
+def test_stop_that_takes_too_long_fails(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["stop", "--timeout", "0.1"]) == 3
+    assert f"the daemon (process {os.getpid()}) does not stop" in capsys.readouterr().err
