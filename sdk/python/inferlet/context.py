@@ -60,7 +60,7 @@ class Context:
         self._adopt(_transport.call(create, self.model._name, _seed(seed)), None)
 
     def _adopt(self, ctx: int, chat: Transcript | None) -> None:
-        self._id = ctx
+        self._id, self._host = ctx, _transport.host
         self._chat = Transcript(_Tokens(self)) if chat is None else chat.copy(_Tokens(self))
         self._stream: weakref.ref[Stream] | None = None
         self._last_text = ""
@@ -294,7 +294,7 @@ class Context:
         self.release()
 
     def __del__(self) -> None:
-        if getattr(self, "_id", None) is not None:
+        if getattr(self, "_id", None) is not None and self._host is _transport.host:
             with contextlib.suppress(PieError, RuntimeError, AttributeError):
                 self.release()
 

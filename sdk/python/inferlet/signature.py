@@ -257,8 +257,14 @@ def _fields_of(cls: Any) -> dict[str, tuple[Any, Any]] | None:
         return {field.name: (hints[field.name], _field_default(field)) for field in fields}
     if typing.is_typeddict(cls):
         hints = typing.get_type_hints(cls, include_extras=True)
-        return {name: (hint, _EMPTY if name in cls.__required_keys__ else _Optional) for name, hint in hints.items()}
+        return {name: (hint, _EMPTY if _is_required(cls, name, hint) else _Optional) for name, hint in hints.items()}
     return None
+
+
+def _is_required(cls: Any, name: str, hint: Any) -> bool:
+    """Of a TypedDict's key. `__required_keys__` alone is wrong where annotations are strings."""
+    origin = typing.get_origin(hint)
+    return origin is typing.Required or (origin is not typing.NotRequired and name in cls.__required_keys__)
 
 
 def _field_default(field: dataclasses.Field[Any]) -> Any:

@@ -229,7 +229,11 @@ class _Iteration:
         return self
 
     async def __anext__(self) -> Chunk:
-        chunk = await self.stream._next()
+        try:
+            chunk = await self.stream._next()
+        except BaseException:
+            self.stream._abandon()
+            raise
         if chunk is None:
             raise StopAsyncIteration
         return chunk

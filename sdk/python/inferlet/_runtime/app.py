@@ -12,6 +12,8 @@ How it is built (the host does it; nothing here builds):
 How it is run:
 
     describe(bundle) and run(bundle, input), JSON as in sdk/wit; one call per instance, which is then thrown away.
+    describe("")  may be called before that one, on an instance that is kept ready. It runs a small program that calls
+                  nothing of the host, so that the memory which every program touches is there already. Returns "".
     bundle    {"name", "version", "entry", "files": {path: text}, "code": {path: what runtime.store-code got}}
     data      the folder with the files that are not `.py`, read-only, preopened as `/` (the working folder). It may
               be filled after the instance was made; none is needed without data files.
@@ -25,31 +27,47 @@ from inferlet._runtime import stdlib
 stdlib.import_all()
 
 import gc  # noqa: E402
+import sys  # noqa: E402
 
 from componentize_py_types import Err  # noqa: E402
 from wit_world import exports  # noqa: E402
 
 from inferlet._loop import HostLoop  # noqa: E402
 from inferlet._runtime import patches, program  # noqa: E402
+from inferlet._runtime.warmup import WarmUp  # noqa: E402
+
+
+def _prepare(loop: HostLoop) -> WarmUp:
+    """Patch Python and warm it up."""
+    streams = sys.stdout, sys.stderr
+    try:
+        patches.install(loop)
+        return program.prepare(loop)
+    except BaseException:
+        sys.stdout, sys.stderr = streams  # so that the build can show what is wrong
+        raise
+
 
 _loop = HostLoop()
-patches.install(_loop)
-program.prepare()
+_warm_up = _prepare(_loop)
 
 
 class Program(exports.Program):
     """What every inferlet exports."""
 
     def describe(self, bundle: str) -> str:
-        """The signature of `main` as JSON."""
-        return _result(program.describe(bundle, _loop))
+        """The signature of `main` as JSON; with an empty bundle, warm the instance up."""
+        if bundle:
+            return _result(program.describe(bundle, _loop))
+        _warm_up.touch()
+        return ""
 
     def run(self, bundle: str, input: str) -> str:
         """The value of `main` as JSON."""
         return _result(program.run(bundle, input, _loop))
 
 
-def _result(outcome: tuple[bool, str]) -> str:
+def _result(outcome: program.Outcome) -> str:
     is_ok, text = outcome
     if is_ok:
         return text

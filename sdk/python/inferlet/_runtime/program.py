@@ -16,6 +16,7 @@ from inferlet import signature
 from inferlet._loop import HostLoop
 from inferlet._runtime import failures
 from inferlet._runtime.importer import BundleImporter
+from inferlet._runtime.warmup import WarmUp
 from inferlet.errors import InvalidProgram
 
 Outcome = tuple[bool, str]
@@ -32,12 +33,13 @@ def run(bundle: str, arguments: str, loop: HostLoop) -> Outcome:
     return _guarded(bundle, loop, lambda main: _call(main, arguments, loop))
 
 
-def prepare() -> None:
+def prepare(loop: HostLoop) -> WarmUp:
     """Do once, while the runtime is built, what the first run would otherwise pay for."""
-    bundle = json.dumps({"name": "warm", "version": "0", "entry": "main", "files": {}, "code": {}})
-    json.loads(bundle)
     sys.path[:] = []
     sys.path_importer_cache.clear()
+    warm_up = WarmUp(lambda bundle, arguments: run(bundle, arguments, loop))
+    warm_up.specialise(lambda bundle: describe(bundle, loop))
+    return warm_up
 
 
 def _guarded(bundle: str, loop: HostLoop, use: Callable[[Callable[..., Any]], str]) -> Outcome:

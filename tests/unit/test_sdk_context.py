@@ -1,0 +1,438 @@
+"""Contexts and streams of the SDK against its fake host, under plain Python."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from inferlet import Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session
+from inferlet.testing import FakeHost, run_inferlet
+
+
+def run(main, **kwargs):
+    return run_inferlet(main, **kwargs).value
+
+
+def host() -> FakeHost:
+    return _transport.host
+
+
+# Chat.
+
+
+def test_a_chat_is_rendered_by_the_template_and_goes_on():
+    async def main():
+        ctx = Context()
+        ctx.system("S").user("A")
+        await ctx.generate()
+        ctx.user("B")
+        await ctx.generate()
+        return [ctx.text, ctx.messages, ctx.last_text]
+
+    text, messages, last = run(main, replies=["one", "two"])
+    begin = "<|begin|><|system|>S<|end|><|user|>A<|end|><|assistant|>one<|end|>"
+    assert text == begin + "<|user|>B<|end|><|assistant|>two"
+    assert [message["content"] for message in messages] == ["S", "A", "one", "B"]
+    assert last == "two"
+
+
+def test_only_what_is_new_is_appended():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        await ctx.generate()
+        before = ctx.tokens
+        ctx.user("B")
+        after = ctx.tokens
+        assert after[: len(before)] == before
+        return host().calls.get("context.truncate", 0)
+
+    assert run(main, replies=["one"]) == 0
+
+
+def test_a_second_message_before_the_reply_takes_the_cue_back():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        assert ctx.text.endswith("<|assistant|>")
+        ctx.user("B")
+        return ctx.text
+
+    assert run(main) == "<|begin|><|user|>A<|end|><|user|>B<|end|><|assistant|>"
+
+
+def test_a_template_that_rewrites_earlier_turns_costs_only_what_differs():
+    class Stripping(FakeHost):
+        def _render_chat(self, model, messages, tools, cue):
+            return super()._render_chat(model, messages.replace("think ", ""), tools, cue)
+
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        await ctx.generate()
+        ctx.user("B")
+        return ctx.text
+
+    before = _transport.connect(Stripping(replies=["think x"]))
+    try:
+        from inferlet._loop import HostLoop
+
+        text = HostLoop().run(main())
+    finally:
+        _transport.connect(before)
+    assert text == "<|begin|><|user|>A<|end|><|assistant|>x<|end|><|user|>B<|end|><|assistant|>"
+
+
+def test_append_in_a_chat_begins_the_reply():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        ctx.append("The answer is")
+        await ctx.generate()
+        ctx.user("B")
+        return [ctx.messages[1], ctx.last_text, ctx.text]
+
+    message, last, text = run(main, replies=[" 42"])
+    assert message == {"role": "assistant", "content": "The answer is 42"}
+    assert last == " 42"
+    assert text == "<|begin|><|user|>A<|end|><|assistant|>The answer is 42<|end|><|user|>B<|end|><|assistant|>"
+
+
+def test_plain_text_needs_no_template():
+    async def main():
+        ctx = Context()
+        ctx.append("Once upon").append(ctx.model.tokenizer.encode(" a"))
+        return [await ctx.generate(), ctx.text, host().calls.get("model.render_chat", 0)]
+
+    assert run(main, replies=[" time"]) == [" time", "Once upon a time", 0]
+
+
+def test_special_tokens_of_untrusted_text_can_be_plain():
+    async def main():
+        ctx = Context()
+        ctx.append("<|end|>", special=False)
+        return [ctx.length, ctx.append("<|end|>").length]
+
+    assert run(main) == [7, 8]
+
+
+def test_tool_results_and_tools_reach_the_template():
+    async def main():
+        ctx = Context(tools=[{"name": "f"}])
+        ctx.user("A").tool({"x": 1})
+        return ctx.text
+
+    text = run(main)
+    assert '<|system|>Tools: [{"name": "f"}]<|end|>' in text
+    assert text.endswith('<|tool|>{"x": 1}<|end|><|assistant|>')
+
+
+def test_long_token_lists_cross_packed():
+    async def main():
+        ctx = Context()
+        ctx.append([200] * 1000)
+        return [ctx.length, host().calls["context.append_packed"]]
+
+    assert run(main) == [1000, 1]
+
+
+# Forks, truncation, release.
+
+
+def test_a_fork_has_the_chat_and_goes_its_own_way():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        fork = ctx.fork()
+        mine, other = await asyncio.gather(ctx.generate(), fork.generate().text())
+        fork.user("B")
+        return [mine, other, ctx.text, fork.text]
+
+    mine, other, text, fork = run(main, replies=["one", "two"])
+    assert (mine, other) == ("one", "two")
+    assert text.endswith("<|assistant|>one")
+    assert fork.endswith("<|assistant|>two<|end|><|user|>B<|end|><|assistant|>")
+
+
+def test_truncate_forgets_the_messages_that_are_cut_off():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        length = ctx.length
+        await ctx.generate()
+        ctx.user("B")
+        await ctx.generate()
+        ctx.truncate(length)
+        again = await ctx.generate()
+        ctx.user("C")
+        return [again, ctx.text]
+
+    again, text = run(main, replies=["one", "two", "three"])
+    assert again == "three"
+    assert text == "<|begin|><|user|>A<|end|><|assistant|>three<|end|><|user|>C<|end|><|assistant|>"
+
+
+def test_truncate_within_a_reply_keeps_its_beginning():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        length = ctx.length
+        await ctx.generate()
+        ctx.truncate(length + 3)
+        ctx.user("B")
+        return ctx.messages
+
+    assert run(main, replies=["abcdef"])[1] == {"role": "assistant", "content": "abc"}
+
+
+def test_truncate_beyond_the_end_names_both_numbers():
+    async def main():
+        Context().append("abc").truncate(4)
+
+    with pytest.raises(InvalidInput, match="cannot truncate to 4: the context has 3 tokens"):
+        run(main)
+
+
+def test_contexts_are_released_at_the_end_of_with_and_when_nobody_refers_to_them():
+    async def main():
+        with Context() as ctx:
+            ctx.user("A")
+            forks = [ctx.fork() for _ in range(3)]
+        one = len(host().contexts)
+        forks.clear()
+        async with Context():
+            pass
+        return [one, len(host().contexts), repr(ctx)]
+
+    assert run(main) == [3, 0, "Context(released)"]
+
+
+def test_a_released_context_says_so():
+    async def main():
+        ctx = Context()
+        ctx.release()
+        ctx.release()
+        ctx.user("A")
+
+    with pytest.raises(InvalidInput, match="this context has been released"):
+        run(main)
+
+
+# Streams.
+
+
+def test_chunks_carry_ids_text_index_and_the_end():
+    async def main():
+        ctx = Context().append("x")
+        return [chunk async for chunk in ctx.generate(Sampler.top_k(3), logprobs=True)]
+
+    chunks = run(main, replies=["abcdefghij"])
+    assert "".join(chunk["text"] for chunk in chunks) == "abcdefghij"
+    assert [chunk["index"] for chunk in chunks] == [0, 4, 8]
+    assert all(len(chunk["logprobs"]) == len(chunk["ids"]) for chunk in chunks)
+    assert [chunk["finish"] for chunk in chunks] == [None, None, "stop"]
+    assert chunks[-1]["usage"] == {"prompt_tokens": 1, "cached_tokens": 0, "completion_tokens": 10}
+
+
+def test_max_tokens_ends_with_length():
+    async def main():
+        stream = Context().append("x").generate(max_tokens=5)
+        return [await stream, stream.finish, len(stream.ids), stream.is_finished]
+
+    assert run(main, replies=["abcdefghij"]) == ["abcde", "length", 5, True]
+
+
+def test_stop_text_is_not_part_of_the_reply():
+    async def main():
+        return await Context().append("x").generate(stop="\n")
+
+    assert run(main, replies=["one\ntwo"]) == "one"
+
+
+def test_leaving_the_loop_stops_the_generation():
+    async def main():
+        ctx = Context().append("x")
+        stream = ctx.generate()
+        async for _ in stream:
+            break
+        await stream.stop()
+        ctx.append("!")
+        return [ctx.text, stream.finish, host().calls["generate.stop"]]
+
+    assert run(main, replies=["abcdefghij"]) == ["xabcd!", "stopped", 1]
+
+
+def test_a_stream_that_nobody_reads_is_stopped():
+    async def main():
+        ctx = Context().append("x")
+        ctx.generate()
+        gc.collect()
+        return [ctx.append("y").text, host().calls["generate.stop"]]
+
+    assert run(main, replies=["abc"]) == ["xy", 1]
+
+
+def test_cancelling_a_reader_stops_the_generation():
+    async def main():
+        ctx = Context().append("x")
+        task = asyncio.create_task(ctx.generate().text())
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        del task
+        return [host().calls["generate.stop"], ctx.append("y").text]
+
+    assert run(main, replies=["abc" * 50]) == [1, "xy"]
+
+
+def test_rewind_takes_tokens_back_and_goes_on():
+    async def main():
+        ctx = Context().append("x")
+        stream, first = ctx.generate(), True
+        async for _ in stream:
+            if first:
+                stream.rewind(2)
+                seen, first = [stream.ids.copy(), ctx.last_text], False
+        return [len(seen[0]), seen[1], ctx.last_text]
+
+    assert run(main, replies=["abcdef"]) == [2, "ab", "abcdef"]
+
+
+def test_rewind_beyond_the_beginning_names_both_numbers():
+    async def main():
+        stream = Context().append("x").generate()
+        await anext(stream)
+        stream.rewind(9)
+
+    with pytest.raises(InvalidInput, match="cannot rewind 9 tokens: 4 have been received"):
+        run(main, replies=["abcdef"])
+
+
+def test_inject_forces_text():
+    async def main():
+        stream = Context().append("x").generate()
+        await anext(stream)
+        stream.inject("XY")
+        return await stream
+
+    assert run(main, replies=["abcdef"]) == "abcdXYef"
+
+
+def test_steering_after_the_end_says_what_to_do_instead():
+    async def main():
+        stream = Context().append("x").generate()
+        await stream
+        stream.rewind(1)
+
+    with pytest.raises(InvalidInput) as caught:
+        run(main, replies=["abc"])
+    assert caught.value.message == "cannot rewind: this reply has ended"
+    assert "truncate" in caught.value.hint
+
+
+def test_pipe_sends_the_text_without_the_program():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        text = await ctx.generate().pipe(session)
+        ctx.user("B")
+        return [text, ctx.messages[1]["content"]]
+
+    result = run_inferlet(main, replies=["hello there"])
+    assert result.value == ["hello there", "hello there"]
+    assert result.messages == ["hello there"]
+
+
+def test_a_context_is_busy_while_it_generates():
+    async def main():
+        ctx = Context().append("x")
+        stream = ctx.generate()
+        async for _ in stream:
+            ctx.append("y")
+
+    with pytest.raises(Busy) as caught:
+        run(main, replies=["abcdef"])
+    assert caught.value.message == "cannot append: a reply is being generated in this context"
+    assert "fork()" in caught.value.hint
+
+
+def test_a_fork_during_a_reply_has_what_was_received():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        stream = ctx.generate()
+        await anext(stream)
+        fork = ctx.fork()
+        fork.user("B")
+        return [await stream, fork.messages[1]["content"]]
+
+    assert run(main, replies=["abcdef"]) == ["abcdef", "abcd"]
+
+
+# Forward.
+
+
+def test_forward_appends_and_looks():
+    async def main():
+        ctx = Context().append("a")
+        out = await ctx.forward([], Sampler.greedy(), top_k=2)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(ctx.forward([out.token], top_k=1))
+        return [ctx.text, out.top[0][0] == out.token, len(out.top), task.result().token]
+
+    assert run(main) == ["ab", True, 2, None]
+
+
+def test_forward_in_a_chat_is_part_of_the_reply():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        await ctx.forward("ye")
+        await ctx.forward("s")
+        ctx.user("B")
+        return ctx.messages[1]["content"]
+
+    assert run(main) == "yes"
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Sampler.top_p(1.5), "top_p has to be a number from 0 to 1; got 1.5"),
+        (lambda: Sampler.top_p(0), "top_p has to be above 0"),
+        (lambda: Sampler.temperature(-1), "temperature has to be a number from 0; got -1"),
+        (lambda: Sampler.temperature("hot"), "temperature has to be a number from 0; got 'hot'"),
+        (lambda: Sampler.top_k(2.5), "top_k has to be an integer from 0 (off); got 2.5"),
+    ],
+)
+def test_samplers_refuse_what_makes_no_sense(make, message):
+    with pytest.raises(InvalidInput) as caught:
+        make()
+    assert caught.value.message == message
+
+
+def test_generate_names_a_wrong_argument():
+    async def main():
+        Context().append("x").generate(max_tokens="5")
+
+    with pytest.raises(InvalidInput, match="max_tokens has to be an integer from 0; got '5'"):
+        run(main)
+
+
+def test_models_by_name():
+    async def main():
+        assert Model.names() == ["fake"]
+        return Model("nope").info
+
+    with pytest.raises(NotFound, match="no model `nope` is loaded"):
+        run(main)
+
+
+def test_outside_of_pie_the_error_says_what_to_do():
+    with pytest.raises(RuntimeError, match="`pie run`"):
+        Context()
