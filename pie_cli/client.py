@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,8 +13,6 @@ T = TypeVar("T")
 
 def new_client() -> PieClient:
     """A client of the user's daemon."""
-    # httpx imports its own command line (click, rich, pygments: 60 ms) where these are installed.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
     from pie_client import PieClient
 
     return PieClient()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 POLL_S = 0.05
 SILENCE_S = 30.0
 """How long a daemon that is alive may leave its socket unanswered."""
+END_S = 15.0
+"""How long a daemon that we started may take to end."""
 NUM_LOG_LINES = 12
 ENGINE_MODULES = ("zmq", "uvicorn", "fastapi", "wasmtime", "componentize_py")
 INSTALL_HINT = 'pip install "pie-serving[engine]"'
@@ -46,6 +48,10 @@ class NotInstalled(PieError):
     """The extra that holds the engine is missing."""
 
     code = "not_installed"
+
+
+class AlreadyRunning(PieError):
+    code = "already_running"
 
 
 class ProtocolMismatch(PieError):
@@ -83,7 +89,7 @@ async def ensure_daemon(client: PieClient, config: EngineConfig, overrides: Mapp
         except StartFailed:
             if started is not None:
                 # It would refuse the next `pie run` too, also when the reason is gone.
-                started.terminate()
+                await started.end()
             raise
 
 
@@ -181,6 +187,15 @@ class DaemonProcess:
     @property
     def has_exited(self) -> bool:
         return self._process.poll() is not None
+
+    async def end(self) -> None:
+        """Ends it, in order if it does so in time."""
+        self.terminate()
+        try:
+            await asyncio.wait_for(self.wait(), END_S)
+        except TimeoutError:
+            self.kill()
+            await self.wait()
 
     def terminate(self) -> None:
         self._process.terminate()

@@ -54,6 +54,7 @@ _ENVIRONMENT = [
     ("`NO_COLOR`", "any value: no colour"),
 ]
 _MEANINGS = {
+    "already_running": "A daemon of this user is running already.",
     "busy": "The object is in use or a queue is full; the same request can succeed later.",
     "cancelled": "The process was terminated by its owner.",
     "context_too_long": "More tokens than the model's context; the message has the numbers.",
@@ -97,7 +98,14 @@ def _codes() -> dict[str, type[Any]]:
     from pie_client.errors import Interrupted, NoDaemon
     from pie_engine import errors
 
-    own = (NoDaemon, Interrupted, daemon.StartFailed, daemon.NotInstalled, daemon.ProtocolMismatch)
+    own = (
+        NoDaemon,
+        Interrupted,
+        daemon.AlreadyRunning,
+        daemon.StartFailed,
+        daemon.NotInstalled,
+        daemon.ProtocolMismatch,
+    )
     return {**errors._BY_CODE, **{cls.code: cls for cls in own}, "exception": errors.PieError}
 
 

@@ -18,12 +18,14 @@ MEANINGS = {
     OK: "success",
     PROGRAM_FAILED: "the program failed, or `pie doctor` found a problem",
     USAGE: "wrong usage, wrong input or a program that cannot start",
-    DAEMON: "no daemon, or the daemon failed",
+    DAEMON: "no daemon, or the daemon failed or is in the way",
     NOT_FOUND: "no such file, program, process or model",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 
-DAEMON_CODES = frozenset({"no_daemon", "interrupted", "start_failed", "protocol_mismatch", "not_installed"})
+DAEMON_CODES = frozenset(
+    {"no_daemon", "already_running", "interrupted", "start_failed", "protocol_mismatch", "not_installed"}
+)
 """Error codes of the command line itself, and the one of a daemon that speaks another version."""
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pie_cli.checks import daemon, engine, incidents, models, storage
 from pie_cli.checks.finding import Finding
-
-if TYPE_CHECKING:
-    from pie_client import PieClient
+from pie_cli.client import new_client
 
 
-async def all_findings(client: PieClient) -> list[Finding]:
+async def all_findings() -> list[Finding]:
     """Everything found, in the order in which one would repair it."""
     from pie_engine.config import load_config
     from pie_engine.errors import InvalidConfig
@@ -20,10 +16,12 @@ async def all_findings(client: PieClient) -> list[Finding]:
         config = load_config()
     except InvalidConfig as error:
         return [Finding("config", "problem", error.message, error.hint)]
+    async with new_client() as client:
+        alive = await daemon.check(client, config)
     return [
         *engine.check(config),
         *storage.check(config),
         *models.check(config),
-        *await daemon.check(client, config),
+        *alive,
         *incidents.check(config),
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pie_cli import console, exits
-from pie_cli.client import new_client, run_async
+from pie_cli.client import run_async
 
 if TYPE_CHECKING:
     from pie_cli.checks.finding import Finding
@@ -21,7 +21,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> int:
     """Check the installation, the daemon and what happened lately. Exit code 1 where there is a problem."""
-    findings = run_async(_findings())
+    from pie_cli.checks import all_findings
+
+    findings = run_async(all_findings())
     if as_json:
         _show_json(findings)
     else:
@@ -29,13 +31,6 @@ def doctor(
             _show(finding)
     has_problem = any(finding.severity == "problem" for finding in findings)
     return exits.PROGRAM_FAILED if has_problem else exits.OK
-
-
-async def _findings() -> list[Finding]:
-    from pie_cli.checks import all_findings
-
-    async with new_client() as client:
-        return await all_findings(client)
 
 
 def _show(finding: Finding) -> None:

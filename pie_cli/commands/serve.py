@@ -88,8 +88,7 @@ async def _foreground(config: EngineConfig, overrides: dict[str, Any]) -> int:
                 if not stopper.is_asked:
                     raise
             finally:
-                process.terminate()
-                await process.wait()
+                await process.end()
     console.note("the daemon has stopped")
     return exits.OK
 
@@ -153,14 +152,13 @@ class _Stopper:
 
 
 async def _refuse_second(client: PieClient, config: EngineConfig) -> None:
-    from pie_cli.daemon import find_daemon, running_daemon
-    from pie_engine.errors import Busy
+    from pie_cli.daemon import AlreadyRunning, find_daemon, running_daemon
 
     os_pid = running_daemon(config.paths)
     if os_pid is None and (health := await find_daemon(client)):
         os_pid = health.daemon_os_pid
     if os_pid is not None:
-        raise Busy(f"a daemon is already running (process {os_pid})", hint="`pie stop` ends it")
+        raise AlreadyRunning(f"a daemon is already running (process {os_pid})", hint="`pie stop` ends it")
 
 
 def _models_of(health: Health) -> str:

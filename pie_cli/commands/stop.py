@@ -46,7 +46,7 @@ async def _stop(drain: bool, timeout_s: float) -> None:
             console.note("no daemon is running")
             return
         await _ask(client, os_pid, drain)
-        if not await _is_gone(os_pid, timeout_s, client, drain):
+        if not await _is_gone(paths, os_pid, timeout_s, client if drain else None):
             await _insist(client, paths, os_pid, drain)
     console.note(f"the daemon (process {os_pid}) has stopped")
 
@@ -74,25 +74,25 @@ async def _insist(client: PieClient, paths: Paths, os_pid: int, drain: bool) -> 
     if drain:
         console.warning("programs are still running; stopping all the same")
         await _ask(client, os_pid, drain=False)
-        if await _is_gone(os_pid, NOTE_EVERY_S, client, drain=False):
+        if await _is_gone(paths, os_pid, NOTE_EVERY_S):
             return
     raise StartFailed(
         f"the daemon (process {os_pid}) does not stop", hint=f"see {paths.logs}; `kill -9 {os_pid}` ends it at once"
     )
 
 
-async def _is_gone(os_pid: int, timeout_s: float, client: PieClient, drain: bool) -> bool:
+async def _is_gone(paths: Paths, os_pid: int, timeout_s: float, draining: PieClient | None = None) -> bool:
     """Waits for the end of the daemon; says every now and then what a drain waits for."""
     import asyncio
 
     start = last_note = time.monotonic()
-    while _is_alive(os_pid):
+    while _is_alive(paths, os_pid):
         now = time.monotonic()
         if now - start > timeout_s:
             return False
-        if drain and now - last_note > NOTE_EVERY_S:
+        if draining and now - last_note > NOTE_EVERY_S:
             last_note = now
-            await _note_running(client)
+            await _note_running(draining)
         await asyncio.sleep(POLL_S)
     return True
 
@@ -107,7 +107,12 @@ async def _note_running(client: PieClient) -> None:
     console.note(f"waiting for {', '.join(process['pid'] for process in running) or 'the daemon to end'}")
 
 
-def _is_alive(os_pid: int) -> bool:
+def _is_alive(paths: Paths, os_pid: int) -> bool:
+    """By its lock, since a dead process keeps its number where nobody reaps it."""
+    from pie_cli.daemon import running_daemon
+
+    if paths.daemon_lock.exists():
+        return running_daemon(paths) == os_pid
     try:
         os.kill(os_pid, 0)
     except ProcessLookupError:

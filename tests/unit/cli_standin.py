@@ -10,18 +10,32 @@ import queue
 import signal
 import socketserver
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
+from pie_engine.config import load_config
+
 Step = tuple[str, object]
 """Kind and value of an event."""
 Main = Callable[[dict[str, Any], "Inbox"], Iterator[Step]]
+
+
+@contextmanager
+def short_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home for a daemon whose path leaves room for its sockets."""
+    with tempfile.TemporaryDirectory(prefix="pie-") as folder:
+        monkeypatch.setenv("PIE_HOME", folder)
+        yield Path(folder)
 
 
 class Inbox:
@@ -235,13 +249,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Pie-Pid", process.pid)
-        self.send_header("Connection", "close")
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.close_connection = True
         for event in self._follow(process, after):
             text = f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps(event['data'])}\n\n"
-            self.wfile.write(text.encode())
-            self.wfile.flush()
+            self._chunk(text.encode())
+        self._chunk(b"")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
 
     def _follow(self, process: Process, after: int) -> Iterator[dict[str, Any]]:
         while True:
@@ -302,11 +319,12 @@ def play(home: Path, scene: str) -> int:
     if scene == "dies":
         sys.stderr.write("error: the disk is full\nhint: make room\n")
         return 78
-    lock = (home / "run" / "daemon.lock").open("w")
+    paths = load_config().paths
+    lock = paths.daemon_lock.open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     json.dump({"os_pid": os.getpid(), "instance": "x"}, lock)
     lock.flush()
-    daemon = StandIn(home / "run" / "api.sock")
+    daemon = StandIn(paths.api_socket)
     daemon.add("hello", _says_hello)
     core = daemon.health["members"][-1]
     if scene != "ok":

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pie_cli import daemon
 from pie_cli.commands.serve import overrides_of
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, load_config
+from tests.unit.cli_standin import short_home
 
 Capture = pytest.CaptureFixture[str]
 
@@ -29,14 +31,12 @@ sys.exit(invoke(sys.argv[3:]))
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("PIE_HOME", str(tmp_path))
-    yield tmp_path
-    for os_pid in starts(tmp_path):
-        try:
-            os.kill(os_pid, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with short_home(monkeypatch) as folder:
+        yield folder
+        for os_pid in starts(folder):
+            with suppress(ProcessLookupError):
+                os.kill(os_pid, signal.SIGTERM)
 
 
 def starts(home: Path) -> list[int]:

@@ -13,17 +13,16 @@ import pytest
 from pie_cli.checks import storage
 from pie_cli.main import invoke
 from pie_engine.config import load_config
-from tests.unit.cli_standin import StandIn
+from tests.unit.cli_standin import StandIn, short_home
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tmp_path.chmod(0o700)
-    monkeypatch.setenv("PIE_HOME", str(tmp_path))
-    monkeypatch.setenv("PIE_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with short_home(monkeypatch) as folder:
+        monkeypatch.setenv("PIE_CACHE", str(folder / "cache"))
+        yield folder
 
 
 @pytest.fixture

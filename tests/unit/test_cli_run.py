@@ -17,7 +17,7 @@ import pytest
 from pie_cli import console
 from pie_cli.main import invoke
 from pie_engine.config import load_config
-from tests.unit.cli_standin import Inbox, StandIn, Step
+from tests.unit.cli_standin import Inbox, StandIn, Step, short_home
 
 Capture = pytest.CaptureFixture[str]
 COMMAND = [sys.executable, "-m", "pie_cli"]
@@ -26,10 +26,9 @@ COUNT = {"name": "count", "schema": {"type": "integer"}, "required": False, "def
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    monkeypatch.setenv("PIE_HOME", str(tmp_path))
+def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     monkeypatch.setattr(console, "_line_is_open", {"stdout": False, "stderr": False})
-    with StandIn(load_config().paths.api_socket) as standin:
+    with short_home(monkeypatch), StandIn(load_config().paths.api_socket) as standin:
         standin.add("chat", _chat, parameters=[PROMPT, COUNT], doc="Says it again.")
         standin.add("echo", _echo)
         standin.add("endless", _endless)
