@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _MIN_SPEEDUP = 1.15
 """What all cores must gain over one to be worth taking them from the other processes."""
+_FAST_STEP_S = 0.002
+"""A model that decodes in less than this stays on one core unmeasured: threads could only wait for one another."""
+_MEASURE_S = 0.05
+"""Roughly how long one measurement may take."""
 
 
 def choose_dtype(name: str, checkpoint: Checkpoint) -> torch.dtype:
@@ -40,10 +44,14 @@ def choose_dtype(name: str, checkpoint: Checkpoint) -> torch.dtype:
 
 
 def choose_num_threads(num_threads: int, model: Llama) -> int:
-    """Set and return the process's thread count; 0 measures a decode step with one thread and with all cores."""
+    """Set and return the process's thread count; 0 measures a decode step with one thread and with all cores.
+
+    Measured while other processes are busy, all cores lose, and rightly so: their threads would wait for each other.
+    """
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if num_threads == 0 and num_cores > 1:
-        single, many = _decode_s(model, 1), _decode_s(model, num_cores)
+        single = _decode_s(model, 1)
+        many = _decode_s(model, num_cores) if single > _FAST_STEP_S else single
         num_threads = num_cores if single > _MIN_SPEEDUP * many else 1
         log.info("decode step: %.2f ms with 1 thread, %.2f ms with %d", single * 1e3, many * 1e3, num_cores)
     torch.set_num_threads(max(num_threads, 1))
@@ -75,10 +83,11 @@ def _decode_s(model: Llama, num_threads: int) -> float:
     return _best_s(lambda: model.forward([Span(0, 1, 0, [0])], [0], cache, [0]))
 
 
-def _best_s(step: Callable[[], object], repeats: int = 5) -> float:
+def _best_s(step: Callable[[], object]) -> float:
+    """The shortest of several runs after a first one that does not count."""
     step()
-    times = []
-    for _ in range(repeats):
+    times: list[float] = []
+    while not times or sum(times) < _MEASURE_S:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)

@@ -78,6 +78,14 @@ def test_threads_are_taken_when_they_pay(
     assert torch.get_num_threads() == expected
 
 
+def test_a_small_model_stays_on_one_core_unmeasured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    monkeypatch.setattr(cpu_tuning.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.setattr(cpu_tuning, "_decode_s", lambda model, num_threads: measured.append(num_threads) or 0.001)
+    assert load(folder, num_threads=0).capabilities.num_threads == 1
+    assert measured == [1]
+
+
 def test_a_real_calibration_chooses_something(folder: Path) -> None:
     driver = load(folder, num_threads=0, dtype="auto")
     assert driver.capabilities.num_threads >= 1
