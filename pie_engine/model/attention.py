@@ -178,8 +178,8 @@ class PrefillRow:
         self._mask: Tensor | None = None
         if span.start:
             self._pages = torch.tensor(_used_pages(span, cache.page_size))
-            last_visible = torch.arange(span.start, span.end)[:, None]
-            self._mask = torch.arange(span.end) <= last_visible
+            is_later = torch.arange(span.end) > torch.arange(span.start, span.end)[:, None]
+            self._mask = torch.zeros(is_later.shape).masked_fill_(is_later, -torch.inf)
 
     def attend(self, layer: LayerKv) -> None:
         """Write the attention output for the queries in the buffer to the output buffer."""
