@@ -60,7 +60,8 @@ class Supervisor:
         ]
         self._incidents = Incidents(RotatingLog(self._paths.incidents))
         self._context: zmq.Context[Any] = zmq.Context()
-        self._address = f"ipc://{self._paths.run / 'daemon.sock'}"
+        self._socket = self._paths.run / "daemon.sock"
+        self._address = f"ipc://{self._socket}"
         self._hub: Hub[DaemonMessage] = Hub(self._context, self._address, DAEMON_BOOT, DaemonMessage)
         self._poller = zmq.Poller()
         self._poller.register(self._hub.socket, zmq.POLLIN)
@@ -264,8 +265,8 @@ class Supervisor:
                 self._hub.send(seat.child.boot_id, [Shutdown(self._grace_s - EXTRA_GRACE_S)])
 
     def _kill_rest(self) -> None:
-        """Hosts and cores first: the gateway gets a moment more to write down what became of their programs."""
-        for seat in self._alive("host", "core") or self._alive("gateway"):
+        """In the same order; those behind get a moment more for their own end."""
+        for seat in self._alive("host") or self._alive("core") or self._alive("gateway"):
             assert seat.child is not None
             seat.child.kill()
         self._kill_at = time.monotonic() + EXTRA_GRACE_S
@@ -278,6 +279,7 @@ class Supervisor:
             seat.log.close()
         self._hub.close()
         self._context.term()
+        self._socket.unlink(missing_ok=True)
 
     # Signals.
 
