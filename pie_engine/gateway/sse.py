@@ -11,7 +11,8 @@ MAX_TAIL_BYTES = 32 * 1024
 def frame(seq: int, kind: str, data: str) -> bytes:
     if "\n" in data or "\r" in data:
         # JSON may be spread over lines; each is a `data:` of its own, and the reader joins them.
-        data = "\ndata: ".join(data.splitlines())
+        # Not `splitlines`: the characters that it also splits at are ordinary ones inside a JSON string.
+        data = data.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
     return f"id: {seq}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 

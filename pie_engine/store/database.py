@@ -58,9 +58,15 @@ class Database:
     """The connection of the serving thread."""
 
     def __init__(self, path: Path) -> None:
+        """Raises `InvalidConfig` naming the file when it cannot be used."""
         self.path = path
-        self.connection = _connect(path)
-        self._migrate()
+        try:
+            self.connection = _connect(path)
+            self._migrate()
+        except sqlite3.Error as error:
+            raise InvalidConfig(
+                f"cannot use the database {path}: {error}", hint="move it away, or set another PIE_HOME"
+            ) from error
         self._checkpoints = _Checkpoints(path)
 
     @contextmanager
