@@ -103,7 +103,7 @@ class Connection:
         for line in lines:
             name, _, value = line.partition(":")
             fields[name.lower()] = value.strip()
-        return int(first.split(" ", 2)[1]), fields
+        return int(first.partition(" ")[2][:3]), fields
 
     def abort(self) -> None:
         self._writer.close()
