@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 
 from pie_engine.errors import ModelError
 from pie_engine.ipc.child import be_born
@@ -21,9 +23,11 @@ def main() -> None:
     if birth.name == "broken":
         child.fail_start(ModelError("broken: no such model", hint="name another"))
     if birth.name == "dying":
+        print("famous last words", file=sys.stderr, flush=True)
         os._exit(3)
     Hub(child.context, birth.address, birth.boot_id, CoreMessage)
     child.progress("loading", 0.5)
+    time.sleep(1.0 if birth.name == "slow" else 0.0)
     child.ready(driver="fake", max_context_tokens=2048, num_pages=NUM_PAGES)
     links: dict[str, Link] = {}
     while True:

@@ -2,15 +2,13 @@
 
 `input` is `{"do": [step, …]}`; a step is `["message", value]`, `["stdout", text]`, `["sleep", seconds]`,
 `["many", count]` (messages 0 … count-1), `["receive"]` (waits for a message and sends it back), `["hang"]`
-(until terminated), `["die"]` (SIGKILL of this host), `["raise"]`, `["return", value]`. A program without steps
-returns null. A program whose main.py starts with `invalid` cannot be described.
+(until terminated), `["stubborn"]` (for ever, after a message), `["raise"]`, `["return", value]`. A program without
+steps returns null. A program whose main.py starts with `invalid` cannot be described.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections import deque
 from typing import Any
@@ -46,6 +44,7 @@ class FakeProcess:
         self.num_delivered = 0
         self.wake_at: float | None = None
         self.is_terminated = False
+        self.is_stubborn = False
         self.is_ended = False
         self.emit("started", {"program": self.program.name, "version": self.program.version})
 
@@ -59,7 +58,7 @@ class FakeProcess:
 
     def run(self) -> None:
         """As far as it goes without waiting."""
-        while not self.is_ended:
+        while not (self.is_ended or self.is_stubborn):
             if self.is_terminated:
                 self.fail("cancelled", "terminated")
             elif not self.steps:
@@ -99,8 +98,10 @@ class FakeProcess:
     def do_hang(self) -> object:
         return WAIT
 
-    def do_die(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def do_stubborn(self) -> object:
+        self.emit("message", "here")
+        self.is_stubborn = True
+        return WAIT
 
     def do_raise(self) -> None:
         self.fail("exception", "ValueError: no")

@@ -1,0 +1,174 @@
+"""The daemon as a process: start, deaths, restarts, the end; hosts and cores only speak the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from pie_client import Event, NoDaemon, PieClient
+from pie_engine.errors import PieError
+from pie_engine.protocol.program import Bundle, Manifest
+from tests.integration.fake_engine import PATIENCE_S, FakeEngine, member
+
+BUNDLE = Bundle(Manifest(name="steps"), {"main.py": "async def main(): ...\n"})
+
+
+@pytest.fixture
+def engine():
+    made = FakeEngine()
+    yield made
+    made.remove()
+
+
+def is_alive(os_pid):
+    try:
+        os.kill(os_pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{os_pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] != "Z"
+
+
+async def all_gone(os_pids, eventually):
+    await eventually(lambda: not any(is_alive(os_pid) for os_pid in os_pids), timeout_s=PATIENCE_S)
+
+
+async def test_from_start_to_an_orderly_end(engine, eventually):
+    async with await engine.start() as client:
+        health = await client.health()
+        assert [(m["role"], m["name"], m["ready"]) for m in health["members"]] == [
+            ("gateway", "gateway", True),
+            ("core", "tiny", True),
+            ("host", "host-0", True),
+        ]
+        assert health["daemon_os_pid"] == engine.process.pid
+        assert (health["protocol"], health["incidents"]) == (1, [])
+        process = await client.launch_process(BUNDLE, {"do": [["message", 1], ["hang"]]})
+        assert engine.stop() == 0
+        ends = [pair async for pair in process]
+        assert [event.is_terminal for event, _ in ends] == [False, False, True]
+        with pytest.raises(NoDaemon):
+            await client.inspect(process.pid)
+    await all_gone([m["os_pid"] for m in health["members"]], eventually)
+    assert sorted(path.name for path in (engine.home / "run").iterdir()) == ["daemon.lock"]
+    assert (engine.home / "logs" / "incidents.jsonl").read_text() == ""
+
+
+async def test_children_are_shown_while_they_start(engine):
+    engine.settings["models"] = [{"name": "slow", "driver": "fake"}]
+    engine.spawn()
+    async with PieClient(home=engine.home) as client:
+        health = await engine.until_health(client, lambda health: not member(health, "slow")["ready"])
+        assert health["status"] == "starting"
+        await engine.until_health(client, lambda health: "loading" in str(member(health, "slow")["detail"]))
+        progress = member(await client.health(), "slow")["detail"]["progress"]
+        assert progress == {"text": "loading", "fraction": 0.5}
+
+
+async def test_what_cannot_start_says_why_and_stays_down(engine):
+    engine.settings["models"] = [{"name": "broken", "driver": "fake"}, {"name": "tiny", "driver": "fake"}]
+    engine.spawn()
+    async with PieClient(home=engine.home) as client:
+        health = await engine.until_health(client, lambda health: "failed" in member(health, "broken")["detail"])
+        failed = member(health, "broken")["detail"]["failed"]
+        assert failed == {"code": "model_error", "message": "broken: no such model", "hint": "name another"}
+        assert health["status"] == "degraded"
+        await engine.until_health(client, lambda health: member(health, "tiny")["ready"])
+        assert [incident["reason"] for incident in engine.incidents()] == ["exit status 78"]
+
+
+async def test_what_keeps_dying_is_given_up(engine):
+    engine.settings["models"] = [{"name": "dying", "driver": "fake"}]
+    engine.spawn()
+    async with PieClient(home=engine.home) as client:
+        health = await engine.until_health(client, lambda health: "failed" in member(health, "dying")["detail"])
+        assert "died 5 times" in member(health, "dying")["detail"]["failed"]["message"]
+        assert "famous last words" in member(health, "dying")["detail"]["failed"]["message"]
+        incidents = engine.incidents()
+        assert [incident["reason"] for incident in incidents] == ["exit status 3"] * 5
+        assert incidents[-1]["action"] == "given up"
+        assert incidents[0]["stderr"] == ["famous last words"]
+        assert len(health["incidents"]) == 5
+
+
+async def test_a_killed_member_is_started_again_and_remembered(engine):
+    async with await engine.start() as client:
+        for name in ("tiny", "host-0", "gateway"):
+            await engine.kill(client, name)
+        assert [(incident["name"], incident["reason"]) for incident in engine.incidents()] == [
+            (name, "killed by SIGKILL") for name in ("tiny", "host-0", "gateway")
+        ]
+        assert await (await client.launch_process(BUNDLE, {"do": [["return", 1]]})).result() == 1
+
+
+async def test_a_killed_daemon_takes_its_children_along(engine, eventually):
+    async with await engine.start() as client:
+        health = await client.health()
+        engine.process.kill()
+        engine.process.wait()
+        await all_gone([m["os_pid"] for m in health["members"]], eventually)
+
+
+async def test_a_second_daemon_of_the_same_home_is_refused(engine):
+    async with await engine.start() as client:
+        first = engine.process
+        second = engine.spawn()
+        assert second.wait(PATIENCE_S) == 75
+        assert b"already running" in second.stderr.read()
+        engine.process = first
+        assert (await client.health())["status"] == "ok"
+
+
+async def test_a_gateway_that_cannot_start_ends_the_daemon_with_the_reason(engine):
+    engine.settings["gateway"] = {"listen": "0.0.0.0:80"}
+    daemon = engine.spawn()
+    assert await asyncio.to_thread(daemon.wait, PATIENCE_S) == 78
+    assert b"gateway.listen" in daemon.stderr.read()
+
+
+async def test_a_damaged_database_is_named(engine):
+    (engine.home / "pie.sqlite").write_bytes(b"this is no database" * 1000)
+    daemon = engine.spawn()
+    assert await asyncio.to_thread(daemon.wait, PATIENCE_S) == 78
+    assert b"pie.sqlite" in daemon.stderr.read()
+
+
+async def test_draining_waits_for_what_runs_and_launches_no_more(engine):
+    async with await engine.start() as client:
+        process = await client.launch_process(BUNDLE, {"do": [["receive"], ["return", 7]]})
+        await client.stop_daemon(drain=True)
+        with pytest.raises(PieError, match="draining"):
+            await client.launch_process(BUNDLE)
+        await engine.kill(client, "gateway")
+        with pytest.raises(PieError, match="draining"):
+            await client.launch_process(BUNDLE)
+        assert engine.process.poll() is None
+        await process.send(1)
+        assert [pair async for pair in process][-1] == (Event.Return, 7)
+        assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
+
+
+async def test_stop_ends_what_runs(engine):
+    async with await engine.start() as client:
+        process = await client.launch_process(BUNDLE, {"do": [["hang"]]}, on_disconnect="detach")
+        await client.stop_daemon()
+        event, error = [pair async for pair in process][-1]
+        assert event is Event.Error
+        assert error.code in ("cancelled", "lost")
+        assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
+
+
+async def test_a_member_that_does_not_end_is_killed(engine):
+    engine.settings["host"] = {"cancel_grace_s": 0.1}
+    async with await engine.start() as client:
+        process = await client.launch_process(BUNDLE, {"do": [["stubborn"]]}, on_disconnect="detach")
+        assert (await process.recv())[0] is Event.Started
+        assert (await process.recv()) == (Event.Message, "here")
+        engine.process.send_signal(signal.SIGINT)
+        event, error = [pair async for pair in process][-1]
+        assert (event, error.code) == (Event.Error, "lost")
+        assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
+    assert [incident["reason"] for incident in engine.incidents()] == ["killed by SIGKILL"]

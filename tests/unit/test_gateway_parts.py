@@ -1,0 +1,326 @@
+"""The gateway's parts without processes: group commit, event streams, hosts, what a bundle may be."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pie_engine.errors import InvalidConfig, InvalidProgram, LimitExceeded, Lost, NotFound, PieError
+from pie_engine.gateway import turn as turn_module
+from pie_engine.gateway.bundles import check_bundle
+from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.problems import Conflict, ProtocolMismatch, TooLarge, status_of, translated
+from pie_engine.gateway.process import Follower, Process
+from pie_engine.gateway.programs import BundleCache
+from pie_engine.gateway.sockets import ApiSocket, tcp_socket
+from pie_engine.gateway.sse import MAX_TAIL_BYTES, Tail, frame
+from pie_engine.gateway.turn import Turn
+from pie_engine.gateway.views import status_of as health_of
+from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.protocol.to_daemon import Member
+from pie_engine.protocol.to_gateway import Event
+from pie_engine.store.store import Store
+from tests.unit.test_store import record
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "pie.sqlite")
+    yield opened
+    opened.close()
+
+
+class Sent:
+    """What a turn said to hosts and told of stored events, in order."""
+
+    def __init__(self, store):
+        self.said = []
+        self.turn = Turn(store, lambda boot, orders: self.said.append((boot, list(orders))), self.stored)
+
+    def stored(self, events):
+        self.said.append(("stored", [event.seq for _, event in events]))
+
+
+# Group commit.
+
+
+async def test_a_turn_is_one_transaction_and_speaks_after_it(store):
+    sent, order = Sent(store), []
+    process = Process(record(1))
+    done = sent.turn.write(lambda store: store.add_process(process.record), lambda: order.append(len(store.alive())))
+    sent.turn.append(process, Event("p1", 1, "started", "{}", 1.0))
+    sent.turn.say("host", "hello")
+    assert sent.said == []
+    assert store.alive() == []
+    await done
+    assert order == [1]
+    assert sent.said == [("stored", [1]), ("host", ["hello"])]
+
+
+async def test_a_refused_turn_fails_its_writes_and_keeps_its_events(store, monkeypatch):
+    monkeypatch.setattr(turn_module, "RETRY_S", 0.01)
+    sent, is_broken = Sent(store), True
+    process = Process(record(1))
+
+    def change(_):
+        if is_broken:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    done = sent.turn.write(change)
+    sent.turn.insist(lambda store: store.add_process(process.record))
+    sent.turn.append(process, Event("p1", 1, "return", "null", 1.0))
+    with pytest.raises(PieError, match="disk is full"):
+        await done
+    assert sent.said == []
+    while not sent.said:
+        await asyncio.sleep(0.005)
+    assert sent.said == [("stored", [1])]
+    assert store.process("p1").outcome == "return"
+
+
+async def test_a_follow_up_that_fails_does_not_keep_others_from_theirs(store, caplog):
+    sent, followed = Sent(store), []
+    first = sent.turn.write(lambda store: None, lambda: 1 / 0)
+    second = sent.turn.write(lambda store: None, lambda: followed.append(2))
+    await asyncio.gather(first, second)
+    assert followed == [2]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_what_a_commit_sets_off_is_written_in_the_next_turn(store):
+    sent = Sent(store)
+    later = asyncio.get_running_loop().create_future()
+
+    def then():
+        sent.turn.insist(lambda store: store.set_meta("k", "v"), lambda: later.set_result(store.meta("k")))
+
+    await sent.turn.write(lambda store: None, then)
+    assert await later == "v"
+
+
+# Event streams.
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [
+        ('"a"', b'data: "a"'),
+        ('{\n "a": 1\n}', b'data: {\ndata:  "a": 1\ndata: }'),
+        ("[1,\r\n2]", b"data: [1,\ndata: 2]"),
+    ],
+)
+def test_frames_have_a_data_field_for_each_line(data, lines):
+    assert frame(3, "message", data) == b"id: 3\nevent: message\n" + lines + b"\n\n"
+
+
+@given(st.lists(st.integers(1, MAX_TAIL_BYTES // 2), max_size=40), st.integers(0, 45))
+def test_a_tail_has_everything_after_its_floor(sizes, cursor):
+    tail = Tail(0)
+    for seq, size in enumerate(sizes, 1):
+        tail.push(seq, b"%d:" % seq + b"x" * size)
+    frames = tail.after(cursor)
+    if cursor < tail.floor:
+        assert frames is None
+    else:
+        assert [int(data.split(b":")[0]) for data in frames] == list(range(cursor + 1, len(sizes) + 1))
+    kept = tail.after(tail.floor)
+    assert sum(map(len, kept)) <= MAX_TAIL_BYTES
+
+
+@given(st.lists(st.sampled_from(["event", "big", "read", "join"]), max_size=60))
+async def test_followers_see_every_event_once_wherever_it_lies(tmp_path_factory, steps):
+    store = Store(tmp_path_factory.mktemp("follow") / "pie.sqlite")
+    process, followers = Process(record(1)), []
+
+    def add(event):
+        process.accept(event)
+        with store.transaction():
+            store.add_events([(1, event)])
+        process.show(event)
+
+    def join():
+        if not process.followers:
+            process.tail.forget(process.stored_seq)
+        followers.append((Follower(process, store, 0), []))
+        process.followers.add(followers[-1][0])
+
+    async def read():
+        for follower, seen in followers:
+            while follower.cursor < process.stored_seq:
+                seen.append(await follower.next())
+
+    for step in steps:
+        if step in ("event", "big"):
+            data = '"' + "x" * (MAX_TAIL_BYTES if step == "big" else 1) + '"'
+            add(Event("p1", process.accepted_seq + 1, "message", data, 1.0))
+        elif step == "join":
+            join()
+        else:
+            await read()
+    join()
+    add(Event("p1", process.accepted_seq + 1, "return", "null", 1.0))
+    await read()
+    for follower, seen in followers:
+        ids = [int(line[4:]) for line in b"".join(seen).split(b"\n") if line.startswith(b"id: ")]
+        assert ids == list(range(1, process.stored_seq + 1))
+        assert follower.is_at_end
+        assert await follower.next() is None
+    store.close()
+
+
+async def test_a_follower_that_waits_is_woken_pinged_and_sent_away(store):
+    process = Process(record(1))
+    follower = Follower(process, store, 0)
+    process.followers.add(follower)
+    waiting = asyncio.create_task(follower.next())
+    await asyncio.sleep(0)
+    follower.ping()
+    assert await waiting == b": keep-alive\n\n"
+    waiting = asyncio.create_task(follower.next())
+    await asyncio.sleep(0)
+    process.show(Event("p1", 1, "message", "1", 1.0))
+    assert b"id: 1\n" in await waiting
+    waiting = asyncio.create_task(follower.next())
+    await asyncio.sleep(0)
+    follower.leave()
+    assert await waiting is None
+
+
+# Hosts.
+
+
+def test_the_least_loaded_host_with_room_is_next():
+    pool = HostPool(max_processes_per_host=2)
+    assert pool.pick() is None
+    first, second = pool.add("b1", "host-0"), pool.add("b2", "host-1")
+    for number in range(4):
+        pool.pick().pids.add(f"p{number}")
+    assert (len(first.pids), len(second.pids)) == (2, 2)
+    assert pool.pick() is None
+    pool.release("b2", next(iter(second.pids)))
+    assert pool.pick() is second
+    pool.release("gone", "p")
+    pool.remove("b2")
+    assert pool.pick() is None
+
+
+# Bundles.
+
+
+def python(files, **manifest):
+    return Bundle(Manifest(**{"name": "a", **manifest}), files)
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        python({"main.py": ""}),
+        python({"pkg/__init__.py": "", "pie.toml": ""}, entry="pkg"),
+        python({"deep/app.py": ""}, entry="deep.app", name="my-program_2", version="1.0.0+x"),
+        Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": b""}),
+    ],
+)
+def test_good_bundles_pass(bundle):
+    check_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "part"),
+    [
+        (python({}), "no module `main`"),
+        (python({"main.py": ""}, name=""), "name"),
+        (python({"main.py": ""}, name="a@1"), "a@1"),
+        (python({"main.py": ""}, version="1 0"), "version"),
+        (python({"main.py": "", "/etc/x": ""}), "/etc/x"),
+        (python({"main.py": "", "a/../../x": ""}), "a/../../x"),
+        (python({"main.py": "", "a//x": ""}), "a//x"),
+        (python({"main.py": "", "a\\x": ""}), "a\\x"),
+        (python({"main.py": "", "numpy/core.cpython-311.so": ""}), "native"),
+        (python({"main.py": "", "lib.so.6": ""}), "native"),
+        (Bundle(Manifest(name="c", runtime="component")), "program.wasm"),
+    ],
+)
+def test_bad_bundles_are_refused_by_name(bundle, part):
+    with pytest.raises(InvalidProgram, match=part.replace("\\", "\\\\")):
+        check_bundle(bundle)
+
+
+def test_the_cache_keeps_what_was_used_last_within_its_size():
+    cache = BundleCache(max_bytes=250)
+    bundles = {name: python({"main.py": name * 100}) for name in "abc"}
+    cache.add("a", bundles["a"])
+    cache.add("b", bundles["b"])
+    assert cache.get("a") is bundles["a"]
+    cache.add("c", bundles["c"])
+    assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
+
+
+# Errors and health.
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidConfig("x"), 400),
+        (InvalidProgram("x"), 422),
+        (NotFound("x"), 404),
+        (Conflict("x"), 409),
+        (TooLarge("x"), 413),
+        (ProtocolMismatch("x"), 426),
+        (LimitExceeded.of("queue_limit", "x"), 429),
+        (Lost.of("host_lost", "x"), 503),
+        (PieError("x"), 500),
+        (translated(KeyError("x")), 500),
+        (translated(sqlite3.OperationalError("disk is full")), 503),
+    ],
+)
+def test_each_error_has_its_status(error, status):
+    assert status_of(error) == status
+
+
+def seat(role, *, ready=True, **detail):
+    return Member(role, role, "b", "a", ready, 1, detail)
+
+
+@pytest.mark.parametrize(
+    ("members", "incidents", "has_host", "status"),
+    [
+        ([], [], False, "starting"),
+        ([seat("host"), seat("core", ready=False)], [], True, "starting"),
+        ([seat("host"), seat("core")], [], False, "starting"),
+        ([seat("host"), seat("core")], ["12:00 …"], True, "ok"),
+        ([seat("host"), seat("core", ready=False)], ["12:00 …"], True, "degraded"),
+        ([seat("host"), seat("core", ready=False, failed={})], [], True, "degraded"),
+    ],
+)
+def test_health(members, incidents, has_host, status):
+    assert health_of(members, incidents, has_host) == status
+
+
+# Sockets.
+
+
+def test_the_api_socket_replaces_what_is_there_and_is_private(tmp_path):
+    path = tmp_path / "api.sock"
+    path.write_text("left behind")
+    first = ApiSocket(path)
+    assert path.is_socket()
+    assert path.stat().st_mode & 0o777 == 0o600
+    second = ApiSocket(path)
+    first.remove()
+    assert path.is_socket()
+    second.remove()
+    assert not path.exists()
+    assert list(tmp_path.iterdir()) == []
+    first.socket.close()
+    second.socket.close()
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:80", "example.com:80", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:99999"])
+def test_tcp_is_refused_for_anything_but_a_loopback_port(listen):
+    with pytest.raises(InvalidConfig):
+        tcp_socket(listen)
