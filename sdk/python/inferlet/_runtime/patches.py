@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import queue
 import select as select_module
 import selectors
@@ -15,6 +16,7 @@ import threading
 import time
 from typing import Any, NoReturn
 
+from inferlet import log
 from inferlet._loop import HostLoop
 from inferlet._output import HostWriter
 from inferlet.errors import Unsupported
@@ -134,4 +136,5 @@ class _NoInput(io.TextIOBase):
 def _install_streams() -> None:
     sys.stdout = sys.__stdout__ = HostWriter("STDOUT")  # type: ignore[assignment,misc]
     sys.stderr = sys.__stderr__ = HostWriter("STDERR")  # type: ignore[assignment,misc]
+    logging.lastResort = log.HostHandler(logging.WARNING)
     sys.stdin = sys.__stdin__ = _NoInput()  # type: ignore[assignment,misc]

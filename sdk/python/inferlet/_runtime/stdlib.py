@@ -30,25 +30,19 @@ _NAMES = """
 """
 MODULES = tuple(_NAMES.split())
 """Modules that programs may import."""
-WHOLE_PACKAGES = ["asyncio", "collections", "email", "encodings", "html", "http", "importlib", "json", "logging", "re",
-                  "unittest", "xml.dom", "xml.etree", "xml.sax", "zipfile", "zoneinfo"]  # fmt: skip
+WHOLE_PACKAGES = (
+    *("asyncio", "collections", "email", "encodings", "html", "http", "importlib", "json", "logging", "re", "string"),
+    *("unittest", "xml.dom", "xml.etree", "xml.sax", "zipfile", "zoneinfo"),
+)
 """Of these every submodule too: they are imported when they are first needed."""
+_OTHER_SYSTEMS = ("__main__", ".windows_events", ".windows_utils", ".mbcs", ".oem", ".tools", ".bz2_codec")
 
 
 def import_all() -> None:
-    """Import everything above. Raises if one of `MODULES` is missing; submodules for other systems are passed over."""
+    """Import everything above. Raises `ImportError` if a module is missing that the sandbox's Python should have."""
     for name in MODULES:
         importlib.import_module(name)
     for name in WHOLE_PACKAGES:
-        for module in pkgutil.iter_modules(sys.modules[name].__path__, f"{name}."):
-            if not module.name.endswith(("__main__", ".windows_events", ".windows_utils", ".mbcs", ".oem")):
-                _import_if_there(module.name)
-
-
-def _import_if_there(name: str) -> None:
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        if name.startswith(("encodings.", "asyncio.")):
-            return
-        raise ImportError(f"{name}: {error}") from error
+        for module in pkgutil.walk_packages(sys.modules[name].__path__, f"{name}."):
+            if not module.name.endswith(_OTHER_SYSTEMS):
+                importlib.import_module(module.name)

@@ -133,5 +133,4 @@ class _Restored:
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, BundleImporter)]
         for name in sys.modules.keys() - self._modules:
             del sys.modules[name]
-        for path in ("main.py", "part.py"):
-            linecache.cache.pop(path, None)
+        linecache.clearcache()

@@ -1,0 +1,643 @@
+"""The guest runtime in a real sandbox, over the SDK's fake host: no host process, no model."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import json
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from wasmtime import Store, WasiConfig
+from wasmtime.component import Component, Linker, Record, Variant
+
+from inferlet import errors
+from inferlet._runtime import stdlib
+from inferlet.testing import FakeHost
+from pie_engine.host.engine import new_engine
+from pie_engine.host.runtime import load_runtime
+
+CACHE = Path(__file__).parents[2] / "build" / "test-cache"
+INTERFACES = {
+    "futures": ["wait-any", "forget"],
+    "model": ["list", "describe", "encode", "decode", "render-chat"],
+    "context": [
+        *["create", "append", "append-packed", "append-text", "flush", "finish-flush", "fork"],
+        *["truncate", "release", "length", "tokens"],
+    ],
+    "generate": ["start", "next", "stop", "rewind", "inject", "pipe"],
+    "forward": ["start", "finish"],
+    "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
+    "runtime": ["process-id", "program", "version", "store-code"],
+    "log": ["emit", "write"],
+}
+TAGGED = {"model.describe", "generate.next", "forward.finish"}
+"""Functions whose value and error are both records, which wasmtime-py wants told apart."""
+
+
+def to_wire(value: Any) -> Any:
+    """A record of the fake as wasmtime-py wants it."""
+    if isinstance(value, enum.Enum):
+        return value.name.lower().replace("_", "-")
+    if isinstance(value, SimpleNamespace):
+        record = Record()
+        record.__dict__.update({key.replace("_", "-"): to_wire(item) for key, item in vars(value).items()})
+        return record
+    return value
+
+
+def from_wire(value: Any) -> Any:
+    """A record of wasmtime-py as the fake wants it."""
+    if isinstance(value, Record):
+        return SimpleNamespace(**{key.replace("-", "_"): from_wire(item) for key, item in vars(value).items()})
+    return value
+
+
+def error_record(error: errors.PieError) -> Record:
+    record = Record()
+    record.__dict__.update(code=error.code.replace("_", "-"), message=error.message, retry=error.retry)
+    return record
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one instance did."""
+
+    is_ok: bool
+    value: Any
+    """The result, or the error, from JSON."""
+    host: FakeHost
+    run_ms: float
+
+    @property
+    def printed(self) -> str:
+        return "".join(text for _, text in self.host.printed)
+
+
+class Sandbox:
+    """The runtime component with the fake host linked in."""
+
+    def __init__(self) -> None:
+        self.engine = new_engine()
+        self.component: Component = load_runtime(self.engine, CACHE, lambda text, fraction: None)
+        self.host = FakeHost()
+        self.linker = Linker(self.engine)
+        self.linker.add_wasip2()
+        with self.linker.root() as root:
+            for interface, functions in INTERFACES.items():
+                with root.add_instance(f"pie:core/{interface}@0.1.0") as instance:
+                    for function in functions:
+                        instance.add_func(function, self._imported(interface, function))
+
+    def _imported(self, interface: str, function: str) -> Any:
+        name, is_tagged = function.replace("-", "_"), f"{interface}.{function}" in TAGGED
+
+        def call(store: Any, *args: Any) -> Any:
+            try:
+                arguments = [self._argument(interface, from_wire(arg)) for arg in args]
+                value = to_wire(getattr(getattr(self.host, interface), name)(*arguments))
+                return Variant("ok", value) if is_tagged else value
+            except errors.PieError as error:
+                return Variant("err", error_record(error)) if is_tagged else error_record(error)
+
+        return call
+
+    def _argument(self, interface: str, value: Any) -> Any:
+        enums = {"log": {**self.host.log.Level.__members__, **self.host.log.Output.__members__}}
+        return enums.get(interface, {}).get(value.upper(), value) if isinstance(value, str) else value
+
+    def instance(self, folder: Path | None) -> tuple[Store, dict[str, Any]]:
+        store, wasi = Store(self.engine), WasiConfig()
+        if folder is not None:
+            wasi.preopen_dir(str(folder), "/", fs_mutable=False)
+        store.set_wasi(wasi)
+        store.set_epoch_deadline(10**9)
+        instance = self.linker.instantiate(store, self.component)
+        program = instance.get_export_index(store, "pie:core/program@0.1.0")
+        names = ("describe", "run")
+        return store, {n: instance.get_func(store, instance.get_export_index(store, n, program)) for n in names}
+
+    def call(
+        self, function: str, program: dict[str, str] | str, arguments: Any = None, *, folder: Path | None = None,
+        host: FakeHost | None = None, code: dict[str, str] | None = None, entry: str = "main", is_warm: bool = False,
+    ) -> Outcome:  # fmt: skip
+        """Call an export of a fresh instance for a program: one `main.py`, or files by path."""
+        files = {"main.py": textwrap.dedent(program)} if isinstance(program, str) else program
+        bundle = {"name": "test", "version": "1.0.0", "entry": entry, "files": files, "code": code or {}}
+        store, exports = self.instance(folder)
+        if is_warm:
+            assert exports["describe"](store, "").payload == ""
+        self.host = host or FakeHost()
+        texts = [json.dumps(bundle)] + ([json.dumps(arguments or {})] if function == "run" else [])
+        started = time.perf_counter()
+        result = exports[function](store, *texts)
+        run_ms = (time.perf_counter() - started) * 1e3
+        return Outcome(result.tag == "ok", json.loads(result.payload), self.host, run_ms)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    return Sandbox()
+
+
+@pytest.fixture
+def run(sandbox):
+    """The value of a program; fails when it fails."""
+
+    def run_(program, arguments=None, **kwargs):
+        outcome = sandbox.call("run", program, arguments, **kwargs)
+        assert outcome.is_ok, outcome.value
+        return outcome.value
+
+    return run_
+
+
+@pytest.fixture
+def fail(sandbox):
+    """The error of a program; fails when it does not fail."""
+
+    def fail_(program, arguments=None, **kwargs):
+        outcome = sandbox.call("run", program, arguments, **kwargs)
+        assert not outcome.is_ok, outcome.value
+        return SimpleNamespace(**{"hint": "", "traceback": "", **outcome.value})
+
+    return fail_
+
+
+# Values and signatures.
+
+
+def test_arguments_in_value_out(run):
+    program = """
+    from dataclasses import dataclass
+
+    @dataclass
+    class Point:
+        x: int
+        y: int = 0
+
+    async def main(p: Point, n: float = 2) -> list:
+        return [p, n, str(type(n))]
+    """
+    assert run(program, {"p": {"x": 1}}) == [{"x": 1, "y": 0}, 2, "<class 'int'>"]
+
+
+def test_describe_gives_the_signature(sandbox):
+    program = """
+    from typing import Literal
+
+    async def main(prompt: str, style: Literal["short", "long"] = "short") -> str:
+        '''Tell a story.'''
+    """
+    outcome = sandbox.call("describe", program)
+    assert outcome.value == {
+        "doc": "Tell a story.",
+        "parameters": [
+            {"name": "prompt", "schema": {"type": "string"}, "required": True},
+            {
+                "name": "style",
+                "schema": {"enum": ["short", "long"], "type": "string"},
+                "required": False,
+                "default": "short",
+            },
+        ],
+        "returns": {"type": "string"},
+    }
+
+
+def test_wrong_input_names_the_parameter_before_main_runs(sandbox):
+    outcome = sandbox.call("run", "async def main(count: int):\n    print('ran')\n", {"count": "many"})
+    assert outcome.value == {"code": "invalid_input", "message": '`count` has to be an integer; got "many"'}
+    assert outcome.printed == ""
+
+
+def test_a_result_that_is_not_json_is_an_error(fail):
+    error = fail("async def main():\n    return object()\n")
+    assert (error.code, error.traceback) == ("exception", "")
+    assert error.message.startswith("TypeError: `main` returned something that is not JSON: a value of type object")
+
+
+# Programs of several files.
+
+
+def test_packages_relative_imports_namespaces_and_data(run, tmp_path):
+    (tmp_path / "pkg" / "data").mkdir(parents=True)
+    (tmp_path / "pkg" / "data" / "words.txt").write_text("one two")
+    (tmp_path / "top.bin").write_bytes(b"\x00\x01")
+    files = {
+        "main.py": "from pkg import deep\nimport space.inner\nfrom pathlib import Path\nimport pkgutil\n"
+        "from importlib import resources\n"
+        "async def main():\n"
+        "    return [deep.answer(), space.inner.N, __file__, deep.__file__, deep.__package__,\n"
+        "        (resources.files('pkg') / 'data' / 'words.txt').read_text(), open('pkg/data/words.txt').read(),\n"
+        "        Path(__file__).parent.joinpath('top.bin').read_bytes().hex(),\n"
+        "        pkgutil.get_data('pkg', 'data/words.txt').decode()]\n",
+        "pkg/__init__.py": "",
+        "pkg/deep.py": "from .other import N\nfrom . import other\ndef answer():\n    return N + other.N\n",
+        "pkg/other.py": "N = 21\n",
+        "space/inner.py": "N = 7\n",
+    }
+    words = "one two"
+    assert run(files, folder=tmp_path) == [42, 7, "main.py", "pkg/deep.py", "pkg", words, words, "0001", words]
+
+
+def test_an_entry_in_a_package(run):
+    assert run(
+        {"app/__init__.py": "", "app/start.py": "async def main():\n    return __name__\n"}, entry="app.start"
+    ) == ("app.start")
+
+
+def test_a_module_of_the_program_wins_over_one_of_the_standard_library(run):
+    files = {"main.py": "import statistics\nasync def main():\n    return statistics.X\n", "statistics.py": "X = 1\n"}
+    assert run(files) == 1
+
+
+def test_compiled_code_is_left_with_the_host_and_used_again(sandbox):
+    files = {"main.py": "import part\nasync def main():\n    return part.N\n", "part.py": "N = 3\n"}
+    first = sandbox.call("run", files)
+    assert set(first.host.stored_code) == {"main.py", "part.py"}
+    second = sandbox.call("run", files, code=first.host.stored_code)
+    assert second.value == 3
+    assert second.host.stored_code == {}
+    third = sandbox.call("run", files, code={"main.py": "bm9uc2Vuc2U=", "part.py": "!"})
+    assert third.value == 3
+
+
+# Programs that cannot start.
+
+
+def test_a_syntax_error_shows_the_line_and_the_caret(fail):
+    error = fail("async def main() -> None:\n    x = = 3\n")
+    assert (error.code, error.message) == ("invalid_program", "SyntaxError in main.py, line 2: invalid syntax")
+    assert error.traceback == '  File "main.py", line 2\n    x = = 3\n        ^\nSyntaxError: invalid syntax\n'
+
+
+@pytest.mark.parametrize(
+    ("program", "message", "hint"),
+    [
+        ("async def mian(): ...", "main.py has no function `main`", "did you mean `mian`?"),
+        ("x = 1", "main.py has no function `main`", "add `async def main(…):`"),
+        ("def main(): ...", "`main` in main.py is not async", "write `async def main(…):`"),
+        ("main = 3", "`main` in main.py is of type int, not a function", ""),
+        ("import numpy as np", "numpy needs native code, which a sandbox cannot load", "math, statistics"),
+        ("import ssl", "the module ssl does not exist in a sandbox", "no network"),
+        ("import requests", "requests cannot be imported: a sandbox has no network of its own", "session"),
+        ("import hepler", "ModuleNotFoundError: No module named 'hepler'", "did you mean `helper`?"),
+        ("from helper import y", "ImportError: cannot import name 'y' from 'helper' (helper.py)", ""),
+        ("async def main(x: complex): ...", "parameter `x` of `main`: complex cannot come from JSON", "dataclass"),
+    ],
+)
+def test_programs_that_cannot_start_say_why(fail, program, message, hint):
+    error = fail({"main.py": program, "helper.py": "x = 1\n"})
+    assert (error.code, error.message) == ("invalid_program", message)
+    assert hint in error.hint
+
+
+def test_a_missing_entry_names_what_there_is(fail):
+    error = fail({"start.py": "async def main(): ...", "b.py": ""})
+    assert error.message == "there is no entry module `main`"
+    assert error.hint == "the program has: b, start; set `entry` in pie.toml"
+
+
+def test_an_import_may_fail_where_the_program_expects_it(run):
+    program = """
+    try:
+        import numpy
+    except ImportError:
+        numpy = None
+
+    async def main():
+        return numpy
+    """
+    assert run(program) is None
+
+
+# Exceptions.
+
+
+def test_a_traceback_has_the_users_frames_only(fail):
+    files = {
+        "main.py": "from helper import fail\n\nasync def main():\n    fail(3)\n",
+        "helper.py": "def fail(n):\n    return {}[n]  # here\n",
+    }
+    error = fail(files)
+    assert (error.code, error.message) == ("exception", "KeyError: 3")
+    assert error.traceback == (
+        "Traceback (most recent call last):\n"
+        '  File "main.py", line 4, in main\n    fail(3)\n    ~~~~^^^\n'
+        '  File "helper.py", line 2, in fail\n    return {}[n]  # here\n           ~~^^^\n'
+        "KeyError: 3\n"
+    )
+
+
+def test_an_error_of_the_engine_keeps_its_code_and_points_at_the_users_line(fail):
+    error = fail("from inferlet import Context\n\nasync def main():\n    Context('nope')\n")
+    assert (error.code, error.message) == ("not_found", "no model `nope` is loaded; there is: fake")
+    assert 'File "main.py", line 4, in main' in error.traceback
+    assert "inferlet/" not in error.traceback
+
+
+def test_groups_and_causes_are_trimmed_too(fail):
+    program = """
+    import asyncio
+
+    async def child():
+        try:
+            1 / 0
+        except ZeroDivisionError as error:
+            raise ValueError("worse") from error
+
+    async def main():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child())
+    """
+    error = fail(program)
+    assert "ZeroDivisionError: division by zero" in error.traceback
+    assert "ValueError: worse" in error.traceback
+    assert "1 / 0" in error.traceback
+    assert "_loop.py" not in error.traceback
+    assert "base_events" not in error.traceback
+
+
+def test_deep_recursion_is_an_exception(fail):
+    error = fail("def f(n):\n    return f(n + 1)\n\nasync def main():\n    f(0)\n")
+    assert error.message.startswith("RecursionError: maximum recursion depth exceeded")
+    assert len(error.traceback) < 2000
+
+
+def test_exit_without_a_message_is_a_return(run, fail):
+    assert run("import sys\nasync def main():\n    sys.exit()\n") is None
+    assert fail("import sys\nasync def main():\n    sys.exit('bad')\n").message == "SystemExit: bad"
+
+
+# Time, randomness, waiting.
+
+FRESH = """
+import logging, random, secrets, tempfile, time, uuid
+
+async def main():
+    return [random.random(), random.getrandbits(64), secrets.token_hex(8), str(uuid.uuid4()), str(uuid.uuid1()),
+            random.SystemRandom().random(), next(tempfile._get_candidate_names()), random.Random().random()]
+"""
+
+
+def test_two_runs_share_no_random_numbers(run):
+    first, second = run(FRESH), run(FRESH)
+    assert [a for a, b in zip(first, second, strict=True) if a == b] == []
+
+
+def test_a_warm_instance_is_as_fresh_as_any_other(sandbox):
+    program = """
+    import linecache, random, sys
+
+    async def main():
+        return [random.random(), [name for name in ("main", "part") if name in sys.modules], len(sys.meta_path),
+                list(linecache.cache)]
+    """
+    warm = [sandbox.call("run", program, is_warm=True).value for _ in range(2)]
+    cold = sandbox.call("run", program).value
+    assert warm[0][0] != warm[1][0]
+    assert warm[0][1:] == warm[1][1:] == cold[1:] == [["main"], cold[2], ["main.py"]]
+
+
+def test_clocks_are_right(run):
+    program = """
+    import datetime, logging, time
+
+    async def main():
+        record = logging.makeLogRecord({})
+        return [time.time(), datetime.datetime.now(datetime.timezone.utc).timestamp(), record.relativeCreated]
+    """
+    seconds, stamp, relative_ms = run(program)
+    assert abs(seconds - time.time()) < 5
+    assert abs(stamp - time.time()) < 5
+    assert 0 <= relative_ms < 60_000
+
+
+def test_blocking_waits_go_to_the_host(sandbox):
+    program = """
+    import select, threading, time
+
+    async def main():
+        started = time.monotonic()
+        time.sleep(0.05)
+        select.select([], [], [], 0.05)
+        lock = threading.Lock()
+        with lock:
+            assert not lock.acquire(timeout=0.05)
+        assert not threading.Event().wait(0.05)
+        return time.monotonic() - started
+    """
+    outcome = sandbox.call("run", program)
+    assert 0.2 <= outcome.value < 3
+    assert outcome.host.calls["futures.wait_any"] >= 4
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("threading.Lock().acquire() and lock.acquire() and lock.acquire()", "would wait for ever"),
+        ("threading.Event().wait()", "would wait for ever"),
+        ("queue.Queue().get()", "would wait for ever"),
+        ("queue.SimpleQueue().get()", "would wait for ever"),
+        ("threading.Thread(target=print).start()", "a sandbox has no threads"),
+        ("concurrent.futures.ThreadPoolExecutor().submit(print)", "a sandbox has no threads"),
+        ("await asyncio.to_thread(print)", "a sandbox has no threads"),
+        ("await asyncio.create_subprocess_exec('ls')", "cannot start processes"),
+        ("subprocess.run(['ls'])", "processes"),
+        ("await asyncio.open_connection('localhost', 80)", "no network"),
+        ("input()", "no standard input"),
+        ("sys.stdin.read()", "no standard input"),
+        ("select.select([0], [], [])", "no sockets"),
+        ("asyncio.run(asyncio.sleep(0))", "cannot be called from a running event loop"),
+        ("await asyncio.Event().wait()", "deadlock"),
+    ],
+)
+def test_what_a_sandbox_cannot_do_is_an_error_and_no_hang(fail, line, words):
+    program = (
+        "import asyncio, concurrent.futures, queue, select, subprocess, sys, threading\n"
+        f"async def main():\n    lock = threading.Lock()\n    {line}\n"
+    )
+    assert words in fail(program).message
+
+
+def test_termination_cancels_main(sandbox):
+    program = """
+    import asyncio
+    from inferlet import session
+
+    async def main():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            session.send("cleaned up")
+    """
+    host = FakeHost()
+    host.terminate()
+    outcome = sandbox.call("run", program, host=host)
+    assert outcome.value["code"] == "cancelled"
+    assert host.messages == ["cleaned up"]
+
+
+def test_asyncio_run_works_while_a_module_is_imported(run):
+    assert run("import asyncio\nX = asyncio.run(asyncio.sleep(0.001, 5))\nasync def main():\n    return X\n") == 5
+
+
+def test_the_whole_of_asyncio(run):
+    program = """
+    import asyncio
+
+    async def tick(queue, n):
+        await asyncio.sleep(0.005 * n)
+        await queue.put(n)
+        return n
+
+    async def numbers():
+        for n in range(3):
+            yield n
+
+    async def main():
+        queue, lock, seen = asyncio.Queue(), asyncio.Lock(), []
+        seen.append(await asyncio.gather(*(tick(queue, n) for n in range(3))))
+        async with asyncio.TaskGroup() as group, lock:
+            tasks = [group.create_task(tick(queue, n)) for n in (1, 2)]
+        seen.append([task.result() for task in tasks])
+        seen.append([n async for n in numbers()])
+        try:
+            await asyncio.wait_for(asyncio.sleep(5), 0.005)
+        except TimeoutError:
+            seen.append("timeout")
+        done, pending = await asyncio.wait([asyncio.create_task(asyncio.sleep(t)) for t in (0, 5)], timeout=0.005)
+        seen.append([len(done), len(pending)])
+        return seen
+    """
+    assert run(program) == [[0, 1, 2], [1, 2], [0, 1, 2], "timeout", [1, 1]]
+
+
+# Output.
+
+
+def test_prints_arrive_whole_and_in_order_with_messages(sandbox):
+    program = """
+    import logging, sys
+    from inferlet import log, session
+
+    async def main():
+        print("a", end="")
+        session.send(1)
+        print("b")
+        print("ü" * 100_000)
+        sys.stdout.buffer.write(b"bytes\\n")
+        print("err", file=sys.stderr)
+        log.info("x", 1)
+        logging.getLogger("lib").warning("careful %d", 3)
+        print("last", end="")
+    """
+    outcome = sandbox.call("run", program)
+    stdout = "".join(text for name, text in outcome.host.printed if name == "stdout")
+    assert stdout == "ab\n" + "ü" * 100_000 + "\nbytes\nlast"
+    assert max(len(text.encode()) for _, text in outcome.host.printed) <= 65536
+    assert ("stderr", "err\n") in outcome.host.printed
+    assert outcome.host.logs == [("info", "x 1"), ("warning", "careful 3")]
+
+
+def test_streamed_prints_show_before_the_program_waits(sandbox):
+    program = (
+        "import asyncio\nasync def main():\n    print('.', end='')\n    await asyncio.sleep(0.001)\n    print('!')\n"
+    )
+    assert [text for _, text in sandbox.call("run", program).host.printed] == [".", "!\n"]
+
+
+def test_a_generation_in_the_sandbox(sandbox):
+    program = """
+    import asyncio
+    from inferlet import Context, Sampler, session
+
+    async def main(prompt: str) -> list:
+        with Context() as ctx:
+            ctx.system("S")
+            ctx.user(prompt)
+            fork = ctx.fork()
+            async for chunk in ctx.generate(Sampler.top_p(0.9, temperature=0.7), max_tokens=100, logprobs=True):
+                session.send(chunk.text)
+            out = await fork.forward([], Sampler.greedy(), top_k=2)
+            stream = fork.generate()
+            text = await stream
+            return [ctx.last_text, chunk.finish, chunk.usage, out.top[0][0] == out.token, text]
+    """
+    outcome = sandbox.call("run", program, {"prompt": "Hi"}, host=FakeHost(replies=["Hello you", "Two"]))
+    assert outcome.value == [
+        "Hello you",
+        "stop",
+        {"prompt_tokens": 9, "cached_tokens": 0, "completion_tokens": 9},
+        True,
+        "Two",
+    ]
+    assert "".join(outcome.host.messages) == "Hello you"
+    assert outcome.host.contexts == {}
+
+
+# The standard library.
+
+
+def test_every_promised_module_is_there_and_works(run):
+    program = f"""
+    import importlib
+
+    async def main():
+        missing = []
+        for name in {list(stdlib.MODULES)!r}:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                missing.append(f"{{name}}: {{error}}")
+        return missing
+    """
+    assert run(program) == []
+
+
+def test_modules_do_what_they_promise(run):
+    program = """
+    import csv, datetime, decimal, fractions, gzip, hashlib, io, json, re, sqlite3, statistics, string, struct, tomllib
+    import xml.etree.ElementTree as ET
+    import zlib
+
+    async def main():
+        base = sqlite3.connect(":memory:")
+        base.execute("create table t (n int)")
+        base.executemany("insert into t values (?)", [(1,), (2,)])
+        return [
+            base.execute("select sum(n) from t").fetchone()[0],
+            hashlib.sha256(b"x").hexdigest()[:8],
+            gzip.decompress(gzip.compress(b"abc")).decode(),
+            tomllib.loads("a = 1")["a"],
+            ET.fromstring("<a><b>1</b></a>").find("b").text,
+            list(csv.reader(["a,b"])),
+            str(decimal.Decimal("0.1") + decimal.Decimal("0.2")),
+            statistics.mean([1, 2, 3]),
+            "ß".encode("latin-1").hex(),
+            datetime.datetime(2024, 2, 29).strftime("%A"),
+        ]
+    """
+    assert run(program) == [3, "2d711642", "abc", 1, "1", [["a", "b"]], "0.3", 2, "df", "Thursday"]
+
+
+# Speed.
+
+
+def test_a_warm_no_op_is_fast(sandbox):
+    program = "async def main() -> int:\n    return 1\n"
+    code = sandbox.call("run", program).host.stored_code
+    times = [sandbox.call("run", program, code=code, is_warm=True).run_ms for _ in range(20)]
+    print(f"warm no-op: {min(times):.2f} ms at best")
+    assert min(times) < 4
+
+
+def test_the_contract_at_the_top_of_the_app_is_there():
+    source = (Path(stdlib.__file__).parent / "app.py").read_text()
+    assert "componentize-py" in (ast.get_docstring(ast.parse(source)) or "")
