@@ -1,0 +1,128 @@
+"""A host as a child of the daemon: `python -m pie_engine.host`."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import resource
+import sys
+import time
+from pathlib import Path
+
+from pie_engine.config import MIB
+from pie_engine.errors import Lost
+from pie_engine.host.engine import Ticker, new_engine
+from pie_engine.host.fibres import FibreRunner
+from pie_engine.host.host import Host
+from pie_engine.host.imports import Imports
+from pie_engine.host.interfaces import INTERFACES
+from pie_engine.host.links import Links
+from pie_engine.host.programs import remove_unused_data
+from pie_engine.host.runtime import load_runtime
+from pie_engine.host.warm import WarmGuests
+from pie_engine.ipc.child import Child, be_born
+from pie_engine.protocol.to_daemon import Shutdown, Topology
+from pie_engine.protocol.to_gateway import HostStats
+
+log = logging.getLogger(__name__)
+
+SLICE_S = 0.002
+"""Guests run no longer than this (and the rest of the last one's turn) before the sockets are looked at again."""
+STATS_EVERY_S = 0.5
+
+
+class HostProcess:
+    """The main loop: sockets, guests, and in quiet moments the next guests."""
+
+    def __init__(self, child: Child, host: Host) -> None:
+        self._child = child
+        self._host = host
+        self._links = Links(child, host)
+        self._stats_at = 0.0
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Until the daemon says to end."""
+        while not self._is_stopping:
+            self._links.wait(self._seconds_to_wait())
+            self._links.receive()
+            self._host.run(SLICE_S)
+            self._links.send()
+            self._listen_to_daemon()
+            self._report()
+
+    def close(self) -> None:
+        """Nothing that runs here goes on; whoever waits for it is told."""
+        self._host.end_all(Lost.of("lost", "the daemon was stopped").info)
+        self._links.send()
+        self._links.close()
+        self._host.close()
+
+    def _seconds_to_wait(self) -> float:
+        seconds_left = self._host.seconds_left
+        if seconds_left == 0.0 or self._host.warm_up():
+            return 0.0
+        until_stats = max(0.0, self._stats_at - time.monotonic())
+        return until_stats if seconds_left is None else min(seconds_left, until_stats)
+
+    def _listen_to_daemon(self) -> None:
+        for message in self._child.home.receive():
+            if isinstance(message, Topology):
+                self._links.follow(message)
+            elif isinstance(message, Shutdown):
+                self._is_stopping = True
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now >= self._stats_at:
+            self._stats_at = now + STATS_EVERY_S
+            rss_bytes = _resident_bytes()
+            stats = HostStats(len(self._host.processes), self._host.num_warm, time.process_time(), rss_bytes)
+            self._links.report(stats)
+
+
+def _resident_bytes() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:  # not Linux: the most that it has ever been
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> int:
+    """Live as a host; the exit status is 0 after an orderly end."""
+    child = be_born()
+    try:
+        host, ticker = _make_host(child)
+        process = HostProcess(child, host)
+    except Exception as error:
+        log.exception("cannot start")
+        child.fail_start(error)
+        raise  # not reached
+    # What is there now stays for good; the collector need not look at it again.
+    gc.freeze()
+    child.ready()
+    process.run()
+    process.close()
+    ticker.close()
+    child.home.close()
+    child.context.term()
+    return 0
+
+
+def _make_host(child: Child) -> tuple[Host, Ticker]:
+    config = child.config
+    cache = config.paths.cache
+    engine = new_engine()
+    component = load_runtime(engine, cache, child.progress)
+    data = cache / "programs"
+    remove_unused_data(data)
+    ticker = Ticker(engine)
+    runner = FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
+    host = Host(config, WarmGuests(runner, data, config.host.warm_instances))
+    while host.warm_up():
+        pass
+    return host, ticker
+
+
+if __name__ == "__main__":
+    sys.exit(main())

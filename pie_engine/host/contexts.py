@@ -1,0 +1,75 @@
+"""A program's contexts, mirrored in the host so that reading one needs no round trip.
+
+Cores hold the KV; this holds the tokens that the program knows of: what it appended and what it was delivered.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pie_engine.errors import Busy, InvalidInput
+from pie_engine.protocol.to_core import Append, CreateContext, Fork, Release, Truncate
+
+if TYPE_CHECKING:
+    from pie_engine.host.cores import CoreView
+    from pie_engine.host.operations import Operation
+    from pie_engine.host.process import Process
+
+
+class Context:
+    """One token sequence in one core. `operations` are those that the program has not been answered, oldest first."""
+
+    def __init__(self, ctx: int, process: Process, core: CoreView, tokens: list[int]) -> None:
+        self.ctx = ctx
+        self.process = process
+        self.core = core
+        self.tokens = tokens
+        self.operations: dict[int, Operation] = {}
+
+    @classmethod
+    def create(cls, process: Process, core: CoreView, seed: int | None) -> Context:
+        context = cls(process.next_id(), process, core, [])
+        core.send(CreateContext(context.ctx, process.pid, secrets.randbits(64) if seed is None else seed))
+        return context
+
+    def append(self, tokens: Sequence[int]) -> None:
+        self.require_idle("append to")
+        self.check_append(tokens)
+        self.tokens += tokens
+        self.core.send(Append(self.ctx, list(tokens)))
+
+    def check_append(self, tokens: Sequence[int]) -> None:
+        """Refuse at once what the core would refuse later."""
+        self.core.model.check_tokens(tokens)
+        self.core.model.check_length(len(self.tokens) + len(tokens))
+
+    def fork(self) -> Context:
+        if any(operation.num_unapplied for operation in list(self.operations.values())[1:]):
+            raise Busy(f"context {self.ctx} has a pass with tokens in its queue", hint="await it, then fork")
+        child = Context(self.process.next_id(), self.process, self.core, self.tokens.copy())
+        self.core.send(Fork(self.ctx, child.ctx, len(self.tokens)))
+        return child
+
+    def truncate(self, length: int) -> None:
+        self.require_idle("truncate")
+        if length > len(self.tokens):
+            raise InvalidInput(f"cannot truncate context {self.ctx} to {length} tokens: it has {len(self.tokens)}")
+        del self.tokens[length:]
+        self.core.send(Truncate(self.ctx, length))
+
+    def release(self) -> None:
+        for operation in list(self.operations.values()):
+            operation.context_released()
+        self.core.send(Release(self.ctx))
+
+    def require_idle(self, verb: str) -> None:
+        if self.operations:
+            operation = next(iter(self.operations.values()))
+            raise Busy(f"cannot {verb} context {self.ctx} while {operation.kind} runs on it", hint="await it first")
+
+    def require_no_plan(self) -> None:
+        """Other operations queue up behind one another; behind a plan nobody knows which tokens they would see."""
+        if any(operation.is_stream for operation in self.operations.values()):
+            raise Busy(f"context {self.ctx} is generating", hint="finish or stop the stream first, or fork the context")

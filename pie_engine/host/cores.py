@@ -1,0 +1,102 @@
+"""The cores as this host sees them: what is to be sent to each, and who gets its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from pie_engine.errors import Lost, NotFound
+from pie_engine.host.models import HostModel
+from pie_engine.protocol.to_core import CloseProcess, CoreMessage, OpenProcess
+from pie_engine.protocol.to_host import CoreResult
+
+if TYPE_CHECKING:
+    from pie_engine.host.operations import Operation, Stream
+
+
+class CoreView:
+    """One core, from its boot to its death."""
+
+    def __init__(self, boot_id: str, model: HostModel) -> None:
+        self.boot_id = boot_id
+        self.model = model
+        self.operations: dict[int, Operation] = {}
+        self.streams_taken: dict[int, Stream] = {}
+        """Streams from which a program has taken something since the core was last told."""
+        self._open_pids: set[str] = set()
+        self._outgoing: list[CoreMessage] = []
+
+    def send(self, message: CoreMessage) -> None:
+        """Goes out at the end of this turn of the loop."""
+        self._outgoing.append(message)
+
+    def open(self, pid: str, program: str, user: str) -> None:
+        """Before the first context of a process."""
+        if pid not in self._open_pids:
+            self._open_pids.add(pid)
+            self.send(OpenProcess(pid, program, user))
+
+    def close(self, pid: str) -> None:
+        """Everything of the process goes."""
+        if pid in self._open_pids:
+            self._open_pids.discard(pid)
+            self.send(CloseProcess(pid))
+
+    def receive(self, results: Iterable[CoreResult]) -> None:
+        for result in results:
+            operation = self.operations.get(result.op)
+            if operation is not None:  # else the program has called it off
+                operation.receive(result)
+
+    def take_outgoing(self) -> list[CoreMessage]:
+        for stream in self.streams_taken.values():
+            if stream.handle in self.operations:
+                self.send(stream.delivered())
+        self.streams_taken.clear()
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+
+class Cores:
+    """All ready cores, by boot id; the order of the configuration decides which is the default."""
+
+    def __init__(self, model_names: list[str]) -> None:
+        """`model_names`: as configured, the default first."""
+        self._model_names = model_names
+        self._views: dict[str, CoreView] = {}
+
+    def __iter__(self) -> Iterator[CoreView]:
+        return iter(list(self._views.values()))
+
+    def get(self, boot_id: str) -> CoreView | None:
+        return self._views.get(boot_id)
+
+    def add(self, boot_id: str, model: HostModel) -> None:
+        self._views[boot_id] = CoreView(boot_id, model)
+
+    def remove(self, boot_id: str) -> CoreView | None:
+        return self._views.pop(boot_id, None)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the models that programs can use now, the default first."""
+        ready = {view.model.name for view in self._views.values()}
+        return [name for name in self._model_names if name in ready]
+
+    def of_model(self, name: str) -> CoreView:
+        """The core of a model; an empty name is the default. Raises `NotFound`, or `Lost` while it is not up."""
+        name = name or self._model_names[0]
+        view = next((view for view in self._views.values() if view.model.name == name), None)
+        if view is not None:
+            return view
+        if name in self._model_names:
+            raise Lost.of(
+                "core_lost", f"the core of model {name} is not running", hint="it is being started; try again"
+            )
+        raise NotFound(f"no model is called {name!r}", hint=f"models here: {', '.join(self._model_names)}")
+
+
+def core_lost(model: str) -> Lost:
+    return Lost.of(
+        "core_lost", f"the core that held model {model} died", hint="it is being restarted; run the program again"
+    )

@@ -1,0 +1,59 @@
+"""How a program ended, in words: from what its guest gave to a value or an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pie_engine.errors import Cancelled, ErrorInfo, LimitExceeded
+from pie_engine.host.events import one_line
+from pie_engine.host.runner import Outcome
+
+if TYPE_CHECKING:
+    from pie_engine.host.process import Ending, Process
+
+_decode_info = msgspec.json.Decoder(ErrorInfo).decode
+STACK_TRAP = "call stack exhausted"
+
+
+def ending_of(process: Process, outcome: Outcome) -> Ending:
+    """What its guest's outcome means."""
+    if process.doom is not None:
+        return process.doom.info
+    try:
+        if outcome.is_ok:
+            return one_line(outcome.text)
+        return _trap(process, outcome.text) if outcome.is_trap else _named(process, _decode_info(outcome.text))
+    except msgspec.DecodeError as error:
+        return ErrorInfo("invalid_program", f"the program ended with something that is not JSON: {error}")
+
+
+def cancelled() -> ErrorInfo:
+    return Cancelled("the program was terminated").info
+
+
+def _named(process: Process, info: ErrorInfo) -> ErrorInfo:
+    """The guest does not know its limits."""
+    if info.code != "memory_limit":
+        return info
+    limit = _memory_limit(process)
+    return ErrorInfo(limit.code, limit.message, info.hint or limit.hint, traceback=info.traceback)
+
+
+def _memory_limit(process: Process) -> LimitExceeded:
+    return LimitExceeded.of(
+        "memory_limit",
+        f"the program used more than its {process.limits.memory_mb} MB of memory",
+        hint="raise `memory_mb` under [limits] in pie.toml, or hold less at once",
+    )
+
+
+def _trap(process: Process, text: str) -> ErrorInfo:
+    """The guest broke off: it left by `os._exit`, ran out of stack, or its interpreter gave up."""
+    if STACK_TRAP in text:
+        return ErrorInfo("exception", "the program used up its stack", "recurse less deeply")
+    if "memory" in text:
+        return _memory_limit(process).info
+    hint = "code that ends the interpreter, such as os._exit() or os.abort(), ends the program without a value"
+    return ErrorInfo("exception", f"the program broke off: {text}", hint)

@@ -1,0 +1,113 @@
+"""The WebAssembly engine of a host, its stores, and the clock by which guests take turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
+from wasmtime import _ffi as ffi
+from wasmtime.component import Component, ExportIndex
+
+from pie_engine.errors import InvalidProgram
+from pie_engine.host.runner import PROGRAM
+
+TICK_S = 0.010
+"""A guest that runs longer than this in one go is preempted."""
+GUEST_STACK_BYTES = 4 << 20
+FIBRE_STACK_BYTES = GUEST_STACK_BYTES + (2 << 20)
+"""Host functions run on the guest's stack, below its own part. Only pages that are touched take memory."""
+SETTINGS = f"epochs, stack {GUEST_STACK_BYTES}"
+"""What compiled code depends on, for the names of cached files."""
+PROGRAM_FUNCTIONS = ("describe", "run")
+
+
+def new_engine() -> Engine:
+    """An engine whose compiled components another engine with the same settings can load."""
+    config = Config()
+    config.epoch_interruption = True
+    config.max_wasm_stack = GUEST_STACK_BYTES
+    ffi.wasmtime_config_async_stack_size_set(config.ptr(), FIBRE_STACK_BYTES)
+    return Engine(config)
+
+
+def new_store(engine: Engine, folder: Path, memory_bytes: int) -> Store:
+    """A store whose guest sees `folder` as its root, read-only, and nothing else of this machine."""
+    store = Store(engine)
+    wasi = WasiConfig()
+    wasi.preopen_dir(str(folder), "/", fs_mutable=False)
+    store.set_wasi(wasi)
+    store.set_limits(memory_size=memory_bytes)
+    store.set_epoch_deadline(1)
+    return store
+
+
+def program_exports(component: Component) -> dict[str, ExportIndex]:
+    """Where `describe` and `run` are; looked up once for all instances. Raises `InvalidProgram`."""
+    interface = component.get_export_index(PROGRAM)
+    found = {name: component.get_export_index(name, interface) for name in PROGRAM_FUNCTIONS} if interface else {}
+    missing = [name for name in PROGRAM_FUNCTIONS if not found.get(name)]
+    if missing:
+        raise InvalidProgram(
+            f"the component does not export {PROGRAM}#{missing[0]}", hint="build it for this version of Pie"
+        )
+    return {name: index for name, index in found.items() if index is not None}
+
+
+def trap_text(error: WasmtimeError) -> str:
+    """What went wrong, without the frames: `wasm trap: …`, or how the program left."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line.split(": ", 1)[-1] for line in lines if line[:1].isdigit() and ": " in line]
+    return next((line for line in lines if "wasm trap:" in line), (causes or lines or ["unknown"])[-1])
+
+
+class Ticker:
+    """Advances the engine's epoch when one guest has been running for a whole tick; it yields at its next look.
+
+    Not by the clock alone: a guest whose deadline has passed while it waited would yield as soon as it is resumed.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._num_runs = 0
+        self._is_inside = False
+        self._is_resting = False
+        self._is_closed = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._tick, name="ticker", daemon=True)
+        self._thread.start()
+
+    def enter(self) -> None:
+        """A guest begins to run."""
+        self._num_runs += 1
+        self._is_inside = True
+        if self._is_resting:
+            self._wake.set()
+
+    def leave(self) -> None:
+        self._is_inside = False
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._wake.set()
+        self._thread.join()
+
+    def _tick(self) -> None:
+        while not self._is_closed:
+            num_runs = self._num_runs
+            time.sleep(TICK_S)
+            if num_runs != self._num_runs:
+                continue
+            if self._is_inside:
+                self.engine.increment_epoch()
+            else:
+                self._rest(num_runs)
+
+    def _rest(self, num_runs: int) -> None:
+        """Until a guest runs: an idle host should not wake up a hundred times a second."""
+        self._is_resting = True
+        if num_runs == self._num_runs:
+            self._wake.wait()
+        self._is_resting = False
+        self._wake.clear()

@@ -1,0 +1,114 @@
+"""What a process says: numbered events, kept until the gateway has stored them, bounded by its output limit."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import msgspec
+
+from pie_engine.config import MIB
+from pie_engine.errors import LimitExceeded
+from pie_engine.protocol.to_gateway import Event, EventKind
+
+MAX_JOINED_CHARS = 64 * 1024
+
+_to_json = msgspec.json.encode
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def json_text(value: object) -> str:
+    return _to_json(value).decode()
+
+
+def one_line(text: str) -> str:
+    """JSON that a program gave, checked, on one line: events end at line ends on their way to clients."""
+    _check_json(text)
+    return json_text(msgspec.json.decode(text)) if "\n" in text or "\r" in text else text
+
+
+class EventLog:
+    """The events of one process."""
+
+    def __init__(self, pid: str, max_bytes: int) -> None:
+        self.pid = pid
+        self.last_seq = 0
+        self.has_ended = False
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._unsent: list[Event] = []
+        self._unstored: deque[Event] = deque()
+        self._open_kind: EventKind | None = None
+        self._open_texts: list[str] = []
+        self._num_open_chars = 0
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent or self._open_texts)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the gateway has everything, to the end."""
+        return self.has_ended and not self._unsent and not self._unstored
+
+    def add(self, kind: EventKind, data: str) -> None:
+        """Append; `data` is JSON. Only for what counts as no output of the program."""
+        self.close_text()
+        self.last_seq += 1
+        self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time()))
+
+    def end(self, kind: EventKind, data: str) -> None:
+        """The terminal event; nothing comes after it."""
+        assert not self.has_ended, f"process {self.pid} has ended already"
+        self.add(kind, data)
+        self.has_ended = True
+
+    def output(self, kind: EventKind, data: str) -> None:
+        """Append JSON that counts as output. Raises `LimitExceeded`."""
+        self._count(data)
+        self.add(kind, data)
+
+    def write(self, kind: EventKind, text: str) -> None:
+        """Text of a standard stream. What is written in one turn of the loop becomes one event."""
+        self._count(text)
+        if kind != self._open_kind or self._num_open_chars > MAX_JOINED_CHARS:
+            self.close_text()
+            self._open_kind = kind
+        self._open_texts.append(text)
+        self._num_open_chars += len(text)
+
+    def take_unsent(self) -> list[Event]:
+        """For the gateway; kept until it says that they are stored."""
+        self.close_text()
+        unsent, self._unsent = self._unsent, []
+        self._unstored.extend(unsent)
+        return unsent
+
+    def unstored(self) -> list[Event]:
+        """For a new gateway: what the one before may not have stored."""
+        self.take_unsent()
+        return list(self._unstored)
+
+    def stored(self, seq: int) -> None:
+        """Everything up to `seq` is safe."""
+        while self._unstored and self._unstored[0].seq <= seq:
+            self._unstored.popleft()
+
+    def _count(self, text: str) -> None:
+        num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if self._num_bytes + num_bytes > self._max_bytes:
+            raise LimitExceeded.of(
+                "output_limit",
+                f"the program's output is more than {self._max_bytes / MIB:g} MB",
+                hint="raise `output_mb` under [limits] in pie.toml, up to the engine's own limit, or send less",
+            )
+        self._num_bytes += num_bytes
+
+    def close_text(self) -> int:
+        """Make an event of the text that is being joined; returns the number of the last event."""
+        if self._open_texts:
+            text, kind = "".join(self._open_texts), self._open_kind
+            self._open_texts, self._open_kind, self._num_open_chars = [], None, 0
+            assert kind is not None
+            self.add(kind, json_text(text))
+        return self.last_seq

@@ -1,0 +1,365 @@
+"""The host's loop without its sockets: launches programs, runs them in turn, and collects what is to be sent.
+
+    receive_order(order)            from the gateway
+    receive_results(boot, results)  from a core
+    run(seconds)                    guests that are ready, one after another
+    take_reports(), take_messages() what goes out
+
+Everything happens on one thread, between two looks at the sockets, so that the same loop also runs inline in tests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from pie_engine.config import MIB, EngineConfig
+from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, Unsupported, info_of
+from pie_engine.host.cores import Cores, core_lost
+from pie_engine.host.ending import cancelled, ending_of
+from pie_engine.host.events import EventLog, json_text
+from pie_engine.host.models import HostModel
+from pie_engine.host.process import Ending, Job, Process
+from pie_engine.host.programs import ProgramCache
+from pie_engine.host.runner import Guest, Status
+from pie_engine.host.timers import Timers
+from pie_engine.host.warm import WarmGuests
+from pie_engine.protocol.program import Bundle, Signature
+from pie_engine.protocol.to_core import CoreMessage
+from pie_engine.protocol.to_gateway import Described, HostReport, Registered
+from pie_engine.protocol.to_host import (
+    CoreResult,
+    Deliver,
+    Describe,
+    EventsSeen,
+    EventsStored,
+    GatewayOrder,
+    Launch,
+    Terminate,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_REMEMBERED_PIDS = 100_000
+DESCRIBE_PID = "describe-"
+
+
+class Host:
+    """All programs of one host process. Not thread-safe."""
+
+    def __init__(self, config: EngineConfig, warm: WarmGuests, clock: Callable[[], float] = time.monotonic) -> None:
+        self.cores = Cores([section.label for section in config.models])
+        self.processes: dict[str, Process] = {}
+        self._config = config.host
+        self._warm = warm
+        self._clock = clock
+        self._timers = Timers(clock)
+        self._programs = ProgramCache()
+        self._ids = itertools.count(1)
+        self._ready: deque[Process] = deque()
+        self._logs: dict[str, EventLog] = {}
+        """Of every process that runs or has events that are not stored."""
+        self._dirty_logs: dict[str, EventLog] = {}
+        self._past_pids: OrderedDict[str, None] = OrderedDict()
+        self._reports: list[HostReport] = []
+        self._has_gateway = True
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            Launch: self._launch,
+            Describe: self._describe,
+            Deliver: self._deliver,
+            Terminate: self._terminate,
+            EventsStored: self._events_stored,
+            EventsSeen: self._events_seen,
+        }
+
+    # What comes in.
+
+    def receive_order(self, order: GatewayOrder) -> None:
+        self._handlers[type(order)](order)
+
+    def receive_results(self, boot_id: str, results: Iterable[CoreResult]) -> None:
+        core = self.cores.get(boot_id)
+        if core is not None:
+            core.receive(results)
+
+    def add_core(self, boot_id: str, model: HostModel) -> None:
+        self.cores.add(boot_id, model)
+
+    def lose_core(self, boot_id: str) -> None:
+        """It died: whatever has a context there ends."""
+        core = self.cores.remove(boot_id)
+        if core is not None:
+            for process in list(self.processes.values()):
+                if process.uses(core):
+                    self._end(process, core_lost(core.model.name).info)
+
+    def gain_gateway(self) -> list[HostReport]:
+        """What a new gateway has to hear first: who is here, and everything that may not be stored yet."""
+        self._has_gateway = True
+        events = [event for events_log in self._logs.values() for event in events_log.unstored()]
+        self._dirty_logs.clear()
+        return [Registered(list(self._logs)), *events]
+
+    def lose_gateway(self) -> None:
+        """Programs go on for a while."""
+        self._has_gateway = False
+        self._timers.after(self._config.gateway_grace_s, self._give_up_without_gateway)
+
+    def _give_up_without_gateway(self) -> None:
+        if not self._has_gateway:
+            grace_s = self._config.gateway_grace_s
+            self.end_all(Lost.of("lost", f"there was no gateway for {grace_s:g} s").info)
+
+    def end_all(self, error: ErrorInfo) -> None:
+        for process in list(self.processes.values()):
+            self._end(process, error)
+
+    # What goes out.
+
+    def take_reports(self) -> list[HostReport]:
+        """For the gateway."""
+        reports, self._reports = self._reports, []
+        for events_log in self._dirty_logs.values():
+            reports += events_log.take_unsent()
+        self._dirty_logs.clear()
+        return reports
+
+    def take_messages(self) -> dict[str, list[CoreMessage]]:
+        """For each core that there is something for, by boot id."""
+        outgoing = {core.boot_id: core.take_outgoing() for core in self.cores}
+        return {boot_id: messages for boot_id, messages in outgoing.items() if messages}
+
+    # Time.
+
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._ready)
+
+    @property
+    def num_warm(self) -> int:
+        return len(self._warm)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until something is to be done without anything coming in; None: never."""
+        return 0.0 if self._ready else self._timers.seconds_left
+
+    def run(self, seconds: float) -> None:
+        """What is due, then guests that are ready, in turn, for about so long."""
+        self._timers.run_due()
+        end = self._clock() + seconds
+        while self._ready:
+            self._resume(self._ready.popleft())
+            if self._clock() >= end:
+                return
+
+    def warm_up(self) -> bool:
+        """Make one guest ahead of need; False when there are enough."""
+        if self._warm.is_full:
+            return False
+        self._warm.add()
+        return True
+
+    def close(self) -> None:
+        for process in list(self.processes.values()):
+            process.close()
+        self.processes.clear()
+        self._warm.close()
+
+    # Services for processes.
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+    def make_ready(self, process: Process) -> None:
+        if not process.is_queued:
+            process.is_queued = True
+            self._ready.append(process)
+
+    def has_output(self, process: Process) -> None:
+        if process.pid in self._logs:
+            self._dirty_logs[process.pid] = process.events
+
+    def wake_after(self, process: Process, timeout_us: int) -> None:
+        process.wake_at = self._clock() + timeout_us / 1e6
+        # One timer serves many waits with the same deadline, as under `asyncio.timeout`.
+        if process.alarm_at is None or process.alarm_at > process.wake_at:
+            self._set_alarm(process, process.wake_at)
+
+    def _set_alarm(self, process: Process, at: float) -> None:
+        process.alarm_at = at
+        self._timers.at(at, lambda: self._alarm(process, at))
+
+    def _alarm(self, process: Process, at: float) -> None:
+        if process.alarm_at != at:
+            return
+        process.alarm_at = None
+        if process.wake_at is None or process.has_ended:
+            return
+        if process.wake_at <= self._clock():
+            self.make_ready(process)
+        else:
+            self._set_alarm(process, process.wake_at)
+
+    # Running.
+
+    def _start(self, process: Process) -> Guest:
+        job, program = process.job, process.program
+        if program.is_component:
+            raise Unsupported(
+                "standalone components do not run in this version",
+                hint='use `runtime = "python"` and upload the source',
+            )
+        guest = process.guest = self._warm.take(program)
+        guest.limit_memory(process.limits.memory_mb * MIB)
+        guest.begin(process, job.function, (program.text(), *job.arguments))
+        return guest
+
+    def _resume(self, process: Process) -> None:
+        """Let a process run until it waits, ends or has had its turn."""
+        process.is_queued = False
+        if process.has_ended:
+            return
+        try:
+            self._run_guest(process)
+        except Exception as error:
+            if not isinstance(error, PieError):
+                log.exception("process %s", process.pid)
+            self._end(process, info_of(error))
+
+    def _run_guest(self, process: Process) -> None:
+        if process.doom is not None:
+            raise process.doom
+        guest = process.guest or self._start(process)
+        if process.is_waiting:
+            guest.answer(process.end_wait())
+        status = guest.resume()
+        process.account_cpu(guest.used_cpu_ns)
+        if status is Status.ENDED:
+            self._end(process, ending_of(process, guest.take_outcome()))
+        elif process.doom is not None:
+            raise process.doom
+        elif status is Status.PREEMPTED:
+            self.make_ready(process)
+
+    def _end(self, process: Process, ending: Ending) -> None:
+        """Exactly once for each process."""
+        if process.has_ended:
+            return
+        del self.processes[process.pid]
+        process.close()
+        process.job.conclude(process, ending)
+
+    # Orders.
+
+    def _launch(self, order: Launch) -> None:
+        if order.pid in self._logs or order.pid in self._past_pids:
+            return
+        try:
+            program = self._programs.get(order.user, order.digest, order.bundle)
+        except PieError as error:
+            self._refuse(order, error)
+            return
+        job = Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run)
+        process = self._add(job)
+        self._open_log(process.events, order.bundle)
+
+    def _refuse(self, order: Launch, error: PieError) -> None:
+        """A process that ends before it has begun."""
+        events = EventLog(order.pid, 0)
+        self._open_log(events, order.bundle)
+        events.end("error", json_text(error.info))
+
+    def _open_log(self, events: EventLog, bundle: Bundle) -> None:
+        manifest = bundle.manifest
+        self._logs[events.pid] = self._dirty_logs[events.pid] = events
+        events.add("started", json_text({"program": manifest.name, "version": manifest.version}))
+
+    def _conclude_run(self, process: Process, ending: Ending) -> None:
+        if isinstance(ending, ErrorInfo):
+            process.events.end("error", json_text(ending))
+        else:
+            process.events.end("return", ending)
+        self.has_output(process)
+
+    def _describe(self, order: Describe) -> None:
+        """As a process that nobody sees."""
+
+        def conclude(_process: Process, ending: Ending) -> None:
+            self._reports.append(_described(order.request, ending))
+
+        try:
+            program = self._programs.get("", order.digest, order.bundle)
+        except PieError as error:
+            self._reports.append(Described(order.request, error=error.info))
+            return
+        self._add(Job(f"{DESCRIBE_PID}{order.request}", "", program, "describe", (), conclude))
+
+    def _add(self, job: Job) -> Process:
+        process = self.processes[job.pid] = Process(job, self, self._config)
+        wall_s = process.limits.wall_s
+        if wall_s:
+            self._timers.after(wall_s, lambda: self._end_if_there(process, _wall_limit(wall_s)))
+        self.make_ready(process)
+        return process
+
+    def _deliver(self, order: Deliver) -> None:
+        process = self.processes.get(order.pid)
+        if process is not None:
+            process.mailbox.deliver(order.seq, order.value)
+
+    def _terminate(self, order: Terminate) -> None:
+        process = self.processes.get(order.pid)
+        if process is None or process.is_terminated:
+            return
+        if process.guest is None:
+            self._end(process, cancelled())
+            return
+        process.terminate()
+        self._timers.after(self._config.cancel_grace_s, lambda: self._end_if_there(process, cancelled()))
+
+    def _end_if_there(self, process: Process, error: ErrorInfo) -> None:
+        if not process.has_ended:
+            self._end(process, error)
+
+    def _events_stored(self, order: EventsStored) -> None:
+        events = self._logs.get(order.pid)
+        if events is None:
+            return
+        events.stored(order.seq)
+        if events.is_stored:
+            del self._logs[order.pid]
+            self._remember(order.pid)
+
+    def _remember(self, pid: str) -> None:
+        self._past_pids[pid] = None
+        if len(self._past_pids) > MAX_REMEMBERED_PIDS:
+            self._past_pids.popitem(last=False)
+
+    def _events_seen(self, order: EventsSeen) -> None:
+        process = self.processes.get(order.pid)
+        if process is not None:
+            process.seen(order.seq)
+
+
+def _described(request: int, ending: Ending) -> Described:
+    if isinstance(ending, ErrorInfo):
+        return Described(request, error=ending)
+    try:
+        return Described(request, signature=msgspec.json.decode(ending, type=Signature))
+    except msgspec.DecodeError as error:
+        return Described(request, error=info_of(error))
+
+
+def _wall_limit(wall_s: float) -> ErrorInfo:
+    return LimitExceeded.of(
+        "wall_limit",
+        f"the program ran for more than {wall_s:g} s",
+        hint="raise `wall_s` under [limits] in pie.toml, up to the engine's own limit",
+    ).info

@@ -1,0 +1,174 @@
+"""What guests import: the functions of `pie:core`, linked to Python.
+
+Each WIT interface is one module of `interfaces/` with a table from WIT names to functions `(process, *arguments)`.
+Whatever happens in one becomes an error record; nothing is ever raised through wasmtime.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from ctypes import CFUNCTYPE, c_size_t, c_void_p, cast, create_string_buffer
+from dataclasses import dataclass
+from typing import Any
+
+from wasmtime import Engine, WasmtimeError
+from wasmtime import _ffi as ffi
+from wasmtime.component import Component, ComponentInstanceType, FuncType, Linker, LinkerInstance, ResultType
+
+from pie_engine.errors import Internal, InvalidProgram, PieError
+from pie_engine.host.runner import Owner
+from pie_engine.host.values import VALUE_BYTES, Decoder, Encoder, ResultEncoder, decoder_of, encoder_of
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "pie:"
+WAIT = ("pie:core/futures@0.1.0", "wait-any")
+"""The one call that waits; how is the runner's business."""
+NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
+
+# wasmtime_component_func_callback_t with plain addresses: ctypes makes an object of every typed pointer.
+_Callback = CFUNCTYPE(c_size_t, c_void_p, c_void_p, c_void_p, c_void_p, c_size_t, c_void_p, c_size_t)
+
+Function = Callable[..., Any]
+
+ERROR_CODES = frozenset(
+    [
+        "invalid-input",
+        "not-found",
+        "unsupported",
+        "context-too-long",
+        "out-of-pages",
+        "limit-exceeded",
+        "busy",
+        "cancelled",
+        "core-lost",
+        "internal",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """`types.error`"""
+
+    code: str
+    message: str
+    retry: bool
+
+
+def error_record(error: BaseException) -> ErrorRecord:
+    """Any exception of a host function as its guest gets it; a foreign one is our bug and is logged."""
+    if not isinstance(error, PieError):
+        log.error("host function failed", exc_info=error)
+        error = Internal(f"{type(error).__name__}: {error}")
+    # A code that the WIT does not have, such as `invalid_config`, travels as its class's nearest ancestor that has one.
+    codes = [error.code, *(cls.code for cls in type(error).__mro__ if issubclass(cls, PieError))]
+    known = (code.replace("_", "-") for code in codes)
+    code = next((code for code in known if code in ERROR_CODES), "internal")
+    message = f"{error.message}; {error.hint}" if error.hint else error.message
+    return ErrorRecord(code, message, error.retry)
+
+
+def result_type(kind: FuncType) -> ResultType:
+    """Of a function that can fail."""
+    result = kind.result
+    assert isinstance(result, ResultType)
+    return result
+
+
+def raise_on(error: Any) -> None:
+    """Raise what a function of the C API has returned, unless it is null."""
+    if error:
+        raise WasmtimeError._from_ptr(error)
+
+
+def error_address(message: str) -> int:
+    """A new error of the C API, for wasmtime to take."""
+    return int(cast(ffi.wasmtime_error_new(message.encode()), c_void_p).value or 0)
+
+
+class Imports:
+    """All functions, and the guest that is running, for whom they are called."""
+
+    def __init__(self, interfaces: Mapping[str, Mapping[str, Function]]) -> None:
+        """`interfaces`: by full name (`pie:core/log@0.1.0`), then by the function's name."""
+        self._interfaces = interfaces
+        self._callbacks: list[Any] = []  # wasmtime holds only their addresses
+        self.owner: Owner
+
+    def link(self, linker: Linker, component: Component, link_wait: Callable[[LinkerInstance, FuncType], None]) -> None:
+        """Define every import of `component` that is ours; WASI is defined already."""
+        for name, functions in self._imported(linker.engine, component):
+            with linker.root() as root, root.add_instance(name) as instance:
+                for function_name, kind in functions.items():
+                    if (name, function_name) == WAIT:
+                        link_wait(instance, kind)
+                    else:
+                        self.define(instance, function_name, self._find(name, function_name), kind)
+
+    def _imported(self, engine: Engine, component: Component) -> Iterator[tuple[str, dict[str, FuncType]]]:
+        for name, item in component.type.imports(engine).items():
+            kind = item.ty
+            if name.startswith(NAMESPACE) and isinstance(kind, ComponentInstanceType):
+                exports = ((key, export.ty) for key, export in kind.exports(engine).items())
+                yield name, {key: function for key, function in exports if isinstance(function, FuncType)}
+
+    def _find(self, interface: str, function: str) -> Function:
+        try:
+            return self._interfaces[interface][function]
+        except KeyError:
+            raise InvalidProgram(
+                f"the program imports {interface}#{function}, which this engine does not have",
+                hint="build it for this version of Pie",
+            ) from None
+
+    def define(self, instance: LinkerInstance, name: str, function: Function, kind: FuncType) -> None:
+        """Link one function, called as `function(owner, *arguments)`."""
+        callback = _Callback(self._body(name, function, kind))
+        self._callbacks.append(callback)
+        raw = name.encode()
+        typed = cast(callback, ffi.wasmtime_component_func_callback_t)
+        raise_on(
+            ffi.wasmtime_component_linker_instance_add_func(
+                instance.ptr(), create_string_buffer(raw), len(raw), typed, None, NO_FINALIZER
+            )
+        )
+
+    def _body(self, name: str, function: Function, kind: FuncType) -> Callable[..., int]:
+        decoders = [(decoder_of(parameter), i * VALUE_BYTES) for i, (_, parameter) in enumerate(kind.params)]
+        result = kind.result
+        if isinstance(result, ResultType):
+            return self._fallible(function, decoders, ResultEncoder(result))
+        return self._infallible(name, function, decoders, None if result is None else encoder_of(result))
+
+    def _fallible(
+        self, function: Function, decoders: list[tuple[Decoder, int]], encoder: ResultEncoder
+    ) -> Callable[..., int]:
+        def body(_env: Any, _context: Any, _type: Any, args: int, _nargs: int, results: int, _nresults: int) -> int:
+            try:
+                owner = self.owner
+                owner.num_calls += 1
+                value = function(owner, *[decode(args + offset) for decode, offset in decoders])
+                encoder.ok(value, results)
+            except BaseException as error:
+                encoder.error(error_record(error), results)
+            return 0
+
+        return body
+
+    def _infallible(
+        self, name: str, function: Function, decoders: list[tuple[Decoder, int]], encode: Encoder | None
+    ) -> Callable[..., int]:
+        def body(_env: Any, _context: Any, _type: Any, args: int, _nargs: int, results: int, _nresults: int) -> int:
+            try:
+                owner = self.owner
+                owner.num_calls += 1
+                value = function(owner, *[decode(args + offset) for decode, offset in decoders])
+                if encode is not None:
+                    encode(value, results)
+                return 0
+            except BaseException as error:  # its type has no room for an error: this guest ends
+                return error_address(f"{name}: {error_record(error).message}")
+
+        return body

@@ -1,0 +1,47 @@
+"""`generate`: plans, which the core runs ahead of the program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pie_engine.host.imports import Function
+from pie_engine.host.operations import Stream
+from pie_engine.host.process import Process
+from pie_engine.protocol.plan import Plan
+from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.to_host import Chunk
+
+
+def start(process: Process, ctx: int, plan: dict[str, Any]) -> int:
+    sampler = Sampler(**plan.pop("sampler"))
+    return process.futures.add(Stream(process.context(ctx), Plan(sampler=sampler, **plan)))
+
+
+def take_next(process: Process, stream: int) -> Chunk | None:
+    return process.futures.get(stream, Stream).next()
+
+
+def stop(process: Process, stream: int) -> None:
+    process.futures.get(stream, Stream).stop()
+
+
+def rewind(process: Process, stream: int, count: int) -> None:
+    process.futures.get(stream, Stream).rewind(count)
+
+
+def inject(process: Process, stream: int, tokens: list[int]) -> None:
+    process.futures.get(stream, Stream).inject(tokens)
+
+
+def pipe(process: Process, stream: int) -> None:
+    process.futures.get(stream, Stream).pipe()
+
+
+FUNCTIONS: dict[str, Function] = {
+    "start": start,
+    "next": take_next,
+    "stop": stop,
+    "rewind": rewind,
+    "inject": inject,
+    "pipe": pipe,
+}

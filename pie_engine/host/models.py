@@ -1,0 +1,71 @@
+"""A core's model as programs see it from the host: tokenizer, chat template and sizes, without the weights."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from pie_engine.errors import ContextTooLong, InvalidInput
+from pie_engine.model.chat import ChatTemplate
+from pie_engine.model.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class HostModel:
+    """What a ready core says about its model, and what is read from its folder."""
+
+    name: str
+    vocab_size: int
+    max_context_tokens: int
+    page_size: int
+    tokenizer: Tokenizer
+    chat: ChatTemplate
+
+    @property
+    def stop_tokens(self) -> list[int]:
+        return list(self.tokenizer.eos_ids)
+
+    @classmethod
+    def of_detail(cls, detail: dict[str, object]) -> HostModel:
+        """From the `detail` of a core in the topology."""
+        vocab_size, max_context_tokens, page_size = (
+            int(str(detail[key])) for key in ("vocab_size", "max_context_tokens", "page_size")
+        )
+        tokenizer, chat = _read_folder(str(detail["folder"]))
+        return cls(str(detail["model"]), vocab_size, max_context_tokens, page_size, tokenizer, chat)
+
+    def check_tokens(self, tokens: Sequence[int]) -> None:
+        if tokens and max(tokens) >= self.vocab_size:
+            raise InvalidInput(
+                f"token id {max(tokens)} is not in the vocabulary of {self.name} (0 … {self.vocab_size - 1})"
+            )
+
+    def check_length(self, num_tokens: int) -> None:
+        if num_tokens > self.max_context_tokens:
+            raise ContextTooLong(
+                f"the context would have {num_tokens} tokens; {self.name} takes {self.max_context_tokens}",
+                hint="shorten the prompt, or use a model with a longer context",
+            )
+
+
+@lru_cache(maxsize=8)
+def _read_folder(folder: str) -> tuple[Tokenizer, ChatTemplate]:
+    """Kept, since a core that comes back brings the same model."""
+    return Tokenizer.load(Path(folder)), ChatTemplate.load(Path(folder))
+
+
+def pack_tokens(tokens: Sequence[int]) -> str:
+    """base64 of little-endian u32, the form in which long lists cross into a guest."""
+    return base64.b64encode(struct.pack(f"<{len(tokens)}I", *tokens)).decode("ascii")
+
+
+def unpack_tokens(packed: str) -> list[int]:
+    try:
+        raw = base64.b64decode(packed, validate=True)
+        return list(struct.unpack(f"<{len(raw) // 4}I", raw))
+    except (ValueError, struct.error) as error:
+        raise InvalidInput(f"packed tokens are not base64 of little-endian u32: {error}") from error

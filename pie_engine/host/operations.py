@@ -1,0 +1,259 @@
+"""What a core does for a program: flushes and passes, which answer once, and streams, which answer in chunks."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
+from pie_engine.host.futures import Future
+from pie_engine.protocol.plan import Plan
+from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.to_core import Delivered, Flush, Forward, Generate, Steer, Stop
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded
+
+if TYPE_CHECKING:
+    from pie_engine.host.contexts import Context
+
+RELEASED = Cancelled("the context was released").info
+
+
+class Operation(Future):
+    """Base: its handle is also its id in the core."""
+
+    kind: ClassVar[str] = "an operation"
+    num_unapplied = 0
+    """Tokens that the core appends when its turn comes."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context.process.next_id())
+        self.context = context
+        self.error: ErrorInfo | None = None
+        context.operations[self.handle] = self
+        context.core.operations[self.handle] = self
+
+    def receive(self, result: CoreResult) -> None:
+        """Something came from the core."""
+        raise NotImplementedError
+
+    def context_released(self) -> None:
+        """The core answers nothing more."""
+        self.fail(RELEASED)
+
+    def fail(self, error: ErrorInfo) -> None:
+        self.error = error
+        self._leave_core()
+        self.notify()
+
+    def notify(self) -> None:
+        self.context.process.notify(self.handle)
+
+    def close(self) -> None:
+        """The program has its answer, or does not want it any more."""
+        self._leave_core()
+        self.context.process.futures.remove(self.handle)
+
+    def forget(self) -> None:
+        if self.handle in self.context.core.operations:
+            self.context.core.send(Stop(self.handle))
+        self.close()
+
+    def _leave_core(self) -> None:
+        self.context.operations.pop(self.handle, None)
+        self.context.core.operations.pop(self.handle, None)
+
+
+class OneShot(Operation):
+    """Answered once; the program then takes the result."""
+
+    def __init__(self, context: Context) -> None:
+        context.require_no_plan()
+        super().__init__(context)
+        self._result: CoreResult | None = None
+
+    def receive(self, result: CoreResult) -> None:
+        if isinstance(result, Failed):
+            self.fail(result.error)
+        else:
+            self._result = result
+            self._leave_core()
+            self.notify()
+
+    def take(self) -> CoreResult:
+        """The result, once. Raises the error that the operation ended with."""
+        if self.error is None and self._result is None:
+            raise Busy(f"{self.kind} {self.handle} is not done", hint="wait for its future first")
+        self.close()
+        if self.error is not None:
+            raise self.error.raised()
+        assert self._result is not None
+        return self._result
+
+
+class FlushOperation(OneShot):
+    kind = "a flush"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        context.core.send(Flush(self.handle, context.ctx))
+
+    def finish(self) -> None:
+        assert isinstance(self.take(), Flushed)
+
+
+@dataclass(frozen=True, slots=True)
+class PassOutput:
+    """`forward.output`"""
+
+    token: int | None
+    logprob: float | None
+    top: str
+
+
+class PassOperation(OneShot):
+    kind = "a pass"
+
+    def __init__(self, context: Context, tokens: list[int], sampler: Sampler | None, top_k: int) -> None:
+        context.check_append(tokens)
+        super().__init__(context)
+        context.tokens += tokens
+        self.num_unapplied = len(tokens)
+        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, top_k))
+
+    def finish(self) -> PassOutput:
+        result = self.take()
+        assert isinstance(result, Forwarded)
+        pairs = b"".join(struct.pack("<If", top.token, top.logprob) for top in result.top)
+        return PassOutput(result.token, result.logprob, base64.b64encode(pairs).decode("ascii"))
+
+
+class Stream(Operation):
+    """A plan. Chunks wait here until the program takes them; taken tokens are in the context."""
+
+    kind = "a stream"
+    is_stream = True
+
+    def __init__(self, context: Context, plan: Plan) -> None:
+        context.require_no_plan()
+        super().__init__(context)
+        self.epoch = 0
+        self.num_taken = 0
+        self._chunks: deque[Chunk] = deque()
+        self._is_piped = False
+        self._piped_texts: list[str] = []
+        context.core.send(Generate(self.handle, context.ctx, plan))
+
+    def receive(self, result: CoreResult) -> None:
+        if isinstance(result, Failed):
+            self.fail(result.error)
+            return
+        assert isinstance(result, Chunk)
+        if result.epoch != self.epoch:
+            return  # sent before the core had heard of a rewind
+        if self._is_piped:
+            self._forward(result)
+        else:
+            self._chunks.append(result)
+            self.notify()
+
+    def fail(self, error: ErrorInfo) -> None:
+        """Like `Chunk`s, it waits its turn: until then the context still belongs to the plan."""
+        self.error = error
+        self.context.core.operations.pop(self.handle, None)
+        self.notify()
+
+    def context_released(self) -> None:
+        self._chunks.clear()
+        super().context_released()
+
+    def next(self) -> Chunk | None:
+        """Everything that is there, as one chunk; None: nothing. The last one, or the error, closes the stream."""
+        if self._chunks:
+            chunk = joined(self._chunks)
+            self._chunks.clear()
+            self._take(chunk)
+            if chunk.finish is not None:
+                self.close()
+            elif self.error is not None:
+                self.notify()
+            return chunk
+        if self.error is not None:
+            self.close()
+            raise self.error.raised()
+        return None
+
+    def stop(self) -> None:
+        """End the plan; what was not taken has never been."""
+        self.context.core.send(Stop(self.handle, self.num_taken))
+        self.close()
+
+    forget = stop
+
+    def rewind(self, count: int) -> None:
+        if count > self.num_taken:
+            raise InvalidInput(f"cannot rewind {count} tokens: this plan has delivered {self.num_taken}")
+        self._steer(self.num_taken - count, [])
+
+    def inject(self, tokens: Sequence[int]) -> None:
+        self.context.check_append(tokens)
+        self._steer(self.num_taken, list(tokens))
+
+    def pipe(self) -> None:
+        """From here on the client gets the text; what is there already first."""
+        self._is_piped = True
+        chunks, self._chunks = self._chunks, deque()
+        for chunk in chunks:
+            self._forward(chunk)
+
+    def delivered(self) -> Delivered:
+        return Delivered(self.handle, self.epoch, self.num_taken)
+
+    def _steer(self, keep: int, inject: list[int]) -> None:
+        if self.error is not None:
+            raise self.error.raised()
+        self._chunks.clear()
+        num_dropped = self.num_taken - keep
+        if num_dropped:
+            del self.context.tokens[-num_dropped:]
+        self.epoch += 1
+        self.num_taken = keep
+        self.context.core.send(Steer(self.handle, self.epoch, keep, inject))
+
+    def _take(self, chunk: Chunk) -> None:
+        self.context.tokens += chunk.ids
+        self.num_taken += len(chunk.ids)
+        if chunk.finish is None and self.error is None:
+            self.context.core.streams_taken[self.handle] = self
+
+    def _forward(self, chunk: Chunk) -> None:
+        """Send a chunk to the client; only the last one wakes the program."""
+        if chunk.text:
+            self._piped_texts.append(chunk.text)
+            self.context.process.send_piped(chunk.text)
+        self._take(chunk)
+        if chunk.finish is not None:
+            text = "".join(self._piped_texts)
+            last = Chunk(chunk.op, chunk.epoch, [], text, self.num_taken, [], chunk.finish, chunk.usage)
+            self._chunks.append(last)
+            self.notify()
+
+
+def joined(chunks: Sequence[Chunk]) -> Chunk:
+    """Consecutive chunks as one."""
+    first, last = chunks[0], chunks[-1]
+    if first is last:
+        return first
+    return Chunk(
+        op=first.op,
+        epoch=first.epoch,
+        ids=[token for chunk in chunks for token in chunk.ids],
+        text="".join(chunk.text for chunk in chunks),
+        index=first.index,
+        logprobs=[logprob for chunk in chunks for logprob in chunk.logprobs],
+        finish=last.finish,
+        usage=last.usage,
+    )

@@ -1,0 +1,122 @@
+"""Programs by content: what their guests are handed, made once, and the code objects that their imports left here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pie_engine.errors import InvalidProgram
+from pie_engine.protocol.program import Bundle, Manifest
+
+MAX_PROGRAMS = 256
+MAX_CODE_RATIO = 20
+"""Compiled code may be this much longer than its source, in base64; more would not come from a compiler."""
+MIN_CODE_CHARS = 64 * 1024
+UNUSED_DAYS = 7
+
+
+class Program:
+    """One bundle."""
+
+    def __init__(self, digest: str, bundle: Bundle) -> None:
+        self.digest = digest
+        self.manifest: Manifest = bundle.manifest
+        self.name = bundle.manifest.name
+        self.version = bundle.manifest.version
+        self._sources = {path: text for path, text in bundle.files.items() if path.endswith(".py")}
+        self._data: dict[str, bytes] = dict(bundle.blobs)
+        self._data.update((path, text.encode()) for path, text in bundle.files.items() if path not in self._sources)
+        for path in self._data:
+            _check_path(path)
+        self._code: dict[str, str] = {}
+        self._text: str | None = None
+
+    @property
+    def is_component(self) -> bool:
+        return self.manifest.runtime == "component"
+
+    def text(self) -> str:
+        """The bundle as its guest gets it, JSON."""
+        if self._text is None:
+            self._text = msgspec.json.encode(self._for_guest()).decode()
+        return self._text
+
+    def _for_guest(self) -> dict[str, Any]:
+        manifest = self.manifest
+        head = {"name": manifest.name, "version": manifest.version, "entry": manifest.entry}
+        return {**head, "files": self._sources, "code": self._code}
+
+    def store_code(self, path: str, code: str) -> None:
+        """Keep the compiled form of a source file for the next launch. The first one stays."""
+        source = self._sources.get(path)
+        if source is None or path in self._code or len(code) > MIN_CODE_CHARS + MAX_CODE_RATIO * len(source):
+            return
+        self._code[path] = code
+        self._text = None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has files that are no modules."""
+        return bool(self._data)
+
+    def data_folder(self, parent: Path) -> Path:
+        """Those files, written below `parent` once; guests see them read-only, so all share one folder."""
+        folder = parent / self.digest
+        if not folder.is_dir():
+            self._write_data(folder)
+        os.utime(folder)
+        return folder
+
+    def _write_data(self, folder: Path) -> None:
+        """Under its own name only when complete: another host may be doing the same."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix="draft-"))
+        for path, content in self._data.items():
+            target = draft / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        try:
+            draft.rename(folder)
+        except OSError:  # the other one was faster
+            shutil.rmtree(draft)
+
+
+class ProgramCache:
+    """The programs that were last used.
+
+    By user too: the code that a program's run leaves behind is only ever run on behalf of the same user.
+    """
+
+    def __init__(self) -> None:
+        self._programs: OrderedDict[tuple[str, str], Program] = OrderedDict()
+
+    def get(self, user: str, digest: str, bundle: Bundle) -> Program:
+        key = (user, digest)
+        program = self._programs.get(key)
+        if program is None:
+            program = self._programs[key] = Program(digest, bundle)
+            if len(self._programs) > MAX_PROGRAMS:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
+        return program
+
+
+def remove_unused_data(parent: Path) -> None:
+    """Data folders that no host has used for a while."""
+    oldest = time.time() - UNUSED_DAYS * 86400
+    for folder in parent.glob("*"):
+        if folder.stat().st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise InvalidProgram(f"the bundle has a file with the path {path!r}", hint="paths are relative, with `/`")

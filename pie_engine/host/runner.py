@@ -1,0 +1,76 @@
+"""The seam between the host's loop and how guests run: one at a time, each until it waits, ends or has had its slice.
+
+`fibres.FibreRunner` is what hosts use; `threads.ThreadRunner` gives each guest a thread instead. The same suite passes
+against both.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pie_engine.errors import PieError
+
+PROGRAM = "pie:core/program@0.1.0"
+"""The interface that every inferlet exports, with `describe` and `run`."""
+
+
+class Status(enum.Enum):
+    """Why a guest has stopped running."""
+
+    WAITING = "in wait-any; `answer` it before it is resumed"
+    PREEMPTED = "its slice is over"
+    ENDED = "its outcome is there"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call into a guest gave: `text` is the result, the guest's own error, or what the trap says."""
+
+    is_ok: bool
+    text: str
+    is_trap: bool = False
+
+
+class Owner(Protocol):
+    """On whose behalf a guest runs; passed to every import as its first argument."""
+
+    num_calls: int
+    """Calls that the guest has made to the host."""
+
+    def begin_wait(self, timeout_us: int | None) -> list[int] | None:
+        """`futures.wait-any`: what is ready, or None to suspend the guest. Raises `PieError`."""
+
+
+class Guest(Protocol):
+    """One instance of a component, used for one call."""
+
+    used_cpu_ns: int
+    """CPU time of the last `resume`."""
+
+    def limit_memory(self, num_bytes: int) -> None:
+        """From now on; only before `begin`."""
+
+    def begin(self, owner: Owner, function: str, arguments: Sequence[str]) -> None:
+        """Set the call up: a function of `PROGRAM` that takes strings. The first `resume` enters it."""
+
+    def answer(self, ready: list[int] | PieError) -> None:
+        """What `wait-any` returns when a waiting guest is resumed."""
+
+    def resume(self) -> Status: ...
+
+    def take_outcome(self) -> Outcome:
+        """After `ENDED`."""
+
+    def close(self) -> None:
+        """Free everything, whatever the guest is doing; not from within one of its calls."""
+
+
+class Runner(Protocol):
+    """Makes guests."""
+
+    def prepare(self, folder: Path) -> Guest:
+        """A new instance that sees `folder` as its root, read-only; it has not run anything yet."""
