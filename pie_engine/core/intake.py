@@ -185,7 +185,10 @@ class Intake:
         plan = host.operations.get(message.op)
         if not isinstance(plan, PlanOperation):
             raise NotFound(f"plan {message.op} has ended, and its context has gone on")
-        if plan.is_over:
+        if plan.ending == "failed":
+            plan.keep_after_end(message.keep)
+            return
+        if plan.ending == "finished":
             self._turns.resume(plan)
         plan.steer(message.epoch, message.keep, message.inject)
         self._turns.settle(plan)

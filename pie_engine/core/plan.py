@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.operation import ModelFacts, Operation, check_sampler
 from pie_engine.core.state import Context
@@ -11,6 +13,8 @@ from pie_engine.errors import ErrorInfo, Internal, InvalidInput
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
 from pie_engine.protocol.to_host import Chunk
 
+Ending = Literal["none", "finished", "failed"]
+"""How a plan came to its end by itself. Until its program has seen that, it may still steer or stop it."""
 FORCED_LOGPROB = 0.0
 """Of a token that the program dictated: it had no alternative."""
 
@@ -20,7 +24,7 @@ class PlanOperation(Operation):
 
     __slots__ = (
         "_chunk_s",
-        "_early_steer",
+        "_early_inject",
         "_end",
         "_logprobs",
         "_num_cached",
@@ -28,7 +32,7 @@ class PlanOperation(Operation):
         "_start",
         "_stop_tokens",
         "_text",
-        "can_resume",
+        "ending",
         "epoch",
         "next_chunk_at",
         "num_sent",
@@ -48,9 +52,9 @@ class PlanOperation(Operation):
         self._logprobs: list[float] = []
         self._start = self._end = 0
         self._num_cached = 0
-        self._early_steer: tuple[int, list[int]] | None = None
-        self.can_resume = False
-        """It ended by itself: until its program has seen that, it may still steer or stop the plan."""
+        self._early_inject: list[int] | None = None
+        """Steered before it began: what is forced then."""
+        self.ending: Ending = "none"
 
     def begin(self) -> None:
         self._check_plan()
@@ -66,11 +70,10 @@ class PlanOperation(Operation):
         self.has_begun = True
         if plan.seed is not None:
             self.context.random = RandomStream(plan.seed)
-        if self._early_steer is None:
+        if self._early_inject is None:
             self._go_on()
         else:
-            epoch, inject = self._early_steer
-            self.steer(epoch, 0, inject)
+            self.steer(self.epoch, 0, self._early_inject)
 
     def _check_plan(self) -> None:
         check_sampler(self._plan.sampler)
@@ -134,14 +137,14 @@ class PlanOperation(Operation):
         """
         if not self.has_begun:
             assert keep == 0, f"plan {self.op} has not begun; asked to keep {keep}"
-            self._early_steer = (epoch, inject)
+            self.epoch, self._early_inject = epoch, inject
             return
         if not 0 <= keep <= self.num_generated:
             raise Internal(f"plan {self.op} has {self.num_generated} tokens; asked to keep {keep}")
         self._text.rewind(keep)
         self._keep(keep)
         self.epoch, self.num_sent, self.num_taken, self.next_chunk_at = epoch, keep, keep, 0.0
-        self.is_over = self.can_resume = False
+        self.is_over, self.ending = False, "none"
         if not inject:
             self.context.random.turn()
         self._force(inject)
@@ -159,8 +162,9 @@ class PlanOperation(Operation):
         self._send_last("stopped", ids=[], text="")
 
     def keep_after_end(self, keep: int) -> None:
-        """A stop that crossed the last chunk on its way: there is nothing to answer."""
-        self._keep(min(keep, self.num_generated))
+        """A stop, or a rewind after a failure, that crossed the end on its way: there is nothing to answer."""
+        if self.has_begun:
+            self._keep(min(keep, self.num_generated))
 
     def fail(self, error: ErrorInfo) -> None:
         """What can be delivered goes out first; the context keeps exactly what the program gets to see."""
@@ -168,6 +172,7 @@ class PlanOperation(Operation):
             if self.holds_chunk:
                 self.send_chunk(self.next_chunk_at)
             self._keep(self.num_sent)
+        self.ending = "failed"
         super().fail(error)
 
     def _go_on(self) -> None:
@@ -195,7 +200,7 @@ class PlanOperation(Operation):
     def _finish(self, reason: FinishReason) -> None:
         start, end = self.num_sent, self.num_generated
         self.num_sent = end
-        self.can_resume = True
+        self.ending = "finished"
         self._send_last(reason, self._reply(start, end), self._text.between(start, end))
 
     def _send_last(self, reason: FinishReason, ids: list[int], text: str) -> None:

@@ -61,27 +61,43 @@ class Scheduler:
         """The rows of step `step`. Their pages are reserved; `copies` have to be done first."""
         self._step = step
         self.copies, self.outgrown = [], []
-        runnable, batch = self.runnable, Batch()
+        operations = self._with_pages()
         shares = share_step(
-            [len(operation.kv.tokens) - operation.kv.num_computed for operation in runnable],
-            [operation.last_step for operation in runnable],
+            [len(operation.kv.tokens) - operation.kv.num_computed for operation in operations],
+            [operation.last_step for operation in operations],
             self._max_tokens,
             self._max_sequences,
         )
-        is_blocked = False
-        for operation, num_tokens in zip(runnable, shares, strict=True):
-            if not num_tokens:
-                continue
+        batch = Batch()
+        for operation, num_tokens in zip(operations, shares, strict=True):
+            if num_tokens:
+                operation.last_step = step
+                batch.append((operation, operation.row(num_tokens)))
+        return batch
+
+    def _with_pages(self) -> list[Operation]:
+        """The operations that could run now, with pages for all tokens of their contexts; oldest first.
+
+        Going from old to young, whoever is put back for another has not been looked at yet.
+        """
+        found: list[Operation] = []
+        num_prefill_tokens, is_blocked = 0, False
+        for operation in self.runnable:
             kv = operation.kv
-            if kv.num_computed + num_tokens > kv.writable_end:
+            num_tokens = len(kv.tokens)
+            is_prefill = num_tokens - kv.num_computed > 1
+            if is_prefill and num_prefill_tokens >= self._max_tokens:
+                continue
+            if num_tokens > kv.writable_end:
                 # Contexts without pages are let in oldest first: a small one must not overtake a large one for ever.
                 operation.lacks_pages = (is_blocked and not kv.page_ids) or not self._reserve(operation)
                 if operation.lacks_pages:
                     is_blocked = is_blocked or not kv.page_ids
                     continue
-            operation.last_step = step
-            batch.append((operation, operation.row(num_tokens)))
-        return batch
+            if is_prefill:
+                num_prefill_tokens += num_tokens - kv.num_computed
+            found.append(operation)
+        return found
 
     def _reserve(self, operation: Operation) -> bool:
         """Pages for all tokens of the operation's context, taken from others if need be."""

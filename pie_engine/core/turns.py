@@ -90,7 +90,7 @@ class Turns:
         self._scheduler.remove(operation)
         if isinstance(operation, PlanOperation):
             self.plans.pop(operation, None)
-            if operation.can_resume:
+            if operation.ending != "none":
                 context.ended_plan = operation
                 return
         del context.process.host.operations[operation.op]

@@ -309,7 +309,7 @@ def _says_hello(given: dict[str, Any], inbox: Inbox) -> Iterator[Step]:
 def _detail_of_core(scene: str) -> dict[str, object]:
     if scene == "no-model":
         return {"failed": {"code": "model_error", "message": "there is no folder /no/model", "hint": "correct `path`"}}
-    return {"progress": {"text": "loading pie-tiny", "fraction": 0.5}}
+    return {"progress": {"text": "loading weights", "fraction": 0.5}}
 
 
 def play(home: Path, scene: str) -> int:

@@ -73,7 +73,7 @@ def test_two_at_once_start_one_daemon(home: Path) -> None:
     assert [run.returncode for run in runs] == [0, 0], outputs
     assert [out for out, _ in outputs] == ["hello\n", "hello\n"]
     assert len(starts(home)) == 1
-    assert any("loading pie-tiny …\n" in err for _, err in outputs)
+    assert any("pie-tiny: loading weights …\n" in err for _, err in outputs)
 
 
 def test_a_daemon_that_dies_at_once_says_why(home: Path) -> None:

@@ -182,6 +182,18 @@ def test_a_large_newcomer_is_not_overtaken_for_ever_by_small_ones():
     assert rig.heard[running].finish == "length"
 
 
+def test_a_prompt_that_waits_for_pages_takes_no_place_in_the_batch():
+    rig = Rig(num_pages=4, max_batch_sequences=1)
+    running = rig.generate(rig.context("abcd"), max_tokens=11)
+    rig.step(2, after_s=0.1)
+    waiting = rig.flush(rig.context("x" * 12))
+    rig.step(after_s=0.1)
+    assert len(rig.driver.steps) == 3
+    rig.run()
+    assert rig.heard[running].finish == "length"
+    assert rig.heard[waiting].is_flushed
+
+
 def test_forks_of_one_prompt_share_its_pages():
     rig = Rig(num_pages=16)
     ctx = rig.context("x" * 40)

@@ -1,0 +1,183 @@
+"""Random interleavings of everything a host may say, on a small pool, against what the host must believe."""
+
+from __future__ import annotations
+
+from array import array
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.to_core import Append, CloseProcess, CreateContext, OpenProcess, Release, Truncate
+from tests.unit.test_core_basics import Rig
+
+TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
+MAX_CONTEXTS = 5
+
+
+class Believed:
+    """A context as its host sees it: fixed tokens, then operations whose tokens come as they are delivered."""
+
+    def __init__(self, ctx: int, tokens: list[int]) -> None:
+        self.ctx = ctx
+        self.tokens = tokens
+        self.queue: list[tuple[int, str, list[int]]] = []
+        """(operation, kind, tokens that it appends by itself) of those that the host has no answer of."""
+
+
+class Machine(RuleBasedStateMachine):
+    """One host with one process. A plan's chunks count as delivered when they have arrived; nothing queues behind a
+    plan, as hosts see to."""
+
+    @initialize(num_pages=st.integers(6, 40), max_tokens=st.integers(1, 24), max_sequences=st.integers(1, 6))
+    def start(self, num_pages: int, max_tokens: int, max_sequences: int) -> None:
+        self.rig = Rig(num_pages=num_pages, max_batch_tokens=max_tokens, max_batch_sequences=max_sequences)
+        self.contexts: list[Believed] = []
+        self.forced: dict[int, dict[int, int]] = {}
+        """Of each plan, index → token of what was injected."""
+        self.prefix: dict[int, list[int]] = {}
+
+    def settle(self) -> None:
+        """What has been answered becomes fixed tokens."""
+        for context in self.contexts:
+            while context.queue:
+                op, kind, tokens = context.queue[0]
+                heard = self.rig.heard.get(op)
+                is_answered = heard is not None and bool(
+                    heard.finish or heard.error or heard.is_flushed or heard.forwarded
+                )
+                if not is_answered:
+                    break
+                assert heard is not None
+                if kind == "plan":
+                    self.prefix[op] = list(context.tokens)
+                context.tokens += heard.ids if kind == "plan" else tokens
+                context.queue.pop(0)
+
+    def pick(self, data: st.DataObject, *without: str) -> Believed | None:
+        """A context on which no operation of these kinds is queued."""
+        fitting = [each for each in self.contexts if not any(kind in without for _, kind, _ in each.queue)]
+        return fitting[data.draw(st.integers(0, len(fitting) - 1))] if fitting else None
+
+    def pick_plan(self, data: st.DataObject) -> int | None:
+        plans = [op for each in self.contexts for op, kind, _ in each.queue if kind == "plan"]
+        return plans[data.draw(st.integers(0, len(plans) - 1))] if plans else None
+
+    @precondition(lambda self: len(self.contexts) < MAX_CONTEXTS)
+    @rule(tokens=TOKENS, seed=st.integers(0, 3))
+    def create(self, tokens: list[int], seed: int) -> None:
+        ctx = self.rig.new_id()
+        self.rig.send(CreateContext(ctx, "p1", seed), Append(ctx, tokens))
+        self.contexts.append(Believed(ctx, list(tokens)))
+
+    @rule(data=st.data(), tokens=TOKENS)
+    def append(self, data: st.DataObject, tokens: list[int]) -> None:
+        if context := self.pick(data, "plan", "pass", "flush"):
+            self.rig.send(Append(context.ctx, tokens))
+            context.tokens += tokens
+
+    @rule(data=st.data())
+    def truncate(self, data: st.DataObject) -> None:
+        if context := self.pick(data, "plan", "pass", "flush"):
+            length = data.draw(st.integers(1, len(context.tokens)))
+            self.rig.send(Truncate(context.ctx, length))
+            del context.tokens[length:]
+
+    @precondition(lambda self: len(self.contexts) < MAX_CONTEXTS)
+    @rule(data=st.data())
+    def fork(self, data: st.DataObject) -> None:
+        if context := self.pick(data, "pass", "flush"):
+            delivered = list(context.tokens)
+            for op, _, _ in context.queue:
+                delivered += self.rig.heard[op].ids if op in self.rig.heard else []
+            length = data.draw(st.integers(1, len(delivered)))
+            self.contexts.append(Believed(self.rig.fork(context.ctx, length), delivered[:length]))
+
+    @rule(data=st.data(), max_tokens=st.integers(0, 90))
+    def generate(self, data: st.DataObject, max_tokens: int) -> None:
+        if context := self.pick(data, "plan"):
+            op = self.rig.generate(context.ctx, max_tokens=max_tokens, chunk_ms=data.draw(st.sampled_from([0, 20])))
+            context.queue.append((op, "plan", []))
+            self.forced[op] = {}
+
+    @rule(data=st.data(), tokens=TOKENS, top_k=st.integers(0, 2))
+    def forward(self, data: st.DataObject, tokens: list[int], top_k: int) -> None:
+        if context := self.pick(data, "plan"):
+            sampler = data.draw(st.sampled_from([None, Sampler()]))
+            op = self.rig.forward(context.ctx, tokens, sampler, top_k)
+            context.queue.append((op, "pass", tokens))
+
+    @rule(data=st.data())
+    def flush(self, data: st.DataObject) -> None:
+        if context := self.pick(data, "plan"):
+            context.queue.append((self.rig.flush(context.ctx), "flush", []))
+
+    @rule(data=st.data(), tokens=st.just([]) | TOKENS)
+    def steer(self, data: st.DataObject, tokens: list[int]) -> None:
+        if op := self.pick_plan(data):
+            heard = self.rig.heard.get(op)
+            keep = data.draw(st.integers(0, len(heard.ids) if heard else 0))
+            self.rig.steer(op, keep, tokens)
+            forced = {index: token for index, token in self.forced[op].items() if index < keep}
+            self.forced[op] = forced | dict(enumerate(tokens, keep))
+
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        if op := self.pick_plan(data):
+            heard = self.rig.heard.get(op)
+            self.rig.stop(op, data.draw(st.integers(0, len(heard.ids) if heard else 0)))
+            self.forget(op)
+
+    def forget(self, op: int) -> None:
+        """The host expects nothing more of a plan that it has stopped."""
+        for context in self.contexts:
+            if context.queue and context.queue[-1][0] == op:
+                self.prefix[op] = list(context.tokens)
+                context.tokens += self.rig.heard[op].ids
+                context.queue.pop()
+                self.rig.heard[op].epoch = -1
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        if context := self.pick(data):
+            self.rig.send(Release(context.ctx))
+            self.contexts.remove(context)
+
+    @rule(num_steps=st.integers(1, 12), takes=st.booleans())
+    def step(self, num_steps: int, takes: bool = True) -> None:
+        self.rig.step(num_steps, after_s=0.01)
+        self.settle()
+        if takes:
+            self.rig.take_all()
+
+    @invariant()
+    def pages_add_up(self) -> None:
+        if hasattr(self, "rig"):
+            self.rig.check()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        self.rig.run()
+        self.settle()
+        for context in self.contexts:
+            assert context.queue == [], "an operation without an answer"
+            assert self.rig.tokens(context.ctx) == context.tokens
+        for op, prefix in self.prefix.items():
+            self.check_text(prefix, self.rig.heard[op].ids, self.forced[op])
+        self.rig.send(CloseProcess("p1"), OpenProcess("p2", "t"))
+        assert self.rig.core.pool.num_free == self.rig.core.pool.num_pages
+
+    def check_text(self, prefix: list[int], ids: list[int], forced: dict[int, int]) -> None:
+        """Every token is the one that the model gives after the tokens before it, or was forced."""
+        writer = self.rig.driver._inner._writer
+        for index, token in enumerate(ids):
+            expected = forced.get(index)
+            if expected is None:
+                expected = writer.next_tokens(array("i", prefix + ids[:index]))[0].token
+            assert token == expected
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
