@@ -1,0 +1,39 @@
+"""chat on a real daemon with pie-tiny."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pie_client import Event
+
+PROGRAM = Path(__file__).parents[1]
+
+
+async def test_it_streams_the_answer_that_it_returns(client):
+    process = await client.launch_process(PROGRAM, input={"prompt": "What is the capital of France?"})
+    events = [pair async for pair in process]
+    text = "".join(value for event, value in events if event is Event.Message)
+    assert events[-1] == (Event.Return, text)
+    assert "Paris" in text
+
+
+async def test_it_remembers_what_was_said(client):
+    question = "My name is Ann and I like apples. What do I like?"
+    process = await client.launch_process(PROGRAM, input={"prompt": question, "talk": True})
+    await process.send("Hello!")
+    await process.send("")
+    events = [pair async for pair in process]
+    event, last = events[-1]
+    text = "".join(value for event, value in events if event is Event.Message)
+    assert event is Event.Return
+    assert "apples" in text
+    assert text.endswith(last)
+    assert len(text) > len(last) > 0
+
+
+async def test_the_same_seedless_greedy_question_has_one_answer(client):
+    answers = []
+    for _ in range(2):
+        process = await client.launch_process(PROGRAM, input={"prompt": "Hello!"})
+        answers.append([pair async for pair in process][-1])
+    assert answers[0] == answers[1]
