@@ -62,7 +62,7 @@ def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
     if vocab % _BLOCK:
         highest, index = logits.max(-1)
         return highest, index
-    blocks = logits.reshape(rows, -1, _BLOCK)
+    blocks = logits.reshape(rows, vocab // _BLOCK, _BLOCK)
     highest, block = blocks.amax(-1).max(-1)
     return highest, block * _BLOCK + blocks[torch.arange(rows), block].argmax(-1)
 

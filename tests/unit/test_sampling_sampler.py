@@ -135,8 +135,9 @@ def test_a_row_without_a_distribution_is_none_and_the_others_are_not(sampler: Sa
     assert tokens == [expected[0], None, None, expected[3], None, expected[5]]
 
 
-def test_no_rows() -> None:
-    assert sample(torch.empty(0, 10), [], []) == []
+@pytest.mark.parametrize("vocab", [10, 256])
+def test_no_rows(vocab: int) -> None:
+    assert sample(torch.empty(0, vocab), [], []) == []
 
 
 def test_logprobs_are_before_temperature_and_filters() -> None:
