@@ -31,12 +31,12 @@ class CpuDriver:
     def __init__(self, checkpoint: Checkpoint, model: Llama, *, page_size: int, num_threads: int) -> None:
         self._model, self._page_size = model, page_size
         self._cache: KvCache | None = None
-        config = checkpoint.config
+        config, dtype = checkpoint.config, str(model.dtype).removeprefix("torch.")
         self._capabilities = Capabilities(
             driver="cpu",
             device="cpu",
-            dtype=str(model.dtype).removeprefix("torch."),
-            model_id=checkpoint.model_id,
+            dtype=dtype,
+            model_id=f"{checkpoint.model_id}-{dtype}",
             vocab_size=config.vocab_size,
             max_context_tokens=config.max_context_tokens,
             page_size=page_size,

@@ -46,15 +46,14 @@ def test_an_explicit_dtype_is_honoured(folder: Path, dtype: str) -> None:
     assert load(folder, dtype=dtype).capabilities.dtype == dtype
 
 
-@pytest.mark.parametrize(("fast", "slow"), [("bfloat16", "float32"), ("float32", "bfloat16")])
-def test_auto_takes_the_faster_dtype_and_says_so(
-    folder: Path, fast: str, slow: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("bf16_s", "expected"), [(0.5, "bfloat16"), (0.9, "float32"), (2.0, "float32")])
+def test_auto_takes_bf16_where_it_is_clearly_faster_and_says_so(
+    folder: Path, bf16_s: float, expected: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seconds = {getattr(torch, fast): 0.001, getattr(torch, slow): 0.002}
-    monkeypatch.setattr(cpu_tuning, "_linear_s", lambda dtype, checkpoint: seconds[dtype])
+    monkeypatch.setattr(cpu_tuning, "_linear_s", lambda dtype, _: bf16_s if dtype == torch.bfloat16 else 1.0)
     with caplog.at_level(logging.INFO, logger="pie_engine"):
-        assert load(folder, dtype="auto").capabilities.dtype == fast
-    assert fast in caplog.text
+        assert load(folder, dtype="auto").capabilities.dtype == expected
+    assert f"torch.{expected}: a projection takes" in caplog.text
 
 
 def test_auto_takes_bf16_when_fp32_does_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +89,23 @@ def test_a_real_calibration_chooses_something(folder: Path) -> None:
     driver = load(folder, num_threads=0, dtype="auto")
     assert driver.capabilities.num_threads >= 1
     assert driver.capabilities.dtype in ("float32", "bfloat16")
+
+
+def test_the_kv_of_another_dtype_is_not_the_same_kv(folder: Path) -> None:
+    ids = {load(folder, dtype=dtype).capabilities.model_id for dtype in ("float32", "bfloat16")}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("max", 1000 << 10), ("300000", 300_000 - 150_000), ("100", 0), (None, 1000 << 10)]
+)
+def test_available_memory_is_the_containers(tmp_path: Path, limit: str | None, expected: int) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 4000 kB\nMemAvailable:    1000 kB\nHugePages_Total:       0\n")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text("200000\n")
+        (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 50000\n")
+    assert cpu_tuning.available_bytes(tmp_path / "meminfo", tmp_path) == expected
 
 
 def test_weights_that_do_not_fit_are_refused_with_the_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
