@@ -212,6 +212,8 @@ class AttentionBuffers:
     queries: Tensor
     keys: Tensor
     values: Tensor
+    flat_values: Tensor
+    """The same as `values`, [tokens, kv_heads * head_dim]."""
     out: Tensor
 
 
@@ -240,7 +242,7 @@ class AttentionPlan:
         """Write the step's keys and values, and return the attention output [tokens, heads * head_dim]."""
         buffers = self._buffers
         layer.flat_keys.put_(self._key_slots, buffers.keys)
-        layer.value_slots.index_copy_(0, self._slots, buffers.values.flatten(1))
+        layer.value_slots.index_copy_(0, self._slots, buffers.flat_values)
         if len(self._groups) == 1 and not self._rows:
             return self._groups[0].attend(layer).view(buffers.out.shape)
         for group in self._groups:

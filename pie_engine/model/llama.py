@@ -175,6 +175,7 @@ class Buffers:
                 queries=rotated[:, :num_heads],
                 keys=rotated[:, num_heads:],
                 values=heads[:, num_rotated:],
+                flat_values=qkv32[:, num_rotated * config.head_dim :],
                 out=self._attended[:num_tokens],
             ),
         )
