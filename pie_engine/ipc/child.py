@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -60,6 +61,9 @@ class Child:
 
 def be_born() -> Child:
     """Read the birth from standard input, set logging up, and from then on die with the daemon."""
+    # A crash in native code leaves a trace in the log. Before wasmtime sets its own handlers, which pass on what is
+    # not theirs.
+    faulthandler.enable()
     birth = msgspec.json.decode(sys.stdin.buffer.readline(), type=Birth)
     child = Child(birth, zmq.Context())
     logging.basicConfig(
