@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from pie_engine.errors import Lost
+from pie_engine.errors import ErrorInfo, Lost
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.programs import Programs
 from pie_engine.gateway.table import ProcessTable, lost
@@ -132,6 +132,7 @@ class Exchange:
         self._known_boots = boots
         self._register_early()
         self._table.end_orphans(boots, lost("its host died while there was no gateway"))
+        self._table.hosts_failed(_host_failure(topology.members))
 
     def _bury(self, boot_id: str) -> None:
         self._hub.forget(boot_id)
@@ -158,6 +159,16 @@ class Exchange:
             await asyncio.sleep(0.1)
         await asyncio.sleep(REGISTRATION_GRACE_S)
         self._table.end_orphans(set(self._hosts.boot_ids), lost("its host did not come back"))
+
+
+def _host_failure(members: list[Member]) -> Lost | None:
+    """Why no host runs and none will, if that is so."""
+    hosts = [member for member in members if member.role == "host"]
+    failures = [member.detail["failed"] for member in hosts if "failed" in member.detail]
+    if not hosts or len(failures) < len(hosts):
+        return None
+    info = msgspec.convert(failures[0], ErrorInfo)
+    return Lost.of("host_lost", f"no host runs programs any more: {info.message}", hint=info.hint)
 
 
 def builtins_of(stats: CoreStats | HostStats) -> dict[str, object]:

@@ -54,6 +54,8 @@ class ProcessTable:
         self._followers: set[Follower] = set()
         self.refusal: Busy | None = None
         """Why nothing is launched any more: draining or stopping."""
+        self._no_host: Lost | None = None
+        """Why no host will ever take what waits."""
         self.on_empty: Callable[[], None] = nothing
         """Called when the last process has ended."""
 
@@ -134,8 +136,9 @@ class ProcessTable:
         return known
 
     def _check_room(self) -> None:
-        if self.refusal is not None:
-            raise self.refusal
+        refusal = self.refusal or self._no_host
+        if refusal is not None:
+            raise refusal
         limit = self._config.max_processes
         if len(self._alive) >= limit:
             raise LimitExceeded.of(
@@ -406,6 +409,13 @@ class ProcessTable:
         for process in self.alive:
             if process.host_boot == boot_id:
                 self.end(process, info)
+
+    def hosts_failed(self, error: Lost | None) -> None:
+        """All hosts are down for good, for this reason (None: they are not): nobody shall wait for them."""
+        self._no_host = error
+        if error is not None:
+            for process in self._queue:
+                self.end(process, error.info)
 
     # After a restart of the gateway.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 
 from pie_engine.config import EngineConfig
@@ -49,6 +48,9 @@ class Views:
 
     @cached_property
     def _version(self) -> str:
+        # Slow to import, and not needed before somebody asks.
+        from importlib import metadata
+
         try:
             return metadata.version(DISTRIBUTION)
         except metadata.PackageNotFoundError:

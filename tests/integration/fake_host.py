@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from pie_engine.errors import ErrorInfo
+from pie_engine.errors import ErrorInfo, Unsupported
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Link
 from pie_engine.protocol.program import Parameter, Signature
@@ -202,5 +202,7 @@ class FakeHost:
 
 if __name__ == "__main__":
     born = be_born()
+    if born.config.host.warm_instances == 0:
+        born.fail_start(Unsupported("no runtime here", hint="get one"))
     FakeHost(born).run()
     born.close()

@@ -80,6 +80,23 @@ async def test_what_cannot_start_says_why_and_stays_down(engine):
         assert [incident["reason"] for incident in engine.incidents()] == ["exit status 78"]
 
 
+async def test_nobody_waits_for_hosts_that_cannot_start(engine):
+    engine.settings["host"] = {"warm_instances": 0}
+    engine.spawn()
+    async with PieClient(home=engine.home) as client:
+        await engine.until_health(client, lambda health: True)
+        with pytest.raises(PieError, match="no runtime here") as caught:
+            await launched_result(client)
+        assert (caught.value.code, caught.value.hint) == ("host_lost", "get one")
+        with pytest.raises(PieError, match="no runtime here"):
+            await client.launch_process(BUNDLE)
+
+
+async def launched_result(client):
+    """Queued, if the host has not failed yet."""
+    return await (await client.launch_process(BUNDLE)).result()
+
+
 async def test_what_keeps_dying_is_given_up(engine):
     engine.settings["models"] = [{"name": "dying", "driver": "fake"}]
     engine.spawn()
