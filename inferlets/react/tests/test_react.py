@@ -1,12 +1,16 @@
-"""react on a real daemon with pie-tiny."""
+"""react on a real daemon with pie-tiny, and its tools by themselves."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import pytest
 
 from pie_client import Event
 
 PROGRAM = Path(__file__).parents[1]
+STEP = re.compile(r"Action: (\w+)\[(.*)\]\nObservation: (.*)\n")
 
 
 async def run(client, question):
@@ -15,16 +19,20 @@ async def run(client, question):
     return "".join(value for event, value in events if event is Event.Message), events[-1]
 
 
-async def test_it_looks_a_price_up(client):
-    trace, (event, answer) = await run(client, "How much does the lamp cost?")
+@pytest.mark.parametrize(
+    ("question", "wanted"), [("How much does the lamp cost?", "lookup"), ("What is 12 + 30?", "calculator")]
+)
+async def test_it_acts_observes_and_answers(client, question, wanted):
+    trace, (event, answer) = await run(client, question)
     assert event is Event.Return, answer
-    assert "Action: lookup[lamp]" in trace
-    assert "Observation: The lamp costs 35 dollars." in trace
-    assert "35" in answer
+    steps = STEP.findall(trace)
+    assert [tool for tool, _, _ in steps] == [wanted] * len(steps) != []
+    assert trace.endswith(f"Final Answer: {answer}")
 
 
-async def test_it_calculates(client):
-    trace, (event, answer) = await run(client, "What is 12 + 30?")
-    assert event is Event.Return, answer
-    assert "Observation: 42" in trace
-    assert "42" in answer
+async def test_observations_are_the_tools_own(client):
+    trace, _ = await run(client, "What is 12 + 30?")
+    for _, expression, observation in STEP.findall(trace):
+        left, sign, right = expression.split()
+        value = {"+": int(left) + int(right), "-": int(left) - int(right), "*": int(left) * int(right)}[sign]
+        assert observation == str(value)
