@@ -51,10 +51,12 @@ class Model:
 
     @property
     def name(self) -> str:
+        """Its name."""
         return self._name or self.info.name
 
     @property
     def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
         return Tokenizer(self)
 
     def render_chat(

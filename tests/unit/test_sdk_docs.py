@@ -1,0 +1,51 @@
+"""Every program in docs/sdk.md runs as it stands, and the public surface is what the page and the package say."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import inferlet
+from inferlet.testing import run_inferlet
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text("utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source[:60].replace("\n", " "))
+def test_every_program_on_the_page_runs(source):
+    scope: dict[str, object] = {"__name__": "page"}
+    exec(compile(source, "docs/sdk.md", "exec", dont_inherit=True), scope)
+    run_inferlet(scope["main"], replies=["A bad story.", "Two", "Three", "Four"], inbox=["Ann"])
+    if "test_main" in scope:
+        scope["test_main"]()
+
+
+def test_there_are_programs_on_the_page():
+    assert len(PROGRAMS) >= 8
+
+
+def test_the_public_names_are_sorted_and_documented():
+    assert inferlet.__all__ == sorted(inferlet.__all__)
+    for name in inferlet.__all__:
+        thing = getattr(inferlet, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing) or inspect.ismodule(thing):
+            assert inspect.getdoc(thing), name
+
+
+@pytest.mark.parametrize("name", [n for n in inferlet.__all__ if inspect.isclass(getattr(inferlet, n))])
+def test_public_methods_are_documented(name):
+    cls = getattr(inferlet, name)
+    for attribute, value in vars(cls).items():
+        if not attribute.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            assert value.__doc__, f"{name}.{attribute}"
+
+
+def test_errors_on_the_page_are_all_there():
+    for name in inferlet.__all__:
+        thing = getattr(inferlet, name)
+        if inspect.isclass(thing) and issubclass(thing, Exception) and name != "InvalidProgram":
+            assert f"`{name}`" in PAGE or f"inferlet.{name}`" in PAGE, name
