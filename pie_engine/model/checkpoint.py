@@ -174,27 +174,35 @@ def _read_header(path: Path) -> Iterator[tuple[str, TensorInfo]]:
 
     https://huggingface.co/docs/safetensors (format)
     """
-    found_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-        data_start = 8 + header_bytes
-        if found_bytes < 8 or header_bytes > _MAX_HEADER_BYTES:
-            raise ModelError(f"{path} is not a safetensors file", hint="download the model again")
-        _check_size(path, data_start, found_bytes, part="header")
-        raw = file.read(header_bytes)
     try:
+        found_bytes, raw = _raw_header(path)
         entries = {name: entry for name, entry in json.loads(raw).items() if name != "__metadata__"}
-        infos = {name: _tensor_info(path, entry, data_start) for name, entry in entries.items()}
+        infos = {name: _tensor_info(path, entry, 8 + len(raw)) for name, entry in entries.items()}
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path} has a damaged safetensors header: {error}", hint="download the model again"
         ) from error
-    _check_size(path, max((info.end for info in infos.values()), default=data_start), found_bytes, part="data")
+    _check_size(path, max((info.end for info in infos.values()), default=8 + len(raw)), found_bytes, part="data")
     yield from infos.items()
+
+
+def _raw_header(path: Path) -> tuple[int, bytes]:
+    """Size of the file, and the JSON text of its header."""
+    found_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        if found_bytes < 8 or header_bytes > _MAX_HEADER_BYTES:
+            raise ModelError(f"{path} is not a safetensors file", hint="download the model again")
+        _check_size(path, 8 + header_bytes, found_bytes, part="header")
+        return found_bytes, file.read(header_bytes)
 
 
 def _tensor_info(path: Path, entry: dict[str, Any], data_start: int) -> TensorInfo:
     start, end = (data_start + int(offset) for offset in entry["data_offsets"])
+    if not data_start <= start <= end:
+        raise ValueError(f"offsets {entry['data_offsets']}")
     return TensorInfo(path, str(entry["dtype"]), tuple(int(size) for size in entry["shape"]), start, end)
 
 

@@ -58,7 +58,7 @@ class Tokenizer:
         special = read_special_tokens(folder)
         try:
             return cls(
-                lambda: tokenizers.Tokenizer.from_file(str(path)),
+                lambda: _load_library_tokenizer(path),
                 piece_decoder(raw.get("decoder"), str(path)),
                 bos_token=special.get("bos_token"),
                 eos_token=special.get("eos_token"),
@@ -174,6 +174,14 @@ def num_incomplete_bytes(data: bytes) -> int:
                 return length if error.reason == "unexpected end of data" else 0
             return 0
     return 0
+
+
+def _load_library_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """Some files carry the truncation and padding of their training: a prompt must stay as it is."""
+    loaded = tokenizers.Tokenizer.from_file(str(path))
+    loaded.no_truncation()
+    loaded.no_padding()
+    return loaded
 
 
 def read_special_tokens(folder: Path) -> dict[str, str]:

@@ -191,10 +191,28 @@ def test_a_file_that_is_no_safetensors(folder: Path, content: bytes) -> None:
     assert "is not a safetensors file" in refusal(ModelError, folder)
 
 
-@pytest.mark.parametrize("header", [b"[1, 2]", b"{broken", b'{"a": {"dtype": "F32"}}', b'{"a": 3}'])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[1, 2]",
+        b"{broken",
+        b'{"a": {"dtype": "F32"}}',
+        b'{"a": 3}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}',
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}',
+    ],
+)
 def test_a_damaged_header(folder: Path, header: bytes) -> None:
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     assert "damaged safetensors header" in refusal(ModelError, folder)
+
+
+def test_a_file_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pie_engine.model.checkpoint._raw_header", refuse)
+    assert "model.safetensors cannot be read: Permission denied" in refusal(ModelError, folder)
 
 
 def test_no_weights(folder: Path) -> None:

@@ -105,6 +105,16 @@ def test_ids_outside_the_vocabulary(loaded: dict[str, Tokenizer]) -> None:
         loaded["byte-level"].decode([-1])
 
 
+def test_truncation_and_padding_of_the_file_are_ignored(tmp_path: Path) -> None:
+    built = models.byte_level_tokenizer()
+    built.enable_truncation(3)
+    built.enable_padding(length=50)
+    built.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.load(tmp_path)
+    for special in (True, False):
+        assert tokenizer.decode(tokenizer.encode("the quick brown fox", special=special)) == "the quick brown fox"
+
+
 def test_lone_surrogates_are_refused(loaded: dict[str, Tokenizer]) -> None:
     with pytest.raises(InvalidInput, match="cannot be tokenized"):
         loaded["byte-level"].encode("a\ud800b")
