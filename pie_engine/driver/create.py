@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pie_engine.driver.base import Driver
-from pie_engine.errors import Unsupported
+from pie_engine.errors import InvalidConfig, Unsupported
 
 DRIVERS = ("cpu", "fake")
 
@@ -22,8 +22,11 @@ def load_driver(
     """Load the model in `model_folder` on driver `name` (`cpu` or `fake`).
 
     `script` is a JSON file of `FakeScript`, for the fake only. Raises `Unsupported` for an unknown or absent driver,
-    and what loading the model raises.
+    `InvalidConfig` for a number out of range, and what loading the model raises.
     """
+    for field, value, least in (("page_size", page_size, 1), ("num_threads", num_threads, 0)):
+        if value < least:
+            raise InvalidConfig(f"{field} is {value}", hint=f"it must be at least {least}")
     if script is not None and name != "fake":
         raise Unsupported(f"driver {name!r} takes no script", hint="only the fake driver is scriptable")
     if name == "cpu":

@@ -11,7 +11,7 @@ import pytest
 
 from pie_engine.driver.base import Driver, Row
 from pie_engine.driver.create import load_driver
-from pie_engine.errors import OutOfPages, PieError, Unsupported
+from pie_engine.errors import InvalidConfig, OutOfPages, PieError, Unsupported
 from pie_engine.protocol.sampling import GREEDY, Sampler
 from tests import models
 
@@ -286,6 +286,12 @@ def test_drivers_that_are_not_there(folder: Path, name: str, script: str | None,
     with pytest.raises(Unsupported, match=says) as refused:
         load_driver(name, folder, script=script)
     assert "fake" in refused.value.hint
+
+
+@pytest.mark.parametrize("options", [{"page_size": 0}, {"num_threads": -1}])
+def test_numbers_out_of_range_are_named(folder: Path, options: dict[str, int]) -> None:
+    with pytest.raises(InvalidConfig, match=next(iter(options))):
+        load_driver("cpu", folder, **options)
 
 
 def test_unknown_dtype_is_refused(folder: Path) -> None:
