@@ -1,0 +1,22 @@
+"""The pass tier under the stopwatch: one pass a token, and a message as often as a plan has chunks."""
+
+import time
+
+from inferlet import Context, Sampler, session
+
+REPORT_EVERY_S = 0.02
+
+
+async def main(prompt: list[int], max_tokens: int, temperature: float = 0.0, seed: int = 0) -> int:
+    """Sample `max_tokens` tokens after `prompt`, one pass each; returns how many there were."""
+    ctx = Context(seed=seed)
+    sampler = Sampler.top_p(0.9, temperature=temperature) if temperature else Sampler.greedy()
+    tokens, num_reported, report_at = list(prompt), 0, 0.0
+    for num_tokens in range(1, max_tokens + 1):
+        output = await ctx.forward(tokens, sampler)
+        tokens = [output.token]
+        now = time.monotonic()
+        if now >= report_at or num_tokens == max_tokens:
+            session.send(num_tokens - num_reported)
+            num_reported, report_at = num_tokens, now + REPORT_EVERY_S
+    return num_reported
