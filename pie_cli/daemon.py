@@ -98,6 +98,7 @@ async def wait_until_ready(
 ) -> Health:
     """Waits while the daemon starts, showing what it does. Raises `StartFailed` once it cannot."""
     silent_since = asyncio.get_running_loop().time()
+    deaths = Deaths()
     while True:
         health = await find_daemon(client)
         now = asyncio.get_running_loop().time()
@@ -107,6 +108,7 @@ async def wait_until_ready(
                 return health
             _refuse_failed(health, is_ours=started is not None)
             silent_since = now
+            deaths.show_new(health)
             steps.show(*progress_of(health))
         elif started is not None and started.has_exited:
             raise started.failure()
@@ -120,6 +122,20 @@ async def wait_until_ready(
         await asyncio.sleep(POLL_S)
 
 
+class Deaths:
+    """Says which members of the daemon die while somebody watches."""
+
+    def __init__(self) -> None:
+        self._known: set[str] | None = None
+
+    def show_new(self, health: Health) -> None:
+        """Those since the first call."""
+        new = [] if self._known is None else [text for text in health.incidents if text not in self._known]
+        for text in new:
+            console.warning(text)
+        self._known = set(health.incidents)
+
+
 def can_run(health: Health) -> bool:
     """Whether there is a host to run programs and a core to generate."""
     ready = {member.role for member in health.members if member.ready}
@@ -131,7 +147,8 @@ def progress_of(health: Health) -> tuple[str, float | None]:
     for member in health.members:
         progress = member.detail.get("progress")
         if not member.ready and isinstance(progress, dict):
-            return str(progress.get("text", "")), progress.get("fraction")
+            text = str(progress.get("text", ""))
+            return (text if member.name in text else f"{member.name}: {text}"), progress.get("fraction")
     waiting = [member.name for member in health.members if not member.ready]
     return (f"starting {', '.join(waiting)}" if waiting else "starting the daemon"), None
 

@@ -93,19 +93,11 @@ def main(words: list[str]) -> None:
 
 
 def _codes() -> dict[str, type[Any]]:
-    """Every code with its class: the engine's tree, the client's and the command line's."""
+    """Every code with its class: the engine's tree, and what client and command line add to it."""
     from pie_cli import daemon
-    from pie_client.errors import Interrupted, NoDaemon
     from pie_engine import errors
 
-    own = (
-        NoDaemon,
-        Interrupted,
-        daemon.AlreadyRunning,
-        daemon.StartFailed,
-        daemon.NotInstalled,
-        daemon.ProtocolMismatch,
-    )
+    own = [cls for cls in vars(daemon).values() if isinstance(cls, type) and issubclass(cls, errors.PieError)]
     return {**errors._BY_CODE, **{cls.code: cls for cls in own}, "exception": errors.PieError}
 
 

@@ -67,7 +67,7 @@ class TextPrinter:
         error = as_error(value)
         if error.traceback:
             console.passed_on(error.traceback)
-        if not error.traceback or error.code != "exception":
+        if error.message not in error.traceback:
             console.error(error.message, error.hint)
         elif error.hint:
             console.show_hint(error.hint)

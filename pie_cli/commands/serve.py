@@ -100,24 +100,21 @@ async def _serve(client: PieClient, config: EngineConfig, process: DaemonProcess
     with console.steps() as steps:
         health = await wait_until_ready(client, config.paths, process, steps)
     console.note(f"serving {_models_of(health)} on {config.paths.api_socket}; Ctrl-C ends it")
-    await _show_incidents(client, process, len(health.incidents))
+    await _show_deaths(client, process)
     if await process.wait() != 0:
         raise process.failure()
 
 
-async def _show_incidents(client: PieClient, process: DaemonProcess, num_known: int) -> None:
-    """Says which members die, until the daemon has ended."""
+async def _show_deaths(client: PieClient, process: DaemonProcess) -> None:
+    """Until the daemon has ended."""
     import asyncio
 
-    from pie_cli.daemon import find_daemon
+    from pie_cli.daemon import Deaths, find_daemon
 
-    shown: set[str] = set()
+    deaths = Deaths()
     while not process.has_exited:
-        health = await find_daemon(client)
-        for incident in health.incidents[num_known:] if health else []:
-            if incident not in shown:
-                shown.add(incident)
-                console.warning(incident)
+        if health := await find_daemon(client):
+            deaths.show_new(health)
         await asyncio.sleep(WATCH_S)
 
 
