@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import OrderedDict
 
 import msgspec
 
 from pie_engine.errors import Busy, Lost, NotFound
 from pie_engine.gateway.bundles import check_bundle
-from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.hosts import Host, HostPool
 from pie_engine.gateway.turn import Turn
 from pie_engine.protocol.http import ProgramView
 from pie_engine.protocol.program import Bundle, Signature
@@ -20,6 +21,7 @@ from pie_engine.store.records import ProgramRecord
 from pie_engine.store.store import Store
 
 MAX_CACHED_BYTES = 64 * 1024 * 1024
+HOST_TIMEOUT_S = 10.0
 DESCRIBE_TIMEOUT_S = 60.0
 """The first one waits for the shared runtime to be built."""
 
@@ -114,9 +116,7 @@ class Programs:
         known = self._store.program(digest)
         if known is not None and known.signature is not None:
             return msgspec.json.decode(known.signature, type=Signature)
-        host = self._hosts.least_loaded()
-        if host is None:
-            raise Busy("no host is ready to read the program", hint="try again when `pie status` says ok")
+        host = await self._any_host()
         request = next(self._requests)
         waiter: asyncio.Future[Signature] = asyncio.get_running_loop().create_future()
         self._asked[request] = (host.boot_id, waiter)
@@ -127,6 +127,15 @@ class Programs:
             raise Busy(f"the host did not read the program within {DESCRIBE_TIMEOUT_S:g} s") from None
         finally:
             self._asked.pop(request, None)
+
+    async def _any_host(self) -> Host:
+        """One that is starting, or being started again, is worth a moment."""
+        end = time.monotonic() + HOST_TIMEOUT_S
+        while (host := self._hosts.least_loaded()) is None:
+            if time.monotonic() > end:
+                raise Busy("no host is ready to read the program", hint="`pie doctor` says what keeps it from starting")
+            await asyncio.sleep(0.02)
+        return host
 
 
 class BundleCache:
