@@ -627,15 +627,16 @@ def test_modules_do_what_they_promise(run):
     assert run(program) == [3, "2d711642", "abc", 1, "1", [["a", "b"]], "0.3", 2, "df", "Thursday"]
 
 
-# Speed.
+# Speed: measured, not asserted; `-s` shows it.
 
 
-def test_a_warm_no_op_is_fast(sandbox):
+def test_a_warm_no_op(sandbox):
     program = "async def main() -> int:\n    return 1\n"
     code = sandbox.call("run", program).host.stored_code
-    times = [sandbox.call("run", program, code=code, is_warm=True).run_ms for _ in range(20)]
-    print(f"warm no-op: {min(times):.2f} ms at best")
-    assert min(times) < 4
+    for is_warm in (False, True):
+        outcomes = [sandbox.call("run", program, code=code, is_warm=is_warm) for _ in range(20)]
+        assert {outcome.value for outcome in outcomes} == {1}
+        print(f"no-op, warmed up {is_warm}: {min(outcome.run_ms for outcome in outcomes):.2f} ms at best")
 
 
 def test_the_contract_at_the_top_of_the_app_is_there():

@@ -424,6 +424,31 @@ def test_generate_names_a_wrong_argument():
         run(main)
 
 
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda ctx: ctx.append([-1]), "what is appended has to be token ids, integers from 0; got -1"),
+        (lambda ctx: ctx.append(["a"]), "what is appended has to be token ids, integers from 0; got 'a'"),
+        (lambda ctx: ctx.append(5), "what is appended has to be a list of token ids; got 5"),
+        (lambda ctx: ctx.append("\ud800"), "what is appended has half of a character at position 0"),
+        (lambda ctx: ctx.user(5), "a user message has to be a text; got int"),
+        (lambda ctx: ctx.generate(stop=[1]), "stop has to be a text; got int"),
+        (lambda ctx: ctx.generate(stop_tokens=["a"]), "stop_tokens has to be token ids, integers from 0; got 'a'"),
+        (lambda ctx: ctx.generate(chunk_ms=1.5), "chunk_ms has to be an integer from 0; got 1.5"),
+        (lambda ctx: ctx.generate(seed="x"), "seed has to be an integer; got 'x'"),
+        (lambda ctx: Model().tokenizer.decode([True, 1.5]), "what is decoded has to be token ids, integers from 0; got 1.5"),
+        (lambda ctx: Context(5), "the name of a model has to be a text; got int"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_never_reach_the_host(use, message):
+    async def main():
+        use(Context())
+
+    with pytest.raises(InvalidInput) as caught:
+        run(main, replies=["x"])
+    assert caught.value.message == message
+
+
 def test_models_by_name():
     async def main():
         assert Model.names() == ["fake"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from inferlet import _transport
+from inferlet import _checks, _transport
 from inferlet._loop import finished
 from inferlet._packing import pack_tokens, unpack_tokens, unpack_top
 from inferlet._transcript import Message, Transcript
@@ -57,7 +57,7 @@ class Context:
         self.model = model if isinstance(model, Model) else Model(model or "")
         self.tools = list(tools)
         create = _transport.host.context.create
-        self._adopt(_transport.call(create, self.model._name, _seed(seed)), None)
+        self._adopt(_transport.call(create, self.model._name, _checks.seed(seed)), None)
 
     def _adopt(self, ctx: int, chat: Transcript | None) -> None:
         self._id, self._host = ctx, _transport.host
@@ -86,8 +86,7 @@ class Context:
         return self._say("tool", content, **extra)
 
     def _say(self, role: str, content: str, **extra: str) -> Self:
-        if not isinstance(content, str):
-            raise InvalidInput(f"a {role} message is a text; got {type(content).__name__}")
+        _checks.text(f"a {role} message", content)
         self._idle_id(f"add a {role} message")
         self._chat.add({"role": role, "content": content, **extra})
         return self
@@ -100,19 +99,20 @@ class Context:
     # Content.
 
     def append(self, what: str | Sequence[int], *, special: bool = True) -> Self:
-        """Add text or token ids as they are.
+        """Add text or token ids as they are. Raises `ContextTooLong`.
 
         `special=False` reads special tokens in a text as plain text, for text you do not trust.
         """
         ctx = self._idle_id("append")
         self._chat.open_reply()
         if not isinstance(what, str):
-            tokens = list(what)
+            tokens = _checks.token_ids("what is appended", what)
             _append_tokens(ctx, tokens)
             self._chat.note_reply(tokens)
         elif what:
-            _transport.call(_transport.host.context.append_text, ctx, what, special)
-            self._chat.note_reply(what)
+            text = _checks.text("what is appended", what)
+            _transport.call(_transport.host.context.append_text, ctx, text, bool(special))
+            self._chat.note_reply(text)
         return self
 
     @property
@@ -207,13 +207,13 @@ class Context:
         wire = _transport.host.generate
         plan = wire.Plan(
             (sampler or _GREEDY)._record(),
-            _count("max_tokens", max_tokens),
-            [stop] if isinstance(stop, str) else list(stop),
-            list(stop_tokens),
-            ignore_eos,
-            _seed(seed),
-            logprobs,
-            chunk_ms,
+            _checks.count("max_tokens", max_tokens),
+            [_checks.text("stop", text) for text in ([stop] if isinstance(stop, str) else stop)],
+            _checks.token_ids("stop_tokens", stop_tokens),
+            bool(ignore_eos),
+            _checks.seed(seed),
+            bool(logprobs),
+            _checks.count("chunk_ms", chunk_ms) or 0,
         )
         stream = Stream(self, _transport.call(wire.start, ctx, plan), self._noting_text())
         self._stream = weakref.ref(stream)
@@ -231,10 +231,11 @@ class Context:
         """
         ctx = self._idle_id("forward")
         self._chat.open_reply()
-        ids = self.model.tokenizer.encode(tokens) if isinstance(tokens, str) else list(tokens)
+        is_text = isinstance(tokens, str)
+        ids = self.model.tokenizer.encode(tokens) if is_text else _checks.token_ids("tokens", tokens)
         wire = _transport.host.forward
         record = None if sampler is None else sampler._record()
-        handle = _transport.call(wire.start, ctx, ids, record, _count("top_k", top_k))
+        handle = _transport.call(wire.start, ctx, ids, record, _checks.count("top_k", top_k) or 0)
         if ids:
             self._chat.note_reply(ids)
         seen = await finished(handle, wire.finish)
@@ -341,17 +342,3 @@ def _append_tokens(ctx: int, tokens: list[int]) -> None:
         _transport.call(wire.append_packed, ctx, pack_tokens(tokens))
     elif tokens:
         _transport.call(wire.append, ctx, tokens)
-
-
-def _count(name: str, value: Any) -> Any:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32):
-        raise InvalidInput(f"{name} has to be an integer from 0; got {value!r}")
-    return value
-
-
-def _seed(seed: Any) -> int | None:
-    if seed is None:
-        return None
-    if not isinstance(seed, int):
-        raise InvalidInput(f"seed has to be an integer; got {seed!r}")
-    return seed % 2**64

@@ -34,7 +34,12 @@ def error(*values: object) -> None:
 def _emit(level: str, values: tuple[object, ...]) -> None:
     sys.stdout.flush()
     wire = _transport.host.log
-    _transport.call(wire.emit, wire.Level[level], " ".join(str(value) for value in values))
+    _transport.call(wire.emit, wire.Level[level], _printable(values))
+
+
+def _printable(values: tuple[object, ...]) -> str:
+    text = " ".join(str(value) for value in values)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class HostHandler(logging.Handler):

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from inferlet import _transport
+from inferlet import _checks, _transport
 from inferlet._packing import pack_tokens, unpack_tokens
-from inferlet.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Model:
 
     def __init__(self, name: str = "") -> None:
         """`name` as `Model.names()` lists it; empty: the default model. It is looked up when it is first used."""
-        self._name = name
+        self._name = _checks.text("the name of a model", name)
 
     @staticmethod
     def names() -> list[str]:
@@ -76,7 +75,7 @@ class Model:
         tools_json = json.dumps(schemas(tools)) if tools else None
         messages_json = json.dumps([dict(message) for message in messages])
         render = _transport.host.model.render_chat
-        return _transport.call(render, self._name, messages_json, tools_json, add_generation_prompt)
+        return _transport.call(render, self._name, messages_json, tools_json, bool(add_generation_prompt))
 
     def __repr__(self) -> str:
         return f"Model({self._name!r})"
@@ -90,11 +89,11 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of `text`. `special=False` reads special tokens in it as plain text, for text you do not trust."""
-        if not isinstance(text, str):
-            raise InvalidInput(f"encode takes a text; got {type(text).__name__}")
-        return unpack_tokens(_transport.call(_transport.host.model.encode, self._model._name, text, special))
+        encode = _transport.host.model.encode
+        checked = _checks.text("what is encoded", text)
+        return unpack_tokens(_transport.call(encode, self._model._name, checked, bool(special)))
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of token ids. `skip_special=True` leaves special tokens out."""
-        packed = pack_tokens(tokens)
-        return _transport.call(_transport.host.model.decode, self._model._name, packed, skip_special)
+        packed = pack_tokens(_checks.token_ids("what is decoded", tokens))
+        return _transport.call(_transport.host.model.decode, self._model._name, packed, bool(skip_special))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from inferlet import _transport
+from inferlet import _checks, _transport
 from inferlet._loop import host_loop
 from inferlet._session import Session
 from inferlet.errors import Busy, InvalidInput, PieError
@@ -126,7 +126,7 @@ class Stream:
         Raises `InvalidInput` for more tokens than were received, or when the reply has ended.
         """
         self._require_running("rewind", "`ctx.truncate(n)` takes tokens back after the end")
-        if not 0 <= count <= len(self.ids):
+        if _checks.count("count", count) is None or count > len(self.ids):
             raise InvalidInput(f"cannot rewind {count} tokens: {len(self.ids)} have been received")
         _transport.call(_transport.host.generate.rewind, self._handle, count)
         if count:
@@ -136,7 +136,8 @@ class Stream:
     def inject(self, what: str | Sequence[int]) -> _Done:
         """Force this text (or these token ids) next and go on after it. It arrives as a chunk, too."""
         self._require_running("inject", "`ctx.append(…)` adds to the context after the end")
-        tokens = self._context.model.tokenizer.encode(what) if isinstance(what, str) else list(what)
+        is_text = isinstance(what, str)
+        tokens = self._context.model.tokenizer.encode(what) if is_text else _checks.token_ids("what is injected", what)
         if tokens:
             _transport.call(_transport.host.generate.inject, self._handle, tokens)
         return _DONE
