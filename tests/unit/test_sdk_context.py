@@ -436,7 +436,7 @@ def test_generate_names_a_wrong_argument():
         (lambda ctx: ctx.generate(stop_tokens=["a"]), "stop_tokens has to be token ids, integers from 0; got 'a'"),
         (lambda ctx: ctx.generate(chunk_ms=1.5), "chunk_ms has to be an integer from 0; got 1.5"),
         (lambda ctx: ctx.generate(seed="x"), "seed has to be an integer; got 'x'"),
-        (lambda ctx: Model().tokenizer.decode([True, 1.5]), "what is decoded has to be token ids, integers from 0; got 1.5"),
+        (lambda ctx: Model().tokenizer.decode([1.5]), "what is decoded has to be token ids, integers from 0; got 1.5"),
         (lambda ctx: Context(5), "the name of a model has to be a text; got int"),
     ],
 )  # fmt: skip
