@@ -7,12 +7,16 @@ dispatch and its allocation, not its arithmetic. The residual stream is fp32 in 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pie_engine.model.config import RopeConfig
+
+_FIRST_TABLE = 2048
+"""Positions whose rotations are computed at load; the table doubles when a longer context comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,17 @@ class Rope:
     """
 
     def __init__(self, config: RopeConfig, head_dim: int) -> None:
-        self.inverse_freqs = inverse_frequencies(config, head_dim)
+        self._inverse_freqs = inverse_frequencies(config, head_dim)
+        self._table = self._rotations(_FIRST_TABLE)
 
-    def rotations(self, positions: Tensor) -> Tensor:
-        """Unit complex numbers [tokens, head_dim / 2] for `positions` [tokens]."""
-        angles = positions.float().unsqueeze(1) * self.inverse_freqs
+    def rotations(self, positions: Sequence[int]) -> Tensor:
+        """Unit complex numbers [positions, head_dim / 2]."""
+        if max(positions) >= len(self._table):
+            self._table = self._rotations(1 << max(positions).bit_length())
+        return self._table.index_select(0, torch.tensor(positions))
+
+    def _rotations(self, num_positions: int) -> Tensor:
+        angles = torch.arange(num_positions).float().unsqueeze(1) * self._inverse_freqs
         return torch.polar(torch.ones_like(angles), angles)
 
 

@@ -58,7 +58,7 @@ class Llama:
         `spans` are in the order of `attention.row_order`; `wanted` are indices into `tokens`.
         """
         views = self._buffers_for(len(tokens)).views(len(tokens))
-        positions = torch.tensor([position for span in spans for position in range(span.start, span.end)])
+        positions = [position for span in spans for position in range(span.start, span.end)]
         rotations = self._rope.rotations(positions).unsqueeze(1) * self._scales
         plan = AttentionPlan(spans, views.attention, cache)
         hidden = torch.embedding(self._embedding, torch.tensor(tokens)).float()
@@ -187,6 +187,6 @@ def _as_pairs(heads: Tensor) -> Tensor:
 
 def _query_scales(shape: HeadShape) -> Tensor:
     """1/sqrt(head_dim) for query heads and 1 for key heads [heads + kv_heads, 1]: rotating also scales the scores."""
-    scales = torch.ones(shape.num_heads + shape.num_kv_heads, 1)
+    scales = torch.ones(shape.num_heads + shape.num_kv_heads, 1, dtype=torch.complex64)
     scales[: shape.num_heads] = 1 / math.sqrt(shape.head_dim)
     return scales

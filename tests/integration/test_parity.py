@@ -213,3 +213,20 @@ def test_bf16_is_as_exact_as_theirs_on_sharp_models(tmp_path: Path, shape: str) 
     pair = Pair(folder, torch.bfloat16)
     mine, theirs = pair.logits(tokens, pair.new_cache()) - exact, pair.reference(tokens) - exact
     assert float(mine.square().mean()) <= 1.1 * float(theirs.square().mean())
+
+
+@pytest.mark.parametrize("page_size", [1, 5, 32])
+def test_any_page_size(pair: Pair, page_size: int) -> None:
+    tokens = prompt_of(40)
+    cache, pages = pair.ours.new_cache(48, page_size), list(range(47, 0, -1))
+    pair.ours.forward([Span(0, 39, 0, pages)], tokens[:39], cache, [])
+    [last] = pair.ours.forward([Span(0, 1, 39, pages)], tokens[39:], cache, [0])
+    assert largest(last - pair.reference(tokens)[-1]) <= FP32_BOUND
+
+
+def test_positions_past_the_first_rotation_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pie_engine.model.layers._FIRST_TABLE", 16)
+    pair, tokens = Pair(models.write_checkpoint(tmp_path / "model"), torch.float32), prompt_of(100)
+    cache = pair.new_cache()
+    parts = [pair.logits(tokens[at : at + 10], cache, at) for at in range(0, 100, 10)]
+    assert largest(torch.cat(parts) - pair.reference(tokens)) <= FP32_BOUND
