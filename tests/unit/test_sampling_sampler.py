@@ -105,10 +105,18 @@ def test_flat_distributions_reach_the_whole_vocabulary() -> None:
     assert last == order[-1]
 
 
-@pytest.mark.parametrize("vocab", [100, 128, 1280])
+@pytest.mark.parametrize("vocab", [100, 128, 12800])
 def test_greedy_takes_the_likeliest(vocab: int) -> None:
     logits = random_logits(5, vocab)
     assert sample(logits, [GREEDY] * 5, [0.9] * 5) == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("vocab", [100, 12800])
+def test_ties_are_broken_alike_alone_and_in_a_batch(vocab: int) -> None:
+    """Logits in bf16 are often equal."""
+    logits = random_logits(7, vocab).bfloat16().float().clamp(max=1.0)
+    alone = [sample(logits[row : row + 1], [GREEDY], [0.0])[0] for row in range(7)]
+    assert sample(logits, [GREEDY] * 7, [0.0] * 7) == alone
 
 
 def test_tiny_temperatures_are_greedy() -> None:
@@ -125,7 +133,7 @@ def test_masked_tokens_are_never_drawn(sampler: Sampler) -> None:
         assert set(sample(logits, [sampler], [draw])) <= {7, 250}
 
 
-@pytest.mark.parametrize("vocab", [300, 384])
+@pytest.mark.parametrize("vocab", [300, 12800])
 @pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
 def test_a_row_without_a_distribution_is_none_and_the_others_are_not(sampler: Sampler, vocab: int) -> None:
     logits = random_logits(6, vocab)
@@ -135,7 +143,7 @@ def test_a_row_without_a_distribution_is_none_and_the_others_are_not(sampler: Sa
     assert tokens == [expected[0], None, None, expected[3], None, expected[5]]
 
 
-@pytest.mark.parametrize("vocab", [10, 256])
+@pytest.mark.parametrize("vocab", [10, 65536])
 def test_no_rows(vocab: int) -> None:
     assert sample(torch.empty(0, vocab), [], []) == []
 
