@@ -298,6 +298,12 @@ def test_programs_that_cannot_start_say_why(fail, program, message, hint):
     assert hint in error.hint
 
 
+def test_an_import_while_main_runs_has_the_hint_too(fail):
+    error = fail("async def main():\n    import numpy\n")
+    assert (error.code, error.message) == ("exception", "ModuleNotFoundError: No module named 'numpy'")
+    assert "math, statistics" in error.hint
+
+
 def test_a_missing_entry_names_what_there_is(fail):
     error = fail({"start.py": "async def main(): ...", "b.py": ""})
     assert error.message == "there is no entry module `main`"
@@ -464,6 +470,20 @@ def test_what_a_sandbox_cannot_do_is_an_error_and_no_hang(fail, line, words):
         f"async def main():\n    lock = threading.Lock()\n    {line}\n"
     )
     assert words in fail(program).message
+
+
+def test_a_deadlock_says_where_the_program_waits(fail):
+    error = fail("import asyncio\nasync def main():\n    await asyncio.Event().wait()\n")
+    assert error.message.startswith("deadlock: ")
+    assert error.message.endswith("(waiting: main.py:3 in main)")
+
+
+def test_termination_ends_a_blocking_sleep(sandbox):
+    host = FakeHost()
+    host.terminate()
+    outcome = sandbox.call("run", "import time\nasync def main():\n    time.sleep(60)\n", host=host)
+    assert outcome.value["code"] == "cancelled"
+    assert outcome.run_ms < 5000
 
 
 def test_termination_cancels_main(sandbox):

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from inferlet import errors
+from inferlet._loop import Deadlock
 
 IsUsers = Callable[[str], bool]
 """Whether a file belongs to the program."""
@@ -58,11 +59,8 @@ PURE_PACKAGES = {"aiohttp", "httpx", "requests"}
 def report(error: BaseException, is_users: IsUsers, *, is_terminated: bool = False) -> str:
     """The error's `ErrorInfo` as JSON."""
     code, message, hint = _describe(error, is_terminated)
-    info = {"code": code, "message": message, "hint": hint, "traceback": "", "retry": False}
-    if isinstance(error, errors.PieError):
-        info["retry"] = error.retry
-    if not isinstance(error, errors.InvalidInput) or isinstance(error.__cause__, Exception) or error.__traceback__:
-        info["traceback"] = format_traceback(error, is_users)
+    info = {"code": code, "message": message, "hint": hint, "traceback": format_traceback(error, is_users)}
+    info["retry"] = isinstance(error, errors.PieError) and error.retry
     return json.dumps({key: value for key, value in info.items() if value or key in ("code", "message")})
 
 
@@ -75,7 +73,10 @@ def _describe(error: BaseException, is_terminated: bool) -> tuple[str, str, str]
     if isinstance(error, MemoryError):
         hint = "raise `memory_mb` under [limits] in pie.toml, or hold less at once"
         return "memory_limit", "the program ran out of memory", hint
-    return "exception", "".join(traceback.format_exception_only(type(error), error)).strip(), ""
+    if isinstance(error, Deadlock):
+        return "exception", str(error), "something has to send, release or set what the program waits for"
+    hint = import_failure(error, []).hint if isinstance(error, ImportError) else ""
+    return "exception", "".join(traceback.format_exception_only(type(error), error)).strip(), hint
 
 
 def syntax_failure(error: SyntaxError) -> errors.InvalidProgram:
