@@ -60,8 +60,8 @@ def program_help(target: str, name: str, signature: Signature) -> str:
     text = options.text_parameter(signature)
     positional = f" [{text.name.upper()}]" if text else ""
     parts = [f"Usage: pie run {target} [OPTIONS]{positional}"]
-    if signature.doc:
-        parts.append(textwrap.indent(signature.doc.strip(), "  "))
+    if doc := _without_arguments(signature.doc):
+        parts.append(textwrap.indent(doc, "  "))
     if text:
         parts.append(f"  {text.name.upper()} is the value of {options.spelled(text.name)}; `-` reads it from stdin.")
     rows = [option_row(parameter) for parameter in signature.parameters]
@@ -71,6 +71,11 @@ def program_help(target: str, name: str, signature: Signature) -> str:
     own = [row for row, parameter in zip(own_rows(), options.OWN, strict=True) if parameter.name not in taken]
     parts.append(f"Options of pie run:\n{columns(own)}")
     return "\n\n".join(parts)
+
+
+def _without_arguments(doc: str) -> str:
+    """A docstring up to `Args:`, which stands with the options."""
+    return doc.partition("\nArgs:")[0].strip()
 
 
 def columns(rows: Sequence[Row]) -> str:

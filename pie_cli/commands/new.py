@@ -25,4 +25,4 @@ def new(
     folder = Path(name or template)
     files = create_program(folder, template)
     console.note(f"created {folder}: {', '.join(str(file) for file in files)}")
-    console.note(f"run it: pie run {folder} --help")
+    console.note(f'run it: pie run {folder} "Who are you?"')

@@ -33,7 +33,7 @@ def test_new_copies_the_template_under_its_name(capsys: Capture) -> None:
     assert Path("hello/pie.toml").read_text() == '[program]\nname = "hello"\n'
     assert Path("hello/pkg/util.py").read_text() == "NAME = 'hello'\n"
     assert not Path("hello/__pycache__").exists()
-    assert capsys.readouterr().err == "created hello: pie.toml, pkg/util.py\nrun it: pie run hello --help\n"
+    assert capsys.readouterr().err == 'created hello: pie.toml, pkg/util.py\nrun it: pie run hello "Who are you?"\n'
 
 
 def test_new_without_a_name_is_called_like_the_template() -> None:

@@ -18,7 +18,9 @@ MAX_TOKENS = Parameter("max_tokens", {"type": "integer"}, required=False, defaul
 TAGS = Parameter("tags", {"type": "array", "items": {"type": "string"}}, required=False, default=[])
 LOUD = Parameter("loud", {"type": "boolean"}, required=False, default=False)
 RATIO = Parameter("ratio", {"type": "number"}, required=False, default=1.0)
-CHAT = Signature("Answer one question.", [PROMPT, MAX_TOKENS, TAGS, LOUD, RATIO])
+CHAT = Signature(
+    "Answer one question.\n\nArgs:\n    prompt: What to answer.\n", [PROMPT, MAX_TOKENS, TAGS, LOUD, RATIO]
+)
 
 
 def read(*words: str, signature: Signature = CHAT) -> Values:
@@ -131,6 +133,7 @@ def test_a_parameter_hides_the_own_option_of_its_name() -> None:
 def test_help_shows_the_signature() -> None:
     text = help_texts.program_help("./chat", "chat", CHAT)
     assert text.startswith("Usage: pie run ./chat [OPTIONS] [PROMPT]\n\n  Answer one question.\n")
+    assert "Args:" not in text
     assert "--prompt TEXT         What to answer. [required]" in text
     assert "--max-tokens INTEGER  [default: 128]" in text
     assert "--tags TEXT           [repeatable]" in text
