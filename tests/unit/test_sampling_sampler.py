@@ -92,6 +92,14 @@ def test_a_row_gets_the_same_alone_and_in_any_batch(data: st.DataObject) -> None
     assert together == alone
 
 
+def test_draws_and_nuclei_exactly_on_a_border() -> None:
+    """Four equal tokens: each has a half-open quarter of [0, 1), and two of them are a nucleus of 0.5."""
+    logits, quarters = torch.zeros(4, 4), [0.0, 0.25, 0.5, 0.75]
+    assert len(set(sample(logits, [Sampler(1.0)] * 4, quarters))) == 4
+    assert len(set(sample(logits, [Sampler(1.0, top_p=0.5)] * 4, [*quarters[:3], 0.999]))) == 2
+    assert len(set(sample(logits, [Sampler(1.0, top_p=0.25)] * 4, [*quarters[:3], 0.999]))) == 1
+
+
 def test_flat_distributions_reach_the_whole_vocabulary() -> None:
     """Where the likeliest tokens do not decide, the vocabulary is sorted."""
     logits = random_logits(1, 5000, scale=0.01)
