@@ -36,10 +36,11 @@ from typing import Any
 
 import msgspec
 import tomli_w
-from common import Stamps, Workload, describe_machine, figures, require_exact_counts, tpot_of_full_batch_s
+from common import Stamps, Workload, describe_machine, figures, require_exact_counts, summary_ms, tpot_of_full_batch_s
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
+from pie_engine.driver.base import Driver, Row, RowResult
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import PieError
 from pie_engine.model.checkpoint import resolve
@@ -65,14 +66,36 @@ TOP_P = 0.9
 Wave = list[Stamps]
 
 
+class TimedDriver:
+    """A driver that knows how long its last step took and how many rows and tokens it had."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.last_s = 0.0
+        self.last_rows = self.last_tokens = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    def execute(self, rows: Sequence[Row]) -> list[RowResult]:
+        started = time.perf_counter()
+        results = self._driver.execute(rows)
+        self.last_s = time.perf_counter() - started
+        self.last_rows, self.last_tokens = len(rows), sum(len(row.tokens) for row in rows)
+        return results
+
+
 class BareCore:
     """The engine loop, driven inline. A token is stamped when the loop hands it out."""
 
     def __init__(self, section: ModelSection, tier: str) -> None:
         folder = resolve(section.path)
-        self._driver = load_driver(
+        driver = load_driver(
             section.driver, folder, dtype=section.dtype, num_threads=section.num_threads, page_size=section.page_size
         )
+        self._driver = TimedDriver(driver)
+        self.overhead_s: list[float] = []
+        """Of each step that decoded for all requests at once: what the loop took besides the driver."""
         self.capabilities = asdict(self._driver.capabilities)
         self._core = Core(self._driver, Tokenizer.load(folder), section)
         self.num_pages = self._core.pool.num_pages
@@ -92,14 +115,22 @@ class BareCore:
                 request = self._request_type(next(self._ids), workload)
                 running[request.id] = request
                 self._core.receive(HOST, request.opening(waiting.popleft()))
-            self._core.step()
-            now = time.perf_counter()
+            now = self._step(workload)
             for result in self._core.take_outgoing().get(HOST, []):
                 request = running[result.op]
                 self._core.receive(HOST, request.answer(result, now))
                 if request.is_done:
                     wave.append(running.pop(result.op).stamps)
         return wave
+
+    def _step(self, workload: Workload) -> float:
+        started = time.perf_counter()
+        self._core.step()
+        now = time.perf_counter()
+        if self._driver.last_rows == self._driver.last_tokens == workload.concurrency:
+            self.overhead_s.append(now - started - self._driver.last_s)
+        self._driver.last_rows = 0
+        return now
 
 
 class PlanRequest:
@@ -274,6 +305,7 @@ def results_of(
         "workload": asdict(workload_of(args)),
         "model": {"name": section.label, "num_pages": core.num_pages, **core.capabilities},
         "runs": runs,
+        "loop_overhead_ms": summary_ms(core.overhead_s),
         **({"tax": tax_of(measured)} if has_tax else {}),
         "machine": describe_machine(),
     }
@@ -290,6 +322,9 @@ def print_report(results: dict[str, Any]) -> None:
             for point in ("p50", "p99")
         ]
         print(f"{name:6} {rate:9.1f} {cells[0]:9.2f} {cells[1]:8.2f} {cells[2]:9.3f} {cells[3]:8.3f}")
+    if overhead := results["loop_overhead_ms"]:
+        rows = results["workload"]["concurrency"]
+        print(f"loop besides the driver: {1e3 * overhead['p50']:.0f} µs a step of {rows} rows (p50)")
     tax = results.get("tax", {})
     if "percent_median" in tax:
         spread = f"{tax['percent_min']:+.1f} … {tax['percent_max']:+.1f} %"

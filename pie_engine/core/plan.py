@@ -87,7 +87,7 @@ class PlanOperation(Operation):
     @property
     def is_parked(self) -> bool:
         """Held-back text that fills the window must not park the plan: nobody could ever take it."""
-        num_undelivered = self.num_generated - self.num_taken
+        num_undelivered = len(self.kv.tokens) - self._start - self.num_taken
         return num_undelivered >= RUN_AHEAD_TOKENS and self._text.num_ready > self.num_taken
 
     @property
