@@ -181,8 +181,8 @@ class App:
         self, request: Request, reply: Reply, process: Process, after: int, status: int, headers: Headers
     ) -> None:
         """Every event after `after`, until the terminal one or the client is gone."""
-        table = self._services.table
-        follower = table.follow(process, after)
+        audience = self._services.table.audience
+        follower = audience.join(process, after)
         watch = asyncio.create_task(_leave_when_gone(request.receive, follower))
         try:
             await reply.begin(status, STREAM_HEADERS + headers)
@@ -190,13 +190,13 @@ class App:
             piece = await follower.next()
             while piece is not None and not follower.is_at_end:
                 await reply.write(piece)
-                table.seen(process, follower.cursor)
+                audience.seen(follower)
                 piece = await follower.next()
             # The terminal event and the end of the body in one packet: the client can use the connection again.
             await reply.finish(piece or b"")
         finally:
             watch.cancel()
-            table.unfollow(follower)
+            audience.leave(follower)
 
     async def _event_list(self, reply: Reply, process: Process, after: int) -> None:
         """What is stored so far, as one JSON array, page by page."""

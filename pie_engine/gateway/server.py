@@ -16,6 +16,7 @@ from pie_engine.gateway.app import App, Services
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.single import SingleGateway
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.table import ProcessTable, lost
 from pie_engine.gateway.turn import Turn
@@ -38,6 +39,7 @@ RESTART_GRACE_S = 5.0
 LAST_WORDS_S = 0.5
 """For followers to get the terminal events of a daemon that stops."""
 KEEP_CONNECTION_S = 75
+LOCK_FILE = "gateway.lock"
 INSTANCE_KEY = "instance"
 DRAINING_KEY = "draining"
 
@@ -50,6 +52,7 @@ class Gateway:
         self._child = child
         self._config = config
         self._instance = _instance(child)
+        self._single = SingleGateway(paths.run / LOCK_FILE)
         self._sockets = [tcp_socket(config.gateway.listen)] if config.gateway.listen else []
         self._store = Store(paths.database)
         self._exchange = Exchange(
@@ -87,6 +90,7 @@ class Gateway:
         api.remove()
         self._exchange.close()
         self._store.close()
+        self._single.release()
 
     # Start.
 
@@ -108,7 +112,7 @@ class Gateway:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(KEEP_ALIVE_S)
-            self._table.ping_followers()
+            self._table.audience.ping()
 
     async def _retain(self) -> None:
         """At the start and then daily: forget what ended long ago."""
@@ -156,7 +160,7 @@ class Gateway:
         self._table.end_all(lost("the daemon was stopped"))
         self._turn.end()
         end = time.monotonic() + LAST_WORDS_S
-        while self._table.num_followers and time.monotonic() < end:
+        while not self._table.audience.is_empty and time.monotonic() < end:
             await asyncio.sleep(0.01)
 
 

@@ -16,23 +16,21 @@ import msgspec
 
 from pie_engine.config import EngineConfig
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
+from pie_engine.gateway.audience import Audience
 from pie_engine.gateway.hosts import Host, HostPool
 from pie_engine.gateway.problems import Conflict
-from pie_engine.gateway.process import Follower, Process
+from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.receipts import Receipts
 from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event
-from pie_engine.protocol.to_host import Deliver, EventsSeen, EventsStored, Launch, Terminate
+from pie_engine.protocol.to_host import Deliver, Launch, Terminate
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
 log = logging.getLogger(__name__)
-
-RECEIPT_INTERVAL_S = 0.005
-"""`EventsStored` and `EventsSeen` of all processes go out at most this often: nobody waits for the first, and only
-`session.drain` for the second, while each frame would wake a host that has better things to do."""
 
 
 class ProcessTable:
@@ -50,8 +48,8 @@ class ProcessTable:
         self._queue: deque[Process] = deque()
         """Processes without a host, oldest first. Those that have ended meanwhile are skipped."""
         self._next_id = store.next_process_id()
-        self._receipts: dict[tuple[str, str, type[EventsStored | EventsSeen]], int] = {}
-        self._followers: set[Follower] = set()
+        self._receipts = Receipts(turn)
+        self.audience = Audience(store, self._receipts, config.gateway.disconnect_grace_s, self._abandoned)
         self.refusal: Busy | None = None
         """Why nothing is launched any more: draining or stopping."""
         self._no_host: Lost | None = None
@@ -68,10 +66,6 @@ class ProcessTable:
     @property
     def is_empty(self) -> bool:
         return not self._alive
-
-    @property
-    def num_followers(self) -> int:
-        return len(self._followers)
 
     def find(self, user: str, pid: str) -> Process:
         """Alive or ended. Raises `NotFound`."""
@@ -182,7 +176,7 @@ class ProcessTable:
             self._pump()
         else:
             self._dispatch(process)
-        self._watch_absence(process)
+        self.audience.watch(process)
 
     def _enter(self, process: Process) -> None:
         self._alive[process.pid] = process
@@ -278,16 +272,23 @@ class ProcessTable:
         elif process.is_dispatched:
             self._turn.say(process.host_boot, Terminate(process.pid))
 
+    def _abandoned(self, process: Process) -> None:
+        if process.has_terminal or process.is_terminating:
+            return
+        log.info("process %s has lost its last client", process.pid)
+        process.is_terminating = True
+        self._turn.insist(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
+
     # Events.
 
     def take_event(self, host_boot: str, event: Event) -> None:
         """One event from a host. What cannot be used is confirmed, so that the host forgets it."""
         process = self._alive.get(event.pid)
         if process is None or process.host_boot != host_boot or process.has_terminal:
-            self._acknowledge(host_boot, EventsStored(event.pid, event.seq))
+            self._receipts.stored(host_boot, event.pid, event.seq)
         elif event.seq <= process.accepted_seq:
             # Sent again after a restart of this gateway; what is not stored yet is confirmed when it is.
-            self._acknowledge(host_boot, EventsStored(event.pid, min(event.seq, process.stored_seq)))
+            self._receipts.stored(host_boot, event.pid, min(event.seq, process.stored_seq))
         else:
             if event.seq != process.accepted_seq + 1:
                 log.error("process %s: event %d follows event %d", event.pid, event.seq, process.accepted_seq)
@@ -299,14 +300,13 @@ class ProcessTable:
             process.show(event)
         for process in {process.id: process for process, _ in events}.values():
             if process.host_boot is not None and process.host_boot in self._hosts:
-                self._acknowledge(process.host_boot, EventsStored(process.pid, process.stored_seq))
+                self._receipts.stored(process.host_boot, process.pid, process.stored_seq)
         for process, event in events:
             if event.is_terminal:
                 self._ended_now(process)
 
     def _ended_now(self, process: Process) -> None:
-        if process.abandon_timer is not None:
-            process.abandon_timer.cancel()
+        self.audience.stop_watch(process)
         self._drop(process)
         self._pump()
         if not self._alive:
@@ -316,61 +316,6 @@ class ProcessTable:
         """The terminal event that only the gateway can write. Nothing if there is one."""
         if not process.has_terminal:
             self._turn.append(process, process.error_event(info))
-
-    # Followers.
-
-    def follow(self, process: Process, after: int) -> Follower:
-        if not process.followers:
-            process.tail.forget(process.stored_seq)
-        follower = Follower(process, self._store, after)
-        process.followers.add(follower)
-        self._followers.add(follower)
-        if process.abandon_timer is not None:
-            process.abandon_timer.cancel()
-            process.abandon_timer = None
-        return follower
-
-    def unfollow(self, follower: Follower) -> None:
-        process = follower.process
-        self._followers.discard(follower)
-        process.followers.discard(follower)
-        self._watch_absence(process)
-
-    def seen(self, process: Process, seq: int) -> None:
-        """A client has everything up to `seq`."""
-        if process.host_boot is not None and not process.has_terminal:
-            self._acknowledge(process.host_boot, EventsSeen(process.pid, seq))
-
-    def _acknowledge(self, host_boot: str, receipt: EventsStored | EventsSeen) -> None:
-        """The newest of each kind is enough."""
-        if not self._receipts:
-            self._loop.call_later(RECEIPT_INTERVAL_S, self._send_receipts)
-        self._receipts[host_boot, receipt.pid, type(receipt)] = receipt.seq
-
-    def _send_receipts(self) -> None:
-        receipts, self._receipts = self._receipts, {}
-        for (host_boot, pid, kind), seq in receipts.items():
-            self._turn.say(host_boot, kind(pid, seq))
-
-    def ping_followers(self) -> None:
-        for follower in self._followers:
-            follower.ping()
-
-    def _watch_absence(self, process: Process, extra_s: float = 0.0) -> None:
-        """`on_disconnect=terminate`: nobody listens, so the clock runs."""
-        if process.record.on_disconnect != "terminate" or process.followers or process.has_terminal:
-            return
-        if process.abandon_timer is None:
-            delay_s = self._config.disconnect_grace_s + extra_s
-            process.abandon_timer = self._loop.call_later(delay_s, self._abandon, process)
-
-    def _abandon(self, process: Process) -> None:
-        process.abandon_timer = None
-        if process.followers or process.has_terminal or process.is_terminating:
-            return
-        log.info("process %s has lost its last client", process.pid)
-        process.is_terminating = True
-        self._turn.insist(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
 
     # Hosts.
 
@@ -430,7 +375,7 @@ class ProcessTable:
                 self.end(process, Cancelled("terminated before it was started").info)
             else:
                 self.enqueue(process)
-            self._watch_absence(process, extra_grace_s)
+            self.audience.watch(process, extra_grace_s)
 
     def end_all(self, info: ErrorInfo) -> None:
         for process in self.alive:

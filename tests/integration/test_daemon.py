@@ -53,7 +53,7 @@ async def test_from_start_to_an_orderly_end(engine, eventually):
         with pytest.raises(NoDaemon):
             await client.inspect(process.pid)
     await all_gone([m["os_pid"] for m in health["members"]], eventually)
-    assert sorted(path.name for path in (engine.home / "run").iterdir()) == ["daemon.lock"]
+    assert sorted(path.name for path in (engine.home / "run").iterdir()) == ["daemon.lock", "gateway.lock"]
     assert (engine.home / "logs" / "incidents.jsonl").read_text() == ""
 
 

@@ -361,10 +361,13 @@ async def test_what_ran_under_a_killed_daemon_is_lost_under_the_next(own):
     process = await client.launch_process(BUNDLE, does(["hang"]), on_disconnect="detach")
     done = await client.launch_process(BUNDLE, does(["return", 1]))
     await ending(done)
+    old = (await client.health())["os_pid"]
     engine.process.kill()
     engine.process.wait()
     await client.close()
     again = await engine.start()
+    # For a moment the old gateway may still have answered.
+    await engine.until_health(again, lambda health: health["status"] == "ok" and health["os_pid"] != old)
     event, error = await ending(await again.attach(process.pid))
     assert (event, error.code) == (Event.Error, "lost")
     assert (await ending(await again.attach(done.pid))) == (Event.Return, 1)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie_engine.errors import InvalidConfig, InvalidProgram, LimitExceeded, Lost, NotFound, PieError
+from pie_engine.errors import Busy, InvalidConfig, InvalidProgram, LimitExceeded, Lost, NotFound, PieError
+from pie_engine.gateway import single as single_module
 from pie_engine.gateway import turn as turn_module
 from pie_engine.gateway.bundles import check_bundle
 from pie_engine.gateway.hosts import HostPool
@@ -301,7 +302,16 @@ def test_health(members, incidents, has_host, status):
     assert health_of(members, incidents, has_host) == status
 
 
-# Sockets.
+# Locks and sockets.
+
+
+def test_there_is_one_gateway_of_a_home(tmp_path, monkeypatch):
+    monkeypatch.setattr(single_module, "PATIENCE_S", 0.05)
+    first = single_module.SingleGateway(tmp_path / "gateway.lock")
+    with pytest.raises(Busy, match="another gateway"):
+        single_module.SingleGateway(tmp_path / "gateway.lock")
+    first.release()
+    single_module.SingleGateway(tmp_path / "gateway.lock").release()
 
 
 def test_the_api_socket_replaces_what_is_there_and_is_private(tmp_path):
