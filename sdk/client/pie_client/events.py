@@ -51,14 +51,19 @@ class EventParser:
     """Bytes of an event stream in, events out. Comments and kinds of a newer daemon are skipped."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Arrival]:
-        *frames, self._rest = (self._rest + data).split(b"\n\n")
-        for frame in frames:
-            arrival = _parsed(frame)
-            if arrival is not None:
-                yield arrival
+    def feed(self, data: bytes) -> list[Arrival]:
+        return [arrival for frame in self._frames(data) if (arrival := _parsed(frame)) is not None]
+
+    def _frames(self, data: bytes) -> Iterator[bytes]:
+        # What was searched before is not searched again: an event may be as large as a program's output limit.
+        start, search_from = 0, max(0, len(self._buffer) - 1)
+        self._buffer += data
+        while (end := self._buffer.find(b"\n\n", search_from)) >= 0:
+            yield bytes(self._buffer[start:end])
+            start = search_from = end + 2
+        del self._buffer[:start]
 
 
 def _parsed(frame: bytes) -> Arrival | None:
