@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pie_engine.errors import Busy, InvalidConfig, InvalidProgram, LimitExceeded, Lost, NotFound, PieError
@@ -132,6 +132,7 @@ def test_a_tail_has_everything_after_its_floor(sizes, cursor):
     assert sum(map(len, kept)) <= MAX_TAIL_BYTES
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from(["event", "big", "read", "join"]), max_size=60))
 async def test_followers_see_every_event_once_wherever_it_lies(tmp_path_factory, steps):
     store = Store(tmp_path_factory.mktemp("follow") / "pie.sqlite")
