@@ -48,6 +48,7 @@ class HostProcess:
             self._links.receive()
             self._host.run(SLICE_S)
             self._links.send()
+            self._host.bury()
             self._listen_to_daemon()
             self._report()
 
@@ -104,8 +105,7 @@ def main() -> int:
     process.run()
     process.close()
     ticker.close()
-    child.home.close()
-    child.context.term()
+    child.close()
     return 0
 
 

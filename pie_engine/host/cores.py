@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pie_engine.errors import Lost, NotFound
 from pie_engine.host.models import HostModel
 from pie_engine.protocol.to_core import CloseProcess, CoreMessage, OpenProcess
-from pie_engine.protocol.to_host import CoreResult
 
 if TYPE_CHECKING:
     from pie_engine.host.operations import Operation, Stream
@@ -41,12 +40,6 @@ class CoreView:
         if pid in self._open_pids:
             self._open_pids.discard(pid)
             self.send(CloseProcess(pid))
-
-    def receive(self, results: Iterable[CoreResult]) -> None:
-        for result in results:
-            operation = self.operations.get(result.op)
-            if operation is not None:  # else the program has called it off
-                operation.receive(result)
 
     def take_outgoing(self) -> list[CoreMessage]:
         for stream in self.streams_taken.values():

@@ -25,6 +25,7 @@ from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.models import HostModel
+from pie_engine.host.operations import Operation
 from pie_engine.host.process import Ending, Job, Process
 from pie_engine.host.programs import ProgramCache
 from pie_engine.host.runner import Guest, Status
@@ -68,6 +69,7 @@ class Host:
         self._dirty_logs: dict[str, EventLog] = {}
         self._past_pids: OrderedDict[str, None] = OrderedDict()
         self._reports: list[HostReport] = []
+        self._dead_guests: list[Guest] = []
         self._has_gateway = True
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Launch: self._launch,
@@ -81,12 +83,28 @@ class Host:
     # What comes in.
 
     def receive_order(self, order: GatewayOrder) -> None:
-        self._handlers[type(order)](order)
+        try:
+            self._handlers[type(order)](order)
+        except Exception as error:  # an order that cannot be carried out must not take the other programs along
+            if not isinstance(error, PieError):
+                log.exception("order %.200r", order)
+            self._refuse(order, info_of(error))
 
     def receive_results(self, boot_id: str, results: Iterable[CoreResult]) -> None:
         core = self.cores.get(boot_id)
-        if core is not None:
-            core.receive(results)
+        if core is None:
+            return
+        for result in results:
+            operation = core.operations.get(result.op)
+            if operation is not None:  # else the program has called it off
+                self._receive(operation, result)
+
+    def _receive(self, operation: Operation, result: CoreResult) -> None:
+        try:
+            operation.receive(result)
+        except Exception as error:
+            log.exception("result %.200r", result)
+            self._end(operation.context.process, info_of(error))
 
     def add_core(self, boot_id: str, model: HostModel) -> None:
         self.cores.add(boot_id, model)
@@ -102,6 +120,7 @@ class Host:
     def gain_gateway(self) -> list[HostReport]:
         """What a new gateway has to hear first: who is here, and everything that may not be stored yet."""
         self._has_gateway = True
+        self._reports.clear()  # answers to what the one before had asked
         events = [event for events_log in self._logs.values() for event in events_log.unstored()]
         self._dirty_logs.clear()
         return [Registered(list(self._logs)), *events]
@@ -166,10 +185,15 @@ class Host:
         self._warm.add()
         return True
 
+    def bury(self) -> None:
+        """Free the guests that have ended: after their last words are on the way, since it takes a millisecond."""
+        while self._dead_guests:
+            self._dead_guests.pop().close()
+
     def close(self) -> None:
         for process in list(self.processes.values()):
-            process.close()
-        self.processes.clear()
+            self._end(process, cancelled())
+        self.bury()
         self._warm.close()
 
     # Services for processes.
@@ -253,6 +277,8 @@ class Host:
         if process.has_ended:
             return
         del self.processes[process.pid]
+        if process.guest is not None:
+            self._dead_guests.append(process.guest)
         process.close()
         process.job.conclude(process, ending)
 
@@ -261,20 +287,18 @@ class Host:
     def _launch(self, order: Launch) -> None:
         if order.pid in self._logs or order.pid in self._past_pids:
             return
-        try:
-            program = self._programs.get(order.user, order.digest, order.bundle)
-        except PieError as error:
-            self._refuse(order, error)
-            return
-        job = Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run)
-        process = self._add(job)
+        program = self._programs.get(order.user, order.digest, order.bundle)
+        process = self._add(Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run))
         self._open_log(process.events, order.bundle)
 
-    def _refuse(self, order: Launch, error: PieError) -> None:
-        """A process that ends before it has begun."""
-        events = EventLog(order.pid, 0)
-        self._open_log(events, order.bundle)
-        events.end("error", json_text(error.info))
+    def _refuse(self, order: GatewayOrder, error: ErrorInfo) -> None:
+        """Whoever waits for an answer gets one."""
+        if isinstance(order, Describe):
+            self._reports.append(Described(order.request, error=error))
+        elif isinstance(order, Launch) and order.pid not in self._logs:
+            events = EventLog(order.pid, 0)
+            self._open_log(events, order.bundle)
+            events.end("error", json_text(error))
 
     def _open_log(self, events: EventLog, bundle: Bundle) -> None:
         manifest = bundle.manifest
@@ -294,11 +318,7 @@ class Host:
         def conclude(_process: Process, ending: Ending) -> None:
             self._reports.append(_described(order.request, ending))
 
-        try:
-            program = self._programs.get("", order.digest, order.bundle)
-        except PieError as error:
-            self._reports.append(Described(order.request, error=error.info))
-            return
+        program = self._programs.get("", order.digest, order.bundle)
         self._add(Job(f"{DESCRIBE_PID}{order.request}", "", program, "describe", (), conclude))
 
     def _add(self, job: Job) -> Process:

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
-from pie_engine.errors import ContextTooLong, InvalidInput
+from pie_engine.errors import ContextTooLong, InvalidInput, PieError
 from pie_engine.model.chat import ChatTemplate
 from pie_engine.model.tokenizer import Tokenizer
 
@@ -23,7 +23,8 @@ class HostModel:
     max_context_tokens: int
     page_size: int
     tokenizer: Tokenizer
-    chat: ChatTemplate
+    chat: ChatTemplate | PieError
+    """A template that cannot be read is the trouble of who wants to render it."""
 
     @property
     def stop_tokens(self) -> list[int]:
@@ -37,6 +38,11 @@ class HostModel:
         )
         tokenizer, chat = _read_folder(str(detail["folder"]))
         return cls(str(detail["model"]), vocab_size, max_context_tokens, page_size, tokenizer, chat)
+
+    def render_chat(self, messages: list[Any], tools: list[Any] | None, add_generation_prompt: bool) -> str:
+        if isinstance(self.chat, PieError):
+            raise self.chat
+        return self.chat.render(messages, tools, add_generation_prompt)
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         if tokens and max(tokens) >= self.vocab_size:
@@ -53,9 +59,13 @@ class HostModel:
 
 
 @lru_cache(maxsize=8)
-def _read_folder(folder: str) -> tuple[Tokenizer, ChatTemplate]:
+def _read_folder(folder: str) -> tuple[Tokenizer, ChatTemplate | PieError]:
     """Kept, since a core that comes back brings the same model."""
-    return Tokenizer.load(Path(folder)), ChatTemplate.load(Path(folder))
+    tokenizer = Tokenizer.load(folder)
+    try:
+        return tokenizer, ChatTemplate.load(folder)
+    except PieError as error:
+        return tokenizer, error
 
 
 def pack_tokens(tokens: Sequence[int]) -> str:

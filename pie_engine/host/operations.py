@@ -221,6 +221,7 @@ class Stream(Operation):
             del self.context.tokens[-num_dropped:]
         self.epoch += 1
         self.num_taken = keep
+        self.context.core.streams_taken.pop(self.handle, None)  # the steering says it
         self.context.core.send(Steer(self.handle, self.epoch, keep, inject))
 
     def _take(self, chunk: Chunk) -> None:

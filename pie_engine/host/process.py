@@ -231,11 +231,9 @@ class Process:
     # The end.
 
     def close(self) -> None:
-        """Give everything back: the guest, and what the cores hold."""
+        """Give back what the cores hold. The guest is freed by the host."""
         self.has_ended = True
-        if self.guest is not None:
-            self.guest.close()
-            self.guest = None
+        self.guest = None
         for context in self.contexts.values():
             for operation in context.operations.values():
                 context.core.operations.pop(operation.handle, None)

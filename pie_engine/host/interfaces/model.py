@@ -28,10 +28,8 @@ def decode(process: Process, model: str, tokens: str, skip_special: bool) -> str
 
 
 def render_chat(process: Process, model: str, messages: str, tools: str | None, add_generation_prompt: bool) -> str:
-    chat = process.core(model).model.chat
-    return chat.render(
-        _parse("messages", messages), None if tools is None else _parse("tools", tools), add_generation_prompt
-    )
+    parsed_tools = None if tools is None else _parse("tools", tools)
+    return process.core(model).model.render_chat(_parse("messages", messages), parsed_tools, add_generation_prompt)
 
 
 def _parse(name: str, text: str) -> list[Any]:

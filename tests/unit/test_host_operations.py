@@ -1,0 +1,401 @@
+"""Contexts, passes and streams as programs see them, against a core that is only a list of messages."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import msgspec
+import pytest
+
+from pie_engine.config import HostSection
+from pie_engine.errors import Busy, Cancelled, ContextTooLong, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
+from pie_engine.host.cores import Cores
+from pie_engine.host.interfaces import context as contexts
+from pie_engine.host.interfaces import forward as passes
+from pie_engine.host.interfaces import futures, generate
+from pie_engine.host.models import HostModel, unpack_tokens
+from pie_engine.host.process import Job, Process
+from pie_engine.host.programs import Program
+from pie_engine.protocol.plan import Plan, Usage
+from pie_engine.protocol.program import Bundle, Limits, Manifest
+from pie_engine.protocol.sampling import Sampler, TopToken
+from pie_engine.protocol.to_core import (
+    Append,
+    CloseProcess,
+    CreateContext,
+    Delivered,
+    Flush,
+    Fork,
+    Forward,
+    Generate,
+    OpenProcess,
+    Release,
+    Steer,
+    Stop,
+    Truncate,
+)
+from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded
+
+PLAN = {
+    "sampler": {"temperature": 0.0, "top_k": 0, "top_p": 1.0},
+    "max_tokens": 9,
+    "stop": ["x"],
+    "stop_tokens": [],
+    "ignore_eos": False,
+    "seed": None,
+    "logprobs": False,
+    "chunk_ms": 20,
+}
+
+
+class Services:
+    """A host for one process."""
+
+    def __init__(self) -> None:
+        self.cores = Cores(["tiny", "other"])
+        self.ids = count(1)
+        self.ready: list[Process] = []
+
+    def next_id(self) -> int:
+        return next(self.ids)
+
+    def make_ready(self, process: Process) -> None:
+        self.ready.append(process)
+
+    def wake_after(self, process: Process, timeout_us: int) -> None:
+        raise AssertionError
+
+    def has_output(self, process: Process) -> None:
+        pass
+
+
+class World:
+    """A process with one core, whose messages are read and whose answers are given by the test."""
+
+    def __init__(self, **limits: float) -> None:
+        self.services = Services()
+        self.services.cores.add("boot", HostModel("tiny", 100, 64, 16, None, None))  # type: ignore[arg-type]
+        self.core = self.services.cores.of_model("")
+        program = Program("d", Bundle(Manifest(name="p", limits=Limits(**limits)), files={"main.py": ""}))  # type: ignore[arg-type]
+        job = Job("pid", "ann", program, "run", ("{}",), lambda _process, _ending: None)
+        self.process = Process(job, self.services, HostSection())
+        self.ctx = contexts.create(self.process, "", 7)
+        assert self.sent() == [OpenProcess("pid", "p", "ann"), CreateContext(self.ctx, "pid", 7)]
+
+    def sent(self):
+        return self.core.take_outgoing()
+
+    def answer(self, result) -> None:
+        operation = self.core.operations.get(result.op)
+        if operation is not None:
+            operation.receive(result)
+
+    def chunk(self, op, ids, index, *, epoch=0, text=None, finish=None) -> None:
+        usage = Usage(3, 0, index + len(ids)) if finish else None
+        words = "".join(f"<{token}>" for token in ids) if text is None else text
+        self.answer(Chunk(op, epoch, ids, words, index, [], finish, usage))
+
+    def stream(self) -> int:
+        op = generate.start(self.process, self.ctx, msgspec.to_builtins(PLAN))
+        assert self.sent()[-1] == Generate(op, self.ctx, Plan(max_tokens=9, stop=["x"]))
+        return op
+
+    def tokens(self, ctx=None) -> list[int]:
+        return unpack_tokens(contexts.tokens(self.process, ctx or self.ctx, 0, 1000))
+
+    def ready(self) -> list[int]:
+        return self.process.futures.take_ready()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# Contexts.
+
+
+def test_appending_is_mirrored_and_told(world):
+    contexts.append(world.process, world.ctx, [1, 2])
+    contexts.append(world.process, world.ctx, [3])
+    assert world.tokens() == [1, 2, 3]
+    assert contexts.length(world.process, world.ctx) == 3
+    assert world.sent() == [Append(world.ctx, [1, 2]), Append(world.ctx, [3])]
+
+
+def test_a_fork_has_its_parents_tokens_and_its_own_from_then_on(world):
+    contexts.append(world.process, world.ctx, [1, 2])
+    child = contexts.fork(world.process, world.ctx)
+    contexts.append(world.process, child, [3])
+    assert (world.tokens(), world.tokens(child)) == ([1, 2], [1, 2, 3])
+    assert world.sent()[1:] == [Fork(world.ctx, child, 2), Append(child, [3])]
+
+
+def test_truncating_keeps_the_first_tokens(world):
+    contexts.append(world.process, world.ctx, [1, 2, 3])
+    contexts.truncate(world.process, world.ctx, 1)
+    assert world.tokens() == [1]
+    assert world.sent()[-1] == Truncate(world.ctx, 1)
+    with pytest.raises(InvalidInput, match="it has 1"):
+        contexts.truncate(world.process, world.ctx, 2)
+
+
+def test_too_many_tokens_and_unknown_ones_are_refused_at_once(world):
+    with pytest.raises(ContextTooLong, match=r"65 tokens; tiny takes 64"):
+        contexts.append(world.process, world.ctx, [1] * 65)
+    with pytest.raises(InvalidInput, match="100"):
+        contexts.append(world.process, world.ctx, [100])
+    assert world.tokens() == []
+    assert world.sent() == []
+
+
+def test_contexts_of_nobody_are_not_found(world):
+    with pytest.raises(NotFound):
+        contexts.length(world.process, 12345)
+    contexts.release(world.process, 12345)
+    contexts.release(world.process, world.ctx)
+    assert world.sent() == [Release(world.ctx)]
+    with pytest.raises(NotFound):
+        contexts.length(world.process, world.ctx)
+
+
+def test_models_are_known_even_when_their_core_is_not_up(world):
+    with pytest.raises(Lost) as caught:
+        contexts.create(world.process, "other", None)
+    assert caught.value.code == "core_lost"
+    with pytest.raises(NotFound, match="nobody"):
+        contexts.create(world.process, "nobody", None)
+
+
+def test_the_end_of_a_process_closes_it_in_its_cores(world):
+    world.stream()
+    world.process.close()
+    assert world.sent() == [CloseProcess("pid")]
+    assert not world.core.operations
+
+
+# Flushes and passes.
+
+
+def test_a_flush_is_answered_once(world):
+    op = contexts.flush(world.process, world.ctx)
+    assert world.sent() == [Flush(op, world.ctx)]
+    with pytest.raises(Busy):
+        contexts.finish_flush(world.process, op)
+    world.answer(Flushed(op))
+    assert world.ready() == [op]
+    contexts.finish_flush(world.process, op)
+    with pytest.raises(NotFound):
+        contexts.finish_flush(world.process, op)
+
+
+def test_a_failed_flush_raises_its_error(world):
+    op = contexts.flush(world.process, world.ctx)
+    world.answer(Failed(op, ErrorInfo("out_of_pages", "needs 9 pages")))
+    with pytest.raises(Exception, match="needs 9 pages") as caught:
+        contexts.finish_flush(world.process, op)
+    assert caught.value.code == "out_of_pages"
+
+
+def test_a_pass_appends_its_tokens_and_gives_token_and_distribution(world):
+    sampler = {"temperature": 0.5, "top_k": 3, "top_p": 0.9}
+    op = passes.start(world.process, world.ctx, [4, 5], sampler, 2)
+    assert world.sent() == [Forward(op, world.ctx, [4, 5], Sampler(0.5, 3, 0.9), 2)]
+    assert world.tokens() == [4, 5]
+    world.answer(Forwarded(op, 6, -0.5, [TopToken(6, -0.5), TopToken(7, -1.0)]))
+    output = passes.finish(world.process, op)
+    assert (output.token, output.logprob) == (6, -0.5)
+    assert unpack_tokens(output.top)[::2] == [6, 7]
+    assert world.tokens() == [4, 5]
+
+
+def test_a_context_cannot_change_while_something_runs_on_it(world):
+    op = contexts.flush(world.process, world.ctx)
+    with pytest.raises(Busy, match="flush"):
+        contexts.append(world.process, world.ctx, [1])
+    with pytest.raises(Busy):
+        contexts.truncate(world.process, world.ctx, 0)
+    world.answer(Flushed(op))
+    contexts.append(world.process, world.ctx, [1])
+
+
+def test_a_fork_waits_for_a_pass_that_is_not_at_its_turn(world):
+    passes.start(world.process, world.ctx, [1], None, 0)
+    contexts.fork(world.process, world.ctx)
+    passes.start(world.process, world.ctx, [2], None, 0)
+    with pytest.raises(Busy):
+        contexts.fork(world.process, world.ctx)
+
+
+def test_a_forgotten_operation_is_called_off(world):
+    op = contexts.flush(world.process, world.ctx)
+    futures.forget(world.process, op)
+    futures.forget(world.process, op)
+    assert world.sent() == [Flush(op, world.ctx), Stop(op)]
+    world.answer(Failed(op, Cancelled("called off").info))
+    assert world.ready() == []
+    contexts.append(world.process, world.ctx, [1])
+
+
+def test_releasing_a_context_ends_what_runs_on_it(world):
+    op = contexts.flush(world.process, world.ctx)
+    contexts.release(world.process, world.ctx)
+    assert world.ready() == [op]
+    with pytest.raises(Cancelled):
+        contexts.finish_flush(world.process, op)
+
+
+# Streams.
+
+
+def test_chunks_that_wait_are_taken_as_one(world):
+    op = world.stream()
+    assert generate.take_next(world.process, op) is None
+    world.chunk(op, [1], 0)
+    world.chunk(op, [2, 3], 1)
+    assert world.ready() == [op]
+    assert world.tokens() == []
+    chunk = generate.take_next(world.process, op)
+    assert (chunk.ids, chunk.text, chunk.index, chunk.finish) == ([1, 2, 3], "<1><2><3>", 0, None)
+    assert world.tokens() == [1, 2, 3]
+    assert generate.take_next(world.process, op) is None
+    assert world.sent() == [Delivered(op, 0, 3)]
+
+
+def test_deliveries_are_told_once_a_turn(world):
+    op = world.stream()
+    for index in range(3):
+        world.chunk(op, [index], index)
+        generate.take_next(world.process, op)
+    assert world.sent() == [Delivered(op, 0, 3)]
+    assert world.sent() == []
+
+
+def test_the_last_chunk_closes_the_stream_and_frees_the_context(world):
+    op = world.stream()
+    world.chunk(op, [1], 0, finish="stop")
+    with pytest.raises(Busy):
+        contexts.append(world.process, world.ctx, [5])
+    chunk = generate.take_next(world.process, op)
+    assert (chunk.finish, chunk.usage) == ("stop", Usage(3, 0, 1))
+    contexts.append(world.process, world.ctx, [5])
+    assert world.tokens() == [1, 5]
+    with pytest.raises(NotFound):
+        generate.take_next(world.process, op)
+    assert world.sent() == [Append(world.ctx, [5])]
+
+
+def test_nothing_else_runs_on_a_context_that_generates_but_forks_are_free(world):
+    op = world.stream()
+    world.chunk(op, [1], 0)
+    generate.take_next(world.process, op)
+    world.chunk(op, [2], 1)
+    for refused in (
+        lambda: contexts.flush(world.process, world.ctx),
+        lambda: passes.start(world.process, world.ctx, [], None, 0),
+        lambda: generate.start(world.process, world.ctx, msgspec.to_builtins(PLAN)),
+    ):
+        with pytest.raises(Busy, match="generating"):
+            refused()
+    child = contexts.fork(world.process, world.ctx)
+    assert world.tokens(child) == [1]
+    assert Fork(world.ctx, child, 1) in world.sent()
+
+
+def test_stopping_keeps_what_was_taken(world):
+    op = world.stream()
+    world.chunk(op, [1, 2], 0)
+    generate.take_next(world.process, op)
+    world.chunk(op, [3], 2)
+    generate.stop(world.process, op)
+    world.chunk(op, [], 2, finish="stopped")
+    assert world.tokens() == [1, 2]
+    assert world.sent() == [Stop(op, 2)]
+    assert not world.process.futures.has_pending
+
+
+def test_rewinding_drops_run_ahead_and_stale_chunks(world):
+    op = world.stream()
+    world.chunk(op, [1, 2, 3], 0)
+    generate.take_next(world.process, op)
+    world.chunk(op, [4], 3)
+    generate.rewind(world.process, op, 2)
+    assert world.tokens() == [1]
+    assert generate.take_next(world.process, op) is None
+    world.chunk(op, [5], 4)  # sent before the core had heard of it
+    assert generate.take_next(world.process, op) is None
+    world.chunk(op, [6], 1, epoch=1)
+    assert generate.take_next(world.process, op).ids == [6]
+    assert world.tokens() == [1, 6]
+    assert world.sent() == [Steer(op, 1, 1), Delivered(op, 1, 2)]
+
+
+def test_rewinding_more_than_was_delivered_is_an_error(world):
+    op = world.stream()
+    world.chunk(op, [1], 0)
+    with pytest.raises(InvalidInput, match="delivered 0"):
+        generate.rewind(world.process, op, 1)
+
+
+def test_a_plan_that_ended_unseen_can_be_rewound(world):
+    op = world.stream()
+    world.chunk(op, [1], 0)
+    generate.take_next(world.process, op)
+    world.chunk(op, [2], 1, finish="length")
+    generate.rewind(world.process, op, 1)
+    world.chunk(op, [3], 0, epoch=1, finish="length")
+    assert generate.take_next(world.process, op).ids == [3]
+    assert world.tokens() == [3]
+
+
+def test_injected_tokens_come_back_as_a_chunk(world):
+    op = world.stream()
+    world.chunk(op, [1], 0)
+    generate.take_next(world.process, op)
+    generate.inject(world.process, op, [8, 9])
+    assert world.sent() == [Steer(op, 1, 1, [8, 9])]
+    world.chunk(op, [8, 9], 1, epoch=1)
+    generate.take_next(world.process, op)
+    assert world.tokens() == [1, 8, 9]
+    with pytest.raises(InvalidInput):
+        generate.inject(world.process, op, [100])
+
+
+def test_a_failure_comes_after_the_chunks_before_it(world):
+    op = world.stream()
+    world.chunk(op, [1], 0)
+    world.answer(Failed(op, ErrorInfo("out_of_pages", "no room")))
+    with pytest.raises(Busy):
+        contexts.append(world.process, world.ctx, [5])
+    world.ready()
+    assert generate.take_next(world.process, op).ids == [1]
+    assert world.ready() == [op]
+    with pytest.raises(Exception, match="no room"):
+        generate.take_next(world.process, op)
+    contexts.append(world.process, world.ctx, [5])
+    assert world.sent() == [Append(world.ctx, [5])]
+
+
+def test_a_piped_stream_goes_to_the_client_and_wakes_the_program_at_its_end(world):
+    op = world.stream()
+    world.chunk(op, [1], 0)
+    assert world.ready() == [op]
+    generate.pipe(world.process, op)
+    world.chunk(op, [2], 1)
+    assert world.ready() == []
+    assert world.sent() == [Delivered(op, 0, 2)]
+    world.chunk(op, [3], 2, finish="stop")
+    assert world.ready() == [op]
+    last = generate.take_next(world.process, op)
+    assert (last.ids, last.text, last.finish, last.usage) == ([], "<1><2><3>", "stop", Usage(3, 0, 3))
+    assert world.tokens() == [1, 2, 3]
+    assert [event.data for event in world.process.events.take_unsent()] == ['"<1>"', '"<2>"', '"<3>"']
+
+
+def test_a_piped_stream_over_the_output_limit_dooms_the_program():
+    world = World(output_mb=0.00001)
+    op = world.stream()
+    generate.pipe(world.process, op)
+    world.chunk(op, [1], 0, text="far too long a text")
+    assert isinstance(world.process.doom, LimitExceeded)
+    assert world.services.ready == [world.process]
