@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pie_cli import console, exits
 from pie_cli.render import Printer, as_error
 from pie_cli.summary import Timing
-from pie_engine.errors import InvalidInput, Lost, PieError
+from pie_engine.errors import InvalidInput, InvalidProgram, Lost, PieError
 
 if TYPE_CHECKING:
     from pie_client import Process
@@ -94,7 +94,8 @@ async def _show_events(process: Process, printer: Printer, timing: Timing, inter
 
 def _exit_code(value: object) -> int:
     error = as_error(value).raised()
-    if isinstance(error, InvalidInput):
+    # With a traceback it was the program that gave wrong input to something.
+    if isinstance(error, InvalidProgram) or (isinstance(error, InvalidInput) and not error.traceback):
         return exits.USAGE
     return exits.DAEMON if isinstance(error, Lost) else exits.PROGRAM_FAILED
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,13 @@ class OutputClosed(Exception):
 
 _line_is_open = {"stdout": False, "stderr": False}
 """Whether the last thing written there did not end its line."""
+
+
+def prepare() -> None:
+    """Text that the terminal's encoding lacks is shown with marks instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def data(text: str) -> None:

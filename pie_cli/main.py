@@ -11,6 +11,7 @@ from pie_cli import console, exits
 
 def main() -> NoReturn:
     """The `pie` command."""
+    console.prepare()
     sys.exit(invoke(sys.argv[1:]))
 
 

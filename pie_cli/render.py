@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Protocol
 
+import msgspec
+
 from pie_cli import console
 from pie_engine.errors import ErrorInfo
 
@@ -79,6 +81,7 @@ class JsonPrinter:
     shows_all = True
 
     def show(self, kind: str, value: object) -> None:
+        value = msgspec.to_builtins(value) if isinstance(value, ErrorInfo) else value
         console.data(_compact({"event": kind, "value": value}) + "\n")
 
     def finish(self) -> None:
@@ -87,8 +90,6 @@ class JsonPrinter:
 
 def as_error(value: object) -> ErrorInfo:
     """The value of an `error` event."""
-    import msgspec
-
     return value if isinstance(value, ErrorInfo) else msgspec.convert(value, ErrorInfo)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pie_cli.checks.finding import Finding
+from pie_cli.checks.finding import Finding, title_of
 from pie_cli.daemon import failure_of, find_daemon, progress_of, running_daemon
 from pie_engine.config import EngineConfig
 from pie_engine.errors import PieError
@@ -46,7 +46,7 @@ def _alive(health: Health) -> Finding:
 
 
 def _member(member: MemberView, health: Health) -> Finding:
-    name = member.name if member.name == member.role else f"{member.role} {member.name}"
+    name = title_of(member.role, member.name)
     if failure := failure_of(member):
         return Finding("daemon", "problem", f"{name} does not start: {failure.message}", failure.hint)
     if not member.ready:

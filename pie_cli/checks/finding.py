@@ -17,3 +17,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     fix: str = ""
     """What to do about it."""
+
+
+def title_of(role: str, name: str) -> str:
+    """A member of the daemon for people: `gateway`, `host-0`, `core pie-tiny`."""
+    return name if name.startswith(role) else f"{role} {name}"

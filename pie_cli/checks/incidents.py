@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from pie_cli.checks.finding import Finding
+from pie_cli.checks.finding import Finding, title_of
 from pie_engine.config import EngineConfig
 
 MAX_SHOWN = 5
@@ -50,7 +50,7 @@ def _decoded(line: bytes) -> Incident | None:
 
 def _finding(incident: Incident) -> Finding:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(incident.time))
-    name = incident.name if incident.name == incident.role else f"{incident.role} {incident.name}"
+    name = title_of(incident.role, incident.name)
     verb = "was" if incident.reason.startswith("killed") else "ended with"
     last = next((line.strip() for line in reversed(incident.stderr) if line.strip()), "")
     parts = [f"{name} {verb} {incident.reason} at {when}", incident.action, f"last words: {last}" if last else ""]

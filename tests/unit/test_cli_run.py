@@ -92,6 +92,18 @@ def test_run_as_json(daemon: StandIn, capsys: Capture) -> None:
     assert events[-1]["value"] == {"said": "hi"}
 
 
+def test_an_error_as_json(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "--json", "fails"]) == 1
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["event"], last["value"]["code"]) == ("error", "exception")
+
+
+def test_text_that_the_terminal_cannot_show_does_no_harm(daemon: StandIn) -> None:
+    daemon.add("odd", lambda given, inbox: iter([("message", "aé→\n")]))
+    process = run_process("run", "odd", stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert process.communicate(timeout=30) == ("a??\n", "")
+
+
 def test_summary_names_tokens_and_times(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "chat", "hi", "--summary"]) == 0
     assert capsys.readouterr().err.startswith("12 tokens, TTFT ")
@@ -116,11 +128,20 @@ def test_a_program_that_raises_exits_1_with_its_traceback(daemon: StandIn, capsy
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code"),
-    [("invalid_input", 2), ("memory_limit", 1), ("core_lost", 3), ("context_too_long", 1), ("internal", 1)],
+    ("code", "traceback", "exit_code"),
+    [
+        ("invalid_input", "", 2),
+        ("invalid_input", "Traceback …", 1),
+        ("invalid_program", "Traceback …", 2),
+        ("memory_limit", "", 1),
+        ("core_lost", "Traceback …", 3),
+        ("context_too_long", "", 1),
+        ("internal", "", 1),
+    ],
 )
-def test_the_exit_code_follows_the_error(daemon: StandIn, code: str, exit_code: int) -> None:
-    daemon.add("ends", lambda given, inbox: iter([("error", {"code": code, "message": "so it ended"})]))
+def test_the_exit_code_follows_the_error(daemon: StandIn, code: str, traceback: str, exit_code: int) -> None:
+    error = {"code": code, "message": "so it ended", "traceback": traceback}
+    daemon.add("ends", lambda given, inbox: iter([("error", error)]))
     assert invoke(["run", "ends"]) == exit_code
 
 
