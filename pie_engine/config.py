@@ -179,6 +179,15 @@ def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str
     return decode_config(_merged(data, overrides or {}), source=str(path))
 
 
+def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
+    """Where Hugging Face keeps downloaded models on this machine (`HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`)."""
+    environ = os.environ if environ is None else environ
+    if cache := environ.get("HF_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    return Path(home).expanduser() / "hub"
+
+
 def decode_config(data: Mapping[str, Any], *, source: str = "configuration") -> EngineConfig:
     """`data` as a checked configuration."""
     _refuse_unknown(data, EngineConfig, source, "")

@@ -91,7 +91,8 @@ class CoreProcess:
             self._hub.send(host_boot, results)
 
     def _follow(self, topology: Topology) -> None:
-        hosts = {member.boot_id for member in topology.members if member.role == "host"}
+        # A host that is being started again has no boot id meanwhile.
+        hosts = {member.boot_id for member in topology.members if member.role == "host" and member.boot_id}
         for boot_id in self._hosts - hosts:
             log.info("host %s is gone; its contexts are freed", boot_id)
             self._core.close_host(boot_id)

@@ -1,12 +1,11 @@
-"""Choices that depend on the machine, made once at load by measuring: dtype and thread count."""
+"""Choices that depend on the machine, made once at load: dtype by what the CPU has, thread count by measuring."""
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -21,9 +20,7 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _MIN_SPEEDUP = 1.15
 """What all cores must gain over one to be worth taking them from the other processes."""
-_MIN_BF16_SPEEDUP = 1.3
-"""What bf16 must gain over fp32. The margin keeps the choice, and so the numbers, the same on every start."""
-_MAX_MEASURED_SIZE = 4096
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
 _FAST_STEP_S = 0.002
 """A model that decodes in less than this stays on one core unmeasured: threads could only wait for one another."""
 _MEASURE_S = 0.05
@@ -41,10 +38,14 @@ def choose_dtype(name: str, checkpoint: Checkpoint) -> torch.dtype:
     if checkpoint.weight_bytes("float32") > available_bytes() * 0.8:
         log.info("bfloat16, because the weights do not fit into memory in float32")
         return torch.bfloat16
-    fp32_s, bf16_s = _linear_s(torch.float32, checkpoint), _linear_s(torch.bfloat16, checkpoint)
-    best = torch.bfloat16 if fp32_s > _MIN_BF16_SPEEDUP * bf16_s else torch.float32
-    log.info("%s: a projection takes %.0f µs in float32, %.0f µs in bfloat16", best, fp32_s * 1e6, bf16_s * 1e6)
+    best = torch.bfloat16 if has_fast_bf16(torch.cpu.get_capabilities()) else torch.float32
+    log.info("%s: what this CPU multiplies fast", best)
     return best
+
+
+def has_fast_bf16(capabilities: Mapping[str, object]) -> bool:
+    """Whether the CPU has instructions for it. Asked, not timed: a busy machine must not change a model's numbers."""
+    return any(capabilities.get(name) for name in _BF16_INSTRUCTIONS)
 
 
 def choose_num_threads(num_threads: int, model: Llama) -> int:
@@ -84,16 +85,6 @@ def _container_bytes(cgroup: Path) -> float:
 
 def _fields(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in map(str.split, path.read_text().splitlines()) if len(words) > 1}
-
-
-def _linear_s(dtype: torch.dtype, checkpoint: Checkpoint) -> float:
-    """About the model's widest projection at 1 and at 16 rows: a decode step alone and a batched one."""
-    config = checkpoint.config
-    size_in = min(config.hidden_size, _MAX_MEASURED_SIZE)
-    size_out = min(2 * config.intermediate_size, _MAX_MEASURED_SIZE)
-    weight = torch.ones(size_in, size_out, dtype=dtype)
-    inputs = [torch.ones(num_rows, size_in, dtype=dtype) for num_rows in (1, 16)]
-    return sum(_best_s(functools.partial(torch.mm, x, weight)) for x in inputs)
 
 
 def _decode_s(model: Llama, num_threads: int) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pie_engine.config import hub_cache
 from pie_engine.errors import ModelError, NotFound, Unsupported
 from pie_engine.model.config import DTYPES, ModelConfig, read_config, read_json
 
@@ -78,14 +78,6 @@ def resolve(model: str) -> Path:
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):
         raise NotFound(f"model folder {path} does not exist", hint="check the path")
     return _cached_snapshot(model)
-
-
-def hub_cache() -> Path:
-    """Where Hugging Face keeps downloaded models on this machine."""
-    if cache := os.environ.get("HF_HUB_CACHE"):
-        return Path(cache).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:

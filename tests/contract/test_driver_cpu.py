@@ -46,14 +46,21 @@ def test_an_explicit_dtype_is_honoured(folder: Path, dtype: str) -> None:
     assert load(folder, dtype=dtype).capabilities.dtype == dtype
 
 
-@pytest.mark.parametrize(("bf16_s", "expected"), [(0.5, "bfloat16"), (0.9, "float32"), (2.0, "float32")])
-def test_auto_takes_bf16_where_it_is_clearly_faster_and_says_so(
-    folder: Path, bf16_s: float, expected: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"), ({"avx512_f": True}, "float32")],
+)
+def test_auto_takes_bf16_where_the_cpu_has_it_and_says_so(
+    folder: Path,
+    capabilities: dict[str, bool],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(cpu_tuning, "_linear_s", lambda dtype, _: bf16_s if dtype == torch.bfloat16 else 1.0)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     with caplog.at_level(logging.INFO, logger="pie_engine"):
         assert load(folder, dtype="auto").capabilities.dtype == expected
-    assert f"torch.{expected}: a projection takes" in caplog.text
+    assert f"torch.{expected}: what this CPU" in caplog.text
 
 
 def test_auto_takes_bf16_when_fp32_does_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
