@@ -10,9 +10,8 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,8 +23,6 @@ from pie_engine.protocol.http import Health, MemberView
 from pie_engine.protocol.version import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pie_client import PieClient
 
 POLL_S = 0.05
@@ -184,9 +181,10 @@ class DaemonProcess:
         missing = missing_engine_modules(config)
         if missing:
             raise NotInstalled(f"the engine is not installed (no {', '.join(missing)})", hint=INSTALL_HINT)
+        self._paths = config.paths
         self._log = config.paths.logs / "daemon.log"
-        with _private_log(self._log) as file:
-            self._log_start = file.tell()
+        with self._log.open("ab") as file:
+            self._log_start = file.seek(0, os.SEEK_END)
             self._process = subprocess.Popen(
                 _command(overrides),
                 stdin=subprocess.DEVNULL,
@@ -204,6 +202,11 @@ class DaemonProcess:
     @property
     def has_exited(self) -> bool:
         return self._process.poll() is not None
+
+    async def has_lock(self) -> None:
+        """Waits until no other daemon can start here, or until this one has died."""
+        while not self.has_exited and running_daemon(self._paths) is None:
+            await asyncio.sleep(POLL_S)
 
     async def end(self) -> None:
         """Ends it, in order if it does so in time."""
@@ -247,22 +250,33 @@ class DaemonProcess:
 @asynccontextmanager
 async def start_lock(paths: Paths) -> AsyncIterator[None]:
     """Held by who starts a daemon, so that two at once start one."""
-    paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with paths.start_lock.open("w") as file:
+    with _opened_lock(paths) as file:
         while not _try_lock(file.fileno()):
             await asyncio.sleep(POLL_S)
         yield
 
 
+def _opened_lock(paths: Paths) -> IO[str]:
+    """Makes the folders that a start needs, too."""
+    try:
+        for folder in (paths.home, paths.run, paths.logs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return paths.start_lock.open("w")
+    except OSError as error:
+        raise StartFailed(
+            f"cannot write to {error.filename or paths.home}: {error.strerror}",
+            hint="set PIE_HOME to a folder that you can write to",
+        ) from error
+
+
 async def _start_once(client: PieClient, config: EngineConfig, overrides: Mapping[str, Any]) -> DaemonProcess | None:
-    """Starts a daemon unless somebody else did meanwhile; returns it once it answers or has died."""
+    """Starts a daemon unless somebody else did meanwhile."""
     async with start_lock(config.paths):
         if await find_daemon(client) or running_daemon(config.paths):
             return None
         process = DaemonProcess(config, overrides)
         console.note(f"starting the Pie daemon (process {process.os_pid}; `pie stop` ends it)")
-        while not process.has_exited and await find_daemon(client) is None:
-            await asyncio.sleep(POLL_S)
+        await process.has_lock()
     return process
 
 
@@ -296,14 +310,6 @@ def failure_of(member: MemberView) -> ErrorInfo | None:
 def _command(overrides: Mapping[str, Any]) -> list[str]:
     command = [sys.executable, "-m", "pie_engine.daemon"]
     return [*command, "--config-json", json.dumps(overrides)] if overrides else command
-
-
-@contextmanager
-def _private_log(path: Path) -> Iterator[Any]:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.seek(0, os.SEEK_END)
-        yield file
 
 
 def _try_lock(descriptor: int) -> bool:

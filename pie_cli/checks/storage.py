@@ -39,6 +39,8 @@ def _folders(paths: Paths) -> list[Finding]:
 def _folder(folder: Path) -> Finding | None:
     if not folder.exists():
         return None
+    if not folder.is_dir():
+        return Finding("folders", "problem", f"{folder} is not a folder", "set PIE_HOME to a folder")
     status = folder.stat()
     if status.st_uid != os.getuid():
         return Finding(

@@ -81,6 +81,7 @@ async def _foreground(config: EngineConfig, overrides: dict[str, Any]) -> int:
         async with start_lock(config.paths):
             await _refuse_second(client, config)
             process = DaemonProcess(config, overrides)
+            await process.has_lock()
         with _Stopper(process) as stopper:
             try:
                 await _serve(client, config, process)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -65,7 +66,8 @@ async def _ask(client: PieClient, os_pid: int, drain: bool) -> None:
     try:
         await client.stop_daemon(drain=drain)
     except (NoDaemon, Interrupted):
-        os.kill(os_pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(os_pid, signal.SIGTERM)
 
 
 async def _insist(client: PieClient, paths: Paths, os_pid: int, drain: bool) -> None:

@@ -149,6 +149,19 @@ def test_an_installation_without_the_engine_says_what_to_install(
     )
 
 
+def test_a_home_that_cannot_be_written_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    file = home / "file"
+    file.touch()
+    monkeypatch.setenv("PIE_HOME", str(file))
+    assert invoke(["run", "hello"]) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: cannot write to {file}: File exists",
+        "hint: set PIE_HOME to a folder that you can write to",
+    ]
+    assert invoke(["doctor"]) == 1
+    assert f"problem  {file} is not a folder" in capsys.readouterr().out
+
+
 def test_a_lock_file_of_a_dead_daemon_counts_for_nothing(home: Path) -> None:
     paths = load_config().paths
     paths.run.mkdir()
