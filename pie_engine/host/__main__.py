@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 SLICE_S = 0.002
 """Guests run no longer than this (and the rest of the last one's turn) before the sockets are looked at again."""
 STATS_EVERY_S = 0.5
+QUIET_S = 0.003
+"""After so long without anything to do, guests are made ahead of need: whatever arrives meanwhile waits for that."""
 
 
 class HostProcess:
@@ -44,7 +46,8 @@ class HostProcess:
     def run(self) -> None:
         """Until the daemon says to end."""
         while not self._is_stopping:
-            self._links.wait(self._seconds_to_wait())
+            if not self._links.wait(self._seconds_to_wait()) and self._is_quiet:
+                self._host.warm_up()
             self._links.receive()
             self._host.run(SLICE_S)
             self._links.send()
@@ -60,11 +63,15 @@ class HostProcess:
         self._host.close()
 
     def _seconds_to_wait(self) -> float:
-        seconds_left = self._host.seconds_left
-        if seconds_left == 0.0 or self._host.warm_up():
-            return 0.0
+        """Until something is to be done even if nothing arrives."""
         until_stats = max(0.0, self._stats_at - time.monotonic())
-        return until_stats if seconds_left is None else min(seconds_left, until_stats)
+        seconds = until_stats if self._host.seconds_left is None else min(self._host.seconds_left, until_stats)
+        return seconds if self._host.is_warm else min(seconds, QUIET_S)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Nothing has arrived, nothing is due, and there is use for the time."""
+        return not self._host.is_warm and self._host.seconds_left != 0.0
 
     def _listen_to_daemon(self) -> None:
         for message in self._child.home.receive():
@@ -119,8 +126,8 @@ def _make_host(child: Child) -> tuple[Host, Ticker]:
     ticker = Ticker(engine)
     runner = FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
     host = Host(config, WarmGuests(runner, data, config.host.warm_instances))
-    while host.warm_up():
-        pass
+    while not host.is_warm:
+        host.warm_up()
     return host, ticker
 
 

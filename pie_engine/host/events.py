@@ -51,16 +51,16 @@ class EventLog:
         """Whether the gateway has everything, to the end."""
         return self.has_ended and not self._unsent and not self._unstored
 
-    def add(self, kind: EventKind, data: str) -> None:
+    def add(self, kind: EventKind, data: str, num_tokens: int = 0) -> None:
         """Append; `data` is JSON. Only for what counts as no output of the program."""
         self.close_text()
         self.last_seq += 1
-        self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time()))
+        self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time(), num_tokens))
 
-    def end(self, kind: EventKind, data: str) -> None:
+    def end(self, kind: EventKind, data: str, num_tokens: int = 0) -> None:
         """The terminal event; nothing comes after it."""
         assert not self.has_ended, f"process {self.pid} has ended already"
-        self.add(kind, data)
+        self.add(kind, data, num_tokens)
         self.has_ended = True
 
     def output(self, kind: EventKind, data: str) -> None:

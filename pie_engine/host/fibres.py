@@ -26,9 +26,9 @@ from ctypes import (
 from pathlib import Path
 from typing import Any
 
-from wasmtime import WasmtimeError
+from wasmtime import Store, WasmtimeError
 from wasmtime import _ffi as ffi
-from wasmtime.component import Component, FuncType, Linker, LinkerInstance
+from wasmtime.component import Component, Func, FuncType, Linker, LinkerInstance
 from wasmtime.component._instance import Instance
 
 from pie_engine.errors import InvalidProgram, PieError
@@ -65,6 +65,44 @@ class _Continuation(Structure):
     _fields_ = (("callback", c_void_p), ("env", c_void_p), ("finalizer", c_void_p))
 
 
+class _Call:
+    """A call in progress, with everything that wasmtime refers to until it is over."""
+
+    def __init__(self, store: Store, function: Func, arguments: Sequence[str]) -> None:
+        self._function = function
+        self._arguments = (Value * len(arguments))()
+        for index, text in enumerate(arguments):
+            encode_text(text, addressof(self._arguments) + index * VALUE_BYTES)
+        self._result, self._error = Value(), POINTER(ffi.wasmtime_error_t)()
+        self._future = ffi.wasmtime_component_func_call_async(
+            byref(function._func),
+            store._context(),
+            self._arguments,
+            len(arguments),
+            byref(self._result),
+            1,
+            byref(self._error),
+        )
+
+    def poll(self) -> bool:
+        """Run on; whether it is over."""
+        return bool(_poll(self._future))
+
+    def outcome(self) -> Outcome:
+        if self._error:
+            error = WasmtimeError._from_ptr(self._error)
+            self._error = POINTER(ffi.wasmtime_error_t)()
+            return Outcome(False, trap_text(error), is_trap=True)
+        return Outcome(*decode_text_result(addressof(self._result)))
+
+    def close(self) -> None:
+        """Once. wasmtime unwinds a fibre that is suspended in the middle."""
+        ffi.wasmtime_call_future_delete(self._future)
+        for index in range(len(self._arguments)):
+            delete_value(addressof(self._arguments) + index * VALUE_BYTES)
+        delete_value(addressof(self._result))
+
+
 class Fibre:
     """One instance, and the call in it."""
 
@@ -75,9 +113,7 @@ class Fibre:
         self.is_waiting = False
         self._results = 0
         self._is_answered: Array[c_char] = create_string_buffer(2)
-        self._future: Any = None
-        self._arguments: Any = ()
-        self._result, self._error = Value(), POINTER(ffi.wasmtime_error_t)()
+        self._call: _Call | None = None
         self._store = new_store(runner.engine, folder, runner.memory_bytes)
         try:
             # Returns nothing, whatever its binding says.
@@ -114,21 +150,11 @@ class Fibre:
         self._store.set_limits(memory_size=num_bytes)
 
     def begin(self, owner: Owner, function: str, arguments: Sequence[str]) -> None:
+        assert self._call is None, "one call after another"
         self.owner = owner
-        self._function = self._instance.get_func(self._store, self._runner.exports[function])
-        assert self._function is not None
-        self._arguments = (Value * len(arguments))()
-        for index, text in enumerate(arguments):
-            encode_text(text, addressof(self._arguments) + index * VALUE_BYTES)
-        self._future = ffi.wasmtime_component_func_call_async(
-            byref(self._function._func),
-            self._store._context(),
-            self._arguments,
-            len(arguments),
-            byref(self._result),
-            1,
-            byref(self._error),
-        )
+        export = self._instance.get_func(self._store, self._runner.exports[function])
+        assert export is not None
+        self._call = _Call(self._store, export, arguments)
 
     def suspend(self, results: int) -> None:
         """It waits; `results` stays writable until its continuation says that the answer is there."""
@@ -148,9 +174,10 @@ class Fibre:
         self.go_on()
 
     def resume(self) -> Status:
+        assert self._call is not None
         self._runner.enter(self)
         started = time.thread_time_ns()
-        has_ended = _poll(self._future)
+        has_ended = self._call.poll()
         self.used_cpu_ns = time.thread_time_ns() - started
         self._runner.ticker.leave()
         if has_ended:
@@ -158,23 +185,19 @@ class Fibre:
         return Status.WAITING if self.is_waiting else Status.PREEMPTED
 
     def take_outcome(self) -> Outcome:
-        if self._error:
-            error = WasmtimeError._from_ptr(self._error)
-            self._error = POINTER(ffi.wasmtime_error_t)()
-            return Outcome(False, trap_text(error), is_trap=True)
-        return Outcome(*decode_text_result(addressof(self._result)))
+        assert self._call is not None
+        outcome = self._call.outcome()
+        self._end_call()
+        return outcome
 
     def close(self) -> None:
-        """wasmtime unwinds a fibre that is suspended in the middle."""
-        if self._future is not None:
-            ffi.wasmtime_call_future_delete(self._future)
-            self._future = None
-        for index in range(len(self._arguments)):
-            delete_value(addressof(self._arguments) + index * VALUE_BYTES)
-        self._arguments = ()
-        delete_value(addressof(self._result))
-        self._result = Value()
+        self._end_call()
         self._store.close()
+
+    def _end_call(self) -> None:
+        if self._call is not None:
+            self._call.close()
+            self._call = None
 
 
 class FibreRunner:

@@ -171,6 +171,7 @@ class Host:
 
     def run(self, seconds: float) -> None:
         """What is due, then guests that are ready, in turn, for about so long."""
+        self.bury()
         self._timers.run_due()
         end = self._clock() + seconds
         while self._ready:
@@ -178,15 +179,17 @@ class Host:
             if self._clock() >= end:
                 return
 
-    def warm_up(self) -> bool:
-        """Make one guest ahead of need; False when there are enough."""
-        if self._warm.is_full:
-            return False
-        self._warm.add()
-        return True
+    @property
+    def is_warm(self) -> bool:
+        """Whether there are as many guests ahead of need as there should be."""
+        return self._warm.is_full
+
+    def warm_up(self) -> None:
+        """One step towards that, of some milliseconds."""
+        self._warm.work()
 
     def bury(self) -> None:
-        """Free the guests that have ended: after their last words are on the way, since it takes a millisecond."""
+        """Free the guests that have ended. Best when their last words are on the way, since it takes a millisecond."""
         while self._dead_guests:
             self._dead_guests.pop().close()
 
@@ -307,9 +310,9 @@ class Host:
 
     def _conclude_run(self, process: Process, ending: Ending) -> None:
         if isinstance(ending, ErrorInfo):
-            process.events.end("error", json_text(ending))
+            process.events.end("error", json_text(ending), process.num_tokens)
         else:
-            process.events.end("return", ending)
+            process.events.end("return", ending, process.num_tokens)
         self.has_output(process)
 
     def _describe(self, order: Describe) -> None:

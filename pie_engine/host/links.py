@@ -29,10 +29,10 @@ class Links:
         self._poller = zmq.Poller()
         self._poller.register(child.home.socket, zmq.POLLIN)
 
-    def wait(self, seconds: float) -> None:
-        """Until something arrives, but no longer."""
+    def wait(self, seconds: float) -> bool:
+        """Until something arrives, but no longer; whether it has."""
         # Rounded up: to wake a little late is better than to spin until it is time.
-        self._poller.poll(int(seconds * 1000 + 0.999))
+        return bool(self._poller.poll(int(seconds * 1000 + 0.999)))
 
     def receive(self) -> None:
         """Hand everything that has arrived to the host."""

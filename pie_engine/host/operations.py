@@ -127,6 +127,7 @@ class PassOperation(OneShot):
     def finish(self) -> PassOutput:
         result = self.take()
         assert isinstance(result, Forwarded)
+        self.context.process.num_tokens += result.token is not None
         pairs = b"".join(struct.pack("<If", top.token, top.logprob) for top in result.top)
         return PassOutput(result.token, result.logprob, base64.b64encode(pairs).decode("ascii"))
 
@@ -227,6 +228,7 @@ class Stream(Operation):
     def _take(self, chunk: Chunk) -> None:
         self.context.tokens += chunk.ids
         self.num_taken += len(chunk.ids)
+        self.context.process.num_tokens += len(chunk.ids)
         if chunk.finish is None and self.error is None:
             self.context.core.streams_taken[self.handle] = self
 

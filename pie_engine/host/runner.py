@@ -46,7 +46,7 @@ class Owner(Protocol):
 
 
 class Guest(Protocol):
-    """One instance of a component, used for one call."""
+    """One instance of a component. Calls into it come one after another; after a trap there is none."""
 
     used_cpu_ns: int
     """CPU time of the last `resume`."""
@@ -55,7 +55,7 @@ class Guest(Protocol):
         """From now on; only before `begin`."""
 
     def begin(self, owner: Owner, function: str, arguments: Sequence[str]) -> None:
-        """Set the call up: a function of `PROGRAM` that takes strings. The first `resume` enters it."""
+        """Set a call up: a function of `PROGRAM` that takes strings. The first `resume` enters it."""
 
     def answer(self, ready: list[int] | PieError) -> None:
         """What `wait-any` returns when a waiting guest is resumed."""
@@ -63,7 +63,7 @@ class Guest(Protocol):
     def resume(self) -> Status: ...
 
     def take_outcome(self) -> Outcome:
-        """After `ENDED`."""
+        """After `ENDED`; the call is over."""
 
     def close(self) -> None:
         """Free everything, whatever the guest is doing; not from within one of its calls."""

@@ -74,7 +74,9 @@ class GuestThread:
         self._store.set_limits(memory_size=num_bytes)
 
     def begin(self, owner: Owner, function: str, arguments: Sequence[str]) -> None:
+        assert self._thread is None, "one call after another"
         self.owner = owner
+        self._status = Status.PREEMPTED
         self._thread = threading.Thread(target=self._live, args=(function, arguments), name="guest", daemon=True)
         self._thread.start()
 
@@ -98,15 +100,19 @@ class GuestThread:
         return self._answer
 
     def take_outcome(self) -> Outcome:
+        assert self._thread is not None
+        self._thread.join()
+        self._thread = None
         return self._outcome
 
     def close(self) -> None:
         """The thread leaves by itself, at once if it waits and at its next look at the epoch if it runs."""
-        if self._thread is not None and self._status is not Status.ENDED:
+        if self._thread is not None:
             self._is_closing = True
             self._answer = Cancelled("closed")
-            while self.resume() is not Status.ENDED:
-                pass
+            while self._status is not Status.ENDED:
+                self.resume()
+            self._thread.join()
         self._store.close()
 
     def _live(self, function: str, arguments: Sequence[str]) -> None:

@@ -1,4 +1,5 @@
-"""Guests made ahead of need: launching one then costs no instantiation."""
+"""Guests made ahead of need. One that is warm has run a small program of the runtime's own, so that the memory which
+every program touches is there already; launching in it takes a quarter of the time."""
 
 from __future__ import annotations
 
@@ -7,39 +8,69 @@ from collections import deque
 from pathlib import Path
 
 from pie_engine.host.programs import Program
-from pie_engine.host.runner import Guest, Runner
+from pie_engine.host.runner import Guest, Runner, Status
+
+MAX_WARM_UP_TURNS = 100
 
 
 class WarmGuests:
-    """Up to `target` guests of the shared runtime that have not run anything. They see an empty folder."""
+    """Up to `target` guests of the shared runtime. They see an empty folder."""
 
     def __init__(self, runner: Runner, data: Path, target: int) -> None:
         """`data`: where the data files of programs are kept."""
         self._runner = runner
         self._data = data
         self._target = target
-        self._guests: deque[Guest] = deque()
+        self._cold: deque[Guest] = deque()
+        self._warm: deque[Guest] = deque()
         self._empty = tempfile.TemporaryDirectory(prefix="pie-empty-")
 
     def __len__(self) -> int:
-        return len(self._guests)
+        return len(self._warm)
 
     @property
     def is_full(self) -> bool:
-        return len(self._guests) >= self._target
+        return len(self._warm) >= self._target
 
-    def add(self) -> None:
-        self._guests.append(self._runner.prepare(Path(self._empty.name)))
+    def work(self) -> None:
+        """One step towards a full house: an instance, or its warm-up. Each takes milliseconds."""
+        if self._cold:
+            self._warm_up(self._cold.popleft())
+        else:
+            self._cold.append(self._prepare())
 
     def take(self, program: Program) -> Guest:
         """A guest for `program`. One with data files gets a new guest, since its folder has to be there from birth."""
         if program.has_data:
             return self._runner.prepare(program.data_folder(self._data))
-        if not self._guests:
-            self.add()
-        return self._guests.popleft()
+        for guests in (self._warm, self._cold):
+            if guests:
+                return guests.popleft()
+        return self._prepare()
 
     def close(self) -> None:
-        while self._guests:
-            self._guests.popleft().close()
+        for guests in (self._warm, self._cold):
+            while guests:
+                guests.popleft().close()
         self._empty.cleanup()
+
+    def _prepare(self) -> Guest:
+        return self._runner.prepare(Path(self._empty.name))
+
+    def _warm_up(self, guest: Guest) -> None:
+        guest.begin(_Nobody(), "describe", ("",))
+        for _ in range(MAX_WARM_UP_TURNS):
+            if guest.resume() is not Status.PREEMPTED:
+                break
+        outcome = guest.take_outcome()
+        assert outcome.is_ok, f"the runtime cannot warm up: {outcome.text}"
+        self._warm.append(guest)
+
+
+class _Nobody:
+    """The owner of a guest that has no program yet."""
+
+    num_calls = 0
+
+    def begin_wait(self, timeout_us: int | None) -> list[int]:
+        return []

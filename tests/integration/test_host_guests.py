@@ -519,3 +519,25 @@ def test_without_a_gateway_programs_end_after_the_grace(inline):
     inline.run_to_end()
     kind, data = inline.ending(pid)
     assert (kind, data["code"]) == ("error", "lost")
+
+
+# Guests ahead of need.
+
+
+def test_a_warm_guest_is_as_good_as_new(inline):
+    while not inline.host.is_warm:
+        inline.host.warm_up()
+    assert inline.host.num_warm == 2
+    source = """
+    import random, sys
+    async def main() -> list:
+        print("hi")
+        return ["main" in sys.modules, "part" in sys.modules, random.random()]
+    """
+    pids = [inline.launch(source) for _ in range(4)]  # two warm ones, two new ones
+    inline.run_to_end()
+    values = [inline.ending(pid)[1] for pid in pids]
+    assert [value[:2] for value in values] == [[True, False]] * 4
+    assert len({value[2] for value in values}) == 4
+    assert inline.events(pids[0]) == [*inline.events(pids[3])[:2], inline.events(pids[0])[2]]
+    assert inline.host.num_warm == 0
