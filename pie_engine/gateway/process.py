@@ -28,6 +28,7 @@ class Process:
         self.is_terminating = record.is_terminating
         self.ended = record.ended
         self.outcome = record.outcome
+        self.num_tokens = record.num_tokens
         self.num_messages = num_messages
         self.accepted_seq = record.last_seq
         """Newest event that has arrived."""
@@ -73,7 +74,7 @@ class Process:
         """The event is committed: followers may have it."""
         self.stored_seq = event.seq
         if event.is_terminal:
-            self.ended, self.outcome = event.time, outcome_of(event)
+            self.ended, self.outcome, self.num_tokens = event.time, outcome_of(event), event.num_tokens
         if not self.followers:
             self.tail.forget(event.seq)
             return
@@ -83,6 +84,8 @@ class Process:
 
     def view(self, usage: ProcessUsage | None = None) -> ProcessView:
         record = self.record
+        if self.is_ended:
+            usage = ProcessUsage(pages=0, tokens=self.num_tokens, contexts=0, state="ended")
         return ProcessView(
             pid=record.pid,
             program=record.program,

@@ -26,6 +26,8 @@ class Event(Message, frozen=True):
     data: str
     time: float
     """Seconds since the epoch."""
+    num_tokens: int = 0
+    """Of the terminal event: tokens that models have generated for the process, as far as it has taken them."""
 
     @property
     def is_terminal(self) -> bool:

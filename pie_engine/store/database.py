@@ -34,7 +34,8 @@ CREATE TABLE processes (
     id INTEGER PRIMARY KEY, pid TEXT NOT NULL UNIQUE, user TEXT NOT NULL, program TEXT NOT NULL,
     version TEXT NOT NULL, digest TEXT NOT NULL, input TEXT NOT NULL, on_disconnect TEXT NOT NULL,
     idempotency_key TEXT, host_boot TEXT, host TEXT, is_terminating INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL, ended REAL, outcome TEXT
+    created REAL NOT NULL, ended REAL, outcome TEXT,
+    num_tokens INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX processes_key ON processes (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX processes_alive ON processes (id) WHERE ended IS NULL;

@@ -21,7 +21,7 @@ PRUNE_BATCH = 100
 
 _PROCESS_COLUMNS = (
     "id, pid, user, program, version, digest, input, on_disconnect, idempotency_key, host_boot, host,"
-    " is_terminating, created, ended, outcome"
+    " is_terminating, created, ended, outcome, num_tokens"
 )
 _SELECT_PROCESS = (
     f"SELECT {_PROCESS_COLUMNS}, (SELECT coalesce(max(seq), 0) FROM events WHERE process = processes.id) FROM processes"
@@ -111,7 +111,7 @@ class Store:
 
     def add_process(self, record: ProcessRecord) -> None:
         self._db.execute(
-            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             msgspec.structs.astuple(record)[:-1],
         )
 
@@ -121,8 +121,11 @@ class Store:
     def mark_terminating(self, process: int) -> None:
         self._db.execute("UPDATE processes SET is_terminating = 1 WHERE id = ?", (process,))
 
-    def end_process(self, process: int, ended: float, outcome: str) -> None:
-        self._db.execute("UPDATE processes SET ended = ?, outcome = ? WHERE id = ?", (ended, outcome, process))
+    def end_process(self, process: int, ended: float, outcome: str, num_tokens: int) -> None:
+        self._db.execute(
+            "UPDATE processes SET ended = ?, outcome = ?, num_tokens = ? WHERE id = ?",
+            (ended, outcome, num_tokens, process),
+        )
 
     def process(self, pid: str) -> ProcessRecord | None:
         return self._one_process("WHERE pid = ?", pid)

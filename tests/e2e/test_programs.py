@@ -264,3 +264,22 @@ async def test_the_forward_tier_agrees_with_generate(client):
     """
     planned, stepped = await value_of(client, program(source))
     assert planned == stepped
+
+
+async def test_the_tokens_of_an_ended_process_are_counted_exactly(client):
+    source = """
+    from inferlet import Context, Sampler
+
+    async def main() -> int:
+        with Context() as ctx:
+            ctx.user("Hello!")
+            taken = 0
+            async for chunk in ctx.generate(max_tokens=37, ignore_eos=True):
+                taken += len(chunk.ids)
+            out = await ctx.forward([], sampler=Sampler.greedy())
+            return taken + (out.token is not None)
+    """
+    process = await client.launch_process(program(source))
+    assert [pair async for pair in process][-1] == (Event.Return, 38)
+    usage = (await client.inspect(process.pid))["usage"]
+    assert (usage["tokens"], usage["pages"], usage["state"]) == (38, 0, "ended")

@@ -53,11 +53,11 @@ def test_what_was_committed_is_there_after_opening_again(store, tmp_path):
         store.add_program(BUNDLE.digest, BUNDLE)
         store.add_process(record(7, idempotency_key="k"))
         store.add_events([event(7, 1, "started"), event(7, 2, "return", "null")])
-        store.end_process(7, 3.0, "return")
+        store.end_process(7, 3.0, "return", 5)
         store.set_meta("instance", "x")
     again = Store(tmp_path / "pie.sqlite")
     assert again.bundle(BUNDLE.digest) == BUNDLE
-    assert again.process("p7").last_seq == 2
+    assert (again.process("p7").last_seq, again.process("p7").num_tokens) == (2, 5)
     assert again.process_with_key("me", "k").outcome == "return"
     assert [row.seq for row in again.events(7, 0, 10)] == [1, 2]
     assert (again.meta("instance"), again.meta("nothing")) == ("x", None)
@@ -126,7 +126,7 @@ def test_old_processes_go_with_everything_that_was_theirs(store):
             store.add_process(record(number))
             store.add_events([event(number, 1, "return")])
             store.add_message(number, 1, "1")
-            store.end_process(number, float(number), "return")
+            store.end_process(number, float(number), "return", 0)
         store.add_process(record(251, host_boot="h"))
     assert [store.prune(before=200.5) for _ in range(3)] == [100, 100, 0]
     assert [process.pid for process in store.ended("me", 1000)] == [f"p{n}" for n in range(250, 200, -1)]
