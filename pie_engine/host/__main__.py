@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from wasmtime.component import Component
+
 from pie_engine.config import MIB
 from pie_engine.errors import Lost
+from pie_engine.host.components import ComponentRunners
 from pie_engine.host.engine import Ticker, new_engine
 from pie_engine.host.fibres import FibreRunner
 from pie_engine.host.host import Host
@@ -124,8 +127,12 @@ def _make_host(child: Child) -> tuple[Host, Ticker]:
     data = cache / "programs"
     remove_unused_data(data)
     ticker = Ticker(engine)
-    runner = FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
-    host = Host(config, WarmGuests(runner, data, config.host.warm_instances))
+
+    def new_runner(component: Component) -> FibreRunner:
+        return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
+
+    warm = WarmGuests(new_runner(component), data, config.host.warm_instances)
+    host = Host(config, warm, ComponentRunners(engine, cache, new_runner))
     while not host.is_warm:
         host.warm_up()
     return host, ticker

@@ -20,7 +20,8 @@ from typing import Any
 import msgspec
 
 from pie_engine.config import MIB, EngineConfig
-from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, Unsupported, info_of
+from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
+from pie_engine.host.components import ComponentRunners
 from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
@@ -49,16 +50,24 @@ log = logging.getLogger(__name__)
 
 MAX_REMEMBERED_PIDS = 100_000
 DESCRIBE_PID = "describe-"
+COMPILE_CHECK_S = 0.02
 
 
 class Host:
     """All programs of one host process. Not thread-safe."""
 
-    def __init__(self, config: EngineConfig, warm: WarmGuests, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        warm: WarmGuests,
+        components: ComponentRunners,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.cores = Cores([section.label for section in config.models])
         self.processes: dict[str, Process] = {}
         self._config = config.host
         self._warm = warm
+        self._components = components
         self._clock = clock
         self._timers = Timers(clock)
         self._programs = ProgramCache()
@@ -198,6 +207,7 @@ class Host:
             self._end(process, cancelled())
         self.bury()
         self._warm.close()
+        self._components.close()
 
     # Services for processes.
 
@@ -236,14 +246,18 @@ class Host:
 
     # Running.
 
-    def _start(self, process: Process) -> Guest:
+    def _start(self, process: Process) -> Guest | None:
+        """Its guest, with the call set up; None while its component is being compiled."""
         job, program = process.job, process.program
         if program.is_component:
-            raise Unsupported(
-                "standalone components do not run in this version",
-                hint='use `runtime = "python"` and upload the source',
-            )
-        guest = process.guest = self._warm.take(program)
+            runner = self._components.find(program)
+            if runner is None:
+                self._timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
+                return None
+            guest = self._warm.of(runner)
+        else:
+            guest = self._warm.take(program)
+        process.guest = guest
         guest.limit_memory(process.limits.memory_mb * MIB)
         guest.begin(process, job.function, (program.text(), *job.arguments))
         return guest
@@ -264,6 +278,8 @@ class Host:
         if process.doom is not None:
             raise process.doom
         guest = process.guest or self._start(process)
+        if guest is None:
+            return
         if process.is_waiting:
             guest.answer(process.end_wait())
         status = guest.resume()

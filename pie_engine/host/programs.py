@@ -42,8 +42,13 @@ class Program:
     def is_component(self) -> bool:
         return self.manifest.runtime == "component"
 
+    def blob(self, path: str) -> bytes | None:
+        return self._data.get(path)
+
     def text(self) -> str:
-        """The bundle as its guest gets it, JSON."""
+        """The bundle as its guest gets it, JSON; a standalone component needs none."""
+        if self.is_component:
+            return ""
         if self._text is None:
             self._text = msgspec.json.encode(self._for_guest()).decode()
         return self._text
@@ -63,8 +68,8 @@ class Program:
 
     @property
     def has_data(self) -> bool:
-        """Whether it has files that are no modules."""
-        return bool(self._data)
+        """Whether it has files that its guest is to see as such."""
+        return bool(self._data) and not self.is_component
 
     def data_folder(self, parent: Path) -> Path:
         """Those files, written below `parent` once; guests see them read-only, so all share one folder."""

@@ -54,8 +54,12 @@ class WarmGuests:
                 guests.popleft().close()
         self._empty.cleanup()
 
+    def of(self, runner: Runner) -> Guest:
+        """A new guest of another runner."""
+        return runner.prepare(Path(self._empty.name))
+
     def _prepare(self) -> Guest:
-        return self._runner.prepare(Path(self._empty.name))
+        return self.of(self._runner)
 
     def _warm_up(self, guest: Guest) -> None:
         guest.begin(_Nobody(), "describe", ("",))
