@@ -150,3 +150,11 @@ def test_a_settled_folder_is_not_read_again(folder, monkeypatch):
     assert "new.py" in second.files
     (folder / "new.py").unlink()
     assert pack(folder) == first
+
+
+def test_the_manifest_and_what_is_for_people_are_no_data_files(tmp_path):
+    for name in ("pie.toml", "README.md", "LICENSE", "main.py", "prompts/README.md", "words.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('[program]\nname = "a"\n' if name == "pie.toml" else "x = 1\n")
+    assert sorted(pack(tmp_path).files) == ["main.py", "prompts/README.md", "words.txt"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import tomli
 
 from pie_engine.config import MIB, nearest_hint
 from pie_engine.errors import InvalidProgram, NotFound
@@ -24,6 +24,9 @@ SETTLED_S = 2.0
 """A file that changed less than this ago may change again within one tick of its file system's clock."""
 
 _SKIPPED_FOLDERS = ("__pycache__", "tests")
+_FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md"})
+"""At the top of a folder these do not travel, nor does `pie.toml`, which is the manifest: a program without data files
+starts in an instance that is kept warm."""
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
 _PROGRAM_KEYS = tuple(field for field in Manifest.__struct_fields__ if field != "limits")
 
@@ -36,8 +39,9 @@ _packed: dict[Path, tuple[tuple[Stamp, ...], Bundle]] = {}
 def pack(path: str | Path) -> Bundle:
     """The program at `path`: a folder or one `.py` file.
 
-    Hidden files, `__pycache__`, `tests/` and virtual environments stay out. Raises `NotFound`, or `InvalidProgram` that
-    names the file and what is wrong with it. A folder that has not changed since the last call is not read again.
+    Hidden files, `__pycache__`, `tests/`, virtual environments and the folder's README, licence and changelog stay out.
+    Raises `NotFound`, or `InvalidProgram` that names the file and what is wrong with it. A folder that has not changed
+    since the last call is not read again.
     """
     root = Path(path).absolute()
     if not root.exists():
@@ -60,10 +64,10 @@ def read_manifest(path: str | Path) -> Manifest:
     if file.is_dir():
         file /= MANIFEST_FILE
     try:
-        data = tomllib.loads(file.read_text("utf-8"))
+        data = tomli.loads(file.read_text("utf-8"))
     except OSError as error:
         raise NotFound(f"cannot read {file}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise InvalidProgram(f"{file}: {error}") from error
     return _manifest(data, file)
 
@@ -137,6 +141,8 @@ def _pack_folder(root: Path, stamps: tuple[Stamp, ...]) -> Bundle:
     files: dict[str, str] = {}
     blobs: dict[str, bytes] = {}
     for path in paths:
+        if path == MANIFEST_FILE or path in _FOR_PEOPLE:
+            continue
         data = _read(root / path)
         try:
             files[path] = data.decode()
