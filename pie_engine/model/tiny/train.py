@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import signal
@@ -34,6 +35,8 @@ COOLDOWN_SHARE = 0.4
 # Prompt tokens teach the language but are mostly unpredictable: only some of them are looked at, with less weight.
 PROMPT_SHARE, PROMPT_WEIGHT = 0.15, 0.5
 MAX_GRAD_NORM = 1.0
+# What is exported is a running average of the weights over about so many steps: less noise, at any time.
+AVERAGE_STEPS = 12
 # A step that took longer was paused from outside; the pause is not training time.
 MAX_STEP_S = 15.0
 LOG_EVERY_STEPS = 20
@@ -125,6 +128,7 @@ class Trainer:
         self.optimizers = optimizers_for(self.model, MATRIX_LR, OTHER_LR)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         self._is_asked_to_stop = False
+        self.average = copy.deepcopy(self.model)
         if resume:
             self._resume()
         self.backbone = torch.compile(self.model.model) if compile_model else self.model.model
@@ -134,6 +138,7 @@ class Trainer:
         state = torch.load(self.out / STATE_FILE, weights_only=True)
         self.progress = Progress(**state["progress"])
         self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
 
@@ -168,9 +173,15 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        self._update_average()
         progress.steps += 1
         progress.tokens += ids.numel()
         return loss.item()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        for mean, param in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(param, 1 / AVERAGE_STEPS)
 
     def _set_learning_rates(self) -> None:
         factor = learning_rate_factor(self.progress.steps, self.progress.trained_s / self.budget_s)
@@ -191,12 +202,13 @@ class Trainer:
         state = {
             "progress": asdict(self.progress),
             "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         partial = self.out / f"{STATE_FILE}.partial"
         torch.save(state, partial)
         os.replace(partial, self.out / STATE_FILE)
-        export(self.model, self.tokenizer, self.out)
+        export(self.average, self.tokenizer, self.out)
 
 
 def export(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
