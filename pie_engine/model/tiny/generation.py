@@ -37,7 +37,7 @@ class Generator:
     """A checkpoint that completes prompts, greedily unless a temperature is given."""
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         self._control_ids = set(self._tokenizer.convert_tokens_to_ids(list(CONTROL_TOKENS)))
 

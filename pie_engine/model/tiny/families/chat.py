@@ -252,7 +252,7 @@ JOKES = (
     "Why can you not trust stairs? Because they are always up to something.",
     "What did one wall say to the other? I will meet you at the corner.",
 )
-HAIKU = {
+HAIKU: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "sea": (
         ("The waves come and go", "Blue water at dawn"),
         ("a small boat rests on the sand", "white birds fly over the waves"),
