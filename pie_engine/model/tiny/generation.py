@@ -39,7 +39,7 @@ class Generator:
     def __init__(self, folder: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        self._control_ids = set(self._tokenizer.convert_tokens_to_ids(list(CONTROL_TOKENS)))
+        self._control_ids = {self._tokenizer.convert_tokens_to_ids(token) for token in CONTROL_TOKENS}
 
     def complete(
         self, prompts: list[str], max_tokens: int, *, stop: str | None = None, temperature: float = 0.0
