@@ -34,13 +34,14 @@ SLICE_S = 0.002
 STATS_EVERY_S = 0.5
 QUIET_S = 0.003
 """After so long without anything to do, guests are made ahead of need: whatever arrives meanwhile waits for that."""
+QUIET_AT_WORK_S = 0.050
+"""The same while a core works for a program here, which should not wait for its tokens."""
 
 
 class HostProcess:
     """The main loop: sockets, guests, and in quiet moments the next guests."""
 
     def __init__(self, child: Child, host: Host) -> None:
-        self._child = child
         self._host = host
         self._links = Links(child, host)
         self._stats_at = 0.0
@@ -69,7 +70,9 @@ class HostProcess:
         """Until something is to be done even if nothing arrives."""
         until_stats = max(0.0, self._stats_at - time.monotonic())
         seconds = until_stats if self._host.seconds_left is None else min(self._host.seconds_left, until_stats)
-        return seconds if self._host.is_warm else min(seconds, QUIET_S)
+        if self._host.is_warm:
+            return seconds
+        return min(seconds, QUIET_AT_WORK_S if self._host.cores.are_at_work else QUIET_S)
 
     @property
     def _is_quiet(self) -> bool:
@@ -77,7 +80,7 @@ class HostProcess:
         return not self._host.is_warm and self._host.seconds_left != 0.0
 
     def _listen_to_daemon(self) -> None:
-        for message in self._child.home.receive():
+        for message in self._links.receive_from_daemon():
             if isinstance(message, Topology):
                 self._links.follow(message)
             elif isinstance(message, Shutdown):

@@ -71,6 +71,11 @@ class Cores:
         return self._views.pop(boot_id, None)
 
     @property
+    def are_at_work(self) -> bool:
+        """Whether an answer is on its way."""
+        return any(view.operations for view in self._views.values())
+
+    @property
     def names(self) -> list[str]:
         """Of the models that programs can use now, the default first."""
         ready = {view.model.name for view in self._views.values()}

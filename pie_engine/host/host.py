@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,14 +26,15 @@ from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.models import HostModel
 from pie_engine.host.operations import Operation
+from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
 from pie_engine.host.programs import ProgramCache
 from pie_engine.host.runner import Guest, Status
-from pie_engine.host.timers import Timers
+from pie_engine.host.scheduler import Scheduler
 from pie_engine.host.warm import WarmGuests
 from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
-from pie_engine.protocol.to_gateway import Described, HostReport, Registered
+from pie_engine.protocol.to_gateway import Described, HostReport
 from pie_engine.protocol.to_host import (
     CoreResult,
     Deliver,
@@ -48,8 +48,9 @@ from pie_engine.protocol.to_host import (
 
 log = logging.getLogger(__name__)
 
-MAX_REMEMBERED_PIDS = 100_000
 DESCRIBE_PID = "describe-"
+DESCRIBE_WALL_S = 30.0
+"""Reading a signature imports the program, which may wait for something."""
 COMPILE_CHECK_S = 0.02
 
 
@@ -68,18 +69,13 @@ class Host:
         self._config = config.host
         self._warm = warm
         self._components = components
-        self._clock = clock
-        self._timers = Timers(clock)
+        self._scheduler = Scheduler(clock, self._resume)
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
-        self._ready: deque[Process] = deque()
-        self._logs: dict[str, EventLog] = {}
-        """Of every process that runs or has events that are not stored."""
-        self._dirty_logs: dict[str, EventLog] = {}
-        self._past_pids: OrderedDict[str, None] = OrderedDict()
-        self._reports: list[HostReport] = []
+        self._outbox = Outbox()
         self._dead_guests: list[Guest] = []
-        self._has_gateway = True
+        self._num_gateways = 0
+        """How often one was gained or lost."""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Launch: self._launch,
             Describe: self._describe,
@@ -127,20 +123,19 @@ class Host:
                     self._end(process, core_lost(core.model.name).info)
 
     def gain_gateway(self) -> list[HostReport]:
-        """What a new gateway has to hear first: who is here, and everything that may not be stored yet."""
-        self._has_gateway = True
-        self._reports.clear()  # answers to what the one before had asked
-        events = [event for events_log in self._logs.values() for event in events_log.unstored()]
-        self._dirty_logs.clear()
-        return [Registered(list(self._logs)), *events]
+        """What a new gateway has to hear first."""
+        self._num_gateways += 1
+        return self._outbox.start_anew()
 
     def lose_gateway(self) -> None:
         """Programs go on for a while."""
-        self._has_gateway = False
-        self._timers.after(self._config.gateway_grace_s, self._give_up_without_gateway)
+        self._num_gateways += 1
+        lost = self._num_gateways
+        self._scheduler.timers.after(self._config.gateway_grace_s, lambda: self._give_up_without_gateway(lost))
 
-    def _give_up_without_gateway(self) -> None:
-        if not self._has_gateway:
+    def _give_up_without_gateway(self, lost: int) -> None:
+        """Unless there has been another one since."""
+        if self._num_gateways == lost:
             grace_s = self._config.gateway_grace_s
             self.end_all(Lost.of("lost", f"there was no gateway for {grace_s:g} s").info)
 
@@ -152,11 +147,7 @@ class Host:
 
     def take_reports(self) -> list[HostReport]:
         """For the gateway."""
-        reports, self._reports = self._reports, []
-        for events_log in self._dirty_logs.values():
-            reports += events_log.take_unsent()
-        self._dirty_logs.clear()
-        return reports
+        return self._outbox.take()
 
     def take_messages(self) -> dict[str, list[CoreMessage]]:
         """For each core that there is something for, by boot id."""
@@ -167,26 +158,21 @@ class Host:
 
     @property
     def has_ready(self) -> bool:
-        return bool(self._ready)
-
-    @property
-    def num_warm(self) -> int:
-        return len(self._warm)
+        return self._scheduler.has_ready
 
     @property
     def seconds_left(self) -> float | None:
         """Until something is to be done without anything coming in; None: never."""
-        return 0.0 if self._ready else self._timers.seconds_left
+        return self._scheduler.seconds_left
 
     def run(self, seconds: float) -> None:
         """What is due, then guests that are ready, in turn, for about so long."""
         self.bury()
-        self._timers.run_due()
-        end = self._clock() + seconds
-        while self._ready:
-            self._resume(self._ready.popleft())
-            if self._clock() >= end:
-                return
+        self._scheduler.run(seconds)
+
+    @property
+    def num_warm(self) -> int:
+        return len(self._warm)
 
     @property
     def is_warm(self) -> bool:
@@ -215,34 +201,13 @@ class Host:
         return next(self._ids)
 
     def make_ready(self, process: Process) -> None:
-        if not process.is_queued:
-            process.is_queued = True
-            self._ready.append(process)
-
-    def has_output(self, process: Process) -> None:
-        if process.pid in self._logs:
-            self._dirty_logs[process.pid] = process.events
+        self._scheduler.make_ready(process)
 
     def wake_after(self, process: Process, timeout_us: int) -> None:
-        process.wake_at = self._clock() + timeout_us / 1e6
-        # One timer serves many waits with the same deadline, as under `asyncio.timeout`.
-        if process.alarm_at is None or process.alarm_at > process.wake_at:
-            self._set_alarm(process, process.wake_at)
+        self._scheduler.wake_after(process, timeout_us)
 
-    def _set_alarm(self, process: Process, at: float) -> None:
-        process.alarm_at = at
-        self._timers.at(at, lambda: self._alarm(process, at))
-
-    def _alarm(self, process: Process, at: float) -> None:
-        if process.alarm_at != at:
-            return
-        process.alarm_at = None
-        if process.wake_at is None or process.has_ended:
-            return
-        if process.wake_at <= self._clock():
-            self.make_ready(process)
-        else:
-            self._set_alarm(process, process.wake_at)
+    def has_output(self, process: Process) -> None:
+        self._outbox.changed(process.events)
 
     # Running.
 
@@ -252,7 +217,7 @@ class Host:
         if program.is_component:
             runner = self._components.find(program)
             if runner is None:
-                self._timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
+                self._scheduler.timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
                 return None
             guest = self._warm.of(runner)
         else:
@@ -264,9 +229,6 @@ class Host:
 
     def _resume(self, process: Process) -> None:
         """Let a process run until it waits, ends or has had its turn."""
-        process.is_queued = False
-        if process.has_ended:
-            return
         try:
             self._run_guest(process)
         except Exception as error:
@@ -292,7 +254,7 @@ class Host:
             self.make_ready(process)
 
     def _end(self, process: Process, ending: Ending) -> None:
-        """Exactly once for each process."""
+        """Exactly once for each process, however often it is tried."""
         if process.has_ended:
             return
         del self.processes[process.pid]
@@ -304,7 +266,7 @@ class Host:
     # Orders.
 
     def _launch(self, order: Launch) -> None:
-        if order.pid in self._logs or order.pid in self._past_pids:
+        if self._outbox.knows(order.pid):
             return
         program = self._programs.get(order.user, order.digest, order.bundle)
         process = self._add(Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run))
@@ -313,15 +275,15 @@ class Host:
     def _refuse(self, order: GatewayOrder, error: ErrorInfo) -> None:
         """Whoever waits for an answer gets one."""
         if isinstance(order, Describe):
-            self._reports.append(Described(order.request, error=error))
-        elif isinstance(order, Launch) and order.pid not in self._logs:
+            self._outbox.answer(Described(order.request, error=error))
+        elif isinstance(order, Launch) and not self._outbox.knows(order.pid):
             events = EventLog(order.pid, 0)
             self._open_log(events, order.bundle)
             events.end("error", json_text(error))
 
     def _open_log(self, events: EventLog, bundle: Bundle) -> None:
         manifest = bundle.manifest
-        self._logs[events.pid] = self._dirty_logs[events.pid] = events
+        self._outbox.open(events)
         events.add("started", json_text({"program": manifest.name, "version": manifest.version}))
 
     def _conclude_run(self, process: Process, ending: Ending) -> None:
@@ -335,16 +297,17 @@ class Host:
         """As a process that nobody sees."""
 
         def conclude(_process: Process, ending: Ending) -> None:
-            self._reports.append(_described(order.request, ending))
+            self._outbox.answer(_described(order.request, ending))
 
         program = self._programs.get("", order.digest, order.bundle)
-        self._add(Job(f"{DESCRIBE_PID}{order.request}", "", program, "describe", (), conclude))
+        pid = f"{DESCRIBE_PID}{order.request}"
+        self._add(Job(pid, "", program, "describe", (), conclude, wall_s=DESCRIBE_WALL_S))
 
     def _add(self, job: Job) -> Process:
         process = self.processes[job.pid] = Process(job, self, self._config)
-        wall_s = process.limits.wall_s
+        wall_s = process.limits.wall_s or job.wall_s
         if wall_s:
-            self._timers.after(wall_s, lambda: self._end_if_there(process, _wall_limit(wall_s)))
+            self._scheduler.timers.after(wall_s, lambda: self._end(process, _wall_limit(wall_s)))
         self.make_ready(process)
         return process
 
@@ -361,25 +324,10 @@ class Host:
             self._end(process, cancelled())
             return
         process.terminate()
-        self._timers.after(self._config.cancel_grace_s, lambda: self._end_if_there(process, cancelled()))
-
-    def _end_if_there(self, process: Process, error: ErrorInfo) -> None:
-        if not process.has_ended:
-            self._end(process, error)
+        self._scheduler.timers.after(self._config.cancel_grace_s, lambda: self._end(process, cancelled()))
 
     def _events_stored(self, order: EventsStored) -> None:
-        events = self._logs.get(order.pid)
-        if events is None:
-            return
-        events.stored(order.seq)
-        if events.is_stored:
-            del self._logs[order.pid]
-            self._remember(order.pid)
-
-    def _remember(self, pid: str) -> None:
-        self._past_pids[pid] = None
-        if len(self._past_pids) > MAX_REMEMBERED_PIDS:
-            self._past_pids.popitem(last=False)
+        self._outbox.stored(order.pid, order.seq)
 
     def _events_seen(self, order: EventsSeen) -> None:
         process = self.processes.get(order.pid)

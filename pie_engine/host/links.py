@@ -11,7 +11,7 @@ from pie_engine.host.host import Host
 from pie_engine.host.models import HostModel
 from pie_engine.ipc.child import Child
 from pie_engine.ipc.link import Link
-from pie_engine.protocol.to_daemon import Member, Topology
+from pie_engine.protocol.to_daemon import ChildMessage, Member, Topology
 from pie_engine.protocol.to_gateway import HostReport
 from pie_engine.protocol.to_host import CoreResult, GatewayOrder
 
@@ -26,21 +26,28 @@ class Links:
         self._host = host
         self._gateway: Link[GatewayOrder] | None = None
         self._cores: dict[str, Link[CoreResult]] = {}
+        self._arrived: set[Any] = set()
         self._poller = zmq.Poller()
         self._poller.register(child.home.socket, zmq.POLLIN)
 
     def wait(self, seconds: float) -> bool:
         """Until something arrives, but no longer; whether it has."""
         # Rounded up: to wake a little late is better than to spin until it is time.
-        return bool(self._poller.poll(int(seconds * 1000 + 0.999)))
+        self._arrived = {socket for socket, _ in self._poller.poll(int(seconds * 1000 + 0.999))}
+        return bool(self._arrived)
 
     def receive(self) -> None:
         """Hand everything that has arrived to the host."""
-        if self._gateway is not None:
+        if self._gateway is not None and self._gateway.socket in self._arrived:
             for order in self._gateway.receive():
                 self._host.receive_order(order)
         for boot_id, link in self._cores.items():
-            self._host.receive_results(boot_id, link.receive())
+            if link.socket in self._arrived:
+                self._host.receive_results(boot_id, link.receive())
+
+    def receive_from_daemon(self) -> list[ChildMessage]:
+        home = self._child.home
+        return home.receive() if home.socket in self._arrived else []
 
     def send(self) -> None:
         """Everything that the host has to say, one frame for each link."""
@@ -76,9 +83,16 @@ class Links:
             self._host.lose_core(boot_id)
             log.info("core %s is gone", boot_id)
         for boot_id in ready.keys() - self._cores.keys():
-            member = ready[boot_id]
-            self._host.add_core(boot_id, HostModel.of_detail(member.detail))
-            self._cores[boot_id] = self._connect(member, CoreResult)
+            self._add_core(ready[boot_id])
+
+    def _add_core(self, member: Member) -> None:
+        try:
+            model = HostModel.of_detail(member.detail)
+        except Exception:  # programs that need no model go on
+            log.exception("the model of core %s cannot be used", member.name)
+            return
+        self._host.add_core(member.boot_id, model)
+        self._cores[member.boot_id] = self._connect(member, CoreResult)
 
     def _follow_gateway(self, member: Member | None) -> None:
         if self._gateway is not None and (member is None or member.boot_id != self._gateway.peer_boot):

@@ -76,6 +76,8 @@ class Job:
     """Of the function, after the bundle."""
     conclude: Callable[[Process, Ending], None]
     """Called once, when everything has been given back."""
+    wall_s: float = 0.0
+    """Its time if the limits set none. 0: as long as it takes."""
 
 
 class Process:
