@@ -18,7 +18,7 @@ import msgspec
 from pie_cli import console
 from pie_client.errors import Interrupted, NoDaemon
 from pie_engine.config import EngineConfig, Paths
-from pie_engine.errors import ErrorInfo, PieError
+from pie_engine.errors import ErrorInfo, PieError, ProtocolMismatch
 from pie_engine.protocol.http import Health, MemberView
 from pie_engine.protocol.version import PROTOCOL_VERSION
 
@@ -49,10 +49,6 @@ class NotInstalled(PieError):
 
 class AlreadyRunning(PieError):
     code = "already_running"
-
-
-class ProtocolMismatch(PieError):
-    code = "protocol_mismatch"
 
 
 async def find_daemon(client: PieClient) -> Health | None:

@@ -12,6 +12,7 @@
     ├── OutOfPages              can never fit in the page pool
     ├── Busy                    the object is in use or a queue is full; a retry can help
     ├── Cancelled               terminated by its owner
+    ├── ProtocolMismatch    client and daemon are of versions that do not understand each other
     ├── Lost                    a process that the program depended on died
     └── Internal                our own bug
 
@@ -114,6 +115,10 @@ class Busy(PieError):
 
 class Cancelled(PieError):
     code = "cancelled"
+
+
+class ProtocolMismatch(PieError):
+    code = "protocol_mismatch"
 
 
 class Lost(PieError):

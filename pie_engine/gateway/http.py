@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 import msgspec
 
 from pie_engine.config import MIB
-from pie_engine.errors import InvalidInput, PieError
-from pie_engine.gateway.problems import ProtocolMismatch, TooLarge, retry_after, status_of
+from pie_engine.errors import InvalidInput, PieError, ProtocolMismatch
+from pie_engine.gateway.problems import TooLarge, retry_after, status_of
 from pie_engine.protocol.http import ErrorBody
 from pie_engine.protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
 

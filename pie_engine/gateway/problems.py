@@ -15,6 +15,7 @@ from pie_engine.errors import (
     Lost,
     NotFound,
     PieError,
+    ProtocolMismatch,
     Unsupported,
 )
 
@@ -29,10 +30,6 @@ class Conflict(InvalidInput):
 
 class TooLarge(InvalidInput):
     """The body is over its limit."""
-
-
-class ProtocolMismatch(PieError):
-    code = "protocol_mismatch"
 
 
 # The first class that fits, so the special ones come first.

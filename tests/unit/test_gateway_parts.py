@@ -9,12 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pie_engine.errors import Busy, InvalidConfig, InvalidProgram, LimitExceeded, Lost, NotFound, PieError
+from pie_engine.errors import (
+    Busy,
+    InvalidConfig,
+    InvalidProgram,
+    LimitExceeded,
+    Lost,
+    NotFound,
+    PieError,
+    ProtocolMismatch,
+)
 from pie_engine.gateway import single as single_module
 from pie_engine.gateway import turn as turn_module
 from pie_engine.gateway.bundles import check_bundle
 from pie_engine.gateway.hosts import HostPool
-from pie_engine.gateway.problems import Conflict, ProtocolMismatch, TooLarge, status_of, translated
+from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
 from pie_engine.gateway.process import Follower, Process
 from pie_engine.gateway.programs import BundleCache
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
