@@ -2,19 +2,17 @@
 
 import ctypes
 import itertools
-import threading
 import time
 from collections import deque
 from ctypes import POINTER, byref, c_void_p, cast, create_string_buffer
 
 import abi
 import runtime
-from host import Guest, Timers
+from host import Guest, Ticker, Timers
 from wasmtime import _bindings as ffi
 from wasmtime.component import Linker
 from wasmtime.component._instance import Instance
 
-TICK_S = 0.010
 SLICE_NS = 2_000_000
 
 # A continuation is `bool f(void *env)`, polled by wasmtime. strlen is one already written in C: over a two-byte buffer
@@ -83,7 +81,7 @@ class FibreHost:
         self.running: Fibre | None = None
         self.wake_ns: list[int] = []
         self.linker = self.make_linker()
-        threading.Thread(target=self.tick, daemon=True).start()
+        self.ticker = Ticker(self.engine)
 
     def make_linker(self) -> Linker:
         linker = Linker(self.engine)
@@ -102,11 +100,6 @@ class FibreHost:
                 )
             )
         return linker
-
-    def tick(self) -> None:
-        while True:
-            time.sleep(TICK_S)
-            self.engine.increment_epoch()
 
     # Called by guests, on their fibre: nothing here may wait.
 
@@ -182,10 +175,12 @@ class FibreHost:
             self.note_wake(guest)
             self.end_wait(guest)
         self.running = guest
+        self.ticker.enter()
         start = time.thread_time_ns()
         is_done = ffi.wasmtime_call_future_poll(guest.future)
         guest.cpu_ns += time.thread_time_ns() - start
         self.running = None
+        self.ticker.leave()
         if is_done:
             guest.outcome = guest.finish()
             self.kill(guest, "done")

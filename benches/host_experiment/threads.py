@@ -13,12 +13,11 @@ from ctypes import CFUNCTYPE, POINTER, c_size_t, c_void_p
 
 import abi
 import runtime
-from host import Guest, Timers
+from host import Guest, Ticker, Timers
 from wasmtime import WasmtimeError
 from wasmtime import _bindings as ffi
 from wasmtime.component import Linker
 
-TICK_S = 0.010
 FLUSH_NS = 2_000_000
 EPOCH_CALLBACK = CFUNCTYPE(
     c_size_t, POINTER(ffi.wasmtime_context_t), c_void_p, POINTER(ctypes.c_uint64), POINTER(ctypes.c_uint8)
@@ -63,7 +62,7 @@ class ThreadHost:
         self.mutex = threading.Lock()  # over everything above
         self.is_idle = threading.Condition(self.mutex)
         self.linker = self.make_linker()
-        threading.Thread(target=self.tick, daemon=True).start()
+        self.ticker = Ticker(self.engine)
 
     def make_linker(self) -> Linker:
         linker = Linker(self.engine)
@@ -74,11 +73,6 @@ class ThreadHost:
                 for name, body in (("submit", self.on_submit), ("take", self.on_take), ("wait-any", self.on_wait))
             ]
         return linker
-
-    def tick(self) -> None:
-        while True:
-            time.sleep(TICK_S)
-            self.engine.increment_epoch()
 
     # Called by guests, each on its own thread, by the one that holds the baton.
 
@@ -163,9 +157,11 @@ class ThreadHost:
         if self.ready:
             self.running = self.ready.popleft()
             self.running.is_queued = False
+            self.ticker.enter()
             self.running.turn.set()
         else:
             self.running = None
+            self.ticker.leave()
             self.flush_locked()
             self.is_idle.notify_all()
 
