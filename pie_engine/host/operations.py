@@ -6,13 +6,14 @@ import base64
 import struct
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
 
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
 from pie_engine.host.futures import Future
 from pie_engine.protocol.plan import Plan
-from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.sampling import Sampler, TopToken
 from pie_engine.protocol.to_core import Delivered, Flush, Forward, Generate, Steer, Stop
 from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded
 
@@ -105,8 +106,7 @@ class FlushOperation(OneShot):
         assert isinstance(self.take(), Flushed)
 
 
-@dataclass(frozen=True, slots=True)
-class PassOutput:
+class PassOutput(msgspec.Struct, frozen=True):
     """`forward.output`"""
 
     token: int | None
@@ -128,8 +128,13 @@ class PassOperation(OneShot):
         result = self.take()
         assert isinstance(result, Forwarded)
         self.context.process.num_tokens += result.token is not None
-        pairs = b"".join(struct.pack("<If", top.token, top.logprob) for top in result.top)
-        return PassOutput(result.token, result.logprob, base64.b64encode(pairs).decode("ascii"))
+        return PassOutput(result.token, result.logprob, packed_top(result.top))
+
+
+def packed_top(top: Sequence[TopToken]) -> str:
+    """base64 of little-endian pairs of u32 token and f32 log-probability."""
+    pairs = b"".join([struct.pack("<If", one.token, one.logprob) for one in top])
+    return base64.b64encode(pairs).decode("ascii") if pairs else ""
 
 
 class Stream(Operation):

@@ -24,7 +24,6 @@ from ctypes import (
     c_uint32,
     c_uint64,
     c_void_p,
-    create_string_buffer,
     memmove,
     sizeof,
     string_at,
@@ -271,11 +270,15 @@ def _option_encoder(kind: wit.OptionType) -> Encoder:
     return encode
 
 
+_nothing = Value()  # owns nothing, so it can be moved into any number of boxes
+_NOTHING_ADDRESS = addressof(_nothing)
+
+
 def _boxed(encode: Encoder, value: Any) -> int:
-    """The address of a new value on wasmtime's heap."""
-    buffer = create_string_buffer(VALUE_BYTES)
-    encode(value, addressof(buffer))
-    return int(_box_value(addressof(buffer)))  # it takes over what the buffer owns
+    """The address of a new value on wasmtime's heap, written in place."""
+    boxed: int = _box_value(_NOTHING_ADDRESS)
+    encode(value, boxed)
+    return boxed
 
 
 class ResultEncoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ctypes import addressof, create_string_buffer
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +53,15 @@ def types() -> dict[str, ValType]:
     return {**dict(function.params), "result": result}
 
 
-TYPES = types()
+TYPES: dict[str, ValType] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known_types() -> Iterator[None]:
+    """wasmtime-py's objects complain when they outlive their module, at the end of the interpreter."""
+    TYPES.update(types())
+    yield
+    TYPES.clear()
 
 
 def round_trip(name: str, value: Any) -> Any:
