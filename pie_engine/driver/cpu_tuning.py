@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _MIN_SPEEDUP = 1.15
 """What all cores must gain over one to be worth taking them from the other processes."""
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
-_FAST_STEP_S = 0.002
+_FAST_STEP_S = 0.006
 """A model that decodes in less than this stays on one core unmeasured: threads could only wait for one another."""
 _MEASURE_S = 0.05
 """Roughly how long one measurement may take."""
