@@ -93,6 +93,7 @@ class HostProcess:
             rss_bytes = _resident_bytes()
             stats = HostStats(len(self._host.processes), self._host.num_warm, time.process_time(), rss_bytes)
             self._links.report(stats)
+            self._host.tidy_up()
 
 
 def _resident_bytes() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from ctypes import CDLL
 from pathlib import Path
 
 from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
@@ -60,6 +61,13 @@ def trap_text(error: WasmtimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     causes = [line.split(": ", 1)[-1] for line in lines if line[:1].isdigit() and ": " in line]
     return next((line for line in lines if "wasm trap:" in line), (causes or lines or ["unknown"])[-1])
+
+
+def give_memory_back() -> None:
+    """Return what the C allocator keeps of guests that are gone, about 500 kB of each. Takes milliseconds."""
+    trim = getattr(CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 class Ticker:

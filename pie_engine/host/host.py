@@ -23,6 +23,7 @@ from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
 from pie_engine.host.components import ComponentRunners
 from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
+from pie_engine.host.engine import give_memory_back
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.models import HostModel
 from pie_engine.host.operations import Operation
@@ -52,6 +53,7 @@ DESCRIBE_PID = "describe-"
 DESCRIBE_WALL_S = 30.0
 """Reading a signature imports the program, which may wait for something."""
 COMPILE_CHECK_S = 0.02
+CROWD = 50
 
 
 class Host:
@@ -74,6 +76,7 @@ class Host:
         self._ids = itertools.count(1)
         self._outbox = Outbox()
         self._dead_guests: list[Guest] = []
+        self._num_buried = 0
         self._num_gateways = 0
         """How often one was gained or lost."""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -187,6 +190,13 @@ class Host:
         """Free the guests that have ended. Best when their last words are on the way, since it takes a millisecond."""
         while self._dead_guests:
             self._dead_guests.pop().close()
+            self._num_buried += 1
+
+    def tidy_up(self) -> None:
+        """Now and then: after a crowd has left, its memory goes back."""
+        if self._num_buried >= CROWD and not self.processes:
+            self._num_buried = 0
+            give_memory_back()
 
     def close(self) -> None:
         for process in list(self.processes.values()):

@@ -65,6 +65,10 @@ def bundle(source: str, files: dict[str, str] | None = None, **limits: float) ->
     return Bundle(Manifest(name="p", version="1.0", limits=Limits(**limits)), files=main | (files or {}))  # type: ignore[arg-type]
 
 
+def resident_kb() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+
 class InlineHost:
     """A host, its gateway and, if asked for, a core, in one thread."""
 
@@ -426,9 +430,6 @@ def test_endless_recursion_is_an_exception(inline):
 
 
 def test_guests_come_and_go_without_a_trace(inline):
-    def resident_kb() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4
-
     program = bundle("async def main() -> None:\n    pass\n")
     for _ in range(20):
         inline.run(program)
@@ -436,6 +437,17 @@ def test_guests_come_and_go_without_a_trace(inline):
     for _ in range(60):
         inline.run(program)
     assert resident_kb() - before < 6000
+
+
+def test_the_memory_of_a_crowd_goes_back(inline):
+    before = resident_kb()
+    for _ in range(60):
+        inline.launch(SLEEPER, turns=1000)
+    inline.until(lambda: not inline.host.has_ready)
+    inline.host.end_all(ErrorInfo("lost", "all at once"))
+    inline.turn()
+    inline.host.tidy_up()
+    assert resident_kb() - before < 10_000
 
 
 def test_programs_in_every_state_can_be_dropped_at_once(inline):
