@@ -37,7 +37,7 @@ WORLD = "inferlet"
 TOOLS = ("componentize-py", "wasmtime")
 TEXT = "building the Python runtime (once per version)"
 # Shares of a build, for the progress bar, and how long it takes on 2 cores.
-COMPONENTIZE_S, COMPILE_S = 8.0, 6.0
+COMPONENTIZE_S, COMPILE_S = 12.0, 9.0
 PROGRESS_EVERY_S = 0.5
 UNUSED_DAYS = 30
 
@@ -49,7 +49,7 @@ def load_runtime(engine: Engine, cache: Path, progress: Progress) -> Component:
     if component is None:
         # Loading compiled code is running it, so nobody else may write there.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with _locked(path.with_suffix(".lock"), progress):
             component = _load(engine, path)
             if component is None:
                 _build(engine, path, progress)
@@ -129,10 +129,14 @@ def _wit_folder() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
     """Held by the one process that builds; the kernel lets go of it when that dies."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process to build the Python runtime", 0.0)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
