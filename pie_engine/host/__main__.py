@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import resource
 import sys
 import time
@@ -14,7 +15,7 @@ from wasmtime.component import Component
 from pie_engine.config import MIB
 from pie_engine.errors import Lost
 from pie_engine.host.components import ComponentRunners
-from pie_engine.host.engine import Ticker, new_engine
+from pie_engine.host.engine import STUCK_S, Ticker, new_engine
 from pie_engine.host.fibres import FibreRunner
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 SLICE_S = 0.002
 """Guests run no longer than this (and the rest of the last one's turn) before the sockets are looked at again."""
 STATS_EVERY_S = 0.5
+EXIT_STUCK = 76
 QUIET_S = 0.003
 """After so long without anything to do, guests are made ahead of need: whatever arrives meanwhile waits for that."""
 QUIET_AT_WORK_S = 0.050
@@ -96,6 +98,12 @@ class HostProcess:
             self._host.tidy_up()
 
 
+def _give_up() -> None:
+    """A guest waits where nobody can wake or end it. The daemon starts a new host; the gateway tells who was here."""
+    log.critical("a program has blocked this host for %.0f s; it gives up", STUCK_S)
+    os._exit(EXIT_STUCK)
+
+
 def _resident_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -130,7 +138,7 @@ def _make_host(child: Child) -> tuple[Host, Ticker]:
     component = load_runtime(engine, cache, child.progress)
     data = cache / "programs"
     remove_unused_data(data)
-    ticker = Ticker(engine)
+    ticker = Ticker(engine, _give_up)
 
     def new_runner(component: Component) -> FibreRunner:
         return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)

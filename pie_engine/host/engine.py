@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from ctypes import CDLL
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from wasmtime.component import Component, ExportIndex
 from pie_engine.errors import InvalidProgram
 from pie_engine.host.runner import PROGRAM
 
+STUCK_S = 30.0
+"""One that has not even yielded for so long waits inside WASI, and everybody with it."""
 TICK_S = 0.010
 """A guest that runs longer than this in one go is preempted."""
 GUEST_STACK_BYTES = 4 << 20
@@ -76,8 +79,11 @@ class Ticker:
     Not by the clock alone: a guest whose deadline has passed while it waited would yield as soon as it is resumed.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, on_stuck: Callable[[], None] | None = None, *, stuck_s: float = STUCK_S) -> None:
+        """`on_stuck` is called, on another thread, when a guest has not yielded for `stuck_s`."""
         self.engine = engine
+        self._on_stuck = on_stuck
+        self._stuck_s = stuck_s
         self._num_runs = 0
         self._is_inside = False
         self._is_resting = False
@@ -102,15 +108,20 @@ class Ticker:
         self._thread.join()
 
     def _tick(self) -> None:
+        num_runs = num_ticks = 0
         while not self._is_closed:
-            num_runs = self._num_runs
+            if num_runs != self._num_runs:
+                num_runs, num_ticks = self._num_runs, 0
             time.sleep(TICK_S)
             if num_runs != self._num_runs:
                 continue
-            if self._is_inside:
-                self.engine.increment_epoch()
-            else:
+            if not self._is_inside:
                 self._rest(num_runs)
+                continue
+            self.engine.increment_epoch()
+            num_ticks += 1  # not the clock, which goes on while this process is stopped
+            if self._on_stuck is not None and num_ticks * TICK_S > self._stuck_s:
+                self._on_stuck()
 
     def _rest(self, num_runs: int) -> None:
         """Until a guest runs: an idle host should not wake up a hundred times a second."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+import time
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from pie_engine.errors import (
     NotFound,
     OutOfPages,
 )
+from pie_engine.host.engine import Ticker
 from pie_engine.host.events import EventLog, one_line
 from pie_engine.host.futures import TERMINATION, Future, FutureTable
 from pie_engine.host.imports import error_record
@@ -258,3 +260,43 @@ def test_packed_tokens_are_little_endian_words():
         unpack_tokens("AAA")
     with pytest.raises(InvalidInput):
         unpack_tokens("!")
+
+
+# Turns.
+
+
+class FakeEngine:
+    num_ticks = 0
+
+    def increment_epoch(self) -> None:
+        self.num_ticks += 1
+
+
+def until(condition) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_only_a_guest_that_runs_on_is_preempted():
+    engine = FakeEngine()
+    ticker = Ticker(engine)  # type: ignore[arg-type]
+    for _ in range(20):
+        ticker.enter()
+        ticker.leave()
+        time.sleep(0.002)
+    assert engine.num_ticks == 0
+    ticker.enter()
+    until(lambda: engine.num_ticks >= 2)
+    ticker.leave()
+    ticker.close()
+
+
+def test_a_guest_that_does_not_even_yield_is_noticed():
+    stuck: list[bool] = []
+    ticker = Ticker(FakeEngine(), lambda: stuck.append(True), stuck_s=0.05)  # type: ignore[arg-type]
+    ticker.enter()
+    until(lambda: stuck)
+    ticker.leave()
+    ticker.close()
