@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ctypes import CDLL
 from pathlib import Path
 
-from wasmtime import Config, Engine, Store, WasiConfig, WasmtimeError
+from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, ExportIndex
 
@@ -61,9 +61,11 @@ def program_exports(component: Component) -> dict[str, ExportIndex]:
 
 def trap_text(error: WasmtimeError) -> str:
     """What went wrong, without the frames: `wasm trap: …`, or how the program left."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line.split(": ", 1)[-1] for line in lines if line[:1].isdigit() and ": " in line]
-    return next((line for line in lines if "wasm trap:" in line), (causes or lines or ["unknown"])[-1])
+    if isinstance(error, ExitTrap):
+        return f"exit status {error.code}"
+    message, _, causes = str(error).partition("Caused by:")
+    lines = [line.strip().removeprefix("0: ") for line in (causes or message).strip().splitlines()]
+    return lines[-1] if causes else lines[0]
 
 
 def give_memory_back() -> None:

@@ -415,12 +415,13 @@ def test_one_that_has_not_begun_is_not_begun(inline):
     assert [kind for kind, _ in inline.events(pid)] == ["started", "error"]
 
 
-@pytest.mark.parametrize("how", ["os.abort()", "os._exit(3)"])
-def test_a_trap_ends_its_own_program_only(inline, how):
+@pytest.mark.parametrize(("how", "words"), [("os.abort()", "unreachable"), ("os._exit(3)", "exit status")])
+def test_a_trap_ends_its_own_program_only(inline, how, words):
     neighbour = inline.launch(SLEEPER)
     error = inline.error(f"import os\nasync def main() -> None:\n    {how}\n")
     assert error.code == "exception"
     assert "broke off" in error.message
+    assert words in error.message
     assert inline.ending(neighbour) == ("return", 20)
 
 
