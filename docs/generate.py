@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from performance import performance_page
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "pie_engine" / "config.py"
 HEADINGS = {
@@ -69,6 +71,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "configuration.md": configuration_page(),
         ROOT / "docs" / "cli.md": _module_output("pie_cli.docs"),
         ROOT / "docs" / "errors.md": _module_output("pie_cli.docs", "errors"),
+        ROOT / "docs" / "performance.md": performance_page(),
     }
 
 

@@ -1,0 +1,86 @@
+"""The page docs/performance.md, from the results that benches left in benches/results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "benches" / "results"
+
+INTRO = """# Performance
+
+Every figure here is read from a file in [benches/results](../benches/results) that a program in `benches/` wrote; the
+machine is named beside it. Speeds are never asserted in tests: run the command to know what your machine does.
+"""
+LAUNCH_ROWS = (
+    ("edit_to_first_event", "edit `main.py`, launch it through `pie_client`, first message arrives"),
+    ("no_op", "a program that does nothing, launch to return"),
+    ("pie_run", "a whole `pie run` process on a warm daemon"),
+    ("pie_help", "`pie --help`"),
+)
+
+
+def performance_page() -> str:
+    """Markdown with one section for each kind of result that is there."""
+    return "\n".join([INTRO, *_launch(), *_tax(), *_links()])
+
+
+def _read(pattern: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob(pattern))]
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine, packages = result["machine"], result["machine"]["packages"]
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB, {machine['system']}, "
+        f"Python {machine['python']}, {versions}; load {machine['load_1m']:g} when it was measured."
+    )
+
+
+def _launch() -> list[str]:
+    lines = ["## Launching programs", "", "`python benches/launch.py`", ""]
+    for result in _read("launch-*.json"):
+        lines += ["| from … to | median ms | least | most | runs |", "|---|--:|--:|--:|--:|"]
+        for key, text in LAUNCH_ROWS:
+            row = result[key]
+            figures = " | ".join(f"{row[name]:.1f}" for name in ("median_ms", "min_ms", "max_ms"))
+            lines.append(f"| {text} | {figures} | {row['num']} |")
+        sustained = result["sustained"]
+        lines += ["", f"Launches of the no-op, {sustained['concurrency']} at once: {sustained['per_s']:.0f} a second."]
+        lines += ["", _machine(result), ""]
+    return lines
+
+
+def _tax() -> list[str]:
+    lines = [
+        "## The tax of programmability",
+        "",
+        "Time per token through everything (client, gateway, host, WebAssembly, core) against the bare engine loop in",
+        "one process: same model, same batch, runs interleaved. `plan` is `ctx.generate`, `pass` one `ctx.forward` a",
+        "token. `python benches/pie_bench.py latency --via both --tier plan|pass --model …`",
+        "",
+        "| model | tier | at once | threads | bare ms/token | through Pie | tax: median (least … most) |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    results = _read("tax-*.json")
+    for result in results:
+        tax, model = result["tax"], result["model"]
+        bare, pie = (sorted(tax[key])[len(tax[key]) // 2] for key in ("core_tpot_ms", "pie_tpot_ms"))
+        spread = f"{tax['percent_median']:+.1f} % ({tax['percent_min']:+.1f} … {tax['percent_max']:+.1f})"
+        lines.append(
+            f"| {model['name']} | {result['tier']} | {result['workload']['concurrency']} | {model['num_threads']} "
+            f"| {bare:.2f} | {pie:.2f} | {spread} |"
+        )
+    return [*lines, "", *([_machine(results[0]), ""] if results else [])]
+
+
+def _links() -> list[str]:
+    return [
+        "## How a host runs many programs",
+        "",
+        "The experiment behind the choice of fibres, with its table and what was learned:",
+        "[benches/results/host-experiment.md](../benches/results/host-experiment.md).",
+        "",
+    ]
