@@ -50,7 +50,8 @@ class Inbox:
         self._queue.put(value)
 
     def get(self) -> object:
-        return self._queue.get(timeout=30)
+        # A process that its test has left alone ends with the session, as the thread it runs on does.
+        return self._queue.get()
 
     def is_empty(self) -> bool:
         return self._queue.empty()
