@@ -7,15 +7,18 @@ Starts a daemon of its own with pie-tiny, and prints, in milliseconds (median, a
 - edit:  `main.py` is written anew, then launched through pie_client; until its first message arrives.
 - no-op: an unchanged program whose main returns at once; until its return arrives.
 - whole `pie run` processes, and `pie --help`.
-- launches a second of the no-op, `--concurrency` at once, sustained for `--seconds`, by a client process of its own.
+- launches a second of the no-op, `--concurrency` at once, sustained for `--seconds`, by a client process of its own;
+  with the milliseconds of CPU time that each process spends on one of them (where there is a /proc).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -68,7 +71,9 @@ async def no_op(client, folder: Path, rounds: int) -> list[float]:
     return samples
 
 
-async def sustained(client, folder: Path, seconds: float, concurrency: int) -> dict[str, float]:
+async def sustained(
+    client, folder: Path, seconds: float, concurrency: int, processes: dict[str, int]
+) -> dict[str, object]:
     """Launches a second with `concurrency` programs at once."""
     end = time.perf_counter() + seconds
     done = 0
@@ -81,9 +86,28 @@ async def sustained(client, folder: Path, seconds: float, concurrency: int) -> d
                 pass
             done += 1
 
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), cpu_seconds(processes)
     await asyncio.gather(*(worker() for _ in range(concurrency)))
-    return {"launches": done, "per_s": done / (time.perf_counter() - started), "concurrency": concurrency}
+    per_s = done / (time.perf_counter() - started)
+    spent = {role: 1e3 * (after - cpu[role]) / done for role, after in cpu_seconds(processes).items()}
+    return {"launches": done, "per_s": per_s, "concurrency": concurrency, "cpu_ms_per_launch": spent}
+
+
+def cpu_seconds(processes: dict[str, int]) -> dict[str, float]:
+    """CPU time of each process so far; of none where the system has no /proc."""
+    ticks = {}
+    for role, pid in processes.items():
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks[role] = int(fields[11]) + int(fields[12])
+    return {role: count / os.sysconf("SC_CLK_TCK") for role, count in ticks.items()}
+
+
+def daemon_processes(pie: list[str], env: dict[str, str]) -> dict[str, int]:
+    """The daemon's parts and this client, by role."""
+    found = subprocess.run([*pie, "doctor", "--json"], env=env, capture_output=True, text=True, check=False).stdout
+    ready = re.findall(r"(gateway|core|host)[^\"]* is ready \(process (\d+)\)", found)
+    return {role: int(pid) for role, pid in ready} | {"client": os.getpid()}
 
 
 def whole_process(command: list[str], env: dict[str, str], rounds: int) -> list[float]:
@@ -110,7 +134,7 @@ async def in_process(home: Path, folder: Path, args: argparse.Namespace) -> dict
         return {
             "edit_to_first_event": summary(await edit_to_first_event(client, edited, args.rounds)),
             "no_op": summary(await no_op(client, still, args.rounds)),
-            "sustained": await sustained(client, still, args.seconds, args.concurrency),
+            "sustained": await sustained(client, still, args.seconds, args.concurrency, args.processes),
         }
 
 
@@ -128,6 +152,7 @@ def main() -> None:
         pie = [sys.executable, "-m", "pie_cli"]
         subprocess.run([*pie, "serve", "--background"], env=env, check=True)
         try:
+            args.processes = daemon_processes(pie, env)
             results = asyncio.run(in_process(home, Path(work), args))
             results["pie_run"] = summary(whole_process([*pie, "run", f"{work}/still"], env, args.rounds))
             results["pie_help"] = summary(whole_process([*pie, "--help"], env, args.rounds))

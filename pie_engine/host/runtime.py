@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import logging
 import math
 import os
 import platform
@@ -27,7 +28,10 @@ from wasmtime import Engine, WasmtimeError
 from wasmtime.component import Component
 
 from pie_engine.errors import Internal
+from pie_engine.host import image
 from pie_engine.host.engine import SETTINGS
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float], None]
 """What is being done, and how much of it, 0 to 1."""
@@ -67,6 +71,7 @@ def runtime_digest() -> str:
         for path in sorted(folder.rglob(pattern)):
             digest.update(f"\0{path.relative_to(folder).as_posix()}\0".encode())
             digest.update(path.read_bytes())
+    digest.update(Path(image.__file__).read_bytes())
     return digest.hexdigest()
 
 
@@ -86,12 +91,20 @@ def _build(engine: Engine, path: Path, progress: Progress) -> None:
         with _moving(progress, 0.0, share, COMPONENTIZE_S):
             componentize(Path(folder), wasm)
         with _moving(progress, share, 1.0, COMPILE_S):
-            compiled = Component.from_file(engine, wasm).serialize()
+            compiled = Component(engine, _with_lasting_objects(wasm.read_bytes())).serialize()
         finished = Path(folder) / path.name
         finished.write_bytes(compiled)
         finished.rename(path)
     progress(TEXT, 1.0)
     _remove_unused(path.parent)
+
+
+def _with_lasting_objects(component: bytes) -> bytes:
+    try:
+        return image.immortalise(component)
+    except image.ImageError as error:
+        log.warning("programs will start more slowly: %s", error)
+        return component
 
 
 def componentize(folder: Path, wasm: Path) -> None:

@@ -662,3 +662,34 @@ def test_a_warm_no_op(sandbox):
 def test_the_contract_at_the_top_of_the_app_is_there():
     source = (Path(stdlib.__file__).parent / "app.py").read_text()
     assert "componentize-py" in (ast.get_docstring(ast.parse(source)) or "")
+
+
+# Memory.
+
+
+def test_what_was_there_before_the_program_is_immortal_and_what_is_new_lies_together(run):
+    program = """
+    import asyncio, json, sys
+    from inferlet import Context
+
+    (app,) = [module for module in list(sys.modules.values()) if hasattr(module, "_lasting")]
+
+    class New:
+        pass
+
+    async def main() -> dict:
+        pieces = [bytes(size) for size in range(1, 2000, 7)]
+        return {
+            "old": [name for name, value in vars(asyncio).items() if not sys._is_immortal(value)],
+            "code": sys._is_immortal(json.dumps.__code__),
+            "new": sys._is_immortal(New),
+            "num_lasting": len(app._lasting.objects),
+            "in_holes": sum(id(piece) < app._lasting.end for piece in pieces) / len(pieces),
+        }
+    """
+    seen = run(program)
+    assert seen["num_lasting"] > 50_000
+    assert len(seen["old"]) < 5, seen["old"]
+    assert seen["code"]
+    assert not seen["new"]
+    assert seen["in_holes"] < 0.2, "the slots between old objects are filled"

@@ -33,7 +33,7 @@ from componentize_py_types import Err  # noqa: E402
 from wit_world import exports  # noqa: E402
 
 from inferlet._loop import HostLoop  # noqa: E402
-from inferlet._runtime import patches, program  # noqa: E402
+from inferlet._runtime import heap, patches, program  # noqa: E402
 from inferlet._runtime.warmup import WarmUp  # noqa: E402
 
 
@@ -74,7 +74,8 @@ def _result(outcome: program.Outcome) -> str:
     raise Err(text)
 
 
-# The objects of the build live as long as the instance: never scan them again. Programs are short.
-gc.collect()
+# The objects of the build live as long as the instance: never count or scan them again. Programs are short.
+_lasting = heap.Lasting()
+_filler = heap.Filler(_lasting.end)
 gc.freeze()
 gc.set_threshold(10_000, 20, 20)
