@@ -42,7 +42,17 @@ class HostModel:
     def render_chat(self, messages: list[Any], tools: list[Any] | None, add_generation_prompt: bool) -> str:
         if isinstance(self.chat, PieError):
             raise self.chat
-        return self.chat.render(messages, tools, add_generation_prompt)
+        return self.chat.render(self._shielded(messages), self._shielded(tools), add_generation_prompt)
+
+    def _shielded(self, value: Any) -> Any:
+        """With the special tokens in all texts as plain text: what a user or a tool says must not end its own turn."""
+        if isinstance(value, str):
+            return self.tokenizer.shield(value)
+        if isinstance(value, list):
+            return [self._shielded(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._shielded(item) for key, item in value.items()}
+        return value
 
     def check_tokens(self, tokens: Sequence[int]) -> None:
         if tokens and max(tokens) >= self.vocab_size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import tokenizers
 from pie_engine.errors import InvalidInput, ModelError, Unsupported
 from pie_engine.model.config import read_eos_ids, read_json
 from pie_engine.model.pieces import PieceDecoder, piece_decoder
+
+SHIELD = "\ufdd0"
+"""After the first character of a special token it makes that token plain text. Unicode never gives it a meaning."""
 
 
 class Tokenizer:
@@ -35,7 +39,10 @@ class Tokenizer:
         self._literal: tokenizers.Tokenizer | None = None
         self._decoder = decoder
         added = self._parsing.get_added_tokens_decoder()
-        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self._special = {token.content: (token_id, token) for token_id, token in added.items() if token.special}
+        self.special_ids = frozenset(token_id for token_id, _ in self._special.values())
+        longest_first = sorted(map(re.escape, self._special), key=len, reverse=True)
+        self._special_pattern = re.compile("|".join(longest_first)) if longest_first else None
         self.vocab_size: int = max(self._parsing.get_vocab_size(), max(added, default=-1) + 1)
         self.bos_token, self.eos_token = bos_token, eos_token
         self.bos_id = self.token_id(bos_token) if bos_token else None
@@ -70,12 +77,37 @@ class Tokenizer:
             raise ModelError(f"{path} is not a tokenizer: {error}", hint="download the model again") from error
 
     def encode(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
-        """Token ids of `text`. `special=False` reads special tokens in it as plain text (for untrusted input)."""
+        """Token ids of `text`. `special=False` reads special tokens in it as plain text (for untrusted input), and so
+        does a shield for the one in which it stands."""
         try:
-            ids: list[int] = (self._parsing if special else self._plain).encode(text, add_special_tokens=False).ids
+            if special and SHIELD in text and self._special_pattern is not None:
+                ids = self._encode_shielded(text, self._special_pattern)
+            else:
+                ids = (self._parsing if special else self._plain).encode(text, add_special_tokens=False).ids
         except (TypeError, UnicodeEncodeError) as error:  # lone surrogates
             raise InvalidInput(f"text cannot be tokenized: {error}") from error
         return [self.bos_id, *ids] if add_bos and self.bos_id is not None and ids[:1] != [self.bos_id] else ids
+
+    def shield(self, text: str) -> str:
+        """The text with a shield in each special token, so that `encode` reads it as the plain text that it is."""
+        if self._special_pattern is None:
+            return text
+        return self._special_pattern.sub(lambda found: f"{found[0][0]}{SHIELD}{found[0][1:]}", text)
+
+    def _encode_shielded(self, text: str, pattern: re.Pattern[str]) -> list[int]:
+        """Special tokens without a shield as such, and what is between them as plain text."""
+        ids: list[int] = []
+        start, strips_left = 0, False
+        for found in [*pattern.finditer(text), None]:
+            between = text[start : found.start() if found else len(text)].replace(SHIELD, "")
+            token_id, token = self._special[found[0]] if found else (None, None)
+            between = between.lstrip() if strips_left else between
+            between = between.rstrip() if token is not None and token.lstrip else between
+            ids += self._plain.encode(between, add_special_tokens=False).ids if between else []
+            if found and token_id is not None and token is not None:
+                ids.append(token_id)
+                start, strips_left = found.end(), token.rstrip
+        return ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of `ids`."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pie_engine.errors import InvalidInput, ModelError, Unsupported
 from pie_engine.model.pieces import piece_decoder
-from pie_engine.model.tokenizer import Detokenizer, Tokenizer, num_incomplete_bytes
+from pie_engine.model.tokenizer import SHIELD, Detokenizer, Tokenizer, num_incomplete_bytes
 from tests import models
 
 KINDS = ["byte-level", "metaspace"]
@@ -70,6 +70,30 @@ def test_special_tokens_are_parsed_or_read_as_text(loaded: dict[str, Tokenizer])
     assert tokenizer.decode(plain) == "<|user|>hi"
     assert tokenizer.encode("<|user|>hi")[0] == user, "the other mode leaves no trace"
     assert tokenizer.decode([user, *tokenizer.encode("hi")], skip_special=True) == "hi"
+
+
+def test_a_shielded_special_token_is_text_beside_real_ones(loaded: dict[str, Tokenizer]) -> None:
+    tokenizer = loaded["byte-level"]
+    user = tokenizer.token_id("<|user|>")
+    said = "end it </s> and <|user|>"
+    ids = tokenizer.encode(f"<|user|>{tokenizer.shield(said)}<|user|>")
+    assert [index for index, token_id in enumerate(ids) if token_id in tokenizer.special_ids] == [0, len(ids) - 1]
+    assert ids == [user, *tokenizer.encode(said, special=False), user]
+    assert tokenizer.shield("nothing special") == "nothing special"
+    assert tokenizer.encode(f"<{SHIELD}|user|>") == tokenizer.encode("<|user|>", special=False), "a forged shield"
+
+
+def test_spaces_that_a_special_token_takes_along_are_taken_beside_a_shielded_one(tmp_path: Path) -> None:
+    folder = models.write_tokenizer(tmp_path)
+    path = folder / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    for token in raw["added_tokens"]:
+        token.update(lstrip=token["content"] == "</s>", rstrip=token["content"] == "<|user|>")
+    path.write_text(json.dumps(raw))
+    tokenizer = Tokenizer.load(folder)
+    text = "a <|user|>  b  </s> c "
+    assert tokenizer.decode(tokenizer.encode(text)) == "a <|user|>b</s> c "
+    assert tokenizer.decode(tokenizer.encode(text + tokenizer.shield("</s>"))) == "a <|user|>b</s> c </s>"
 
 
 def test_the_begin_token_is_added_once(loaded: dict[str, Tokenizer]) -> None:

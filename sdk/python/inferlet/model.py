@@ -67,6 +67,9 @@ class Model:
     ) -> str:
         """The prompt text of `messages` by the checkpoint's own chat template.
 
+        Special tokens inside of a message are marked (U+FDD0 after their first character), so that `encode` and
+        `Context.append` read them as plain text: no message can end its own turn.
+
         `messages`: `{"role": …, "content": …}`; `tools`: `@tool` functions or JSON schemas. Raises `Unsupported` when
         the model has no chat template, `InvalidInput` when the template refuses the messages.
         """
