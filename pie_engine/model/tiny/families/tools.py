@@ -338,6 +338,17 @@ def _custom_tool(draw: Draw) -> tuple[Json, Request]:
     )
 
 
+def _name_of(draw: Draw, tool: Tool) -> str:
+    """One of its names, half of the time with something around it, so that none can be learned by heart."""
+    name = draw.pick(tool.names)
+    if draw.chance(0.5):
+        return name
+    if draw.chance(0.3):
+        return f"{name}_{draw.pick(('tool', 'v2', 'api', 'now', 'fast'))}"
+    other = draw.invented(1, 2).lower()
+    return draw.pick((f"{name}_{other}", f"{other}_{name}"))
+
+
 def toolbox(draw: Draw, count: int) -> list[tuple[Json, Request]]:
     """`count` tools with different names, each with a request that it serves."""
     chosen: dict[str, tuple[Json, Request]] = {}
@@ -345,7 +356,7 @@ def toolbox(draw: Draw, count: int) -> list[tuple[Json, Request]]:
         if draw.chance(0.2):
             shape, request = _custom_tool(draw)
         else:
-            shape, request = tool.schema(draw, draw.pick(tool.names)), tool.ask(draw)
+            shape, request = tool.schema(draw, _name_of(draw, tool)), tool.ask(draw)
         chosen.setdefault(shape["name"], (shape, request))
     return list(chosen.values())
 
