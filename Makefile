@@ -8,6 +8,7 @@ DEMO_PROMPT ?= Tell me a story about a fox.
 .PHONY: demo test test-all lint format bench docs docs-check clean
 
 demo: $(READY)  ## Run an inferlet on the shipped model, through a daemon of its own.
+	@echo "To have \`pie\` in this shell: source $(BIN)/activate"
 	@PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie run inferlets/chat --prompt "$(DEMO_PROMPT)" --summary; \
 	status=$$?; PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie stop; exit $$status
 
@@ -41,6 +42,7 @@ docs-check: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pie needs Python 3.11 or newer; found " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); this takes some minutes, once."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[engine,dev]"
 	touch $(READY)

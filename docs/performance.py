@@ -49,8 +49,15 @@ def _launch() -> list[str]:
             lines.append(f"| {text} | {figures} | {row['num']} |")
         sustained = result["sustained"]
         lines += ["", f"Launches of the no-op, {sustained['concurrency']} at once: {sustained['per_s']:.0f} a second."]
-        lines += ["", _machine(result), ""]
+        lines += [*_where_the_time_goes(sustained.get("cpu_ms_per_launch", {})), "", _machine(result), ""]
     return lines
+
+
+def _where_the_time_goes(cpu_ms: dict[str, float]) -> list[str]:
+    if not cpu_ms:
+        return []
+    parts = ", ".join(f"{role} {spent:.2f}" for role, spent in sorted(cpu_ms.items(), key=lambda part: -part[1]))
+    return [f"CPU time of one of them in ms: {parts}; {sum(cpu_ms.values()):.2f} together."]
 
 
 def _tax() -> list[str]:
