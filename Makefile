@@ -8,9 +8,9 @@ DEMO_PROMPT ?= Tell me a story about a fox.
 .PHONY: demo test test-all lint format bench docs docs-check clean
 
 demo: $(READY)  ## Run an inferlet on the shipped model, through a daemon of its own.
-	@echo "To have \`pie\` in this shell: source $(BIN)/activate"
 	@PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie run inferlets/chat --prompt "$(DEMO_PROMPT)" --summary; \
-	status=$$?; PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie stop; exit $$status
+	status=$$?; PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie stop; \
+	[ $$status -ne 0 ] || echo "To have \`pie\` in this shell: source $(BIN)/activate" >&2; exit $$status
 
 test: $(READY)  ## The whole suite that CI runs; budgets in docs/testing.md.
 	$(BIN)/python -m pytest
