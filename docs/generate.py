@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from msgspec import inspect
 from performance import performance_page
+
+from pie_engine import config
+from pie_engine.config_check import allowed
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "pie_engine" / "config.py"
@@ -20,7 +24,8 @@ HEADINGS = {
 INTRO = """# Configuration
 
 From `config.toml` in the user's configuration folder (`PIE_CONFIG` names another file), then `PIE_HOME`, `PIE_CACHE`
-and `PIE_LOG_LEVEL`, then what the command line gives. An unknown key is an error that names the nearest known one.
+and `PIE_LOG_LEVEL`, then what the command line gives. An unknown key is an error that names the nearest known one; a
+value that is not allowed is an error that says what is.
 
 ```toml
 [[models]]
@@ -34,20 +39,27 @@ num_hosts = 2
 
 
 def configuration_page() -> str:
-    """docs/configuration.md from the classes of config.py: each field with its default and its docstring."""
+    """docs/configuration.md from the classes of config.py: each field with its default, range and docstring."""
     tree = ast.parse(CONFIG.read_text("utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     return INTRO + "".join(_table(HEADINGS[name], classes[name]) for name in HEADINGS)
 
 
 def _table(heading: str, node: ast.ClassDef) -> str:
-    lines = [f"\n## {heading}\n", "", "| key | default | meaning |", "|---|---|---|"]
-    lines[0] = f"\n## {heading}"
+    lines = [f"\n## {heading}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
+    ranges = _ranges(node.name)
     for field, following in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or field.value is None:
             continue
-        lines.append(f"| `{ast.unparse(field.target)}` | {_default(field.value)} | {_doc(following)} |")
+        key = ast.unparse(field.target)
+        lines.append(f"| `{key}` | {_default(field.value)} | {ranges[key]} | {_doc(following)} |")
     return "\n".join(lines) + "\n"
+
+
+def _ranges(name: str) -> dict[str, str]:
+    section = inspect.type_info(getattr(config, name))
+    assert isinstance(section, inspect.StructType)
+    return {field.name: allowed(field.type) for field in section.fields}
 
 
 def _default(value: ast.expr) -> str:

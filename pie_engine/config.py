@@ -12,11 +12,12 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
 import tomli
+from msgspec import Meta
 
 from pie_engine.errors import InvalidConfig
 
@@ -32,25 +33,25 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 class ModelSection(Section, frozen=True):
     """`[[models]]`: one core each."""
 
-    path: str = "pie-tiny"
+    path: Annotated[str, Meta(min_length=1)] = "pie-tiny"
     """`pie-tiny`, a folder in Hugging Face format, or a hub id that is already in the local cache."""
     name: str = ""
     """What programs and clients call it. Empty: the last part of `path`."""
-    driver: str = "cpu"
-    """`cpu`, `cuda` or `fake`."""
-    dtype: str = "auto"
-    """`auto` (the checkpoint's, or float32 where bfloat16 is slow), `float32`, `bfloat16`."""
-    num_threads: int = 0
+    driver: Literal["cpu", "fake", "cuda"] = "cpu"
+    """What runs the model. `fake` makes tokens up, for tests. `cuda` is not there yet: the engine refuses it."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: the checkpoint's, or float32 where bfloat16 is slow."""
+    num_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     """CPU threads of the driver. 0: measured at load."""
-    page_size: int = 16
+    page_size: Annotated[int, Meta(ge=1, le=1024)] = 16
     """Tokens in a KV page."""
-    num_pages: int = 0
+    num_pages: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     """KV pages. 0: as many as `kv_memory_mb` holds."""
-    kv_memory_mb: int = 512
+    kv_memory_mb: Annotated[int, Meta(ge=1, le=16_777_216)] = 512
     """Memory for KV pages, in MiB."""
-    max_batch_tokens: int = 512
+    max_batch_tokens: Annotated[int, Meta(ge=1, le=1_048_576)] = 512
     """Most tokens in one step; longer prompts are prefilled in chunks."""
-    max_batch_sequences: int = 128
+    max_batch_sequences: Annotated[int, Meta(ge=1, le=65536)] = 128
     """Most contexts in one step."""
     script: str = ""
     """JSON file with the replies of the `fake` driver."""
@@ -63,23 +64,23 @@ class ModelSection(Section, frozen=True):
 class HostSection(Section, frozen=True):
     """`[host]`: the processes that run inferlets, and the limits of each inferlet."""
 
-    num_hosts: int = 1
+    num_hosts: Annotated[int, Meta(ge=1, le=256)] = 1
     """Host processes; each runs its inferlets on one core."""
-    warm_instances: int = 4
+    warm_instances: Annotated[int, Meta(ge=0, le=1024)] = 4
     """Instances kept ready ahead of need, in each host."""
-    max_processes: int = 1024
+    max_processes: Annotated[int, Meta(ge=1, le=100_000)] = 1024
     """Inferlets alive at once in one host; more wait in the gateway's queue."""
-    memory_mb: int = 256
-    """WebAssembly memory of one inferlet."""
-    cpu_s: float = 10.0
+    memory_mb: Annotated[int, Meta(ge=64, le=4096)] = 256
+    """WebAssembly memory of one inferlet, in MiB; the Python runtime takes 34 of it."""
+    cpu_s: Annotated[float, Meta(ge=0.01, le=86_400)] = 10.0
     """CPU time of one inferlet between two host calls."""
-    wall_s: float = 0.0
-    """0: no limit."""
-    output_mb: float = 64.0
-    """Everything that one inferlet sends and prints."""
-    cancel_grace_s: float = 2.0
+    wall_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    """Time of one inferlet from launch to end. 0: no limit."""
+    output_mb: Annotated[float, Meta(ge=0.01, le=65_536)] = 64.0
+    """Everything that one inferlet sends and prints, in MiB."""
+    cancel_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
     """How long a terminated inferlet may clean up before it is killed."""
-    gateway_grace_s: float = 30.0
+    gateway_grace_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     """How long inferlets go on without a gateway."""
 
 
@@ -88,20 +89,20 @@ class GatewaySection(Section, frozen=True):
 
     listen: str = ""
     """`HOST:PORT` to listen on TCP as well (loopback only until there are tokens). Empty: the Unix socket only."""
-    max_body_mb: float = 64.0
-    """Largest request; a program with its files must fit."""
-    max_processes: int = 4096
+    max_body_mb: Annotated[float, Meta(ge=1, le=512)] = 64.0
+    """Largest request, in MiB; a program with its files must fit."""
+    max_processes: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     """Processes alive or queued; one more is answered 429."""
-    disconnect_grace_s: float = 2.0
+    disconnect_grace_s: Annotated[float, Meta(ge=0, le=86_400)] = 2.0
     """How long a process launched with `on_disconnect=terminate` survives its last client."""
-    retention_days: float = 7.0
+    retention_days: Annotated[float, Meta(ge=0, le=36_500)] = 7.0
     """How long ended processes and their events are kept."""
 
 
 class EngineConfig(Section, frozen=True):
     """Everything. `home` is where state lives: sockets, database, logs, caches."""
 
-    models: tuple[ModelSection, ...] = (ModelSection(),)
+    models: Annotated[tuple[ModelSection, ...], Meta(min_length=1)] = (ModelSection(),)
     """The loaded models, one core process each; the first is the default."""
     host: HostSection = HostSection()
     """The processes that run inferlets."""
@@ -111,8 +112,8 @@ class EngineConfig(Section, frozen=True):
     """Data folder of this daemon. Empty: the user's data folder. `PIE_HOME` sets it."""
     cache: str = ""
     """Where built runtimes are kept. Empty: the user's cache folder. `PIE_CACHE` sets it."""
-    log_level: str = "info"
-    """Of the daemon and its children: `debug`, `info`, `warning`, `error`. `PIE_LOG_LEVEL` sets it."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Of the daemon and its children. `PIE_LOG_LEVEL` sets it."""
 
     @property
     def paths(self) -> Paths:
@@ -165,7 +166,10 @@ class Paths(msgspec.Struct, frozen=True):
 
 
 def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> EngineConfig:
-    """The configuration of this user. Raises `InvalidConfig` naming the file, the key and the nearest known key."""
+    """The configuration of this user.
+
+    Raises `InvalidConfig` naming the file or variable, the key, and what is allowed or the nearest known key.
+    """
     environ = os.environ if environ is None else environ
     data: dict[str, Any] = {}
     path = Path(environ.get("PIE_CONFIG") or Path(platformdirs.user_config_dir("pie")) / "config.toml")
@@ -173,10 +177,17 @@ def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str
         data = _read_toml(path)
     elif "PIE_CONFIG" in environ:
         raise InvalidConfig(f"PIE_CONFIG names {path}, which does not exist")
+    layers: list[tuple[str, Mapping[str, Any]]] = [(str(path), data)]
     for key, variable in (("home", "PIE_HOME"), ("cache", "PIE_CACHE"), ("log_level", "PIE_LOG_LEVEL")):
         if environ.get(variable):
-            data[key] = environ[variable]
-    return decode_config(_merged(data, overrides or {}), source=str(path))
+            layers.append((variable, {key: environ[variable]}))
+    layers.append(("the command line", overrides or {}))
+    merged: dict[str, Any] = {}
+    for source, layer in layers:
+        # Each by itself, so that what is wrong is looked for where it stands.
+        decode_config(layer, source=source)
+        merged = _merged(merged, layer)
+    return decode_config(merged)
 
 
 def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
@@ -194,7 +205,10 @@ def decode_config(data: Mapping[str, Any], *, source: str = "configuration") -> 
     try:
         return msgspec.convert(data, EngineConfig)
     except msgspec.ValidationError as error:
-        raise InvalidConfig(f"{source}: {error}") from error
+        # Loads slowly, and only what is wrong needs it.
+        from pie_engine.config_check import explained
+
+        raise explained(error, data, EngineConfig, source) from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -82,10 +82,17 @@ def test_an_unsupported_architecture(fresh: Any, tmp_path: Path) -> None:
     check("unsupported-architecture", pie(fresh, ["serve", "--model", "./model"], tmp_path))
 
 
-def test_a_configuration_with_an_unknown_key(fresh: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("unknown-configuration-key", '[[models]]\npth = "pie-tiny"\n'),
+        ("setting-out-of-range", "[host]\nnum_hosts = 0\n"),
+    ],
+)
+def test_a_wrong_configuration(name: str, text: str, fresh: Any, tmp_path: Path) -> None:
     fresh.env["PIE_CONFIG"] = str(tmp_path / "config.toml")
-    (tmp_path / "config.toml").write_text('[[models]]\npth = "pie-tiny"\n')
-    check("unknown-configuration-key", pie(fresh, ["ps"], tmp_path))
+    (tmp_path / "config.toml").write_text(text)
+    check(name, pie(fresh, ["ps"], tmp_path))
     fresh.env["PIE_CONFIG"] = str(fresh.home / "none.toml")
 
 

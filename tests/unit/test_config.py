@@ -1,6 +1,16 @@
-import pytest
+import math
 
-from pie_engine.config import EngineConfig, decode_config, load_config
+import pytest
+from msgspec import inspect
+
+from pie_engine.config import (
+    EngineConfig,
+    GatewaySection,
+    HostSection,
+    ModelSection,
+    decode_config,
+    load_config,
+)
 from pie_engine.errors import InvalidConfig
 
 
@@ -39,9 +49,64 @@ def test_an_unknown_key_names_the_nearest(tmp_path, text, key, near):
     assert f"`{near}`" in caught.value.hint
 
 
-def test_a_wrong_type_names_the_file_and_the_key(tmp_path):
-    with pytest.raises(InvalidConfig, match=r"config\.toml: .*int.*host\.num_hosts"):
-        load_config({}, write(tmp_path, "[host]\nnum_hosts = 'two'\n"))
+def numbers():
+    """Every numeric setting: where it stands and its type."""
+    for table, section in (("host", HostSection), ("gateway", GatewaySection), ("models", ModelSection)):
+        for field in inspect.type_info(section).fields:
+            if isinstance(field.type, inspect.IntType | inspect.FloatType):
+                yield pytest.param(table, field.name, field.type, id=f"{table}.{field.name}")
+
+
+def with_value(table, key, value):
+    return {"models": [{key: value}]} if table == "models" else {table: {key: value}}
+
+
+@pytest.mark.parametrize(("table", "key", "kind"), list(numbers()))
+def test_every_number_has_a_least_and_a_most(table, key, kind):
+    for value in (kind.ge, kind.le):
+        decode_config(with_value(table, key, value))
+    beyond = [-1, kind.ge - 1, kind.le + 1, 10**30, True, "5"]
+    for value in [*beyond, *([math.nan, math.inf] if isinstance(kind, inspect.FloatType) else [])]:
+        with pytest.raises(InvalidConfig) as caught:
+            decode_config(with_value(table, key, value), source="the file")
+        path = f"models[0].{key}" if table == "models" else f"{table}.{key}"
+        assert caught.value.message.startswith(f"the file: `{path}` is ")
+        assert f", {kind.ge:.15g} to {kind.le:.15g}" in caught.value.message
+        assert "the default" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[host]\nnum_hosts = 0\n", "`host.num_hosts` is 0; it must be a whole number, 1 to 256"),
+        ("[host]\nnum_hosts = 'two'\n", '`host.num_hosts` is "two"; it must be a whole number, 1 to 256'),
+        ("[host]\nnum_hosts = 1.5\n", "`host.num_hosts` is 1.5; it must be a whole number, 1 to 256"),
+        ("[host]\ncpu_s = nan\n", "`host.cpu_s` is NaN; it must be a number, 0.01 to 86400"),
+        ("[host]\ncpu_s = 1979-05-27\n", '`host.cpu_s` is "1979-05-27"; it must be a number, 0.01 to 86400'),
+        ("models = []\n", "`models` is []; it must be a list of tables, and not empty"),
+        ("models = [3]\n", "`models[0]` is 3; it must be a table"),
+        ("host = 3\n", "`host` is 3; it must be a table"),
+        ("[[models]]\n[[models]]\npage_size = 0\n", "`models[1].page_size` is 0; it must be a whole number, 1 to 1024"),
+        ("[[models]]\npath = ''\n", '`models[0].path` is ""; it must be text in quotes, and not empty'),
+        ("[[models]]\ndriver = 'gpu'\n", '`models[0].driver` is "gpu"; it must be one of `cpu`, `cuda`, `fake`'),
+        ("home = 3\n", "`home` is 3; it must be text in quotes"),
+        ("[gateway]\nmax_body_mb = 0\n", "`gateway.max_body_mb` is 0; it must be a number, 1 to 512"),
+    ],
+)
+def test_a_wrong_value_is_said_in_a_sentence(tmp_path, text, message):
+    with pytest.raises(InvalidConfig) as caught:
+        load_config({}, write(tmp_path, text))
+    assert caught.value.message == f"{tmp_path / 'config.toml'}: {message}"
+
+
+def test_a_wrong_value_is_looked_for_where_it_stands(tmp_path):
+    environ = write(tmp_path, "[host]\nnum_hosts = 2\n")
+    with pytest.raises(InvalidConfig) as caught:
+        load_config({}, {**environ, "PIE_LOG_LEVEL": "foo"})
+    assert caught.value.message.startswith('PIE_LOG_LEVEL: `log_level` is "foo"; it must be one of `debug`, `error`, ')
+    assert caught.value.hint == 'unset it for the default, "info"'
+    with pytest.raises(InvalidConfig, match=r"^the command line: `host\.num_hosts` is 0"):
+        load_config({"host": {"num_hosts": 0}}, environ)
 
 
 def test_broken_toml_names_the_line(tmp_path):

@@ -1,0 +1,84 @@
+"""What is wrong with a configuration, in a sentence: where it stands, what is there, and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from pie_engine.errors import InvalidConfig
+
+MAX_SHOWN_CHARS = 60
+
+_PATH = re.compile(r"at `\$\.(.+)`$")
+_STEP = re.compile(r"[^.\[\]]+")
+
+
+def explained(
+    error: msgspec.ValidationError, data: Mapping[str, Any], root: type[msgspec.Struct], source: str
+) -> InvalidConfig:
+    """`error` as a user can use it: which of `data`, from `source`, is not what the struct `root` asks for."""
+    found = _PATH.search(str(error))
+    if found is None:
+        return InvalidConfig(f"{source}: {error}")
+    path = found[1]
+    value, kind, default = _walk(data, inspect.type_info(root), _STEP.findall(path))
+    return InvalidConfig(
+        f"{source}: `{path}` is {_shown(value)}; it must be {_wanted(kind)}",
+        hint=f"unset it for the default, {_shown(default)}" if _is_plain(default) else "",
+    )
+
+
+def allowed(kind: inspect.Type) -> str:
+    """The range or the choices of a setting, for a table; empty where anything goes."""
+    if isinstance(kind, inspect.IntType | inspect.FloatType) and kind.ge is not None and kind.le is not None:
+        return f"{_number(kind.ge)} to {_number(kind.le)}"
+    if isinstance(kind, inspect.LiteralType):
+        return ", ".join(f"`{choice}`" for choice in kind.values)
+    return ""
+
+
+def _wanted(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.IntType():
+            return f"a whole number, {allowed(kind)}"
+        case inspect.FloatType():
+            return f"a number, {allowed(kind)}"
+        case inspect.LiteralType():
+            return f"one of {allowed(kind)}"
+        case inspect.StrType():
+            return "text in quotes" + (", and not empty" if kind.min_length else "")
+        case inspect.VarTupleType():
+            return "a list of tables, and not empty"
+        case _:
+            return "a table"
+
+
+def _walk(value: Any, kind: inspect.Type, steps: Sequence[str]) -> tuple[Any, inspect.Type, Any]:
+    """Value, type and default at the end of the path `steps`."""
+    default: Any = msgspec.NODEFAULT
+    for step in steps:
+        if isinstance(kind, inspect.VarTupleType):
+            value, kind, default = value[int(step)], kind.item_type, msgspec.NODEFAULT
+        else:
+            assert isinstance(kind, inspect.StructType)
+            field = next(field for field in kind.fields if field.name == step)
+            value, kind, default = value[step], field.type, field.default
+    return value, kind, default
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) and value != ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
