@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from pie_engine.errors import InvalidProgram
-from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.program import Bundle, Limits
 
 COMPONENT_FILE = "program.wasm"
 
@@ -22,12 +22,22 @@ def check_bundle(bundle: Bundle) -> None:
         raise InvalidProgram(f"`{manifest.name}` cannot be a program's name", hint="letters, digits, `.`, `_`, `-`")
     if not _VERSION.fullmatch(manifest.version):
         raise InvalidProgram(f"`{manifest.version}` cannot be a version", hint="like `0.1.0`")
+    _check_limits(manifest.limits)
     for path in (*bundle.files, *bundle.blobs):
         _check_path(path)
     if manifest.runtime == "component":
         _check_component(bundle)
     else:
         _check_entry(bundle)
+
+
+def _check_limits(limits: Limits) -> None:
+    for key in limits.__struct_fields__:
+        value = getattr(limits, key)
+        if value is not None and value < 0:
+            raise InvalidProgram(
+                f"`limits.{key}` is {value:g}", hint="it must be more than 0; without it the engine's own limit holds"
+            )
 
 
 def _check_path(path: str) -> None:

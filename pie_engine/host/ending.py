@@ -38,14 +38,14 @@ def _named(process: Process, info: ErrorInfo) -> ErrorInfo:
     if info.code != "memory_limit":
         return info
     limit = _memory_limit(process)
-    return ErrorInfo(limit.code, limit.message, info.hint or limit.hint, traceback=info.traceback)
+    return ErrorInfo(limit.code, limit.message, limit.hint, traceback=info.traceback)
 
 
 def _memory_limit(process: Process) -> LimitExceeded:
-    return LimitExceeded.of(
-        "memory_limit",
+    return process.limits.exceeded(
+        "memory_mb",
         f"the program used more than its {process.limits.memory_mb} MB of memory",
-        hint="raise `memory_mb` under [limits] in pie.toml, or hold less at once",
+        otherwise="hold less at once",
     )
 
 

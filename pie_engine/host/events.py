@@ -7,8 +7,6 @@ from collections import deque
 
 import msgspec
 
-from pie_engine.config import MIB
-from pie_engine.errors import LimitExceeded
 from pie_engine.protocol.to_gateway import Event, EventKind
 
 MAX_JOINED_CHARS = 64 * 1024
@@ -25,6 +23,10 @@ def one_line(text: str) -> str:
     """JSON that a program gave, checked, on one line: events end at line ends on their way to clients."""
     _check_json(text)
     return json_text(msgspec.json.decode(text)) if "\n" in text or "\r" in text else text
+
+
+class TooMuchOutput(Exception):
+    """Over `max_bytes`; whose limit that is, the process knows."""
 
 
 class EventLog:
@@ -64,12 +66,13 @@ class EventLog:
         self.has_ended = True
 
     def output(self, kind: EventKind, data: str) -> None:
-        """Append JSON that counts as output. Raises `LimitExceeded`."""
+        """Append JSON that counts as output. Raises `TooMuchOutput`."""
         self._count(data)
         self.add(kind, data)
 
     def write(self, kind: EventKind, text: str) -> None:
-        """Text of a standard stream. What is written in one turn of the loop becomes one event."""
+        """Text of a standard stream. What is written in one turn of the loop becomes one event. Raises
+        `TooMuchOutput`."""
         self._count(text)
         if kind != self._open_kind or self._num_open_chars > MAX_JOINED_CHARS:
             self.close_text()
@@ -97,11 +100,7 @@ class EventLog:
     def _count(self, text: str) -> None:
         num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         if self._num_bytes + num_bytes > self._max_bytes:
-            raise LimitExceeded.of(
-                "output_limit",
-                f"the program's output is more than {self._max_bytes / MIB:g} MB",
-                hint="raise `output_mb` under [limits] in pie.toml, up to the engine's own limit, or send less",
-            )
+            raise TooMuchOutput
         self._num_bytes += num_bytes
 
     def close_text(self) -> int:

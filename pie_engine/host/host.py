@@ -281,6 +281,8 @@ class Host:
         program = self._programs.get(order.user, order.digest, order.bundle)
         process = self._add(Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run))
         self._open_log(process.events, order.bundle)
+        for cut in process.limits.cuts():
+            process.events.add("log", json_text({"level": "warning", "message": cut}))
 
     def _refuse(self, order: GatewayOrder, error: ErrorInfo) -> None:
         """Whoever waits for an answer gets one."""
@@ -317,7 +319,7 @@ class Host:
         process = self.processes[job.pid] = Process(job, self, self._config)
         wall_s = process.limits.wall_s or job.wall_s
         if wall_s:
-            self._scheduler.timers.after(wall_s, lambda: self._end(process, _wall_limit(wall_s)))
+            self._scheduler.timers.after(wall_s, lambda: self._end(process, _wall_limit(process, wall_s)))
         self.make_ready(process)
         return process
 
@@ -354,9 +356,8 @@ def _described(request: int, ending: Ending) -> Described:
         return Described(request, error=info_of(error))
 
 
-def _wall_limit(wall_s: float) -> ErrorInfo:
-    return LimitExceeded.of(
-        "wall_limit",
-        f"the program ran for more than {wall_s:g} s",
-        hint="raise `wall_s` under [limits] in pie.toml, up to the engine's own limit",
-    ).info
+def _wall_limit(process: Process, wall_s: float) -> ErrorInfo:
+    message = f"the program ran for more than {wall_s:g} s"
+    if wall_s == process.limits.wall_s:
+        return process.limits.exceeded("wall_s", message).info
+    return LimitExceeded.of("wall_limit", message, hint="importing it must not wait for anything").info

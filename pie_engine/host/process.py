@@ -10,35 +10,15 @@ from pie_engine.config import MIB, HostSection
 from pie_engine.errors import ErrorInfo, InvalidInput, LimitExceeded, NotFound, PieError
 from pie_engine.host.contexts import Context
 from pie_engine.host.cores import Cores, CoreView
-from pie_engine.host.events import EventLog, json_text
+from pie_engine.host.events import EventLog, TooMuchOutput, json_text
 from pie_engine.host.futures import TERMINATION, FutureTable
+from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.runner import Guest
-from pie_engine.protocol.program import Limits
 from pie_engine.protocol.to_gateway import EventKind
 
 if TYPE_CHECKING:
     from pie_engine.host.programs import Program
-
-
-@dataclass(frozen=True, slots=True)
-class GrantedLimits:
-    """What a process may use; the engine's own limits bound what a manifest asks for. `wall_s` 0: no limit."""
-
-    memory_mb: int
-    cpu_s: float
-    wall_s: float
-    output_mb: float
-
-    @classmethod
-    def of(cls, asked: Limits, engine: HostSection) -> GrantedLimits:
-        walls = [wall for wall in (asked.wall_s, engine.wall_s) if wall]
-        return cls(
-            memory_mb=min(asked.memory_mb or engine.memory_mb, engine.memory_mb),
-            cpu_s=min(asked.cpu_s or engine.cpu_s, engine.cpu_s),
-            wall_s=min(walls, default=0.0),
-            output_mb=min(asked.output_mb or engine.output_mb, engine.output_mb),
-        )
 
 
 class HostServices(Protocol):
@@ -195,9 +175,10 @@ class Process:
             raise self.doom
         try:
             append()
-        except LimitExceeded as error:
-            self.doom = error
-            raise
+        except TooMuchOutput:
+            message = f"the program's output is more than {self.limits.output_mb:g} MB"
+            self.doom = self.limits.exceeded("output_mb", message, otherwise="send less")
+            raise self.doom from None
         self._services.has_output(self)
 
     # What a client has seen.
@@ -226,10 +207,10 @@ class Process:
             self._num_calls_seen, self._cpu_ns = self.num_calls, 0
         self._cpu_ns += used_ns
         if self._cpu_ns > self.limits.cpu_s * 1e9 and self.doom is None:
-            self.doom = LimitExceeded.of(
-                "cpu_limit",
+            self.doom = self.limits.exceeded(
+                "cpu_s",
                 f"the program computed for {self.limits.cpu_s:g} s without a call to the engine",
-                hint="await something now and then, or raise `cpu_s` under [limits] in pie.toml",
+                otherwise="await something now and then",
             )
 
     # The end.

@@ -333,7 +333,24 @@ def test_memory_is_bounded_and_the_limit_is_named(inline):
     error = inline.error(bundle(source, memory_mb=64))
     assert error.code == "memory_limit"
     assert "64 MB" in error.message
+    assert "`memory_mb` under [limits] in pie.toml, up to the engine's 256" in error.hint
     assert inline.run(source) == ("return", 100_000_000)
+
+
+def test_a_program_that_asks_for_more_than_the_engine_gives_is_warned_and_told_whose_limit_it_met(inline):
+    source = "async def main() -> int:\n    return len(bytearray(300_000_000))\n"
+    pid = inline.launch(bundle(source, memory_mb=512))
+    inline.run_to_end()
+    (_, warning), (_, error) = inline.events(pid)[1:]
+    assert warning == {
+        "level": "warning",
+        "message": "pie.toml asks for `memory_mb` 512, and the engine gives 256; "
+        "raise `memory_mb` under [host] in the configuration",
+    }
+    assert error["code"] == "memory_limit"
+    assert "256 MB" in error["message"]
+    assert "`memory_mb` under [host]" in error["hint"]
+    assert "pie.toml" not in error["hint"]
 
 
 def test_output_over_the_limit_ends_the_program_even_if_it_does_not_mind(inline):

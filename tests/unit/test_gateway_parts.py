@@ -30,7 +30,7 @@ from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.sse import MAX_TAIL_BYTES, Tail, frame
 from pie_engine.gateway.turn import Turn
 from pie_engine.gateway.views import status_of as health_of
-from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.store import Store
@@ -253,6 +253,8 @@ def test_good_bundles_pass(bundle):
         (python({"main.py": "", "numpy/core.cpython-311.so": ""}), "native"),
         (python({"main.py": "", "lib.so.6": ""}), "native"),
         (Bundle(Manifest(name="c", runtime="component")), "program.wasm"),
+        (python({"main.py": ""}, limits=Limits(memory_mb=-4)), "`limits.memory_mb` is -4"),
+        (python({"main.py": ""}, limits=Limits(cpu_s=-0.5)), "`limits.cpu_s` is -0.5"),
     ],
 )
 def test_bad_bundles_are_refused_by_name(bundle, part):

@@ -21,12 +21,12 @@ from pie_engine.errors import (
     OutOfPages,
 )
 from pie_engine.host.engine import Ticker
-from pie_engine.host.events import EventLog, one_line
+from pie_engine.host.events import EventLog, TooMuchOutput, one_line
 from pie_engine.host.futures import TERMINATION, Future, FutureTable
 from pie_engine.host.imports import error_record
+from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Mailbox, Receive
 from pie_engine.host.models import pack_tokens, unpack_tokens
-from pie_engine.host.process import GrantedLimits
 from pie_engine.host.programs import MIN_CODE_CHARS, Program, ProgramCache
 from pie_engine.host.timers import Timers
 from pie_engine.protocol.program import Bundle, Limits, Manifest
@@ -73,9 +73,8 @@ def test_output_is_bounded_in_bytes_of_all_kinds_together():
     log = EventLog("pid", 10)
     log.write("stdout", "ééé")  # 6 bytes
     log.output("message", "1234")
-    with pytest.raises(LimitExceeded) as caught:
+    with pytest.raises(TooMuchOutput):
         log.write("stderr", "x")
-    assert caught.value.code == "output_limit"
     log.end("error", "{}")
     assert [event.kind for event in log.take_unsent()] == ["stdout", "message", "error"]
 
@@ -177,14 +176,50 @@ def test_timers_run_in_order_of_time():
 # Limits and errors.
 
 
+def granted(engine: HostSection, **asked: float) -> GrantedLimits:
+    return GrantedLimits.of(Limits(**asked), engine)  # type: ignore[arg-type]
+
+
 def test_a_manifest_can_only_lower_the_engines_limits():
+    def numbers(limits: GrantedLimits) -> tuple[float, ...]:
+        return limits.memory_mb, limits.cpu_s, limits.wall_s, limits.output_mb
+
     engine = HostSection(memory_mb=100, cpu_s=5, wall_s=0, output_mb=10)
-    assert GrantedLimits.of(Limits(), engine) == GrantedLimits(100, 5, 0, 10)
-    assert GrantedLimits.of(Limits(memory_mb=50, wall_s=3), engine) == GrantedLimits(50, 5, 3, 10)
-    asked = Limits(memory_mb=500, cpu_s=50, wall_s=9, output_mb=100)
-    assert GrantedLimits.of(asked, HostSection(memory_mb=100, cpu_s=5, wall_s=7, output_mb=10)) == GrantedLimits(
-        100, 5, 7, 10
+    assert numbers(granted(engine)) == (100, 5, 0, 10)
+    assert numbers(granted(engine, memory_mb=50, wall_s=3)) == (50, 5, 3, 10)
+    strict = HostSection(memory_mb=100, cpu_s=5, wall_s=7, output_mb=10)
+    assert numbers(granted(strict, memory_mb=500, cpu_s=50, wall_s=9, output_mb=100)) == (100, 5, 7, 10)
+
+
+LIMITS = {"memory_mb": "memory_limit", "cpu_s": "cpu_limit", "wall_s": "wall_limit", "output_mb": "output_limit"}
+
+
+@pytest.mark.parametrize(("key", "code"), LIMITS.items())
+def test_a_hint_says_whose_limit_it_was_and_where_it_is_raised(key, code):
+    engine = HostSection(memory_mb=100, cpu_s=100, wall_s=100, output_mb=100)
+    for asked in (None, 100, 200):
+        error = granted(engine, **{key: asked}).exceeded(key, "too much", otherwise="do less")
+        assert (error.code, error.message) == (code, "too much")
+        assert error.hint == (
+            f"this is the engine's own limit: raise `{key}` under [host] in the configuration, or do less"
+        )
+    assert granted(engine, **{key: 50}).exceeded(key, "too much").hint == (
+        f"this is the program's own limit: raise `{key}` under [limits] in pie.toml, up to the engine's 100"
     )
+
+
+def test_a_wall_limit_that_only_the_program_has_can_be_raised_at_will():
+    hint = granted(HostSection(), wall_s=3).exceeded("wall_s", "too long").hint
+    assert hint == "this is the program's own limit: raise `wall_s` under [limits] in pie.toml"
+
+
+@pytest.mark.parametrize("key", LIMITS)
+def test_what_the_engine_cuts_names_both_numbers(key):
+    engine = HostSection(memory_mb=100, cpu_s=100, wall_s=100, output_mb=100)
+    assert granted(engine, **{key: 100}).cuts() == granted(engine).cuts() == []
+    assert granted(engine, **{key: 250}).cuts() == [
+        f"pie.toml asks for `{key}` 250, and the engine gives 100; raise `{key}` under [host] in the configuration"
+    ]
 
 
 @pytest.mark.parametrize(
