@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
 import msgspec
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Of a program."""
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+GUEST_PYTHON = (3, 14)
+"""What the shared runtime runs."""
+
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """`[limits]` of pie.toml. None: the engine's own limit, which is also the largest that is granted."""
 
-    memory_mb: int | None = None
-    cpu_s: float | None = None
+    memory_mb: Annotated[int, msgspec.Meta(gt=0)] | None = None
+    cpu_s: PositiveFloat | None = None
     """CPU time between two host calls."""
-    wall_s: float | None = None
-    output_mb: float | None = None
+    wall_s: PositiveFloat | None = None
+    output_mb: PositiveFloat | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -28,6 +37,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """The module that holds `async def main`."""
     description: str = ""
     python: str = ">=3.11"
+    """A version specifier that lets `GUEST_PYTHON` in."""
     limits: Limits = Limits()
 
 

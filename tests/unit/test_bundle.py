@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
 import pytest
 
 from pie_client import bundle as bundle_module
 from pie_client import pack, read_manifest
 from pie_engine.errors import InvalidProgram, NotFound
-from pie_engine.protocol.program import Limits, Manifest
+from pie_engine.gateway import bundles
+from pie_engine.protocol.program import NAME, VERSION, Limits, Manifest
 
 MAIN = "async def main() -> None: ...\n"
 
@@ -80,8 +82,21 @@ def test_the_manifest(folder):
         ('[program]\nname = "a"\n[limits]\nmemory = 3', "limits.memory", "memory_mb"),
         ('[progam]\nname = "a"', "progam", "program"),
         ("program = 3", "program", "[program]"),
-        ('[program]\nversion = "1"', "name", ""),
-        ('[program]\nname = "a"\nruntime = "ruby"', "ruby", ""),
+        ('[program]\nversion = "1"', "there is no `name` in `[program]`", "[program]"),
+        ("", "there is no `name` in `[program]`", "[program]"),
+        ('[program]\nname = "Bad Name!"', '`name` in `[program]` is `"Bad Name!"`', "letters, digits"),
+        ("[program]\nname = 3", "`name` in `[program]` is `3`", "letters, digits"),
+        ('[program]\nname = "a"\nversion = 1', "`version` in `[program]` is `1`", '"0.1.0"'),
+        ('[program]\nname = "a"\nruntime = "ruby"', '`runtime` in `[program]` is `"ruby"`', '`"component"`'),
+        ('[program]\nname = "a"\nentry = "main.py:run"', "`entry` in `[program]`", "module"),
+        ('[program]\nname = "a"\npython = "new"', '`python` in `[program]` is `"new"`', ">=3.11"),
+        ('[program]\nname = "a"\npython = ">=3.20"', "asks for Python `>=3.20`, and the sandbox has 3.14", "`python`"),
+        ('[program]\nname = "a"\n[limits]\nmemory_mb = -5', "`memory_mb` in `[limits]` is `-5`", "whole number"),
+        ('[program]\nname = "a"\n[limits]\nmemory_mb = 1.5', "`memory_mb` in `[limits]` is `1.5`", "whole number"),
+        ('[program]\nname = "a"\n[limits]\nmemory_mb = "64"', '`memory_mb` in `[limits]` is `"64"`', "whole number"),
+        ('[program]\nname = "a"\n[limits]\nwall_s = 0', "`wall_s` in `[limits]` is `0`", "leave it out"),
+        ('[program]\nname = "a"\n[limits]\ncpu_s = inf', "`cpu_s` in `[limits]`", "seconds above 0"),
+        ('[program]\nname = "a"\n[limits]\noutput_mb = true', "`output_mb` in `[limits]` is `true`", "above 0"),
         ("[program", "pie.toml", ""),
     ],
 )
@@ -90,7 +105,111 @@ def test_a_bad_manifest_names_the_key_and_the_nearest(folder, text, part, hint):
     with pytest.raises(InvalidProgram) as caught:
         pack(folder)
     assert part in caught.value.message
+    assert str(folder / "pie.toml") in caught.value.message
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("specifier", "is_met"),
+    [
+        (">=3.11", True), (">= 3.11, <4", True), ("~=3.11", True), ("==3.14.*", True), ("==3.*", True), (">3", True),
+        ("!=3.12.*", True), (">=3.14.2", True), ("<3.14", False), ("==3.11.*", False), ("~=3.11.2", False),
+        ("!=3.14.*", False), ("~=3.15", False), (">=4", False), (">3.14", False), ("==3.14", True),
+    ],
+)  # fmt: skip
+def test_the_python_that_a_program_asks_for(folder, specifier, is_met):
+    write(folder, pie_dot_toml=f'[program]\nname = "a"\npython = "{specifier}"\n')
+    if is_met:
+        assert read_manifest(folder).python == specifier
+    else:
+        with pytest.raises(InvalidProgram, match="asks for Python"):
+            read_manifest(folder)
+
+
+def test_one_rule_for_names_on_both_sides():
+    assert (bundles._NAME, bundles._VERSION) == (NAME, VERSION)
+
+
+def test_a_limit_of_nothing_is_refused_by_the_engine_too():
+    for limits in ('{"memory_mb": 0}', '{"wall_s": -1}'):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(limits, type=Limits)
+
+
+def test_a_byte_order_mark_before_source_and_manifest_is_dropped(folder):
+    mark = b"\xef\xbb\xbf"
+    write(folder, pie_dot_toml=mark + b'[program]\nname = "a"\n', main_dot_py=mark + MAIN.encode())
+    write(folder, words_dot_csv=mark + b"one")
+    packed = pack(folder)
+    assert packed.manifest.name == "a"
+    assert packed.files == {"main.py": MAIN, "words.csv": "\ufeffone"}
+    assert pack(folder / "main.py").files == {"main.py": MAIN}
+
+
+# Links.
+
+
+def test_links_to_files_and_folders_are_followed(folder, tmp_path):
+    write(tmp_path, shared__words__one_dot_txt="1", shared__util_dot_py="x = 1")
+    (folder / "words").symlink_to("../shared/words")
+    (folder / "util.py").symlink_to("../shared/util.py")
+    write(folder, pkg__a_dot_py="")
+    (folder / "alias").symlink_to("pkg")
+    (folder / ".hidden").symlink_to("nowhere")
+    (folder / "tests").symlink_to("nowhere")
+    assert sorted(pack(folder).files) == ["alias/a.py", "main.py", "pkg/a.py", "util.py", "words/one.txt"]
+    write(tmp_path, shared__words__two_dot_txt="2")
+    assert "words/two.txt" in pack(folder).files
+
+
+@pytest.mark.parametrize("target", ["nowhere", "loop", ".", "..", "/", "../my program!"])
+def test_a_link_that_leads_nowhere_or_back_is_refused_by_name(folder, target):
+    (folder / "loop").symlink_to(target)
+    with pytest.raises(InvalidProgram) as caught:
+        pack(folder)
+    assert f"{folder / 'loop'} is a link to {target}, " in caught.value.message
+
+
+def test_links_that_lead_to_each_other_are_refused(folder):
+    write(folder, a__x_dot_py="", b__y_dot_py="")
+    (folder / "a" / "b").symlink_to("../b")
+    (folder / "b" / "a").symlink_to("../a")
+    with pytest.raises(InvalidProgram, match="it has no end"):
+        pack(folder)
+
+
+# What is no program.
+
+
+def test_what_is_neither_file_nor_folder_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/null", tmp_path / "pipe"):
+        with pytest.raises(InvalidProgram, match="neither a file nor a folder"):
+            pack(path)
+    with pytest.raises(NotFound):
+        pack("x" * 5000)
+
+
+def test_what_cannot_be_read_is_named(folder, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InvalidProgram, match=r"cannot read .*my program!: Permission denied"):
+        pack(folder)
+
+
+def test_a_name_that_is_not_utf8_is_refused(folder):
+    with open(os.fsencode(folder) + b"/caf\xe9.txt", "wb"):
+        pass
+    with pytest.raises(InvalidProgram, match=r"caf\\xe9\.txt is not UTF-8"):
+        pack(folder)
+
+
+def test_an_entry_that_is_not_utf8_is_named(folder):
+    write(folder, main_dot_py=b"x = '\xe9'")
+    with pytest.raises(InvalidProgram, match=r"main\.py is not UTF-8"):
+        pack(folder)
 
 
 def test_programs_that_cannot_be_packed(folder, tmp_path, monkeypatch):

@@ -9,10 +9,11 @@
 Errors are the classes of `pie_engine.errors`, and `NoDaemon` when nobody answers.
 """
 
-from pie_client.bundle import pack, read_manifest
+from pie_client.bundle import pack
 from pie_client.client import PieClient
 from pie_client.errors import EndOfEvents, NoDaemon
 from pie_client.events import Event
+from pie_client.manifest import read_manifest
 from pie_client.process import Process
 
 __all__ = ["EndOfEvents", "Event", "NoDaemon", "PieClient", "Process", "pack", "read_manifest"]

@@ -7,16 +7,12 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import tomli
-
-from pie_engine.config import MIB, nearest_hint
+from pie_client.manifest import MANIFEST_FILE, read_manifest
+from pie_engine.config import MIB
 from pie_engine.errors import InvalidProgram, NotFound
-from pie_engine.protocol.program import Bundle, Limits, Manifest
+from pie_engine.protocol.program import Bundle, Manifest
 
-MANIFEST_FILE = "pie.toml"
 COMPONENT_FILE = "program.wasm"
 MAX_BUNDLE_BYTES = 32 * MIB
 MAX_FILES = 5000
@@ -28,8 +24,6 @@ _FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md"})
 """At the top of a folder these do not travel, nor does `pie.toml`, which is the manifest: a program without data files
 starts in an instance that is kept warm."""
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
-_PROGRAM_KEYS = tuple(field for field in Manifest.__struct_fields__ if field != "limits")
-
 Stamp = tuple[str, int, int, int, int]
 """Path, mtime, ctime, size, inode: any edit changes one of them."""
 
@@ -40,60 +34,31 @@ def pack(path: str | Path) -> Bundle:
     """The program at `path`: a folder or one `.py` file.
 
     Hidden files, `__pycache__`, `tests/`, virtual environments and the folder's README, licence and changelog stay out.
-    Raises `NotFound`, or `InvalidProgram` that names the file and what is wrong with it. A folder that has not changed
-    since the last call is not read again.
+    Links are followed, to files and folders, also out of the folder. Raises `NotFound`, or `InvalidProgram` that names
+    the file and what is wrong with it. A folder that has not changed since the last call is not read again.
     """
     root = Path(path).absolute()
-    if not root.exists():
+    if not os.path.exists(root):
         raise NotFound(f"there is no {path}", hint="give a program's folder or a .py file")
+    try:
+        return _pack(root)
+    except OSError as error:
+        raise InvalidProgram(f"cannot read {error.filename or root}: {error.strerror}") from error
+
+
+def _pack(root: Path) -> Bundle:
+    if not root.is_dir() and not root.is_file():
+        raise InvalidProgram(f"{root} is neither a file nor a folder", hint="give a program's folder or a .py file")
     stamps = tuple(_stamps(root))
     known = _packed.get(root)
     if known is not None and known[0] == stamps:
         return known[1]
-    bundle = _pack_folder(root, stamps) if root.is_dir() else _pack_file(root)
+    bundle = _pack_folder(root, stamps) if root.is_dir() else _pack_file(root, stamps)
     if all(max(mtime, ctime) < time.time_ns() - SETTLED_S * 1e9 for _, mtime, ctime, _, _ in stamps):
         _packed[root] = (stamps, bundle)
     else:
         _packed.pop(root, None)
     return bundle
-
-
-def read_manifest(path: str | Path) -> Manifest:
-    """Of a folder with a `pie.toml`, or of the file itself. Raises `InvalidProgram` naming the key and the nearest."""
-    file = Path(path)
-    if file.is_dir():
-        file /= MANIFEST_FILE
-    try:
-        data = tomli.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise NotFound(f"cannot read {file}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise InvalidProgram(f"{file}: {error}") from error
-    return _manifest(data, file)
-
-
-def _manifest(data: dict[str, Any], file: Path) -> Manifest:
-    _refuse_unknown(data, ("program", "limits"), file, "")
-    program, limits = _table(data, "program", file), _table(data, "limits", file)
-    _refuse_unknown(program, _PROGRAM_KEYS, file, "program.")
-    _refuse_unknown(limits, Limits.__struct_fields__, file, "limits.")
-    try:
-        return msgspec.convert({**program, "limits": limits}, Manifest)
-    except msgspec.ValidationError as error:
-        raise InvalidProgram(f"{file}: {error}") from error
-
-
-def _table(data: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
-    table = data.get(name, {})
-    if not isinstance(table, dict):
-        raise InvalidProgram(f"{file}: `{name}` is not a table", hint=f"write `[{name}]`")
-    return table
-
-
-def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], file: Path, where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise InvalidProgram(f"{file}: unknown key `{where}{key}`", hint=nearest_hint(key, known))
 
 
 # Files.
@@ -103,7 +68,7 @@ def _stamps(root: Path) -> Iterator[Stamp]:
     if root.is_file():
         yield _stamp(str(root), root.stat())
         return
-    for num_before, (entry, path) in enumerate(_walk(str(root), "")):
+    for num_before, (entry, path) in enumerate(_walk(str(root), "", (os.path.realpath(root),))):
         if num_before == MAX_FILES:
             raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
         yield _stamp(path, entry.stat())
@@ -113,18 +78,47 @@ def _stamp(path: str, stat: os.stat_result) -> Stamp:
     return (path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every file that belongs to the program, with its POSIX path, in a fixed order."""
+def _walk(folder: str, prefix: str, inside: tuple[str, ...]) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every file that belongs to the program, with its POSIX path, in a fixed order.
+
+    inside: where the folders on the way here really are, the last one being `folder`.
+    """
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = f"{prefix}{entry.name}"
             if entry.name.startswith(".") or entry.name.endswith(".pyc"):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                if path not in _SKIPPED_FOLDERS and entry.name != "__pycache__" and not _is_environment(entry.path):
-                    yield from _walk(entry.path, f"{path}/")
+            if path in _SKIPPED_FOLDERS and not entry.is_file():
+                continue
+            _check_name(entry)
+            real = _followed(entry, inside) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
+            if entry.is_dir():
+                if entry.name != "__pycache__" and not _is_environment(entry.path):
+                    yield from _walk(entry.path, f"{path}/", (*inside, real))
             elif entry.is_file():
                 yield entry, path
+
+
+def _check_name(entry: os.DirEntry[str]) -> None:
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+        raise InvalidProgram(f"the name of {shown} is not UTF-8", hint="rename it") from error
+
+
+def _followed(link: os.DirEntry[str], inside: tuple[str, ...]) -> str:
+    """Where a link leads. Raises `InvalidProgram` when there is nothing, or a folder that we are in already."""
+    shown = f"{link.path} is a link to {os.readlink(link.path)}"
+    try:
+        real = os.path.realpath(link.path, strict=True)
+    except OSError as error:
+        raise InvalidProgram(
+            f"{shown}, which cannot be followed: {error.strerror}", hint="mend or remove it"
+        ) from error
+    if any(os.path.commonpath((real, folder)) == real for folder in inside):
+        raise InvalidProgram(f"{shown}, the folder that it lies in: it has no end", hint="remove it")
+    return real
 
 
 def _is_environment(folder: str) -> bool:
@@ -145,17 +139,18 @@ def _pack_folder(root: Path, stamps: tuple[Stamp, ...]) -> Bundle:
             continue
         data = _read(root / path)
         try:
-            files[path] = data.decode()
+            files[path] = _text_of(path, data)
         except UnicodeDecodeError:
             blobs[path] = data
     return _with_entry(Bundle(manifest, files, blobs), root)
 
 
-def _pack_file(file: Path) -> Bundle:
+def _pack_file(file: Path, stamps: tuple[Stamp, ...]) -> Bundle:
     if file.suffix != ".py":
         raise InvalidProgram(f"{file} is not a Python file", hint="give a `.py` file or a program's folder")
+    _refuse_large(stamps, file)
     try:
-        text = _read(file).decode()
+        text = _text_of(file.name, _read(file))
     except UnicodeDecodeError as error:
         raise InvalidProgram(f"{file} is not UTF-8: {error}") from error
     return Bundle(Manifest(name=_name_of(file.with_suffix("")), entry=file.stem), {file.name: text})
@@ -173,6 +168,8 @@ def _with_entry(bundle: Bundle, root: Path) -> Bundle:
     module = entry.replace(".", "/")
     if f"{module}.py" in bundle.files or f"{module}/__init__.py" in bundle.files:
         return bundle
+    if f"{module}.py" in bundle.blobs:
+        raise InvalidProgram(f"{root / module}.py is not UTF-8", hint="save it as UTF-8")
     raise InvalidProgram(
         f"{root} has no module `{entry}`", hint=f"write {module}.py with `async def main`, or name another `entry`"
     )
@@ -196,6 +193,11 @@ def _refuse_large(stamps: tuple[Stamp, ...], root: Path) -> None:
         )
 
 
+def _text_of(path: str, data: bytes) -> str:
+    """Source without the mark that some editors put before UTF-8; of other files it is a part."""
+    return data.decode("utf-8-sig" if path.endswith(".py") else "utf-8")
+
+
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
@@ -204,4 +206,4 @@ def _read(file: Path) -> bytes:
 
 
 def _name_of(path: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).strip("-._") or "program"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.name)[:100].strip("-._") or "program"
