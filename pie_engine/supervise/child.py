@@ -26,6 +26,8 @@ class ChildProcess:
         self.boot_id = secrets.token_hex(8)
         self.socket = run / f"{role}-{self.boot_id[:8]}.sock"
         self.address = f"ipc://{self.socket}"
+        self.was_killed = False
+        """By us."""
         self._last_lines = LastLines()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -65,6 +67,7 @@ class ChildProcess:
             log.write(data)
 
     def kill(self) -> None:
+        self.was_killed = True
         self._process.kill()
 
     def bury(self) -> None:

@@ -81,6 +81,7 @@ class Supervisor:
                 self._fill_due_seats()
                 self._tell_topology()
                 self._wait()
+                self._heed_signals()
                 self._read_messages()
                 self._reap()
                 self._end_in_order()
@@ -209,9 +210,11 @@ class Supervisor:
             seat.failed = _died_at_start(seat)
 
     def _settle_death(self, seat: Seat, child: ChildProcess) -> None:
-        if self._is_stopping and child.exit_status == EXIT_OK:
+        reason = exit_reason(child.exit_status)
+        if self._is_stopping and _went_along(child):
+            log.info("%s (process %d): %s, since the daemon stops", seat.name, child.os_pid, reason)
             return
-        reason, action = exit_reason(child.exit_status), self._next_step(seat)
+        action = self._next_step(seat)
         log.warning("%s (process %d): %s; %s", seat.name, child.os_pid, reason, action)
         self._incidents.add(
             Incident(time.time(), seat.role, seat.name, child.boot_id, child.os_pid, reason, action, child.last_lines)
@@ -247,8 +250,6 @@ class Supervisor:
 
     def _end_in_order(self) -> None:
         """Hosts end their programs, then cores go, then the gateway has nothing left to hear of."""
-        if self._num_stop_signals:
-            self.stop()
         if self._kill_at is None:
             return
         self._tell_to_end(self._alive("gateway", "host"))
@@ -292,6 +293,11 @@ class Supervisor:
     def _count_stop(self, *_: object) -> None:
         self._num_stop_signals += 1
 
+    def _heed_signals(self) -> None:
+        """Before deaths are settled: a signal to the whole process group reaches the children, too."""
+        if self._num_stop_signals:
+            self.stop()
+
 
 def seats_of(config: EngineConfig) -> list[tuple[Role, str]]:
     """Role and name of every child; the gateway first, since it shows how the others come up."""
@@ -311,6 +317,12 @@ def _signal_pipe() -> int:
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     return reading
+
+
+def _went_along(child: ChildProcess) -> bool:
+    """Whether its death is part of the daemon's end: it has ended when told, or was ended from outside. One that has
+    crashed on its own meanwhile is an incident all the same."""
+    return child.was_killed or child.exit_status in (EXIT_OK, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 def _died_at_start(seat: Seat) -> ErrorInfo:

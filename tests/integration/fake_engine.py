@@ -32,13 +32,15 @@ class FakeEngine:
     def __init__(self, **settings: Any) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="pie-f-"))
         self.settings = {"models": [{"name": "tiny", "driver": "fake"}], **settings}
+        self.own_group = False
+        """Whether a signal to its process group reaches it and its children only."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(HERE / "fake_engine.py"), "--config-json", json.dumps(self.settings)]
         env = {**os.environ, "PIE_HOME": str(self.home), "PIE_CONFIG": str(self.home / "config.toml")}
         (self.home / "config.toml").touch()
-        self.process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, start_new_session=self.own_group)
         return self.process
 
     async def start(self) -> PieClient:

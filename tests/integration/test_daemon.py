@@ -144,6 +144,8 @@ async def test_a_gateway_that_cannot_start_ends_the_daemon_with_the_reason(engin
     daemon = engine.spawn()
     assert await asyncio.to_thread(daemon.wait, PATIENCE_S) == 78
     assert b"gateway.listen" in daemon.stderr.read()
+    # The others went because of it, which is no incident of theirs.
+    assert [incident["name"] for incident in engine.incidents()] == ["gateway"]
 
 
 async def test_a_damaged_database_is_named(engine):
@@ -188,4 +190,32 @@ async def test_a_member_that_does_not_end_is_killed(engine):
         event, error = [pair async for pair in process][-1]
         assert (event, error.code) == (Event.Error, "lost")
         assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
-    assert [incident["reason"] for incident in engine.incidents()] == ["killed by SIGKILL"]
+    # It was killed because the daemon stopped, which is no incident.
+    assert engine.incidents() == []
+    assert "killed by SIGKILL, since the daemon stops" in (engine.home / "logs" / "daemon.log").read_text()
+
+
+async def test_a_signal_to_all_of_them_is_no_incident(engine):
+    engine.own_group = True
+    async with await engine.start() as client:
+        os.killpg(engine.process.pid, signal.SIGTERM)
+        assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
+        with pytest.raises(NoDaemon):
+            await client.health()
+    assert engine.incidents() == []
+
+
+async def test_one_that_crashes_while_the_daemon_stops_is_an_incident(engine):
+    engine.settings["host"] = {"cancel_grace_s": 2}
+    async with await engine.start() as client:
+        process = await client.launch_process(BUNDLE, {"do": [["stubborn"]]}, on_disconnect="detach")
+        assert (await process.recv())[0] is Event.Started
+        assert (await process.recv()) == (Event.Message, "here")
+        host = member(await client.health(), "host-0")["os_pid"]
+        engine.process.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.2)
+        os.kill(host, signal.SIGSEGV)
+        assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
+    assert [(incident["reason"], incident["action"]) for incident in engine.incidents()] == [
+        ("killed by SIGSEGV", "the daemon was stopping")
+    ]
