@@ -20,7 +20,7 @@ def arguments_of(target: str, signature: Signature, values: Values) -> tuple[dic
     if values.words:
         name, text = _positional(target, signature, values.words, given)
         used_stdin = text == STDIN
-        given[name] = sys.stdin.read() if used_stdin else text
+        given[name] = _read_stdin() if used_stdin else text
     missing = missing_parameters(signature, given)
     if missing:
         names = ", ".join(f"`{spelled(parameter.name)}`" for parameter in missing)
@@ -41,6 +41,13 @@ def _positional(target: str, signature: Signature, words: list[str], given: dict
     if parameter.name in given:
         raise InvalidInput(f"`{name}` is given twice: also as `{words[0]}`", hint="leave one out")
     return parameter.name, words[0]
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"stdin is not text in UTF-8: {error}") from error
 
 
 def _input_object(text: object) -> dict[str, object]:

@@ -63,6 +63,9 @@ async def follow(process: Process, printer: Printer, timing: Timing, *, sends_st
         except console.OutputClosed:
             await _terminate(process)
             return exits.OK
+        except console.OutputFailed:
+            await _terminate(process)
+            raise
         finally:
             await _cancelled(tasks)
         return exits.INTERRUPTED if interrupts.was_pressed else code

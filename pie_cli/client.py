@@ -19,7 +19,16 @@ def new_client() -> PieClient:
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run what a command does."""
-    import asyncio
+    """Run what a command does. Ctrl-C then cancels it, and is raised as `KeyboardInterrupt`."""
+    try:
+        import asyncio
+        import signal
 
-    return asyncio.run(work)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return asyncio.run(work)
+        finally:
+            signal.signal(signal.SIGINT, before)
+    finally:
+        # Ctrl-C may have come before anything of it ran.
+        work.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,27 +20,67 @@ class OutputClosed(Exception):
     """Whoever read our stdout is gone (`| head`)."""
 
 
+class OutputFailed(Exception):
+    """What should be on stdout cannot be written there: a full disk, or stdout is closed. Says why."""
+
+
 _line_is_open = {"stdout": False, "stderr": False}
 """Whether the last thing written there did not end its line."""
 
 
 def prepare() -> None:
     """Text that the terminal's encoding lacks is shown with marks instead of ending the command."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Marks here would become part of the program's input.
+        sys.stdin.reconfigure(errors="strict")
+
+
+def _open_closed_streams() -> None:
+    """After `>&-` and the like: whatever was opened next would take the place of the stream."""
+    if sys.stdin is None:
+        sys.stdin = _null(0, os.O_RDONLY, "r")
+    if sys.stdout is None:
+        # For reading only, so that the first write fails.
+        sys.stdout = _null(1, os.O_RDONLY, "w")
+    if sys.stderr is None:
+        sys.stderr = _null(2, os.O_WRONLY, "w")
+
+
+def _null(number: int, flags: int, mode: str) -> TextIO:
+    descriptor = os.open(os.devnull, flags)
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    return cast("TextIO", os.fdopen(number, mode, encoding="utf-8"))
 
 
 def data(text: str) -> None:
-    """Write to stdout, as it is and at once. Raises `OutputClosed`."""
-    try:
+    """Write to stdout, as it is and at once. Raises `OutputClosed` or `OutputFailed`."""
+    with written_data():
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_stdout()
-        raise OutputClosed from None
     if text:
         _line_is_open["stdout"] = not text.endswith("\n")
+
+
+@contextmanager
+def written_data() -> Iterator[None]:
+    """Around what writes to stdout: turns its errors into `OutputClosed` and `OutputFailed`."""
+    try:
+        yield
+    except BrokenPipeError:
+        _forget(sys.stdout)
+        raise OutputClosed from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _forget(sys.stdout)
+        reason = "it is closed" if error.errno == errno.EBADF else error.strerror
+        raise OutputFailed(f"cannot write to stdout: {reason}") from error
 
 
 def data_line(text: str) -> None:
@@ -62,8 +103,12 @@ def note(text: str) -> None:
 
 def passed_on(text: str) -> None:
     """What a program wrote on its stderr, as it is."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        # There is nobody to tell, and the command itself may well succeed.
+        _forget(sys.stderr)
     if text:
         _line_is_open["stderr"] = not text.endswith("\n")
 
@@ -163,6 +208,6 @@ def _aligned(cell: str, width: int, is_right: bool) -> str:
     return cell.rjust(width) if is_right else cell.ljust(width)
 
 
-def _forget_stdout() -> None:
-    """Point stdout at nothing, so that the flush at exit has nobody to complain to."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _forget(stream: TextIO) -> None:
+    """Point it at nothing, so that the flush at exit has nobody to complain to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -21,6 +22,9 @@ def invoke(args: list[str]) -> int:
         result = _dispatch(args)
     except console.OutputClosed:
         return exits.OK
+    except console.OutputFailed as error:
+        console.error(str(error), "send the output elsewhere")
+        return exits.PROGRAM_FAILED
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except Exception as error:
@@ -29,6 +33,7 @@ def invoke(args: list[str]) -> int:
 
 
 def _dispatch(args: list[str]) -> object:
+    _refuse_undecoded(args)
     is_completion = "_PIE_COMPLETE" in os.environ
     if args[:1] == ["run"] and not is_completion:
         # typer would take 90 ms to hand these words on as they are.
@@ -38,7 +43,19 @@ def _dispatch(args: list[str]) -> object:
     from pie_cli.app import build_app
 
     has_verb = bool(args) and not args[0].startswith("-")
-    return build_app(has_options=is_completion or not has_verb)(args, prog_name="pie", standalone_mode=False)
+    # Help is written by typer.
+    with contextlib.nullcontext() if has_verb and "--help" not in args else console.written_data():
+        return build_app(has_options=is_completion or not has_verb)(args, prog_name="pie", standalone_mode=False)
+
+
+def _refuse_undecoded(args: list[str]) -> None:
+    """Bytes that are no text cannot travel to a program, as names of files neither."""
+    for word in args:
+        if not word.isascii() and any("\ud800" <= character <= "\udfff" for character in word):
+            from pie_engine.errors import InvalidInput
+
+            shown = os.fsencode(word).decode("utf-8", "backslashreplace")
+            raise InvalidInput(f"`{shown}` is not UTF-8", hint="write it in UTF-8, or rename the file")
 
 
 def _report(error: Exception) -> int:

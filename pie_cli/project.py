@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,13 @@ from pie_engine.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from pie_engine.protocol.program import Bundle
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _PLACEHOLDER = "{{name}}"
 
 
 def resolve_target(target: str) -> Bundle | str:
     """The bundle of a folder or file, or the reference (`name`, `name@version`, digest) of an uploaded program."""
-    path = Path(target).expanduser()
-    if path.exists():
+    path = os.path.expanduser(target)
+    if os.path.exists(path):
         from pie_client import pack
 
         return pack(path)
@@ -36,18 +34,24 @@ def create_program(folder: Path, template: str) -> list[Path]:
     """Copy a template to `folder`, which must be empty or not there; returns the files, relative to it."""
     import difflib
 
+    from pie_engine.protocol.program import NAME
+
     names = template_names()
     if template not in names:
         near = difflib.get_close_matches(template, names, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"templates: {', '.join(names)}"
         raise InvalidInput(f"there is no template `{template}`", hint=hint)
     name = folder.absolute().name
-    if not _NAME.fullmatch(name):
-        hint = "use lower-case letters, digits, `-` and `_`, and start with a letter"
+    if not NAME.fullmatch(name):
+        hint = "use letters, digits, `.`, `_` and `-`, with a letter or digit first, 100 of them at most"
         raise InvalidInput(f"`{name}` cannot be the name of a program", hint=hint)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidInput(f"`{folder}` exists already", hint="choose another name, or an empty folder")
-    return _copy(_templates() / template, folder, name)
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvalidInput(f"`{folder}` exists already", hint="choose another name, or an empty folder")
+        return _copy(_templates() / template, folder, name)
+    except OSError as error:
+        message = f"cannot make `{error.filename or folder}`: {error.strerror}"
+        raise InvalidInput(message, hint="choose a folder that you can write to") from error
 
 
 def _copy(source: Path, folder: Path, name: str) -> list[Path]:

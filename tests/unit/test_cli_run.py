@@ -234,6 +234,22 @@ def test_a_closed_stdout_ends_the_program_quietly(daemon: StandIn) -> None:
     assert only_process(daemon).has_ended
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_ends_the_program_with_an_error(daemon: StandIn) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [*COMMAND, "run", "endless"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: cannot write to stdout: No space left on device\n")
+    assert not only_process(daemon).inbox.is_empty() or only_process(daemon).has_ended
+
+
+def test_a_closed_stderr_does_not_fail_a_program(daemon: StandIn) -> None:
+    daemon.add("prints", lambda given, inbox: iter([("stderr", "x\n"), ("log", {"message": "y"}), ("message", "z\n")]))
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m pie_cli run prints --summary 2>&-"], capture_output=True)
+    assert (done.stdout, done.returncode) == (b"z\n", 0)
+
+
 def test_ps_shows_processes_and_pages(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "echo", "--detach"]) == 0
     assert invoke(["run", "chat", "hi"]) == 0
