@@ -1,4 +1,4 @@
-from inferlet import Context, InvalidInput, PieError, parse_calls, session
+from inferlet import Context, PieError, parse_calls, session
 
 from tools import TOOLS
 
@@ -15,18 +15,11 @@ async def main(question: str, max_steps: int = 5, max_tokens: int = 256) -> str:
         ctx.user(question)
         for _ in range(max_steps):
             reply = await ctx.generate(max_tokens=max_tokens)
-            results = await call_tools(reply)
-            if not results:
+            calls = parse_calls(reply)
+            if not calls:
                 return reply
-            for result in results:
+            for call in calls:
+                result = await call.result(TOOLS)  # a wrong call gives its error, for the model to read
                 session.send({"tool": result})
                 ctx.tool(result)
     raise PieError(f"no answer within {max_steps} steps", hint="allow more with `max_steps`")
-
-
-async def call_tools(reply: str) -> list[str]:
-    """The results of the tool calls in a reply. A wrong call gives its error, for the model to read."""
-    try:
-        return [await call.run(TOOLS) for call in parse_calls(reply)]
-    except InvalidInput as error:
-        return [f"error: {error.message}"]

@@ -8,6 +8,7 @@ import gc
 import pytest
 
 from inferlet import Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session
+from inferlet.signature import dump_json
 from inferlet.testing import FakeHost, run_inferlet
 
 
@@ -397,7 +398,69 @@ def test_forward_in_a_chat_is_part_of_the_reply():
     assert run(main) == "yes"
 
 
+# A forgotten `await`.
+
+
+def test_a_stream_says_how_to_get_its_text():
+    async def main():
+        return f"{Context().append('x').generate()}"
+
+    assert run(main, replies=["abc"]) == "<Stream: write `await ctx.generate(…)` for the text>"
+
+
+async def _answer() -> str:
+    return "42"
+
+
+@pytest.mark.parametrize(
+    ("use", "message", "hint"),
+    [
+        (session.send, "session.send: a value of type Stream is not JSON; write `await`", ""),
+        (lambda stream: session.send([stream]), "session.send: a value of type Stream is not JSON; write `await`", ""),
+        (lambda stream: Context().tool(stream), "the result of a tool: a value of type Stream is not JSON; write", ""),
+        (lambda stream: Context().user(stream), "a user message has to be a text; got Stream", "write `await`"),
+    ],
+)
+def test_a_forgotten_await_is_named(use, message, hint):
+    async def main():
+        use(Context().append("x").generate())
+
+    with pytest.raises(InvalidInput) as caught:
+        run(main, replies=["x"])
+    assert caught.value.message.startswith(message)
+    assert caught.value.hint.startswith(hint)
+
+
+def test_a_coroutine_is_no_json_either():
+    coroutine = _answer()
+    with pytest.raises(TypeError, match="a value of type coroutine is not JSON; write `await` before the call"):
+        dump_json({"answer": coroutine})
+    coroutine.close()
+
+
 # Arguments.
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown", "hint"),
+    [
+        (0.7, "0.7", "write `Sampler.temperature(0.7)`"),
+        (0, "0", "write `Sampler.temperature(0)`"),
+        ("greedy", "'greedy'", "write `Sampler.greedy()`"),
+        ("Tell a story.", "'Tell a story.'", "ctx.user(…)"),
+        ({"top_k": 4}, "{'top_k': 4}", "Sampler.top_k(40)"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["generate", "forward"])
+def test_what_is_no_sampler_is_named(verb, wrong, shown, hint):
+    async def main():
+        ctx = Context()
+        await (ctx.generate(wrong) if verb == "generate" else ctx.forward([200], wrong))
+
+    with pytest.raises(InvalidInput) as caught:
+        run(main, replies=["x"])
+    assert caught.value.message == f"`sampler` has to be a Sampler; got {shown}"
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,19 @@ def test_arguments_may_be_json_in_a_string():
     assert parse_calls('<tool_call>{"name": "a", "arguments": "{\\"x\\": 1}"}</tool_call>')[0].arguments == {"x": 1}
 
 
-@pytest.mark.parametrize("inside", ["{", '{"arguments": {}}', "[]", '{"name": 3}', '{"name": "a", "arguments": []}'])
-def test_what_is_no_call_is_named(inside):
-    with pytest.raises(InvalidInput, match="not a tool call: "):
-        parse_calls(f"<tool_call>{inside}</tool_call>")
+@pytest.mark.parametrize(
+    "inside", ["", "{", '{"arguments": {}}', "[]", '{"name": 3}', '{"name": "a", "arguments": []}']
+)
+def test_what_is_no_call_is_named_when_it_runs(inside):
+    async def main():
+        good, bad = parse_calls(f'<tool_call>{{"name": "wait_for"}}</tool_call> <tool_call>{inside}</tool_call>')
+        assert good.name == "wait_for"
+        await bad.run([weather])
+
+    with pytest.raises(InvalidInput) as caught:
+        run_inferlet(main)
+    assert caught.value.message == f"not a tool call: {inside or 'nothing'}"
+    assert '{"name": "…"' in caught.value.hint
 
 
 def test_calls_run_sync_and_async_tools():
@@ -94,6 +103,44 @@ def test_wrong_calls_have_messages_for_the_model(call, message):
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("{", 'error: not a tool call: {; write {"name": "…", "arguments": {…}} between the tags'),
+        ('{"name": "wether"}', "error: there is no tool `wether`; did you mean `weather`?"),
+        ('{"name": "search"}', "error: there is no tool `search`; there is: weather, wait_for"),
+        ('{"name": "weather"}', "error: `weather` needs the parameter `city` (a string)"),
+        ('{"name": "wait_for", "arguments": {"seconds": 2}}', "waited 2.0"),
+    ],
+)
+def test_a_result_is_what_the_model_is_told(call, text):
+    async def main():
+        return await parse_calls(f"<tool_call>{call}</tool_call>")[0].result([weather, patience])
+
+    assert run_inferlet(main).value == text
+
+
+def test_a_fault_of_a_tool_comes_through():
+    @tool
+    def broken() -> int:
+        return {}["key"]
+
+    async def main():
+        await parse_calls('<tool_call>{"name": "broken"}</tool_call>')[0].result([broken])
+
+    with pytest.raises(KeyError):
+        run_inferlet(main)
+
+
+def test_the_model_reads_characters_and_not_escapes():
+    async def main():
+        return await parse_calls('<tool_call>{"name": "weather", "arguments": {"city": "Köln"}}</tool_call>')[0].run(
+            [weather]
+        )
+
+    assert run_inferlet(main).value.startswith('{"city": "Köln"')
+
+
 def test_a_plain_function_is_refused_with_the_way_out():
     with pytest.raises(InvalidInput) as caught:
         schemas([print])
@@ -106,7 +153,7 @@ def test_an_agent_loop():
         ctx.user(question)
         while calls := parse_calls(await ctx.generate()):
             for call in calls:
-                ctx.tool(await call.run([weather]))
+                ctx.tool(await call.result([weather]))
         return ctx.last_text
 
     call = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from array import array
 from collections.abc import Iterable
 from typing import Any
@@ -32,7 +33,8 @@ def count(name: str, value: Any) -> Any:
 def text(name: str, value: Any) -> str:
     """A text that UTF-8 can carry."""
     if not isinstance(value, str):
-        raise InvalidInput(f"{name} has to be a text; got {type(value).__name__}")
+        hint = "write `await` before the call that makes it" if inspect.isawaitable(value) else ""
+        raise InvalidInput(f"{name} has to be a text; got {type(value).__name__}", hint=hint)
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from inferlet._packing import pack_tokens, unpack_tokens, unpack_top
 from inferlet._transcript import Message, Transcript
 from inferlet.errors import Busy, InvalidInput, PieError
 from inferlet.model import Model
-from inferlet.sampler import Sampler
+from inferlet.sampler import Sampler, sampler_record
+from inferlet.signature import readable_json
 from inferlet.stream import Stream
 
 MAX_LISTED_TOKENS = 256
@@ -81,7 +81,10 @@ class Context:
 
     def tool(self, result: Any, *, name: str = "", call_id: str = "") -> Self:
         """Add the result of a tool call: a text, or any JSON value."""
-        content = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+        try:
+            content = result if isinstance(result, str) else readable_json(result)
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"the result of a tool: {error}") from None
         extra = {key: value for key, value in (("name", name), ("tool_call_id", call_id)) if value}
         return self._say("tool", content, **extra)
 
@@ -93,7 +96,11 @@ class Context:
 
     @property
     def messages(self) -> list[Message]:
-        """The messages so far, as the chat template gets them; a reply is among them once another message follows."""
+        """The messages so far, as the chat template gets them.
+
+        A reply that is still open, which more could be added to, is not among them: it is once another message
+        follows.
+        """
         return [dict(message) for message in self._chat.messages]
 
     # Content.
@@ -132,7 +139,7 @@ class Context:
 
     @property
     def last_text(self) -> str:
-        """What the last `generate` has written, so far."""
+        """What the last `generate` here has written so far, without the replies before it."""
         return self._last_text
 
     def truncate(self, length: int) -> Self:
@@ -203,10 +210,11 @@ class Context:
         Raises `Busy` while another `generate` runs here, `ContextTooLong` and `OutOfPages` with the numbers.
         """
         ctx = self._idle_id("generate")
+        record = sampler_record(_GREEDY if sampler is None else sampler)
         self._chat.open_reply()
         wire = _transport.host.generate
         plan = wire.Plan(
-            (sampler or _GREEDY)._record(),
+            record,
             _checks.count("max_tokens", max_tokens),
             [_checks.text("stop", text) for text in ([stop] if isinstance(stop, str) else stop)],
             _checks.token_ids("stop_tokens", stop_tokens),
@@ -230,11 +238,11 @@ class Context:
             top_k: how many of the most likely tokens `Output.top` lists.
         """
         ctx = self._idle_id("forward")
+        record = None if sampler is None else sampler_record(sampler)
         self._chat.open_reply()
         is_text = isinstance(tokens, str)
         ids = self.model.tokenizer.encode(tokens) if is_text else _checks.token_ids("tokens", tokens)
         wire = _transport.host.forward
-        record = None if sampler is None else sampler._record()
         handle = _transport.call(wire.start, ctx, ids, record, _checks.count("top_k", top_k) or 0)
         if ids:
             self._chat.note_reply(ids)

@@ -74,6 +74,22 @@ class Sampler:
         return _transport.host.generate.Sampler(*self._fields)
 
 
+def sampler_record(sampler: Any) -> Any:
+    """As the host takes it. Raises `InvalidInput` for what is no `Sampler`."""
+    if not isinstance(sampler, Sampler):
+        raise InvalidInput(f"`sampler` has to be a Sampler; got {sampler!r}", hint=_sampler_hint(sampler))
+    return sampler._record()
+
+
+def _sampler_hint(wrong: Any) -> str:
+    if isinstance(wrong, int | float) and not isinstance(wrong, bool):
+        return f"write `Sampler.temperature({wrong!r})`"
+    if wrong == "greedy":
+        return "write `Sampler.greedy()`"
+    hint = "there are `Sampler.greedy()`, `Sampler.temperature(0.7)`, `Sampler.top_p(0.9)` and `Sampler.top_k(40)`"
+    return f"{hint}; what the model shall read goes into `ctx.user(…)`" if isinstance(wrong, str) else hint
+
+
 def _number(name: str, value: Any, low: float, high: float | None) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not value >= low or (high is not None and value > high) or value == float("inf"):

@@ -138,6 +138,11 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, default=_plain, allow_nan=False)
 
 
+def readable_json(value: Any) -> str:
+    """`dump_json` for a model to read: every character as itself."""
+    return json.dumps(value, default=_plain, allow_nan=False, ensure_ascii=False)
+
+
 def schema_of(annotation: Any) -> Schema:
     """The JSON schema of an annotation. Raises `TypeError` for types that JSON cannot carry."""
     if annotation is Any or annotation is _EMPTY or annotation is object:
@@ -467,6 +472,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, pathlib.PurePath):
         return str(value)
     kind = type(value).__name__
+    if inspect.isawaitable(value):
+        raise TypeError(f"a value of type {kind} is not JSON; write `await` before the call that makes it")
     raise TypeError(f"a value of type {kind} is not JSON; use str, numbers, lists, dicts or dataclasses")
 
 

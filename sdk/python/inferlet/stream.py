@@ -213,6 +213,9 @@ class Stream:
         with contextlib.suppress(PieError, RuntimeError):
             self.stop()
 
+    def __repr__(self) -> str:
+        return "<Stream: write `await ctx.generate(…)` for the text>"
+
     def __del__(self) -> None:
         if getattr(self, "_handle", 0):
             self._abandon()

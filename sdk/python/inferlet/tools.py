@@ -6,11 +6,12 @@
 >>> ctx = Context(tools=[weather])
 >>> ctx.user("How is the weather in Paris?")
 >>> for call in parse_calls(await ctx.generate()):
-...     ctx.tool(await call.run([weather]))
+...     ctx.tool(await call.result([weather]))
 """
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import re
@@ -20,7 +21,7 @@ from functools import cached_property, update_wrapper
 from typing import Any
 
 from inferlet.errors import InvalidInput
-from inferlet.signature import Signature, dump_json, near_hint
+from inferlet.signature import Signature, readable_json
 
 _SECTION = re.compile(r"\n\s*\n\s*(?:Args|Arguments|Parameters|Returns|Raises):")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
@@ -79,24 +80,41 @@ class ToolCall:
 
     name: str
     arguments: dict[str, Any]
+    unreadable: str = ""
+    """What the model wrote instead of a call; then there is no name, and `run` raises."""
+
+    async def result(self, tools: Sequence[Tool]) -> str:
+        """What to tell the model: the text that `run` returns, or `error: …` where the call is wrong.
+
+        Wrong is what raises `InvalidInput`: the call itself, or a tool that refuses its arguments so. Anything else
+        that a tool raises is a fault of the program and comes through.
+        """
+        try:
+            return await self.run(tools)
+        except InvalidInput as error:
+            return f"error: {error.message}" + (f"; {error.hint}" if error.hint else "")
 
     async def run(self, tools: Sequence[Tool]) -> str:
         """The result of the tool that is asked for, as text (JSON unless it is a text already).
 
-        Raises `InvalidInput` for an unknown tool or wrong arguments; its message can be shown to the model. What the
-        tool itself raises comes through.
+        Raises `InvalidInput` for what is no call, an unknown tool or wrong arguments. What the tool itself raises
+        comes through.
         """
+        if self.unreadable:
+            shown = self.unreadable if len(self.unreadable) <= 80 else f"{self.unreadable[:79]}…"
+            hint = 'write {"name": "…", "arguments": {…}} between the tags'
+            raise InvalidInput(f"not a tool call: {shown}", hint=hint)
         known = {tool.name: tool for tool in tools}
         if self.name not in known:
-            raise InvalidInput(f"there is no tool `{self.name}`", hint=near_hint(self.name, list(known)))
+            raise InvalidInput(f"there is no tool `{self.name}`", hint=_known_hint(self.name, list(known)))
         result = await known[self.name].run(self.arguments)
-        return result if isinstance(result, str) else dump_json(result)
+        return result if isinstance(result, str) else readable_json(result)
 
 
 def parse_calls(text: str) -> list[ToolCall]:
     """The tool calls in a reply, in order; empty if it has none.
 
-    Raises `InvalidInput` when what stands between the tags is not a call; its message can be shown to the model.
+    Raises nothing: where the text between the tags is no call, `ToolCall.result` says so to the model.
     """
     return [_parse_call(match[1].strip()) for match in _CALL.finditer(text)]
 
@@ -124,6 +142,12 @@ def _parse_call(text: str) -> ToolCall:
     except (ValueError, KeyError, TypeError, AttributeError):
         name, arguments = None, None
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        shown = text if len(text) <= 80 else f"{text[:79]}…"
-        raise InvalidInput(f"not a tool call: {shown}", hint='write {"name": "…", "arguments": {…}} between the tags')
+        return ToolCall("", {}, text or "nothing")
     return ToolCall(name, arguments)
+
+
+def _known_hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return f"there is: {', '.join(known)}" if known else "there are no tools"
