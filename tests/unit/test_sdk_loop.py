@@ -145,6 +145,14 @@ def test_messages_arrive_in_order_and_a_cancelled_receive_loses_none(host):
     assert HostLoop().run(main()) == [0, 1, 2]
 
 
+def test_iterating_over_the_session_ends_at_null():
+    async def main():
+        texts = [message async for message in session]
+        return [texts, await session.receive(), await session.receive()]
+
+    assert run_inferlet(main, inbox=["a", 0, None, "b", None]).value == [["a", 0], "b", None]
+
+
 def test_another_loop_is_refused_with_a_way_out(host):
     from inferlet import Context
 

@@ -18,7 +18,7 @@ class Session:
 
     >>> session.send({"progress": 0.5})
     >>> answer = await session.receive()
-    >>> async for message in session: ...
+    >>> async for message in session: ...  # until the client sends `null`
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,10 @@ class Session:
         _transport.call(_transport.host.session.send, _dump(value))
 
     async def receive(self) -> Any:
-        """The next message of the client; waits until there is one. A cancelled `receive` loses no message."""
+        """The next message of the client; waits until there is one. A cancelled `receive` loses no message.
+
+        None is what `pie run` sends at the end of its input.
+        """
         loop = host_loop()
         wire = _transport.host.session
         signal = self._asked.popleft() if self._asked else loop.watch(_transport.call(wire.receive))
@@ -55,7 +58,10 @@ class Session:
         return self
 
     async def __anext__(self) -> Any:
-        return await self.receive()
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
 
     def __repr__(self) -> str:
         return "session"
