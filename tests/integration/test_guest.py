@@ -216,10 +216,19 @@ def test_wrong_input_names_the_parameter_before_main_runs(sandbox):
     assert outcome.printed == ""
 
 
-def test_a_result_that_is_not_json_is_an_error(fail):
-    error = fail("async def main():\n    return object()\n")
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("object()", "a value of type object is not JSON; use str,"),
+        ("Context().append('x').generate()", "a value of type Stream is not JSON; write `await` before the call"),
+        ("main()", "a value of type coroutine is not JSON; write `await` before the call"),
+    ],
+)
+def test_a_result_that_is_not_json_is_an_error(fail, value, words):
+    program = f"from inferlet import Context\n\nasync def main():\n    return {value}\n"
+    error = fail(program, host=FakeHost(replies=["x"]))
     assert (error.code, error.traceback) == ("exception", "")
-    assert error.message.startswith("TypeError: `main` returned something that is not JSON: a value of type object")
+    assert error.message.startswith(f"TypeError: `main` (main.py, line 3) returned something that is not JSON: {words}")
 
 
 # Programs of several files.
@@ -257,6 +266,12 @@ def test_a_module_of_the_program_wins_over_one_of_the_standard_library(run):
     assert run(files) == 1
 
 
+def test_a_byte_order_mark_at_the_start_of_a_file_is_skipped(run, fail):
+    files = {"main.py": "\ufefffrom part import N\nasync def main():\n    return N\n", "part.py": "\ufeffN = 5\n"}
+    assert run(files) == 5
+    assert "    return 1 / 0\n" in fail("\ufeffasync def main():\n    return 1 / 0\n").traceback
+
+
 def test_compiled_code_is_left_with_the_host_and_used_again(sandbox):
     files = {"main.py": "import part\nasync def main():\n    return part.N\n", "part.py": "N = 3\n"}
     first = sandbox.call("run", files)
@@ -287,6 +302,9 @@ def test_a_syntax_error_shows_the_line_and_the_caret(fail):
         ("import numpy as np", "numpy needs native code, which a sandbox cannot load", "math, statistics"),
         ("import ssl", "the module ssl does not exist in a sandbox", "no network"),
         ("import requests", "requests cannot be imported: a sandbox has no network of its own", "session"),
+        ("import multiprocessing.pool", "the module multiprocessing.pool does not exist in a sandbox", "use asyncio"),
+        ("from inferlet import Contxt", "ImportError: cannot import name 'Contxt' from 'inferlet'", "`Context`?"),
+        ("from json import dump_s", "ImportError: cannot import name 'dump_s' from 'json'", "`dumps`?"),
         ("import hepler", "ModuleNotFoundError: No module named 'hepler'", "did you mean `helper`?"),
         ("from helper import y", "ImportError: cannot import name 'y' from 'helper' (helper.py)", ""),
         ("async def main(x: complex): ...", "parameter `x` of `main`: complex cannot come from JSON", "dataclass"),
@@ -302,6 +320,13 @@ def test_an_import_while_main_runs_has_the_hint_too(fail):
     error = fail("async def main():\n    import numpy\n")
     assert (error.code, error.message) == ("exception", "ModuleNotFoundError: No module named 'numpy'")
     assert "math, statistics" in error.hint
+
+
+def test_a_file_of_the_runtime_is_in_no_message_and_no_traceback(fail):
+    error = fail("async def main():\n    from inferlet import Contxt\n")
+    assert error.message.startswith("ImportError: cannot import name 'Contxt' from 'inferlet'")
+    assert "__init__.py" not in error.message + error.traceback
+    assert error.hint == "did you mean `Context`?"
 
 
 def test_a_missing_entry_names_what_there_is(fail):
@@ -376,9 +401,35 @@ def test_deep_recursion_is_an_exception(fail):
     assert len(error.traceback) < 2000
 
 
-def test_exit_without_a_message_is_a_return(run, fail):
-    assert run("import sys\nasync def main():\n    sys.exit()\n") is None
-    assert fail("import sys\nasync def main():\n    sys.exit('bad')\n").message == "SystemExit: bad"
+@pytest.mark.parametrize("status", ["", "0", "None"])
+def test_exit_without_a_status_is_a_return(run, status):
+    assert run(f"import sys\nasync def main():\n    sys.exit({status})\n    return 5\n") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [("3", "the program left with exit status 3"), ("'no such city'", "no such city")],
+)
+@pytest.mark.parametrize("place", ["main", "a task"])
+def test_exit_with_a_status_or_a_text_is_a_failure_without_a_traceback(fail, place, status, message):
+    program = f"""
+    import asyncio, sys
+
+    async def leave():
+        sys.exit({status})
+
+    async def main():
+        await {"leave()" if place == "main" else "asyncio.create_task(leave())"}
+    """
+    error = fail(program)
+    assert (error.code, error.message, error.traceback) == ("exception", message, "")
+
+
+def test_exit_before_main_is_no_program(fail):
+    error = fail("import sys\nsys.exit(3)\n")
+    assert error.code == "invalid_program"
+    assert error.message == "main.py left before `main` could run: the program left with exit status 3"
+    assert (error.hint, error.traceback) == ("call `sys.exit` in `main`", "")
 
 
 # Time, randomness, waiting.
@@ -455,7 +506,6 @@ def test_blocking_waits_go_to_the_host(sandbox):
         ("concurrent.futures.ThreadPoolExecutor().submit(print)", "a sandbox has no threads"),
         ("await asyncio.to_thread(print)", "a sandbox has no threads"),
         ("await asyncio.create_subprocess_exec('ls')", "cannot start processes"),
-        ("subprocess.run(['ls'])", "processes"),
         ("await asyncio.open_connection('localhost', 80)", "no network"),
         ("input()", "no standard input"),
         ("sys.stdin.read()", "no standard input"),
@@ -470,6 +520,74 @@ def test_what_a_sandbox_cannot_do_is_an_error_and_no_hang(fail, line, words):
         f"async def main():\n    lock = threading.Lock()\n    {line}\n"
     )
     assert words in fail(program).message
+
+
+NO_NETWORK, NO_PROCESSES = "a sandbox has no network of its own", "a sandbox cannot start processes"
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("socket.create_connection(('example.com', 80))", NO_NETWORK, "let the client fetch"),
+        ("socket.socket().connect(('127.0.0.1', 80))", NO_NETWORK, "let the client fetch"),
+        ("socket.gethostbyname('example.com')", NO_NETWORK, "let the client fetch"),
+        ("urllib.request.urlopen('http://example.com')", f"urllib.error.URLError: <urlopen error {NO_NETWORK}>", "let"),
+        (
+            "urllib.request.urlopen('https://example.com')",
+            f"urllib.error.URLError: <urlopen error {NO_NETWORK}>",
+            "let",
+        ),
+        ("subprocess.run(['ls'])", NO_PROCESSES, "do the work in Python"),
+        ("subprocess.Popen('ls', shell=True)", NO_PROCESSES, "do the work in Python"),
+        ("os.system('ls')", NO_PROCESSES, "do the work in Python"),
+        ("open('x.txt', 'w')", "'x.txt' cannot be written: a sandbox has files to read only", "io.BytesIO"),
+        ("open('words.txt', mode='a')", "'words.txt' cannot be written: a sandbox has files to read only", "io."),
+        ("Path('x').write_text('x')", "'x' cannot be written: a sandbox has files to read only", "io."),
+        ("tempfile.TemporaryFile()", "a sandbox has no folder for temporary files", "io.BytesIO"),
+    ],
+)
+@pytest.mark.parametrize("has_files", [True, False])
+def test_what_the_system_does_not_have_is_an_os_error_that_says_so(sandbox, tmp_path, line, message, hint, has_files):
+    program = f"""
+    import os, socket, subprocess, tempfile, urllib.request
+    from pathlib import Path
+
+    async def main(is_caught: bool):
+        try:
+            {line}
+        except OSError as error:
+            if not is_caught:
+                raise
+            return str(error)
+    """
+    (tmp_path / "words.txt").write_text("one two")
+    folder = tmp_path if has_files else None
+    caught = sandbox.call("run", program, {"is_caught": True}, folder=folder)
+    assert (caught.is_ok, caught.value) == (True, message.removeprefix("urllib.error.URLError: "))
+    error = sandbox.call("run", program, {"is_caught": False}, folder=folder).value
+    assert error["message"] == message
+    assert hint in error["hint"]
+    assert 'File "main.py"' in error["traceback"]
+    assert "absent.py" not in error["traceback"]
+
+
+@pytest.mark.parametrize("line", ["open('x.txt')", "os.remove('x.txt')", "os.mkdir('x')"])
+def test_other_failures_with_files_have_a_hint(fail, line, tmp_path):
+    error = fail(f"import os\nasync def main():\n    {line}\n", folder=tmp_path)
+    assert error.hint == "a program sees the data files of its own folder, and can only read them"
+
+
+def test_files_can_be_read_as_ever(run, tmp_path):
+    (tmp_path / "words.txt").write_bytes("größer\r\n".encode())
+    program = """
+    import io
+    from pathlib import Path
+
+    async def main():
+        with open("words.txt", encoding="utf-8", newline="") as file, io.open("words.txt", "rb", 0) as raw:
+            return [file.read(), raw.read().hex()[:2], Path("words.txt").read_text()]
+    """
+    assert run(program, folder=tmp_path) == ["größer\r\n", "67", "größer\n"]
 
 
 def test_a_deadlock_says_where_the_program_waits(fail):
@@ -564,6 +682,33 @@ def test_prints_arrive_whole_and_in_order_with_messages(sandbox):
     assert max(len(text.encode()) for _, text in outcome.host.printed) <= 65536
     assert ("stderr", "err\n") in outcome.host.printed
     assert outcome.host.logs == [("info", "x 1"), ("warning", "careful 3")]
+
+
+def test_logging_goes_to_the_log_whatever_is_configured(sandbox):
+    program = """
+    import logging
+    from inferlet import log
+
+    logging.warning("first %d", 1)
+    logging.basicConfig(level=logging.DEBUG, format="%(name)s")
+    logger = logging.getLogger(__name__)
+
+    async def main():
+        logger.debug("details")
+        logger.info("on %s", "it")
+        log.info("x %s", 3)
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            logger.exception("bad")
+    """
+    outcome = sandbox.call("run", program)
+    *logs, (level, last) = outcome.host.logs
+    assert logs == [("warning", "first 1"), ("info", "on it"), ("info", "x 3")]
+    assert level == "error"
+    assert last.startswith("bad\nTraceback")
+    assert last.endswith("ZeroDivisionError: division by zero")
+    assert outcome.host.printed == []
 
 
 def test_streamed_prints_show_before_the_program_waits(sandbox):

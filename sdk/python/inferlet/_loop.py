@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from inferlet import _transport
-from inferlet.errors import InvalidInput, Unsupported
+from inferlet.errors import InvalidInput, NotInSandbox, Unsupported
 
 T = TypeVar("T")
 
@@ -20,6 +20,17 @@ TERMINATION = 0
 """The future by which the host asks the program to end."""
 SKIPPED_POLLS = 8
 """While callbacks are ready, the host is asked for news only every so many turns: each call costs microseconds."""
+
+
+def no_network() -> NotInSandbox:
+    """The error of whatever would need a socket."""
+    hint = "let the client fetch what is needed and hand it over with `session`"
+    return NotInSandbox("a sandbox has no network of its own", hint=hint)
+
+
+def no_processes() -> NotInSandbox:
+    """The error of whatever would start another program."""
+    return NotInSandbox("a sandbox cannot start processes", hint="do the work in Python, or let the client do it")
 
 
 class Deadlock(RuntimeError):
@@ -174,15 +185,12 @@ class HostLoop(base_events.BaseEventLoop):
         )
 
     async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
-        raise Unsupported("a sandbox cannot start processes", hint="do the work in Python, or let the client do it")
+        raise no_processes()
 
     subprocess_shell = subprocess_exec  # type: ignore[assignment]
 
     async def _no_network(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise Unsupported(
-            "a sandbox has no network of its own",
-            hint="let the client fetch what is needed and hand it over with `session`",
-        )
+        raise no_network()
 
     create_connection = create_server = create_datagram_endpoint = _no_network  # type: ignore[assignment]
     create_unix_connection = create_unix_server = connect_accepted_socket = _no_network  # type: ignore[assignment]

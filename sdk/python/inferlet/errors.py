@@ -5,6 +5,7 @@ PieError
 │   └── InvalidProgram  the program itself cannot start
 ├── NotFound            no such model, or an object that is gone
 ├── Unsupported         asked for what this sandbox, model or build does not have
+│   └── NotInSandbox    network, processes, files to write: also an `OSError`, as elsewhere in Python
 ├── ContextTooLong      more tokens than the model's context
 ├── OutOfPages          can never fit in the page pool
 ├── LimitExceeded       a limit of this process was hit
@@ -56,6 +57,14 @@ class Unsupported(PieError):
     """Asked for what this sandbox, model or build does not have."""
 
     code = "unsupported"
+
+
+class NotInSandbox(Unsupported, OSError):
+    """Asked for what an operating system has and a sandbox does not; `except OSError` catches it, too."""
+
+
+class ReadOnly(NotInSandbox, PermissionError):
+    """Files cannot be written in a sandbox."""
 
 
 class ContextTooLong(PieError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
+import re
+import sys
 import traceback
 from collections.abc import Callable
 
@@ -47,6 +50,7 @@ NOT_IN_SANDBOX = {
     "readline": "there is no terminal here",
     "termios": "there is no terminal here",
     "tkinter": "there is no screen here",
+    "multiprocessing": "a sandbox cannot start processes; use asyncio",
     "mmap": "read the file instead",
     "fcntl": "no other process uses your files",
     "bz2": "zlib and gzip are there",
@@ -75,8 +79,28 @@ def _describe(error: BaseException, is_terminated: bool) -> tuple[str, str, str]
         return "memory_limit", "the program ran out of memory", hint
     if isinstance(error, Deadlock):
         return "exception", str(error), "something has to send, release or set what the program waits for"
-    hint = import_failure(error, []).hint if isinstance(error, ImportError) else ""
-    return "exception", "".join(traceback.format_exception_only(type(error), error)).strip(), hint
+    if isinstance(error, SystemExit):
+        return "exception", exit_message(error), ""
+    message = "".join(traceback.format_exception_only(type(error), error)).strip()
+    return "exception", _without_places(message), _hint(error)
+
+
+def exit_message(stop: SystemExit) -> str:
+    """What `sys.exit` was given: a status, or a text."""
+    code = 0 if stop.code is None else stop.code
+    return f"the program left with exit status {code:d}" if isinstance(code, int) else str(code)
+
+
+def _hint(error: BaseException) -> str:
+    """The way out of an error of Python's own."""
+    if isinstance(error, ImportError):
+        return import_failure(error, []).hint
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, OSError) and isinstance(cause, errors.Unsupported):
+        return cause.hint  # urllib wraps what a socket raises
+    if isinstance(error, FileNotFoundError | PermissionError) and error.filename is not None:
+        return "a program sees the data files of its own folder, and can only read them"
+    return ""
 
 
 def syntax_failure(error: SyntaxError) -> errors.InvalidProgram:
@@ -89,39 +113,48 @@ def syntax_failure(error: SyntaxError) -> errors.InvalidProgram:
 def import_failure(error: ImportError, module_names: list[str]) -> errors.InvalidProgram:
     """A program that imports what a sandbox does not have."""
     name = (error.name or "").partition(".")[0]
-    message, hint = f"{type(error).__name__}: {error}", ""
+    message, hint = _without_places(f"{type(error).__name__}: {error}"), ""
     if name in PURE_PACKAGES:
         message, hint = f"{name} cannot be imported: a sandbox has no network of its own", NATIVE_PACKAGES[name]
     elif name in NATIVE_PACKAGES:
         message, hint = f"{name} needs native code, which a sandbox cannot load", NATIVE_PACKAGES[name]
     elif name in NOT_IN_SANDBOX:
-        message, hint = f"the module {name} does not exist in a sandbox", NOT_IN_SANDBOX[name]
+        message, hint = f"the module {error.name} does not exist in a sandbox", NOT_IN_SANDBOX[name]
     elif isinstance(error, ModuleNotFoundError):
         hint = _near_hint(error.name or "", module_names)
+    elif error.name in sys.modules:
+        hint = _did_you_mean(getattr(error, "name_from", None) or "", dir(sys.modules[error.name]))
     failure = errors.InvalidProgram(message, hint=hint)
     failure.__cause__ = error
     return failure
 
 
 def _near_hint(name: str, module_names: list[str]) -> str:
-    import difflib
+    return _did_you_mean(name, module_names) or (
+        "only the standard library and the program's own files are there; copy a pure-Python package into the folder"
+    )
 
-    near = difflib.get_close_matches(name, module_names, n=1)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return "only the standard library and the program's own files are there; copy a pure-Python package into the folder"
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else ""
+
+
+def _without_places(text: str) -> str:
+    """Without the files of the runtime that an `ImportError` names: they are on nobody's disk."""
+    return re.sub(r"(cannot import name '\w+' from '[\w.]+') \(/[^()]*\)", r"\1", text)
 
 
 def format_traceback(error: BaseException, is_users: IsUsers) -> str:
     """As Python prints it, without the frames of this package and of what runs `main`. Empty if nothing is left."""
     shown = error.__cause__ if _is_wrapper(error) else error
-    if shown is None:
+    if shown is None or isinstance(shown, SystemExit):
         return ""
     drawn = traceback.TracebackException.from_exception(shown, capture_locals=False)
     _trim(drawn, is_users)
     if not drawn.stack and not isinstance(shown, SyntaxError):
         return ""
-    return "".join(drawn.format())
+    return _without_places("".join(drawn.format()))
 
 
 def _is_wrapper(error: BaseException) -> bool:

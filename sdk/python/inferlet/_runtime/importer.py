@@ -19,13 +19,16 @@ from inferlet import _transport
 ROOT = "/"
 """Where the host mounts the program's data files; also the working folder."""
 
+BYTE_ORDER_MARK = "\ufeff"
+"""What some editors begin a file with; Python skips it."""
+
 
 class BundleImporter:
     """Finder of a bundle's modules. File names are relative to the program's folder: `main.py`, `pkg/util.py`."""
 
     def __init__(self, files: dict[str, str], code: dict[str, str]) -> None:
         """`files`: text by path. `code`: compiled code by path, as `runtime.store-code` was given it."""
-        self.files = files
+        self.files = {path: text.removeprefix(BYTE_ORDER_MARK) for path, text in files.items()}
         self._code = code
         self._modules, self._namespaces = _module_paths(files)
 

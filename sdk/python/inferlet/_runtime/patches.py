@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from inferlet import log
 from inferlet._loop import HostLoop
 from inferlet._output import HostWriter
+from inferlet._runtime import absent
 from inferlet.errors import Unsupported
 
 
@@ -28,6 +29,8 @@ def install(loop: HostLoop) -> None:
     _install_threads()
     _install_asyncio()
     _install_streams()
+    _install_logging()
+    absent.install()
 
 
 def _install_time(loop: HostLoop) -> None:
@@ -136,5 +139,10 @@ class _NoInput(io.TextIOBase):
 def _install_streams() -> None:
     sys.stdout = sys.__stdout__ = HostWriter("STDOUT")  # type: ignore[assignment,misc]
     sys.stderr = sys.__stderr__ = HostWriter("STDERR")  # type: ignore[assignment,misc]
-    logging.lastResort = log.HostHandler(logging.WARNING)
     sys.stdin = sys.__stdin__ = _NoInput()  # type: ignore[assignment,misc]
+
+
+def _install_logging() -> None:
+    """All of `logging` goes to the log of the process. With a handler there, `basicConfig` changes nothing."""
+    logging.root.addHandler(log.HostHandler())
+    logging.root.setLevel(logging.INFO)

@@ -85,6 +85,9 @@ def _import(importer: BundleImporter, entry: str) -> Any:
         raise failures.syntax_failure(error) from error
     except ImportError as error:
         raise failures.import_failure(error, importer.module_names) from error
+    except SystemExit as stop:
+        file, what = importer.path_of(entry), failures.exit_message(stop)
+        raise InvalidProgram(f"{file} left before `main` could run: {what}", hint="call `sys.exit` in `main`") from None
 
 
 def _checked_main(module: Any, entry: str) -> Callable[..., Any]:
@@ -113,18 +116,24 @@ def _call(main: Callable[..., Any], arguments: str, loop: HostLoop) -> str:
         value = loop.run(main(**values))
     except SystemExit as stop:
         value = _exit_value(stop)
-    return _dump_result(value)
+    return _dump_result(value, main)
 
 
-def _dump_result(value: Any) -> str:
+def _dump_result(value: Any, main: Callable[..., Any]) -> str:
     try:
         return signature.dump_json(value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"`main` returned something that is not JSON: {error}") from None
+        raise type(error)(f"{_place(main)} returned something that is not JSON: {error}") from None
+
+
+def _place(main: Callable[..., Any]) -> str:
+    """`main` with its file and line."""
+    code = getattr(inspect.unwrap(main), "__code__", None)
+    return f"`main` ({code.co_filename}, line {code.co_firstlineno})" if code is not None else "`main`"
 
 
 def _exit_value(stop: SystemExit) -> None:
-    """`sys.exit()` is a return without a value; with a message or a status it is a failure."""
+    """`sys.exit()` is a return without a value; with a text or another status than 0 it is a failure."""
     if stop.code not in (None, 0):
         raise stop
 
