@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pie_cli import console, exits
 from pie_cli.client import new_client, run_async
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pie_cli.options import Values
     from pie_client import PieClient
     from pie_engine.protocol.http import ProgramView
+    from pie_engine.protocol.program import Bundle, Signature
 
 
 def run_words(words: list[str]) -> int:
@@ -39,34 +40,38 @@ async def _run(target: str, words: list[str], own: dict[str, object]) -> int:
     program = resolve_target(target)
     async with new_client() as client:
         await ensure_daemon(client, config)
-        view = await _described(client, program, target)
+        view = await _described(client, program)
         values = read_options(target, _signature(view), words)
         values.own = own | values.own
         if values.own.get("help"):
             return _show_help(target, view)
-        return await _launch(client, target, view, values)
+        # What was uploaded may be replaced meanwhile; what is here goes along, since nothing keeps it there.
+        runs = view.digest if isinstance(program, str) else program
+        return await _launch(client, target, runs, _signature(view), values)
 
 
-async def _described(client: PieClient, program: Any, target: str) -> ProgramView:
+async def _described(client: PieClient, program: Bundle | str) -> ProgramView:
     """The program as the daemon knows it, with its signature."""
     from pie_engine.errors import NotFound
 
     if not isinstance(program, str):
-        return await client.upload(program)
+        return await client.describe(program)
     try:
-        return await client.program(program)
+        view = await client.program(program)
     except NotFound as error:
-        message = f"`{target}` is neither a file or folder nor the name of an uploaded program"
+        message = f"`{program}` is neither a file or folder nor the name of an uploaded program"
         raise NotFound(message, hint="`pie new NAME` makes a program to start from") from error
+    console.note(f"note: running the uploaded {view.name}@{view.version}")
+    return view
 
 
-async def _launch(client: PieClient, target: str, view: ProgramView, values: Values) -> int:
+async def _launch(client: PieClient, target: str, program: Bundle | str, signature: Signature, values: Values) -> int:
     from pie_cli.arguments import arguments_of
 
     own = values.own
-    arguments, used_stdin = arguments_of(target, _signature(view), values)
+    arguments, used_stdin = arguments_of(target, signature, values)
     if own.get("detach"):
-        process = await client.launch_process(view.digest, arguments, on_disconnect="detach")
+        process = await client.launch_process(program, arguments, on_disconnect="detach")
         console.data_line(process.pid)
         return exits.OK
     from pie_cli.attach import follow, stdin_has_lines
@@ -74,7 +79,7 @@ async def _launch(client: PieClient, target: str, view: ProgramView, values: Val
     from pie_cli.summary import Timing
 
     timing = Timing()
-    process = await client.launch_process(view.digest, arguments, on_disconnect="terminate")
+    process = await client.launch_process(program, arguments, on_disconnect="terminate")
     sends_stdin = not used_stdin and bool(own.get("interactive", stdin_has_lines()))
     printer = JsonPrinter() if own.get("json") else TextPrinter()
     code = await follow(process, printer, timing, sends_stdin=sends_stdin)
@@ -96,7 +101,7 @@ def _show_help(target: str, view: ProgramView) -> int:
     return exits.OK
 
 
-def _signature(view: ProgramView) -> Any:
+def _signature(view: ProgramView) -> Signature:
     from pie_engine.protocol.program import Signature
 
     return view.signature or Signature()

@@ -138,7 +138,9 @@ class App:
 
     async def _upload(self, request: Request, reply: Reply) -> None:
         body = await request.body(self._services.max_body_bytes)
-        view = await self._services.programs.upload(LOCAL_USER, _decoded(_decode_bundle, body))
+        bundle = _decoded(_decode_bundle, body)
+        publishes = request.query("publish") != "false"
+        view = await self._services.programs.upload(LOCAL_USER, bundle, publishes=publishes)
         await reply.json(201, view)
 
     async def _launch(self, request: Request, reply: Reply) -> None:

@@ -14,6 +14,12 @@ REF = "#/components/schemas/{name}"
 PID = {"name": "pid", "in": "path", "required": True, "schema": {"type": "string"}}
 REFERENCE = {"name": "reference", "in": "path", "required": True, "schema": {"type": "string"}}
 AFTER = {"name": "after", "in": "query", "schema": {"type": "integer"}, "description": "Events after this number."}
+PUBLISH = {
+    "name": "publish",
+    "in": "query",
+    "schema": {"type": "boolean", "default": True},
+    "description": "With `false` it gets no name, and is only known by its digest.",
+}
 FORMAT = {"name": "format", "in": "query", "schema": {"enum": ["sse", "json"]}}
 
 BODIES = (
@@ -58,7 +64,9 @@ def _by_hand() -> dict[str, dict[str, Any]]:
     return {
         "/healthz": {"get": _operation("Who is there", answer="Health")},
         "/v1/daemon/stop": {"post": _operation("End the daemon", body="StopRequest", status=202)},
-        "/v1/programs": {"post": _operation("Upload a program; answers its signature", "Bundle", "ProgramView", 201)},
+        "/v1/programs": {
+            "post": _operation("Upload a program; answers its signature", "Bundle", "ProgramView", 201, [PUBLISH])
+        },
         "/v1/programs/{reference}": {
             "get": _operation("A program by digest, name@version or name", None, "ProgramView", parameters=[REFERENCE])
         },

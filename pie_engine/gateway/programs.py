@@ -73,8 +73,8 @@ class Programs:
         self._cache.add(digest, bundle)
         return bundle
 
-    async def upload(self, user: str, bundle: Bundle) -> ProgramView:
-        """Checks it, has a host read its signature, and publishes it under its name and version."""
+    async def upload(self, user: str, bundle: Bundle, *, publishes: bool = True) -> ProgramView:
+        """Checks it, has a host read its signature, and publishes it under its name and version if that is wanted."""
         digest, is_new = self.admit(bundle)
         signature = await self._signature(digest, bundle)
         name, version = bundle.manifest.name, bundle.manifest.version
@@ -83,7 +83,8 @@ class Programs:
             if is_new:
                 store.add_program(digest, bundle)
             store.set_signature(digest, msgspec.json.encode(signature).decode())
-            store.publish(user, name, version, digest)
+            if publishes:
+                store.publish(user, name, version, digest)
 
         await self._turn.write(change, lambda: self.remember(digest, bundle))
         return self.view(user, digest)

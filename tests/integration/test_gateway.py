@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 
 from pie_client import EndOfEvents, Event, NoDaemon, PieClient
-from pie_engine.errors import PieError
+from pie_engine.errors import NotFound, PieError
 from pie_engine.protocol.program import Bundle, Manifest
 from tests.integration.fake_engine import FakeEngine, member
 
@@ -408,6 +408,15 @@ async def test_upload_gives_the_signature_and_names_stand_for_the_newest(client)
     assert [view.name for view in await client.programs()] == ["steps"]
     await client.upload(BUNDLE)
     assert (await client.program("steps")).digest == first.digest
+
+
+async def test_what_is_only_described_gets_no_name(client):
+    described = await client.describe(BUNDLE)
+    assert described.signature.parameters[0].name == "do"
+    assert await client.programs() == []
+    with pytest.raises(NotFound):
+        await client.program("steps")
+    assert (await client.program(described.digest)).name == "steps"
 
 
 async def test_a_program_that_cannot_be_read_is_refused(client):

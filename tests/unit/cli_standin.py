@@ -112,6 +112,7 @@ class StandIn:
         self.programs: dict[str, Program] = {}
         self.processes: dict[str, Process] = {}
         self.health = _ready_health()
+        self.published: list[str] = []
         self.stop_requests: list[dict[str, object]] = []
         self.on_stop: Callable[[], object] = lambda: None
         self._pids = itertools.count(1)
@@ -196,8 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Pie-Protocol") not in (None, str(self.daemon.health["protocol"])):
             self._mismatch()
             return
-        match self.path.strip("/").split("/"):
+        url = urlsplit(self.path)
+        match url.path.strip("/").split("/"):
             case ["v1", "programs"]:
+                self.daemon.published += [] if "publish=false" in url.query else [body["manifest"]["name"]]
                 self._program(body["manifest"]["name"], status=201)
             case ["v1", "processes"]:
                 self._launch(body)

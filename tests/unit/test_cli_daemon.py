@@ -62,7 +62,7 @@ def test_run_starts_a_daemon_and_leaves_it_running(home: Path) -> None:
     (os_pid,) = starts(home)
     assert err.splitlines()[0] == f"starting the Pie daemon (process {os_pid}; `pie stop` ends it)"
     second = pie(home, "ok", "run", "hello")
-    assert second.communicate(timeout=60) == ("hello\n", "")
+    assert second.communicate(timeout=60) == ("hello\n", "note: running the uploaded hello@0.1.0\n")
     assert starts(home) == [os_pid]
     assert daemon.running_daemon(load_config().paths) == os_pid
 

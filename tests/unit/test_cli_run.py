@@ -21,6 +21,7 @@ from tests.unit.cli_standin import Inbox, StandIn, Step, short_home
 
 Capture = pytest.CaptureFixture[str]
 COMMAND = [sys.executable, "-m", "pie_cli"]
+NOTE = "note: running the uploaded chat@0.1.0\n"
 PROMPT = {"name": "prompt", "schema": {"type": "string"}}
 COUNT = {"name": "count", "schema": {"type": "integer"}, "required": False, "default": 1}
 
@@ -74,7 +75,7 @@ def test_run_streams_messages_and_the_return_value(daemon: StandIn, capsys: Capt
     assert invoke(["run", "chat", "hi", "--count", "2"]) == 0
     captured = capsys.readouterr()
     assert captured.out == 'hi hi \n{"said": "hi"}\n'
-    assert captured.err == ""
+    assert captured.err == NOTE
     assert only_process(daemon).on_disconnect == "terminate"
 
 
@@ -82,7 +83,17 @@ def test_run_takes_a_file(daemon: StandIn, capsys: Capture, tmp_path: Path) -> N
     file = tmp_path / "chat.py"
     file.write_text("async def main(prompt: str) -> None: ...\n")
     assert invoke(["run", str(file), "--prompt", "hi"]) == 0
-    assert capsys.readouterr().out.startswith("hi ")
+    captured = capsys.readouterr()
+    assert captured.out.startswith("hi ")
+    assert captured.err == ""
+
+
+def test_a_file_that_is_run_is_not_published(daemon: StandIn, tmp_path: Path) -> None:
+    file = tmp_path / "chat.py"
+    file.write_text("async def main(prompt: str) -> None: ...\n")
+    assert invoke(["run", str(file), "hi"]) == 0
+    assert daemon.published == []
+    assert only_process(daemon).program == "chat"
 
 
 def test_run_as_json(daemon: StandIn, capsys: Capture) -> None:
@@ -101,12 +112,12 @@ def test_an_error_as_json(daemon: StandIn, capsys: Capture) -> None:
 def test_text_that_the_terminal_cannot_show_does_no_harm(daemon: StandIn) -> None:
     daemon.add("odd", lambda given, inbox: iter([("message", "aé→\n")]))
     process = run_process("run", "odd", stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert process.communicate(timeout=30) == ("a??\n", "")
+    assert process.communicate(timeout=30) == ("a??\n", "note: running the uploaded odd@0.1.0\n")
 
 
 def test_summary_names_tokens_and_times(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "chat", "hi", "--summary"]) == 0
-    assert capsys.readouterr().err.startswith("12 tokens, TTFT ")
+    assert capsys.readouterr().err.startswith(f"{NOTE}12 tokens, TTFT ")
 
 
 def test_help_of_the_program(daemon: StandIn, capsys: Capture) -> None:
@@ -124,7 +135,7 @@ def test_detach_prints_the_process_id(daemon: StandIn, capsys: Capture) -> None:
 
 def test_a_program_that_raises_exits_1_with_its_traceback(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "fails"]) == 1
-    assert capsys.readouterr().err == "Traceback …\nValueError: no\n"
+    assert capsys.readouterr().err == "note: running the uploaded fails@0.1.0\nTraceback …\nValueError: no\n"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +165,7 @@ def test_an_unknown_target_exits_4(daemon: StandIn, capsys: Capture) -> None:
 def test_wrong_input_exits_2_before_anything_runs(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "chat", "hi", "--count", "many"]) == 2
     assert capsys.readouterr().err == (
-        "error: `--count` needs an integer, got `many`\nhint: see `pie run chat --help`\n"
+        f"{NOTE}error: `--count` needs an integer, got `many`\nhint: see `pie run chat --help`\n"
     )
     assert daemon.processes == {}
 
@@ -184,7 +195,7 @@ def run_process(*words: str, **options: Any) -> subprocess.Popen[str]:
 def test_lines_of_a_pipe_are_messages(daemon: StandIn) -> None:
     process = run_process("run", "echo", stdin=subprocess.PIPE)
     out, err = process.communicate("one\ntwo", timeout=30)
-    assert (out, err, process.returncode) == ("got one\ngot two\n", "", 0)
+    assert (out, err, process.returncode) == ("got one\ngot two\n", "note: running the uploaded echo@0.1.0\n", 0)
 
 
 def test_stdin_can_be_left_alone(daemon: StandIn) -> None:
@@ -201,7 +212,7 @@ def test_ctrl_c_ends_the_program(daemon: StandIn) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err == "ending the program; Ctrl-C again leaves at once\n"
+    assert err.splitlines()[1:] == ["ending the program; Ctrl-C again leaves at once"]
     assert only_process(daemon).has_ended
 
 
@@ -212,6 +223,7 @@ def test_a_second_ctrl_c_leaves_at_once(daemon: StandIn) -> None:
     assert process.stderr is not None
     assert process.stdout.readline() == "working\n"
     process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("note: running")
     assert process.stderr.readline().startswith("ending the program")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 130
@@ -225,7 +237,7 @@ def test_a_closed_stdout_ends_the_program_quietly(daemon: StandIn) -> None:
     assert process.stdout.readline() == "working\n"
     process.stdout.close()
     assert process.wait(timeout=30) == 0
-    assert process.stderr.read() == ""
+    assert process.stderr.read() == "note: running the uploaded endless@0.1.0\n"
     process.stderr.close()
     assert only_process(daemon).events_after(0)
     deadline = time.monotonic() + 10
@@ -240,7 +252,7 @@ def test_a_full_disk_ends_the_program_with_an_error(daemon: StandIn) -> None:
         command = [*COMMAND, "run", "endless"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=30)
     assert done.returncode == 1
-    assert done.stderr.startswith(b"error: cannot write to stdout: No space left on device\n")
+    assert b"\nerror: cannot write to stdout: No space left on device\n" in done.stderr
     assert not only_process(daemon).inbox.is_empty() or only_process(daemon).has_ended
 
 

@@ -112,6 +112,12 @@ class PieClient:
         body = await self._ask("POST", "/v1/programs", msgspec.json.encode(bundle), can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
 
+    async def describe(self, program: Path | str | Bundle) -> ProgramView:
+        """The signature of a program that is not published. Raises `InvalidProgram` when it cannot be run."""
+        bundle = program if isinstance(program, Bundle) else pack(program)
+        body = await self._ask("POST", "/v1/programs?publish=false", msgspec.json.encode(bundle), can_repeat=True)
+        return msgspec.json.decode(body, type=ProgramView)
+
     async def programs(self) -> list[ProgramView]:
         body = await self._ask("GET", "/v1/programs", b"", can_repeat=True)
         return msgspec.json.decode(body, type=list[ProgramView])
