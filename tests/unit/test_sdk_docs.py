@@ -19,7 +19,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def test_every_program_on_the_page_runs(source):
     scope: dict[str, object] = {"__name__": "page"}
     exec(compile(source, "docs/sdk.md", "exec", dont_inherit=True), scope)
-    run_inferlet(scope["main"], replies=["A bad story.", "Two", "Three", "Four"], inbox=["Ann"])
+    run_inferlet(scope["main"], replies=["A bad story.", "Two", "Three", "Four"], inbox=["Ann", None])
     if "test_main" in scope:
         scope["test_main"]()
 

@@ -66,7 +66,7 @@ def run_inferlet(
         main: the inferlet's `main`.
         input: its arguments, checked and converted as the engine does.
         replies: what the model writes, one for each `generate`.
-        inbox: messages that the client has sent.
+        inbox: messages that the client has sent; None last, as `pie run` does at the end of its input.
 
     Raises what `main` raises; `Deadlock` when it waits for a message that never comes.
     """
