@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import pie_client
 from pie_client.client import _is_path
 from pie_client.errors import Interrupted, NoDaemon
 from pie_client.events import Event, EventParser
@@ -46,7 +44,10 @@ def test_event_streams_however_they_are_cut(cuts):
 
 
 class Server:
-    """Answers each request on a Unix socket with the next of `answers`, in pieces."""
+    """Answers each request on a Unix socket with the next of `answers`, in pieces.
+
+    It closes the connection at None, and waits at an `asyncio.Event`.
+    """
 
     def __init__(self, path):
         self.path = str(path)
@@ -71,6 +72,9 @@ class Server:
                 for piece in self.answers.pop(0):
                     if piece is None:
                         return
+                    if isinstance(piece, asyncio.Event):
+                        await piece.wait()
+                        continue
                     writer.write(piece)
                     await writer.drain()
         except asyncio.IncompleteReadError:
@@ -178,9 +182,3 @@ def test_what_is_a_path(text):
 @pytest.mark.parametrize("text", ["chat", "chat@1.0.0", "my-program", "0a1b2c"])
 def test_what_is_a_reference(text):
     assert not _is_path(text)
-
-
-def test_the_public_names():
-    assert sorted(pie_client.__all__) == pie_client.__all__
-    assert all(hasattr(pie_client, name) for name in pie_client.__all__)
-    assert (Path(pie_client.__file__).parent / "py.typed").exists()

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from pie_client.bundle import pack
-from pie_client.errors import Interrupted, NoDaemon
+from pie_client.errors import Interrupted, NoDaemon, explained
 from pie_client.process import Process
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_engine.config import load_config
-from pie_engine.errors import PieError
+from pie_engine.errors import NotFound, PieError
 from pie_engine.protocol.http import EVENT_STREAM, PID_HEADER, LaunchRequest, OnDisconnect, ProgramView
 from pie_engine.protocol.program import Bundle
 
@@ -26,21 +26,24 @@ RECONNECT_S = 30.0
 MAX_PAUSE_S = 0.25
 
 Program = str | Path | Bundle
-"""A folder or `.py` file, a bundle, or the reference of an uploaded program: digest, `name`, `name@version`."""
+"""A folder or `.py` file, a bundle, or the reference of an uploaded program: digest, `name`, `name@version`.
+
+A text is a path when it has a slash or ends in `.py`: "./hello" is the folder, "hello" the uploaded program."""
 
 Answer = TypeVar("Answer")
 
 
 class PieClient:
-    """Launches and follows processes. An asynchronous context manager; one connection pool.
+    """Launches and follows processes. An asynchronous context manager; one connection pool, of one event loop.
 
     `home`: the data folder of the daemon, by default the user's. `url`: a daemon that listens on TCP instead.
+    It starts no daemon: calls raise `NoDaemon` when there is none.
     """
 
     def __init__(self, *, home: str | Path | None = None, url: str | None = None) -> None:
         paths = load_config({} if home is None else {"home": str(home)}).paths
         self.home = paths.home
-        self._transport = Transport(paths.api_socket, url)
+        self._transport = Transport(paths, url)
         self._processes: set[Process] = set()
 
     async def __aenter__(self) -> PieClient:
@@ -52,7 +55,11 @@ class PieClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends all event streams; processes launched with `on_disconnect="terminate"` end soon after."""
+        """Ends all event streams; processes launched with `on_disconnect="terminate"` end soon after.
+
+        Whoever waits for an event gets `Interrupted`; later calls raise `InvalidInput`.
+        """
+        self._transport.refuse_more()
         for process in list(self._processes):
             await process.close()
         await self._transport.close()
@@ -69,8 +76,11 @@ class PieClient:
     ) -> Process:
         """Start `program` with the arguments `input` of its `main`. Returns when the daemon has it safely.
 
+        program: a path ("./hello", "hello.py", a `Path`), the name of an uploaded program, or a `Bundle`.
         on_disconnect: `terminate` ends it when nobody has listened for a while, `detach` lets it go on.
-        Raises the classes of `pie_engine.errors`; what the program itself does wrong comes as its `Error` event.
+        idempotency_key: the same key again gives the same process.
+        Raises `NotFound`, `InvalidProgram`, `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as
+        its `Error` event.
         """
         request = LaunchRequest(
             **_named(program),
@@ -85,11 +95,14 @@ class PieClient:
         async def launch() -> Reply:
             return await self._transport.open("POST", "/v1/processes", body, headers, timeout_s=SILENCE_TIMEOUT_S)
 
-        reply = await self._persistently(launch)
+        try:
+            reply = await self._persistently(launch)
+        except NotFound as error:
+            raise _with_folder(error, program) from None
         return self._process(reply.headers[PID_HEADER.lower()], reply, after=0)
 
     async def attach(self, pid: str, after: int = 0) -> Process:
-        """The events after number `after` of a process that runs or has ended. Raises `NotFound`."""
+        """The events after number `after` of a process that runs or has ended; 0: all. Raises `NotFound`."""
         return self._process(pid, await self.open_events(pid, after), after)
 
     async def list_processes(self, *, with_ended: bool = False) -> list[dict[str, Any]]:
@@ -107,31 +120,38 @@ class PieClient:
     # Programs.
 
     async def upload(self, program: Path | str | Bundle) -> ProgramView:
-        """Publish a program under its name and version. Raises `InvalidProgram` when it cannot be run."""
-        bundle = program if isinstance(program, Bundle) else pack(program)
+        """Publish a folder, a `.py` file or a bundle under its name and version.
+
+        Raises `NotFound`, or `InvalidProgram` when it cannot be run.
+        """
+        bundle = program if isinstance(program, Bundle) else _packed(program)
         body = await self._ask("POST", "/v1/programs", msgspec.json.encode(bundle), can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
 
     async def describe(self, program: Path | str | Bundle) -> ProgramView:
         """The signature of a program that is not published. Raises `InvalidProgram` when it cannot be run."""
-        bundle = program if isinstance(program, Bundle) else pack(program)
+        bundle = program if isinstance(program, Bundle) else _packed(program)
         body = await self._ask("POST", "/v1/programs?publish=false", msgspec.json.encode(bundle), can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
 
     async def programs(self) -> list[ProgramView]:
+        """All that are uploaded, each with the signature of its `main`."""
         body = await self._ask("GET", "/v1/programs", b"", can_repeat=True)
         return msgspec.json.decode(body, type=list[ProgramView])
 
     async def program(self, reference: str) -> ProgramView:
+        """One of them, by name, `name@version` or digest. Raises `NotFound`."""
         body = await self._ask("GET", f"/v1/programs/{reference}", b"", can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
 
     # The daemon.
 
     async def models(self) -> list[dict[str, Any]]:
+        """The loaded models, the default one first."""
         return _as_list(_as_dict(await self.request("GET", "/v1/models"))["models"])
 
     async def stats(self) -> dict[str, Any]:
+        """Numbers of the gateway, the hosts and the cores."""
         return _as_dict(await self.request("GET", "/v1/stats"))
 
     async def health(self) -> dict[str, Any]:
@@ -179,16 +199,17 @@ class PieClient:
         while True:
             try:
                 return await ask()
-            except (NoDaemon, Interrupted) as error:
+            except PieError as error:
                 if not self._may_come_back(error, can_repeat) or time.monotonic() > end:
-                    raise
+                    # Without the frames below: the caller's own lines are what helps.
+                    raise error.with_traceback(None) from None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     def _may_come_back(self, error: PieError, can_repeat: bool) -> bool:
         if isinstance(error, Interrupted):
             return can_repeat
-        return self._transport.has_connected and not self._transport.is_gone()
+        return isinstance(error, NoDaemon) and self._transport.has_connected and not self._transport.is_gone()
 
 
 def _named(program: Program) -> dict[str, Any]:
@@ -196,8 +217,23 @@ def _named(program: Program) -> dict[str, Any]:
     if isinstance(program, Bundle):
         return {"bundle": program}
     if isinstance(program, Path) or _is_path(program):
-        return {"bundle": pack(program)}
+        return {"bundle": _packed(program)}
     return {"program": program}
+
+
+def _packed(path: str | Path) -> Bundle:
+    try:
+        return pack(Path(path).expanduser())
+    except PieError as error:
+        raise explained(error) from None
+
+
+def _with_folder(error: NotFound, program: Program) -> NotFound:
+    """The same, saying so when there is a folder that `program` may have meant."""
+    if isinstance(program, str) and Path(program).exists():
+        hint = f'there is a folder of this name here: write "./{program}" to launch it'
+        return explained(NotFound(error.message, hint=hint))
+    return error
 
 
 def _is_path(text: str) -> bool:

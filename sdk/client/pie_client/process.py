@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pie_client.errors import EndOfEvents, Interrupted
-from pie_client.events import Arrival, Event, EventParser
-from pie_engine.errors import PieError
+from pie_client.errors import EndOfEvents, Interrupted, explained
+from pie_client.events import Arrival, Event
+from pie_client.following import Following
 
 if TYPE_CHECKING:
     from pie_client.client import PieClient
     from pie_client.transport import Reply
-
-MAX_PAUSE_S = 0.5
-"""Between attempts, when the connection breaks each time before anything comes."""
 
 
 class Process:
@@ -26,25 +22,31 @@ class Process:
     def __init__(self, client: PieClient, pid: str, reply: Reply | None, after: int = 0) -> None:
         self.pid = pid
         self.last_seq = after
-        """Number of the newest event that `recv` has given."""
+        """Number of the newest event that `recv` has given; `attach(pid, after=last_seq)` goes on behind it."""
         self._client = client
         self._arrived: deque[Arrival] = deque()
-        self._newest_seq = after
-        self._reply = reply
-        self._pieces: AsyncIterator[bytes] | None = None
-        self._parser = EventParser()
-        self._has_ended = False
-        self._num_breaks = 0
-        """Of the connection, since something came."""
+        self._following = Following(lambda after: client.open_events(pid, after), reply, after)
+        self._outcome: Arrival | None = None
+        self._is_closed = False
 
     async def recv(self) -> tuple[Event, Any]:
-        """The next event and its value. Raises `EndOfEvents` after `Return` or `Error`."""
+        """The next event and its value. Raises `EndOfEvents` after `Return` or `Error`.
+
+        It can be cancelled, for example by a timeout: the next call goes on where this one was.
+        """
         while not self._arrived:
-            if self._has_ended:
+            if self._following.has_ended:
                 raise EndOfEvents
-            await self._fill()
+            if self._is_closed:
+                hint = f"`client.attach({self.pid!r}, after={self.last_seq})` goes on"
+                raise explained(Interrupted(f"process {self.pid} is not followed any more: it was closed", hint=hint))
+            self._arrived += await self._following.more()
+            if self._following.has_ended:
+                self._client.forget(self)
         arrival = self._arrived.popleft()
         self.last_seq = arrival.seq
+        if arrival.event.is_terminal:
+            self._outcome = arrival
         return arrival.event, arrival.value
 
     def __aiter__(self) -> Process:
@@ -53,14 +55,25 @@ class Process:
     async def __anext__(self) -> tuple[Event, Any]:
         return await self.recv()
 
-    async def result(self) -> Any:
-        """The value of `main`, past all other events. Raises the error that the process ended with."""
+    async def messages(self) -> AsyncIterator[Any]:
+        """What the program sends, as it comes; other events are passed over. Raises the error that it ends with."""
         async for event, value in self:
-            if event is Event.Return:
-                return value
-            if event is Event.Error:
-                raise value.raised()
-        raise Interrupted(f"the events of process {self.pid} ended without a result")
+            if event is Event.Message:
+                yield value
+        await self.result()
+
+    async def result(self) -> Any:
+        """The value of `main`, past all events that are left; also again, and after the last one.
+
+        Raises the error that the process ended with.
+        """
+        async for _ in self:
+            pass
+        if self._outcome is None:
+            return await self._stored_result()
+        if self._outcome.event is Event.Error:
+            raise explained(self._outcome.value.raised())
+        return self._outcome.value
 
     async def send(self, value: object) -> int:
         """A message to the program; returns its number when the daemon has it safely."""
@@ -73,12 +86,13 @@ class Process:
         await self._client.request("DELETE", f"/v1/processes/{self.pid}", can_repeat=True)
 
     async def close(self) -> None:
-        """Listen no more. With `on_disconnect="terminate"` the process is then ended."""
-        reply, self._reply = self._reply, None
-        self._pieces = None
+        """Listen no more; whoever waits in `recv` gets `Interrupted`.
+
+        A process launched with `on_disconnect="terminate"` is then ended.
+        """
+        self._is_closed = True
         self._client.forget(self)
-        if reply is not None:
-            await reply.close()
+        await self._following.close()
 
     async def __aenter__(self) -> Process:
         return self
@@ -88,51 +102,10 @@ class Process:
     ) -> None:
         await self.close()
 
-    # Filling.
-
-    async def _fill(self) -> None:
-        """Wait for more events."""
-        try:
-            piece = await self._next_piece()
-        except Interrupted:
-            await self._reconnect()
-            return
-        self._num_breaks = 0
-        for arrival in self._parser.feed(piece):
-            if arrival.seq > self._newest_seq:
-                self._newest_seq = arrival.seq
-                self._arrived.append(arrival)
-                self._has_ended = self._has_ended or arrival.event.is_terminal
-        if self._has_ended:
-            await self._finish()
-
-    async def _next_piece(self) -> bytes:
-        """Empty at the orderly end of the stream, which the daemon only gives it after the last event."""
-        if self._pieces is None:
-            if self._reply is None:
-                raise Interrupted("not connected")
-            self._pieces = self._reply.pieces()
-        try:
-            return await anext(self._pieces)
-        except StopAsyncIteration:
-            self._has_ended = True
-            return b""
-
-    async def _finish(self) -> None:
-        """Read the end of the body, which gives the connection back to the pool."""
-        pieces, self._pieces = self._pieces, None
-        try:
-            while pieces is not None:
-                await anext(pieces)
-        except (StopAsyncIteration, PieError):
-            pass
-        await self.close()
-
-    async def _reconnect(self) -> None:
-        await self.close()
-        if self._num_breaks:
-            await asyncio.sleep(min(0.02 * 2**self._num_breaks, MAX_PAUSE_S))
-        self._num_breaks += 1
-        self._parser = EventParser()
-        self._reply = await self._client.open_events(self.pid, self._newest_seq)
-        self._client.remember(self)
+    async def _stored_result(self) -> Any:
+        """Of a process that was attached behind its last event."""
+        view = await self._client.inspect(self.pid)
+        if view["state"] != "ended":
+            raise Interrupted(f"the events of process {self.pid} ended before the process")
+        async with await self._client.attach(self.pid, view["last_event"] - 1) as again:
+            return await again.result()

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 
 import httpx
 
-from pie_client.errors import Interrupted, NoDaemon
+from pie_client.errors import Interrupted, NoDaemon, explained
+from pie_engine.errors import InvalidInput
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -15,7 +16,8 @@ class TcpCarrier:
     """One httpx client, without its limit on connections: an event stream holds one as long as its process lives."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        """Raises `InvalidInput` when `url` is none."""
+        self._url = _checked(url)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.AsyncClient(base_url=self._url, limits=limits, trust_env=False)
 
@@ -24,10 +26,11 @@ class TcpCarrier:
         request = self._client.build_request(method, path, headers=dict(headers), content=body, timeout=timeout)
         try:
             return TcpReply(await self._client.send(request, stream=True), self._url)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise NoDaemon(f"no daemon answers at {self._url}", hint="is `gateway.listen` set there?") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            hint = "`pie serve --background --listen HOST:PORT` starts one that listens on TCP"
+            raise explained(NoDaemon(f"no daemon answers at {self._url}", hint=hint)) from None
         except httpx.TransportError as error:
-            raise _interrupted(self._url, error) from error
+            raise _interrupted(self._url, error) from None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -45,10 +48,21 @@ class TcpReply:
             async for piece in self._response.aiter_raw():
                 yield piece
         except httpx.TransportError as error:
-            raise _interrupted(self._url, error) from error
+            raise _interrupted(self._url, error) from None
 
     async def close(self) -> None:
         await self._response.aclose()
+
+
+def _checked(url: str) -> str:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        address = httpx.URL()
+    if address.scheme not in ("http", "https") or not address.host:
+        hint = "write it like `http://127.0.0.1:8765`"
+        raise explained(InvalidInput(f"`url` is `{url}`, which is not the address of a daemon", hint=hint))
+    return url.rstrip("/")
 
 
 def _interrupted(url: str, error: Exception) -> Interrupted:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from pie_client.errors import explained
+from pie_client.lock import is_held
 from pie_client.unix import UnixCarrier
-from pie_engine.errors import ErrorInfo, PieError
+from pie_engine.config import Paths
+from pie_engine.errors import ErrorInfo, InvalidInput, PieError
 from pie_engine.protocol.http import ErrorBody
 from pie_engine.protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
 
@@ -48,9 +50,10 @@ class Carrier(Protocol):
 class Transport:
     """Requests with our headers; answers that are refusals raised as what they say."""
 
-    def __init__(self, socket: Path | None, url: str | None) -> None:
-        self._socket = None if url else socket
-        self._carrier: Carrier = _tcp(url) if url else UnixCarrier(str(socket))
+    def __init__(self, paths: Paths, url: str | None) -> None:
+        self._paths = None if url else paths
+        self._carrier: Carrier = _tcp(url) if url else UnixCarrier(str(paths.api_socket))
+        self._is_closed = False
         self.has_connected = False
 
     async def request(self, method: str, path: str, body: bytes = b"") -> bytes:
@@ -61,19 +64,33 @@ class Transport:
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float
     ) -> Reply:
         """The answer as soon as its head is there. Raises what the daemon says, `NoDaemon` or `Interrupted`."""
+        self._check_open()
         common = {PROTOCOL_HEADER: str(PROTOCOL_VERSION), "Content-Type": "application/json"}
         reply = await self._carrier.open(method, path, {**common, **(headers or {})}, body, timeout_s)
         self.has_connected = True
+        if self._is_closed:
+            await reply.close()
+            self._check_open()
         if reply.status >= 300:
-            raise _refusal(reply.status, await _read(reply))
+            raise explained(_refusal(reply.status, await _read(reply)))
         return reply
 
+    def refuse_more(self) -> None:
+        """From now on every request is `InvalidInput`, those on their way included."""
+        self._is_closed = True
+
     async def close(self) -> None:
+        self.refuse_more()
         await self._carrier.close()
 
     def is_gone(self) -> bool:
-        """The daemon ended in order and took its socket along: waiting for it is no use."""
-        return self._socket is not None and not self._socket.exists()
+        """The daemon has ended, in order or not: waiting for its gateway is no use. Over TCP nobody can tell."""
+        paths = self._paths
+        return paths is not None and not (paths.api_socket.exists() and is_held(paths.daemon_lock))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise explained(InvalidInput("this client is closed", hint="make another `PieClient`"))
 
 
 def _tcp(url: str) -> Carrier:

@@ -12,7 +12,7 @@ import errno
 import time
 from collections.abc import AsyncIterator, Mapping
 
-from pie_client.errors import Interrupted, NoDaemon
+from pie_client.errors import Interrupted, NoDaemon, explained
 
 MAX_IDLE_CONNECTIONS = 64
 MAX_IDLE_S = 60.0
@@ -40,7 +40,7 @@ class UnixCarrier:
         except BaseException as error:
             connection.abort()
             if isinstance(error, (OSError, EOFError, ValueError, asyncio.LimitOverrunError)):
-                raise interrupted(self._path, error) from error
+                raise interrupted(self._path, error) from None
             raise
         return UnixReply(self, connection, status, fields, timeout_s)
 
@@ -74,8 +74,8 @@ class UnixCarrier:
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 # More connections at once than the socket's queue holds: it is there, so try again.
-                raise interrupted(self._path, error) from error
-            raise NoDaemon(f"no daemon answers at {self._path}", hint="start one with `pie serve`") from error
+                raise interrupted(self._path, error) from None
+            raise explained(_nobody(self._path, error)) from None
 
 
 class Connection:
@@ -131,7 +131,7 @@ class UnixReply:
                 yield piece
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
             await self.close()
-            raise self._carrier.broken(error) from error
+            raise self._carrier.broken(error) from None
         self._release(connection)
 
     async def close(self) -> None:
@@ -181,3 +181,10 @@ def _request(method: str, path: str, headers: Mapping[str, str], body: bytes) ->
 
 def interrupted(address: str, error: Exception) -> Interrupted:
     return Interrupted(f"the connection to {address} broke: {error or type(error).__name__}")
+
+
+def _nobody(path: str, error: OSError) -> NoDaemon:
+    # That the socket is not there, or that nobody listens at it, is what the message says already.
+    is_plain = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
+    reason = "" if is_plain else f": {error.strerror or error or type(error).__name__}"
+    return NoDaemon(f"no daemon answers at {path}{reason}", hint="`pie serve --background` starts one")
