@@ -32,13 +32,18 @@ END_S = 15.0
 """How long a daemon that we started may take to end."""
 NUM_LOG_LINES = 12
 ENGINE_MODULES = ("zmq", "uvicorn", "fastapi", "wasmtime", "componentize_py")
-INSTALL_HINT = 'pip install "pie-serving[engine]"'
+INSTALL_HINT = 'install Pie with its extra `engine`; in a checkout: pip install ".[engine]"'
+PATH_VARIABLES = ("PIE_CONFIG", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME")
 
 
 class StartFailed(PieError):
-    """The daemon, or what it needs to run programs, does not start."""
+    """The daemon, or what it needs to run programs, does not start. `cause`: the code of what keeps it from it."""
 
     code = "start_failed"
+
+    def __init__(self, message: str, *, hint: str = "", cause: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
 
 
 class NotInstalled(PieError):
@@ -189,6 +194,7 @@ class DaemonProcess:
                 # Ctrl-C is for this command; and the files of a user's project must not shadow modules.
                 start_new_session=True,
                 cwd=config.paths.home,
+                env=_environment(config.paths),
             )
 
     @property
@@ -230,7 +236,8 @@ class DaemonProcess:
         lines = self.new_log_text().splitlines()
         message = _last_with(lines, "error: ")
         if message:
-            return StartFailed(f"the daemon does not start: {message}", hint=_last_with(lines, "hint: "))
+            hint, cause = _last_with(lines, "hint: "), _last_with(lines, "code: ")
+            return StartFailed(f"the daemon does not start: {message}", hint=hint, cause=cause)
         last = "\n".join(f"  {line}" for line in lines[-NUM_LOG_LINES:])
         return StartFailed(
             f"the daemon ended with exit status {self._process.returncode}\n{last}".rstrip(), hint=f"see {self._log}"
@@ -292,7 +299,8 @@ def _refuse_failed(health: Health, *, is_ours: bool) -> None:
         failures = [failure for member in members if (failure := failure_of(member))]
         if members and len(failures) == len(members):
             hint = failures[0].hint if is_ours else f"{failures[0].hint}; then `pie stop`, and try again".lstrip("; ")
-            raise StartFailed(f"{role} `{members[0].name}` does not start: {failures[0].message}", hint=hint)
+            message = f"{role} `{members[0].name}` does not start: {failures[0].message}"
+            raise StartFailed(message, hint=hint, cause=failures[0].code)
 
 
 def failure_of(member: MemberView) -> ErrorInfo | None:
@@ -306,6 +314,12 @@ def failure_of(member: MemberView) -> ErrorInfo | None:
 def _command(overrides: Mapping[str, Any]) -> list[str]:
     command = [sys.executable, "-m", "pie_engine.daemon"]
     return [*command, "--config-json", json.dumps(overrides)] if overrides else command
+
+
+def _environment(paths: Paths) -> dict[str, str]:
+    """Ours. Paths in it are from the folder that we are in, and the daemon is in another."""
+    absolute = {name: os.path.abspath(os.environ[name]) for name in PATH_VARIABLES if os.environ.get(name)}
+    return {**os.environ, **absolute, "PIE_HOME": str(paths.home), "PIE_CACHE": str(paths.cache)}
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -80,7 +80,8 @@ _MEANINGS = {
     "output_limit": "The program sent and printed more than it may.",
     "protocol_mismatch": "Command and daemon are of versions that do not understand each other.",
     "queue_limit": "More processes than the daemon takes; try again later.",
-    "start_failed": "The daemon or one of its parts does not start, or does not stop.",
+    "start_failed": "The daemon or one of its parts does not start, or does not stop. Exit code 2 when the "
+    "configuration is the reason, 4 when there is no such model.",
     "unsupported": "This driver, model or build does not have what was asked for.",
     "wall_limit": "The program ran longer than it may.",
 }

@@ -33,6 +33,10 @@ def exit_code_of(error: PieError) -> int:
     """The exit code for an error that ends a command."""
     from pie_engine import errors
 
+    cause = errors.ErrorInfo(getattr(error, "cause", ""), "").raised()
+    if isinstance(cause, errors.InvalidConfig | errors.NotFound):
+        # The daemon would have started with another configuration, and with a model that exists.
+        return exit_code_of(cause)
     if error.code in DAEMON_CODES or isinstance(error, errors.Lost | errors.ModelError):
         return DAEMON
     if isinstance(error, errors.InvalidInput):

@@ -29,11 +29,12 @@ COMMANDS: Commands = {
 
 
 def main(argv: Sequence[str] | None = None, commands: Commands = COMMANDS) -> int:
-    """Runs until it is stopped. What keeps it from starting goes to stderr: the message, then `hint: …`."""
+    """Runs until it is stopped. What keeps it from starting goes to stderr: `error: …`, `hint: …` and `code: …`."""
     try:
         run(load_config(_overrides(argv)), commands)
     except PieError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        hint = f"hint: {error.hint}\n" if error.hint else ""
+        sys.stderr.write(f"error: {error.message}\n{hint}code: {error.code}\n")
         return EXIT_ALREADY_RUNNING if isinstance(error, Busy) else EXIT_CANNOT_START
     return 0
 

@@ -317,11 +317,14 @@ def _detail_of_core(scene: str) -> dict[str, object]:
 
 
 def play(home: Path, scene: str) -> int:
-    """A daemon process: `ok`, `slow` to load, with `no-model`, or one that `dies` at once."""
+    """A daemon process: `ok`, `slow` to load, with `no-model`, or one that `dies` or `refuses` at once."""
     with (home / "starts").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if scene == "dies":
-        sys.stderr.write("error: the disk is full\nhint: make room\n")
+        sys.stderr.write("error: the disk is full\nhint: make room\ncode: error\n")
+        return 78
+    if scene == "refuses":
+        sys.stderr.write("error: no such port\nhint: correct `listen`\ncode: invalid_config\n")
         return 78
     paths = load_config().paths
     lock = paths.daemon_lock.open("w")

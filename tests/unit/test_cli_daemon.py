@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli import daemon
+from pie_cli import daemon, exits
 from pie_cli.commands.serve import overrides_of
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, load_config
+from pie_engine.protocol.http import Health, MemberView
 from tests.unit.cli_standin import short_home
 
 Capture = pytest.CaptureFixture[str]
@@ -94,6 +95,37 @@ def test_a_model_that_does_not_load_is_the_error_and_the_daemon_goes(home: Path)
     assert daemon.running_daemon(load_config().paths) is None
 
 
+@pytest.mark.parametrize(("cause", "exit_code"), [("not_found", 4), ("invalid_config", 2), ("model_error", 3)])
+def test_what_keeps_a_daemon_from_starting_decides_the_exit_code(home: Path, cause: str, exit_code: int) -> None:
+    failed = {"failed": {"code": cause, "message": "no"}}
+    member = MemberView("core", "tiny", ready=False, os_pid=1, detail=failed)
+    health = Health("starting", "0.1.0", 1, 1, 1, 0.0, [member], [])
+    with pytest.raises(daemon.StartFailed) as caught:
+        daemon._refuse_failed(health, is_ours=True)
+    assert exits.exit_code_of(caught.value) == exit_code
+
+
+def test_a_daemon_that_refuses_its_configuration_exits_2(home: Path) -> None:
+    run = pie(home, "refuses", "run", "hello")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 2
+    assert err.splitlines()[1:] == ["error: the daemon does not start: no such port", "hint: correct `listen`"]
+
+
+def test_paths_of_the_environment_are_from_our_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    (home / "my.toml").touch()
+    given = {"PIE_HOME": "state", "PIE_CACHE": "cache", "PIE_CONFIG": "my.toml", "HF_HOME": "hf"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    environment = daemon._environment(load_config().paths)
+    assert {name: environment[name] for name in given} == {
+        name: f"{Path.cwd()}/{value}" for name, value in given.items()
+    }
+    assert "HF_HUB_CACHE" not in environment
+
+
 def test_serve_runs_until_it_is_interrupted(home: Path) -> None:
     serve = pie(home, "ok", "serve")
     assert serve.stderr is not None
@@ -145,7 +177,8 @@ def test_an_installation_without_the_engine_says_what_to_install(
     monkeypatch.setattr(daemon, "ENGINE_MODULES", ("no_such_module",))
     assert invoke(["run", "hello"]) == 3
     assert capsys.readouterr().err == (
-        'error: the engine is not installed (no no_such_module)\nhint: pip install "pie-serving[engine]"\n'
+        "error: the engine is not installed (no no_such_module)\n"
+        'hint: install Pie with its extra `engine`; in a checkout: pip install ".[engine]"\n'
     )
 
 

@@ -134,4 +134,6 @@ def test_the_lock_goes_with_a_process_that_is_killed(tmp_path):
 )
 def test_a_bad_configuration_is_said_on_stderr(argument, part, capsys):
     assert main(["--config-json", argument]) == 78
-    assert part in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert part in err
+    assert err.endswith("code: invalid_config\n")
