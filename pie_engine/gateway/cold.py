@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pie_engine.errors import ErrorInfo, InvalidInput, PieError
 from pie_engine.gateway.app import LOCAL_USER, Services
-from pie_engine.gateway.openapi import describe
+from pie_engine.gateway.openapi import answers, describe
 from pie_engine.gateway.problems import retry_after, status_of
 from pie_engine.protocol.http import ErrorBody
 from pie_engine.protocol.version import PROTOCOL_VERSION
@@ -26,20 +26,24 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _bad_parameter)
 
-    @app.get("/v1/models", summary="Models that are loaded, with their free KV pages")
+    @app.get("/v1/models", summary="Models, with their free KV pages", responses=answers("Models"))
     async def models() -> Response:
         return _json(200, {"models": services.views.models()})
 
-    @app.get("/v1/stats", summary="Newest numbers of cores and hosts")
+    @app.get("/v1/stats", summary="Newest numbers of cores and hosts", responses=answers("Stats"))
     async def stats() -> Response:
         return _json(200, services.views.stats())
 
-    @app.get("/v1/programs", summary="Programs that have been uploaded")
+    @app.get("/v1/programs", summary="Programs that have been uploaded", responses=answers("ProgramView", many=True))
     async def programs() -> Response:
         return _json(200, services.programs.list(LOCAL_USER))
 
-    @app.get("/v1/processes", summary="Processes that are alive; with all=true the ended ones too, newest first")
-    async def processes(all: bool = False, limit: int = MAX_LISTED) -> Response:
+    @app.get(
+        "/v1/processes",
+        summary="Processes that are alive; with all=true the ended ones too, newest first",
+        responses=answers("ProcessView", many=True),
+    )
+    async def processes(all: bool = False, limit: Annotated[int, Query(ge=0)] = MAX_LISTED) -> Response:
         return _json(200, services.views.processes(LOCAL_USER, all, min(limit, MAX_LISTED)))
 
     describe(app)

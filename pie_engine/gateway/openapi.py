@@ -1,4 +1,7 @@
-"""Adds to FastAPI's OpenAPI page the routes that are answered by hand, and the schemas of all bodies."""
+"""Adds to FastAPI's OpenAPI page the routes that are answered by hand, and the schemas of all bodies.
+
+No route's body is checked by FastAPI, so it learns of none by itself: `answers` says what each gives.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from pie_engine.errors import ErrorInfo
 from pie_engine.protocol import http
+from pie_engine.protocol import to_gateway as numbers
 from pie_engine.protocol.program import Bundle
 
 REF = "#/components/schemas/{name}"
@@ -21,6 +26,53 @@ PUBLISH = {
     "description": "With `false` it gets no name, and is only known by its digest.",
 }
 FORMAT = {"name": "format", "in": "query", "schema": {"enum": ["sse", "json"]}}
+STREAM = {"text/event-stream": {"schema": {"type": "string", "description": "Events as docs/wire.md has them."}}}
+
+
+def _with_names(cls: type[msgspec.Struct], name: str, **other: Any) -> type[msgspec.Struct]:
+    """Fields of a message that is an array on ZeroMQ, as the object that clients see."""
+    fields = [(field.name, other.get(field.name, field.type)) for field in msgspec.structs.fields(cls)]
+    return msgspec.defstruct(name, fields)
+
+
+_HeldInCore = _with_names(numbers.ProcessUsage, "HeldInCore")
+_CoreNumbers = _with_names(numbers.CoreStats, "CoreNumbers", processes=list[_HeldInCore])  # type: ignore[valid-type]
+_HostNumbers = msgspec.defstruct(
+    "HostNumbers", [("name", str), *((field.name, field.type) for field in msgspec.structs.fields(numbers.HostStats))]
+)
+
+
+class ModelView(msgspec.Struct):
+    """A core. What is not known before it is ready is not there until then; drivers may say more."""
+
+    name: str
+    ready: bool
+    progress: dict[str, object] | msgspec.UnsetType = msgspec.UNSET
+    """While it starts: `text` and `fraction`."""
+    failed: ErrorInfo | msgspec.UnsetType = msgspec.UNSET
+    """Why it does not start."""
+    driver: str | msgspec.UnsetType = msgspec.UNSET
+    device: str | msgspec.UnsetType = msgspec.UNSET
+    dtype: str | msgspec.UnsetType = msgspec.UNSET
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    model_id: str | msgspec.UnsetType = msgspec.UNSET
+    folder: str | msgspec.UnsetType = msgspec.UNSET
+    vocab_size: int | msgspec.UnsetType = msgspec.UNSET
+    max_context_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    num_pages: int | msgspec.UnsetType = msgspec.UNSET
+    num_free_pages: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Models(msgspec.Struct):
+    models: list[ModelView]
+
+
+class Stats(msgspec.Struct):
+    """The newest numbers of each process."""
+
+    cores: list[_CoreNumbers]  # type: ignore[valid-type]
+    hosts: list[_HostNumbers]  # type: ignore[valid-type]
+
 
 BODIES = (
     http.LaunchRequest,
@@ -34,6 +86,8 @@ BODIES = (
     http.Health,
     http.ErrorBody,
     Bundle,
+    Models,
+    Stats,
 )
 
 
@@ -54,13 +108,26 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def answers(name: str, *, many: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Of a FastAPI route: one body, or a list of them; and any error. FastAPI adds none of its own to these."""
+    return {200: {"description": "Done", "content": _content(name, many=many)}, "default": _ERROR}
+
+
 def _any_json(_: type) -> dict[str, Any]:
     """Of `object`. An empty schema would say the same, but msgspec takes that for none."""
     return {"description": "Any JSON value."}
 
 
 def _by_hand() -> dict[str, dict[str, Any]]:
-    launch = _operation("Launch a process; with Accept: text/event-stream the answer is its event stream")
+    launch = _operation(
+        "Launch a process; with Accept: text/event-stream the answer is its event stream",
+        "LaunchRequest",
+        "Launched",
+        201,
+    )
+    launch["responses"]["201"]["content"] |= STREAM
+    events = _operation("Its events, as they come or as a list of those stored so far", parameters=[PID, AFTER, FORMAT])
+    events["responses"]["200"]["content"] = STREAM | _content("EventView", many=True)
     return {
         "/healthz": {"get": _operation("Who is there", answer="Health")},
         "/v1/daemon/stop": {"post": _operation("End the daemon", body="StopRequest", status=202)},
@@ -70,7 +137,7 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         "/v1/programs/{reference}": {
             "get": _operation("A program by digest, name@version or name", None, "ProgramView", parameters=[REFERENCE])
         },
-        "/v1/processes": {"post": {**launch, **_bodies("LaunchRequest", "Launched", 201)}},
+        "/v1/processes": {"post": launch},
         "/v1/processes/{pid}": {
             "get": _operation("One process", answer="ProcessView", parameters=[PID]),
             "delete": _operation("Ask it to end", status=202, parameters=[PID]),
@@ -79,7 +146,7 @@ def _by_hand() -> dict[str, dict[str, Any]]:
             "post": _operation("Send it a message", "MessageRequest", "MessageAccepted", 202, [PID])
         },
         "/v1/processes/{pid}/events": {
-            "get": _operation("Its events as server-sent events", parameters=[PID, AFTER, FORMAT])
+            "get": events,
         },
     }
 
@@ -95,12 +162,14 @@ def _operation(
 
 
 def _bodies(body: str | None, answer: str | None, status: int) -> dict[str, Any]:
-    responses = {
-        str(status): {"description": "Done", **({"content": _content(answer)} if answer else {})},
-        "default": {"description": "An error", "content": _content("ErrorBody")},
-    }
+    content = _content(answer) if answer else {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}
+    responses = {str(status): {"description": "Done", "content": content}, "default": _ERROR}
     return {"responses": responses, **({"requestBody": {"content": _content(body)}} if body else {})}
 
 
-def _content(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": REF.format(name=name)}}}
+def _content(name: str, *, many: bool = False) -> dict[str, Any]:
+    one = {"$ref": REF.format(name=name)}
+    return {"application/json": {"schema": {"type": "array", "items": one} if many else one}}
+
+
+_ERROR = {"description": "An error", "content": _content("ErrorBody")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import itertools
 import time
 from collections import OrderedDict
@@ -60,8 +61,17 @@ class Programs:
         if digest is None and self._store.has_program(reference):
             digest = reference
         if digest is None:
-            raise NotFound(f"no program `{reference}`", hint="`pie list` shows what there is")
+            raise NotFound(f"no program `{reference}`", hint=self._hint(user, name))
         return digest
+
+    def _hint(self, user: str, name: str) -> str:
+        known = {record.name: record.version for record in self._store.releases(user)}
+        if not known:
+            return "no program has been uploaded yet: POST /v1/programs, or launch it as a `bundle`"
+        if name in known:
+            return f"the newest `{name}` is `{name}@{known[name]}`"
+        near = difflib.get_close_matches(name, known, n=1)
+        return f"did you mean `{near[0]}`?" if near else "GET /v1/programs lists what has been uploaded"
 
     def bundle(self, digest: str) -> Bundle:
         cached = self._cache.get(digest)
