@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -411,12 +412,12 @@ async def test_upload_gives_the_signature_and_names_stand_for_the_newest(client)
 
 
 async def test_what_is_only_described_gets_no_name(client):
-    described = await client.describe(BUNDLE)
+    described = await client.describe(Bundle(Manifest(name="unnamed"), {"main.py": "async def main(): ...\n"}))
     assert described.signature.parameters[0].name == "do"
-    assert await client.programs() == []
+    assert "unnamed" not in [program.name for program in await client.programs()]
     with pytest.raises(NotFound):
-        await client.program("steps")
-    assert (await client.program(described.digest)).name == "steps"
+        await client.program("unnamed")
+    assert (await client.program(described.digest)).name == "unnamed"
 
 
 async def test_a_program_that_cannot_be_read_is_refused(client):
@@ -497,9 +498,47 @@ async def test_other_routes(http):
     assert (status, json.loads(text)["error"]["code"]) == (404, "not_found")
     assert (await http("PATCH", "/v1/processes/x"))[0] in (404, 405)
     assert (await http("GET", "/v1/processes?all=perhaps"))[0] == 400
-    paths = json.loads((await http("GET", "/openapi.json"))[2])["paths"]
-    assert {"post", "get"} <= set(paths["/v1/processes"])
-    assert "/v1/processes/{pid}/events" in paths
+    for limit in (-1, "many"):
+        status, _, text = await http("GET", f"/v1/processes?limit={limit}")
+        error = json.loads(text)["error"]
+        assert (status, error["code"]) == (400, "invalid_input")
+        assert "`limit`" in error["message"]
+
+
+async def test_openapi_describes_every_body(client, http):
+    page = json.loads((await http("GET", "/openapi.json"))[2])
+    schemas = page["components"]["schemas"]
+    assert {"post", "get"} <= set(page["paths"]["/v1/processes"])
+    for path, operations in page["paths"].items():
+        for operation in operations.values():
+            assert "default" in operation["responses"], path
+            assert "422" not in operation["responses"], path
+            for response in operation["responses"].values():
+                assert all(content["schema"] for content in response["content"].values()), path
+    assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
+    assert set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(page))) <= set(schemas)
+    process = await client.launch_process(BUNDLE, does(["return", 1]))
+    assert await process.result() == 1
+    await client.upload(BUNDLE)
+    for path in ("/v1/models", "/v1/stats", "/v1/programs", "/v1/processes", "/healthz"):
+        query = "?all=true" if path == "/v1/processes" else ""
+        answer = json.loads((await http("GET", path + query))[2])
+        operation = page["paths"][path]["get"]
+        assert answer
+        check_shape(answer, operation["responses"]["200"]["content"]["application/json"]["schema"], schemas)
+
+
+def check_shape(value, schema, schemas):
+    """Objects have the fields that their schemas ask for and no others."""
+    schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if isinstance(value, list):
+        for item in value:
+            check_shape(item, schema["items"], schemas)
+    elif isinstance(value, dict) and "properties" in schema:
+        assert set(schema["required"]) <= set(value), schema["title"]
+        assert set(value) <= set(schema["properties"]), schema["title"]
+        for key, part in value.items():
+            check_shape(part, schema["properties"][key], schemas)
 
 
 async def test_no_daemon_is_said_at_once(tmp_path):

@@ -25,7 +25,7 @@ from pie_engine.gateway.bundles import check_bundle
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
 from pie_engine.gateway.process import Follower, Process
-from pie_engine.gateway.programs import BundleCache
+from pie_engine.gateway.programs import BundleCache, Programs
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.sse import MAX_TAIL_BYTES, Tail, frame
 from pie_engine.gateway.turn import Turn
@@ -260,6 +260,28 @@ def test_good_bundles_pass(bundle):
 def test_bad_bundles_are_refused_by_name(bundle, part):
     with pytest.raises(InvalidProgram, match=part.replace("\\", "\\\\")):
         check_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hint"),
+    [
+        ("helo", "did you mean `hello`?"),
+        ("hello@3", "the newest `hello` is `hello@0.2.0`"),
+        ("nothing-like-it", "GET /v1/programs lists what has been uploaded"),
+    ],
+)
+async def test_an_unknown_program_has_a_way_out(store, reference, hint):
+    programs = Programs(store, Sent(store).turn, HostPool(1))
+    with pytest.raises(NotFound) as caught:
+        programs.resolve("ann", reference)
+    assert caught.value.hint.startswith("no program has been uploaded yet")
+    with store.transaction():
+        store.add_program("d", python({"main.py": ""}))
+        for version in ("0.1.0", "0.2.0"):
+            store.publish("ann", "hello", version, "d")
+    with pytest.raises(NotFound) as caught:
+        programs.resolve("ann", reference)
+    assert caught.value.hint == hint
 
 
 def test_the_cache_keeps_what_was_used_last_within_its_size():
