@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-from pie_cli.options import Values, missing_parameters, spelled, text_parameter
+import msgspec
+
+from pie_cli.options import Values, missing_parameters, see_help, spelled, text_parameter
+from pie_engine.config import nearest_hint
 from pie_engine.errors import InvalidInput
 from pie_engine.protocol.program import Signature
 
@@ -15,7 +17,7 @@ STDIN = "-"
 
 def arguments_of(target: str, signature: Signature, values: Values) -> tuple[dict[str, object], bool]:
     """The arguments, options over `--input`; and whether stdin was read. Raises `InvalidInput` naming the parameter."""
-    given = _input_object(values.own.get("input")) | values.program
+    given = _input_object(values.own.get("input"), signature) | values.program
     used_stdin = False
     if values.words:
         name, text = _positional(target, signature, values.words, given)
@@ -25,7 +27,7 @@ def arguments_of(target: str, signature: Signature, values: Values) -> tuple[dic
     if missing:
         names = ", ".join(f"`{spelled(parameter.name)}`" for parameter in missing)
         verb = "is" if len(missing) == 1 else "are"
-        raise InvalidInput(f"{names} {verb} missing", hint=f"see `pie run {target} --help`")
+        raise InvalidInput(f"{names} {verb} missing", hint=see_help(target, signature))
     return given, used_stdin
 
 
@@ -33,8 +35,7 @@ def _positional(target: str, signature: Signature, words: list[str], given: dict
     """The parameter that stands without its name, and its value."""
     parameter = text_parameter(signature)
     if parameter is None:
-        hint = f"see `pie run {target} --help`"
-        raise InvalidInput(f"`{target}` takes options only, got `{words[0]}`", hint=hint)
+        raise InvalidInput(f"`{target}` takes options only, got `{words[0]}`", hint=see_help(target, signature))
     name = spelled(parameter.name)
     if len(words) > 1:
         raise InvalidInput(f"`{name}` takes one text, got {len(words)} words", hint=f'quote them: "{" ".join(words)}"')
@@ -50,17 +51,22 @@ def _read_stdin() -> str:
         raise InvalidInput(f"stdin is not text in UTF-8: {error}") from error
 
 
-def _input_object(text: object) -> dict[str, object]:
+def _input_object(text: object, signature: Signature) -> dict[str, object]:
     """What `--input` says."""
     if text is None:
         return {}
     source, text = _read_input(str(text))
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
         raise InvalidInput(f"{source} is not JSON: {error}", hint="it must be one object of arguments") from error
     if not isinstance(value, dict):
         raise InvalidInput(f"{source} must be a JSON object of arguments, got `{text.strip()[:40]}`")
+    names = tuple(parameter.name for parameter in signature.parameters)
+    for key in value:
+        # A standalone component says nothing of its parameters.
+        if names and key not in names:
+            raise InvalidInput(f"{source} has the key `{key}`, which is no parameter", hint=nearest_hint(key, names))
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Sequence
 
@@ -61,7 +62,7 @@ def program_help(target: str, name: str, signature: Signature) -> str:
     """What `pie run TARGET --help` shows."""
     text = options.text_parameter(signature)
     positional = f" [{text.name.upper()}]" if text else ""
-    parts = [f"Usage: pie run {target} [OPTIONS]{positional}"]
+    parts = [f"Usage: pie run {shlex.quote(target)} [OPTIONS]{positional}"]
     if doc := _without_arguments(signature.doc):
         parts.append(textwrap.indent(doc, "  "))
     if text:

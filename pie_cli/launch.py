@@ -20,7 +20,7 @@ def run_words(words: list[str]) -> int:
     from pie_engine.errors import InvalidInput
 
     before, rest = split_target(words)
-    if before.own.get("help"):
+    if before.own.get("help") and not rest:
         from pie_cli.help import run_help
 
         console.data_line(run_help())

@@ -6,6 +6,7 @@ A program's option wins over one of `pie run` with the same name; that one can s
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -61,6 +62,13 @@ def negated(name: str) -> str:
     return "--no-" + spelled(name).removeprefix("--")
 
 
+def see_help(target: str, signature: Signature) -> str:
+    """The hint that names the program's help; `--help` behind TARGET may be a parameter of the program's own."""
+    is_taken = any(parameter.name == "help" for parameter in signature.parameters)
+    words = ["--help", shlex.quote(target)] if is_taken else [shlex.quote(target), "--help"]
+    return f"see `pie run {' '.join(words)}`"
+
+
 def split_target(tokens: Sequence[str]) -> tuple[Values, list[str]]:
     """The options of `pie run` before TARGET, and TARGET with everything behind it."""
     reader = _Reader(_flags(OWN, is_own=True), "pie run", "the program's own options come after TARGET")
@@ -73,7 +81,7 @@ def split_target(tokens: Sequence[str]) -> tuple[Values, list[str]]:
 def read_options(label: str, signature: Signature, tokens: Sequence[str]) -> Values:
     """What stands behind TARGET. Raises `InvalidInput` that names the parameter."""
     flags = _flags(OWN, is_own=True) | _flags(signature.parameters, is_own=False)
-    reader = _Reader(flags, f"`{label}`", f"see `pie run {label} --help`")
+    reader = _Reader(flags, f"`{label}`", see_help(label, signature))
     rest = list(tokens)
     while rest:
         if rest[0] == "--":

@@ -8,6 +8,9 @@ import typer
 
 from pie_cli import console
 
+QUESTIONS = {"chat": "Who are you?", "agent": "What is 12 * 30?"}
+"""What one asks first: the agent needs a reason to call its tool."""
+
 
 def register(app: typer.Typer) -> None:
     app.command("new")(new)
@@ -18,6 +21,7 @@ def new(
     template: Annotated[str, typer.Option(help="What to start from: `chat` or `agent`.")] = "chat",
 ) -> None:
     """Make a program from a template."""
+    import shlex
     from pathlib import Path
 
     from pie_cli.project import create_program
@@ -25,4 +29,4 @@ def new(
     folder = Path(name or template)
     files = create_program(folder, template)
     console.note(f"created {folder}: {', '.join(str(file) for file in files)}")
-    console.note(f'run it: pie run {folder} "Who are you?"')
+    console.note(f'run it: pie run {shlex.quote(str(folder))} "{QUESTIONS.get(template, QUESTIONS["chat"])}"')

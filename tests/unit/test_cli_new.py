@@ -36,6 +36,17 @@ def test_new_copies_the_template_under_its_name(capsys: Capture) -> None:
     assert capsys.readouterr().err == 'created hello: pie.toml, pkg/util.py\nrun it: pie run hello "Who are you?"\n'
 
 
+def test_a_path_with_a_space_is_quoted(capsys: Capture) -> None:
+    assert invoke(["new", "my programs/hello"]) == 0
+    assert "run it: pie run 'my programs/hello' \"Who are you?\"\n" in capsys.readouterr().err
+
+
+def test_an_agent_is_asked_for_something_to_calculate(templates: Path, capsys: Capture) -> None:
+    (templates / "agent" / "main.py").touch()
+    assert invoke(["new", "helper", "--template", "agent"]) == 0
+    assert 'run it: pie run helper "What is 12 * 30?"\n' in capsys.readouterr().err
+
+
 def test_new_without_a_name_is_called_like_the_template() -> None:
     assert invoke(["new"]) == 0
     assert Path("chat/pie.toml").exists()

@@ -85,7 +85,13 @@ def test_input_is_the_base_and_options_win(tmp_path: Path) -> None:
         ((), "`--prompt` is missing | see `pie run chat --help`"),
         (("tell", "me"), '`--prompt` takes one text, got 2 words | quote them: "tell me"'),
         (("hi", "--prompt", "ho"), "`--prompt` is given twice: also as `hi` | leave one out"),
+        (
+            ("--input", '{"promt": "x"}'),
+            "`--input` has the key `promt`, which is no parameter | did you mean `prompt`?",
+        ),
         (("--input", "{"), None),
+        (("--input", '{"prompt": "\\ud800"}'), None),
+        (("--input", '{"prompt": "x", "ratio": NaN}'), None),
         (("--input", "[1]"), "`--input` must be a JSON object of arguments, got `[1]` | "),
         (("--input", "@/no/such/file"), None),
     ],
@@ -96,6 +102,19 @@ def test_wrong_words_are_refused_by_name(words: tuple[str, ...], text: str | Non
         assert "--input" in message
     else:
         assert message == text
+
+
+def test_a_parameter_named_help_has_its_hint_before_the_target() -> None:
+    signature = Signature("", [Parameter("help", {"type": "string"})])
+    assert refused("--zzz", "x", signature=signature).endswith(" | see `pie run --help chat`")
+    assert refused(signature=signature) == "`--help` is missing | see `pie run --help chat`"
+
+
+def test_a_target_with_a_space_is_quoted() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_options("my chat.py", CHAT, ["--zzz"])
+    assert caught.value.hint == "see `pie run 'my chat.py' --help`"
+    assert help_texts.program_help("my chat.py", "chat", CHAT).startswith("Usage: pie run 'my chat.py' [OPTIONS]")
 
 
 def test_words_without_a_text_parameter_are_refused() -> None:

@@ -126,6 +126,19 @@ def test_help_of_the_program(daemon: StandIn, capsys: Capture) -> None:
     assert daemon.processes == {}
 
 
+def test_help_before_the_target_is_the_programs_too(daemon: StandIn, capsys: Capture) -> None:
+    daemon.add("helps", _chat, parameters=[{"name": "help", "schema": {"type": "string"}}], doc="Has help.")
+    assert invoke(["run", "--help", "helps"]) == 0
+    assert "Has help." in capsys.readouterr().out
+    assert daemon.processes == {}
+
+
+def test_stdin_that_is_no_text_is_refused(daemon: StandIn) -> None:
+    done = subprocess.run([*COMMAND, "run", "chat", "-"], input=b"\xff\xfe", capture_output=True)
+    assert done.returncode == 2
+    assert b"error: stdin is not text in UTF-8" in done.stderr
+
+
 def test_detach_prints_the_process_id(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "chat", "hi", "--detach"]) == 0
     process = only_process(daemon)
