@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pie_engine.errors import Cancelled, ErrorInfo, LimitExceeded
-from pie_engine.host.events import one_line
+from pie_engine.errors import Cancelled, ErrorInfo, InvalidInput, LimitExceeded
+from pie_engine.host.events import one_line, without_surrogates
 from pie_engine.host.runner import Outcome
 
 if TYPE_CHECKING:
@@ -21,16 +21,28 @@ def ending_of(process: Process, outcome: Outcome) -> Ending:
     """What its guest's outcome means."""
     if process.doom is not None:
         return process.doom.info
+    if outcome.is_trap:
+        return _trap(process, outcome.text)
     try:
         if outcome.is_ok:
-            return one_line(outcome.text)
-        return _trap(process, outcome.text) if outcome.is_trap else _named(process, _decode_info(outcome.text))
+            return one_line(outcome.text, "the value that the program returned")
+        return _named(process, _decoded_info(outcome.text))
+    except InvalidInput as error:
+        return ErrorInfo("invalid_program", error.message, error.hint)
     except msgspec.DecodeError as error:
         return ErrorInfo("invalid_program", f"the program ended with something that is not JSON: {error}")
 
 
 def cancelled() -> ErrorInfo:
     return Cancelled("the program was terminated").info
+
+
+def _decoded_info(text: str) -> ErrorInfo:
+    """The error in the guest's words, also where they hold what is no character."""
+    try:
+        return _decode_info(text)
+    except msgspec.DecodeError:
+        return _decode_info(without_surrogates(text))
 
 
 def _named(process: Process, info: ErrorInfo) -> ErrorInfo:

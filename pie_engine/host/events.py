@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import deque
 
 import msgspec
 
+from pie_engine.errors import InvalidInput
 from pie_engine.protocol.to_gateway import Event, EventKind
 
 MAX_JOINED_CHARS = 64 * 1024
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _to_json = msgspec.json.encode
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
@@ -19,10 +24,35 @@ def json_text(value: object) -> str:
     return _to_json(value).decode()
 
 
-def one_line(text: str) -> str:
-    """JSON that a program gave, checked, on one line: events end at line ends on their way to clients."""
-    _check_json(text)
+def one_line(text: str, what: str) -> str:
+    """JSON that a program gave, checked, on one line: events end at line ends on their way to clients.
+
+    Raises `InvalidInput` naming `what` it is and what is wrong with it.
+    """
+    try:
+        _check_json(text)
+    except msgspec.DecodeError as error:
+        lone = _LONE_SURROGATE.search(_read_leniently(text))
+        if lone is None:
+            raise InvalidInput(f"{what} is not JSON: {error}") from error
+        raise InvalidInput(
+            f"{what} holds `\\u{ord(lone[0]):04x}`, half of a surrogate pair, which is no character",
+            hint='`text.encode("utf-8", "replace").decode()` makes `?` of it',
+        ) from error
     return json_text(msgspec.json.decode(text)) if "\n" in text or "\r" in text else text
+
+
+def without_surrogates(text: str) -> str:
+    """JSON that a program gave, with `?` for halves of surrogate pairs, which Python's own `json` lets through."""
+    return _read_leniently(text).encode("utf-8", "replace").decode()
+
+
+def _read_leniently(text: str) -> str:
+    """With the characters themselves for escapes; as it is where it is not JSON for anybody."""
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 class TooMuchOutput(Exception):

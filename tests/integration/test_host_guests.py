@@ -432,7 +432,14 @@ def test_one_that_has_not_begun_is_not_begun(inline):
     assert [kind for kind, _ in inline.events(pid)] == ["started", "error"]
 
 
-@pytest.mark.parametrize(("how", "words"), [("os.abort()", "unreachable"), ("os._exit(3)", "exit status")])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("os.abort()", "unreachable"),
+        ("os._exit(0)", "exit status 0"),
+        ("os._exit(3)", "exit status other than 0"),
+    ],
+)
 def test_a_trap_ends_its_own_program_only(inline, how, words):
     neighbour = inline.launch(SLEEPER)
     error = inline.error(f"import os\nasync def main() -> None:\n    {how}\n")
@@ -440,6 +447,13 @@ def test_a_trap_ends_its_own_program_only(inline, how, words):
     assert "broke off" in error.message
     assert words in error.message
     assert inline.ending(neighbour) == ("return", 20)
+
+
+@pytest.mark.parametrize("how", ["session.send('a\\ud801')", "return 'a\\ud801'", "raise ValueError('a\\ud801')"])
+def test_half_a_character_is_named_whichever_way_it_leaves(inline, how):
+    error = inline.error(f"from inferlet import session\nasync def main() -> str:\n    {how}\n    return ''\n")
+    assert "\\ud801" in error.message or error.message == "ValueError: a?"
+    assert "truncated" not in error.message
 
 
 def test_endless_recursion_is_an_exception(inline):

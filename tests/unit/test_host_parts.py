@@ -21,7 +21,7 @@ from pie_engine.errors import (
     OutOfPages,
 )
 from pie_engine.host.engine import Ticker
-from pie_engine.host.events import EventLog, TooMuchOutput, one_line
+from pie_engine.host.events import EventLog, TooMuchOutput, one_line, without_surrogates
 from pie_engine.host.futures import TERMINATION, Future, FutureTable
 from pie_engine.host.imports import error_record
 from pie_engine.host.limits import GrantedLimits
@@ -87,10 +87,21 @@ def test_there_is_one_terminal_event():
 
 
 def test_json_of_a_program_travels_on_one_line():
-    assert one_line('{"a":\n 1}') == '{"a":1}'
-    assert one_line('{"a": "x\\ny"}') == '{"a": "x\\ny"}'
-    with pytest.raises(msgspec.DecodeError):
-        one_line("{nothing")
+    assert one_line('{"a":\n 1}', "it") == '{"a":1}'
+    assert one_line('{"a": "x\\ny"}', "it") == '{"a": "x\\ny"}'
+    assert one_line(r'"\ud83d\ude00 \\ud801"', "it") == r'"\ud83d\ude00 \\ud801"'
+    with pytest.raises(InvalidInput, match=r"the message is not JSON: .*byte 1"):
+        one_line("{nothing", "the message")
+
+
+@pytest.mark.parametrize(
+    "text", [r'"\ud801"', r'["\ud83d\ude00", {"a\ud801": 1}]', r'"\ud801 \ud801"', r'"\\ud802 \ud801"']
+)
+def test_half_a_character_is_named(text):
+    with pytest.raises(InvalidInput) as caught:
+        one_line(text, "the message")
+    assert caught.value.message == r"the message holds `\ud801`, half of a surrogate pair, which is no character"
+    assert msgspec.json.decode(without_surrogates(text)) is not None
 
 
 # Futures and mailbox.

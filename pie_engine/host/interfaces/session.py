@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from pie_engine.errors import Busy, InvalidInput
+from pie_engine.errors import Busy
 from pie_engine.host.events import one_line
 from pie_engine.host.imports import Function
 from pie_engine.host.mailbox import Drain, Receive
@@ -12,10 +10,7 @@ from pie_engine.host.process import Process
 
 
 def send(process: Process, value: str) -> None:
-    try:
-        process.output("message", one_line(value))
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"the message is not JSON: {error}") from error
+    process.output("message", one_line(value, "the message"))
 
 
 def receive(process: Process) -> int:
