@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def logs(
-    pid: Annotated[str, typer.Argument(help="Process id, from `pie ps --all` or `pie run --detach`.")],
+    pid: Annotated[
+        str, typer.Argument(help="Process id, or how it begins, from `pie ps --all` or `pie run --detach`.")
+    ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the process has ended.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write every event as one JSON object a line.")] = False,
 ) -> int:
@@ -32,10 +34,11 @@ def logs(
 
 async def _show(pid: str, printer: Printer) -> None:
     from pie_cli.daemon import require_daemon
+    from pie_cli.processes import full_pid
 
     async with new_client() as client:
         await require_daemon(client)
-        for event in await client.events(pid):
+        for event in await client.events(await full_pid(client, pid)):
             printer.show(event["kind"], event["data"])
     printer.finish()
 
@@ -43,10 +46,11 @@ async def _show(pid: str, printer: Printer) -> None:
 async def _follow(pid: str, printer: Printer) -> None:
     """Leaving with Ctrl-C leaves the process alone."""
     from pie_cli.daemon import require_daemon
+    from pie_cli.processes import full_pid
 
     async with new_client() as client:
         await require_daemon(client)
-        process = await client.attach(pid)
+        process = await client.attach(await full_pid(client, pid))
         async for event, value in process:
             printer.show(event.value, value)
     printer.finish()

@@ -310,10 +310,38 @@ def test_logs_show_what_was_said(daemon: StandIn, capsys: Capture) -> None:
 
 def test_logs_of_nothing_exit_4(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["logs", "p99"]) == 4
-    assert capsys.readouterr().err == "error: there is no process `p99`\n"
+    assert capsys.readouterr().err == ("error: there is no process `p99`\nhint: `pie ps --all` shows which there are\n")
 
 
-@pytest.mark.parametrize("words", [["ps"], ["logs", "p1"]])
+def test_a_process_id_may_be_cut_short(daemon: StandIn, capsys: Capture) -> None:
+    for _ in range(2):
+        invoke(["run", "echo", "--detach"])
+    daemon.processes["abc1"] = daemon.processes.pop("p1")
+    daemon.processes["abc1"].pid = "abc1"
+    daemon.processes["p2"].add("return", "done")
+    capsys.readouterr()
+    assert invoke(["logs", "p"]) == 0
+    assert capsys.readouterr().out == "done\n"
+    daemon.processes["abd1"] = daemon.processes.pop("p2")
+    daemon.processes["abd1"].pid = "abd1"
+    assert invoke(["logs", "ab"]) == 2
+    assert capsys.readouterr().err == "error: 2 processes begin with `ab`\nhint: which one: abc1, abd1?\n"
+
+
+def test_kill_ends_processes(daemon: StandIn, capsys: Capture) -> None:
+    invoke(["run", "endless", "--detach"])
+    invoke(["run", "fails", "--detach"])
+    while not daemon.processes["p2"].has_ended:
+        time.sleep(0.01)
+    capsys.readouterr()
+    assert invoke(["kill", "p1", "p2", "p1"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert sorted(said) == ["p1 has ended: cancelled", "p2 had ended already: exception"]
+    assert daemon.processes["p1"].has_ended
+    assert invoke(["kill", "x"]) == 4
+
+
+@pytest.mark.parametrize("words", [["ps"], ["logs", "p1"], ["kill", "p1"]])
 def test_without_a_daemon_they_say_so(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
