@@ -14,6 +14,7 @@ from typing import Any
 from pie_cli import daemon as cli_daemon
 from pie_client import PieClient
 from pie_engine.config import load_config
+from pie_engine.protocol.program import GUEST_PYTHON
 
 ECHO = """
 from inferlet import session
@@ -106,6 +107,23 @@ def test_the_same_prompt_gives_the_same_text_and_a_summary(daemon: Any, tmp_path
     events = [json.loads(line) for line in second.stdout.splitlines()]
     assert [events[0]["event"], events[-1]["event"]] == ["started", "return"]
     assert "".join(event["value"] for event in events if event["event"] == "message") + "\n" == first.stdout
+
+
+def test_the_sandbox_has_the_python_that_manifests_are_checked_against(daemon: Any, tmp_path: Path) -> None:
+    text = "import sys\n\n\nasync def main() -> list[int]:\n    return list(sys.version_info[:2])\n"
+    assert json.loads(daemon.pie("run", program(tmp_path, text)).stdout) == list(GUEST_PYTHON)
+
+
+def test_what_was_run_from_a_path_is_not_there_by_name(daemon: Any, tmp_path: Path) -> None:
+    target = program(tmp_path, 'async def main() -> str:\n    return "here"\n')
+    assert daemon.pie("run", target).stdout == "here\n"
+    assert daemon.pie("run", "program").returncode == 4
+
+
+def test_kill_ends_a_process_by_the_start_of_its_id(daemon: Any, tmp_path: Path) -> None:
+    pid = daemon.pie("run", program(tmp_path, WAITING), "--detach").stdout.strip()
+    killed = daemon.pie("kill", pid[:10])
+    assert (killed.returncode, killed.stderr) == (0, f"{pid} has ended: cancelled\n")
 
 
 def test_lines_of_stdin_are_messages(daemon: Any, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_an_empty_folder_is_fine_and_a_full_one_refused(capsys: Capture) -> None
         (["x", "--template", "chta"], "error: there is no template `chta`\nhint: did you mean `chat`?\n"),
         (["x", "--template", "zzz"], "error: there is no template `zzz`\nhint: templates: agent, chat\n"),
         (["Bad Name!"], "error: `Bad Name!` cannot be the name of a program\n"),
-        (["/proc/x"], "error: cannot make `/proc/x`: No such file or directory\nhint: choose a folder that you can"),
+        (["/dev/null/x"], "error: cannot make `/dev/null/x`: Not a directory\nhint: choose a folder that you can"),
     ],
 )
 def test_what_cannot_be_made_is_explained(words: list[str], text: str, capsys: Capture) -> None:
