@@ -51,3 +51,8 @@ def test_its_program_runs(daemon: Any, tmp_path: Path) -> None:
     done = daemon.pie("run", str(tmp_path / "program.py"), "Hello!", "--n", "2")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert '{"answers": [' in done.stdout
+
+
+def test_its_client_is_the_first_program_of_the_clients_page() -> None:
+    (program,) = [block for block in blocks("python") if "PieClient" in block]
+    assert program in (README.parent / "docs" / "python-client.md").read_text("utf-8")
