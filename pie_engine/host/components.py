@@ -6,6 +6,7 @@ Compiling takes seconds, so it happens on another thread; the programs that need
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections import OrderedDict
@@ -21,6 +22,8 @@ from pie_engine.errors import InvalidProgram
 from pie_engine.host.engine import SETTINGS
 from pie_engine.host.programs import Program
 from pie_engine.host.runner import Runner
+
+log = logging.getLogger(__name__)
 
 COMPONENT_FILE = "program.wasm"
 MAX_RUNNERS = 16
@@ -82,7 +85,10 @@ def load_component(engine: Engine, cache: Path, wasm: bytes) -> Component:
         component = Component(engine, wasm)
     except WasmtimeError as error:
         raise InvalidProgram(f"{COMPONENT_FILE} is no WebAssembly component: {error}") from error
-    _write(path, component.serialize())
+    try:
+        _write(path, component.serialize())
+    except OSError as error:
+        log.warning("compiled for this time only: %s", error)
     return component
 
 

@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from pie_engine.errors import InvalidProgram
+from pie_engine.host.cache import writing_to
 from pie_engine.protocol.program import Bundle, Manifest
 
 MAX_PROGRAMS = 256
@@ -75,8 +77,10 @@ class Program:
         """Those files, written below `parent` once; guests see them read-only, so all share one folder."""
         folder = parent / self.digest
         if not folder.is_dir():
-            self._write_data(folder)
-        os.utime(folder)
+            with writing_to(parent):
+                self._write_data(folder)
+        with suppress(OSError):  # a folder that can only be read is as good
+            os.utime(folder)
         return folder
 
     def _write_data(self, folder: Path) -> None:

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from wasmtime.component import Component
 
 from pie_engine.errors import Internal
 from pie_engine.host import image
+from pie_engine.host.cache import writing_to
 from pie_engine.host.engine import SETTINGS
 
 log = logging.getLogger(__name__)
@@ -47,18 +48,30 @@ UNUSED_DAYS = 30
 
 
 def load_runtime(engine: Engine, cache: Path, progress: Progress) -> Component:
-    """The runtime component, from `cache` or built into it. Safe when several processes do this at once."""
+    """The runtime component, from `cache` or built into it. Safe when several processes do this at once.
+
+    Raises `InvalidConfig` for a `cache` that it would have to write to and cannot.
+    """
     path = cache / "runtime" / f"{runtime_digest()}.cwasm"
     component = _load(engine, path)
     if component is None:
-        # Loading compiled code is running it, so nobody else may write there.
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock"), progress):
-            component = _load(engine, path)
-            if component is None:
-                _build(engine, path, progress)
-                component = Component.deserialize_file(engine, str(path))
-    path.touch()
+        with writing_to(cache):
+            component = _built(engine, path, progress)
+    # One that was built into a folder which can only be read now is as good.
+    with suppress(OSError):
+        path.touch()
+    return component
+
+
+def _built(engine: Engine, path: Path, progress: Progress) -> Component:
+    """By this process, or by the one that was faster."""
+    # Loading compiled code is running it, so nobody else may write there.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path.with_suffix(".lock"), progress):
+        component = _load(engine, path)
+        if component is None:
+            _build(engine, path, progress)
+            component = Component.deserialize_file(engine, str(path))
     return component
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from wasmtime import wat2wasm
 
-from pie_engine.errors import Internal
+from pie_engine.errors import Internal, InvalidConfig
 from pie_engine.host import runtime
 from pie_engine.host.engine import new_engine
 
@@ -25,6 +26,9 @@ class Builds:
     def __call__(self, _folder: Path, wasm: Path) -> None:
         self.num += 1
         time.sleep(self.seconds)
+        self.write(wasm)
+
+    def write(self, wasm: Path) -> None:
         wasm.write_bytes(wat2wasm("(component)"))
 
 
@@ -47,6 +51,44 @@ def test_it_is_built_once_with_progress_that_only_rises(builds, tmp_path):
     assert fractions == sorted(fractions)
     assert fractions[0] < 0.1
     assert fractions[-1] == 1.0
+    load(tmp_path)
+    assert builds.num == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(builds, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidConfig) as caught:
+        load(tmp_path / "file" / "cache")
+    assert caught.value.message == f"cannot write to the cache folder {tmp_path / 'file' / 'cache'}: Not a directory"
+    assert "PIE_CACHE" in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_a_disk_that_takes_no_more_is_named_too(builds, tmp_path, monkeypatch, number):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(builds, "write", refuse)
+    with pytest.raises(InvalidConfig, match=os.strerror(number)):
+        load(tmp_path)
+
+
+def test_other_errors_are_not_blamed_on_the_cache(builds, tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "no python here")
+
+    monkeypatch.setattr(builds, "write", refuse)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path)
+
+
+def test_a_runtime_that_can_only_be_read_is_as_good(builds, tmp_path, monkeypatch):
+    load(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "touch", refuse)
     load(tmp_path)
     assert builds.num == 1
 
