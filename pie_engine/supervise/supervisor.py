@@ -225,10 +225,11 @@ class Supervisor:
 
     def _next_step(self, seat: Seat) -> str:
         """Decides what happens to the seat, and says it."""
+        if seat.failed:
+            # Whoever waited for it may have stopped the daemon because of that already.
+            return f"cannot start: {seat.failed.message}"
         if self._is_stopping:
             return "the daemon was stopping"
-        if seat.failed:
-            return f"cannot start: {seat.failed.message}"
         delay_s = seat.backoff.delay_after_death(time.monotonic())
         if delay_s is None:
             seat.failed = _gave_up(seat)

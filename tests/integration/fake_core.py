@@ -7,10 +7,10 @@ import sys
 import time
 
 from pie_engine.errors import ModelError
-from pie_engine.ipc.child import be_born
+from pie_engine.ipc.child import EXIT_START_FAILED, be_born
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.to_core import CoreMessage
-from pie_engine.protocol.to_daemon import Shutdown, Topology
+from pie_engine.protocol.to_daemon import Shutdown, StartFailed, Topology
 from pie_engine.protocol.to_gateway import CoreStats
 from pie_engine.protocol.to_host import GatewayOrder
 
@@ -22,6 +22,11 @@ def main() -> None:
     birth = child.birth
     if birth.name == "broken":
         child.fail_start(ModelError("broken: no such model", hint="name another"))
+    if birth.name == "lingering":
+        child.say(StartFailed(ModelError("lingering: no such model").info))
+        time.sleep(1.0)
+        child.close()
+        sys.exit(EXIT_START_FAILED)
     if birth.name == "dying":
         print("famous last words", file=sys.stderr, flush=True)
         os._exit(3)

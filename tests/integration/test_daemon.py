@@ -80,6 +80,17 @@ async def test_what_cannot_start_says_why_and_stays_down(engine):
         assert [incident["reason"] for incident in engine.incidents()] == ["exit status 78"]
 
 
+async def test_a_failed_start_is_told_as_such_also_when_the_daemon_was_stopped_because_of_it(engine):
+    engine.settings["models"] = [{"name": "lingering", "driver": "fake"}]
+    engine.spawn()
+    async with PieClient(home=engine.home) as client:
+        await engine.until_health(client, lambda health: "failed" in member(health, "lingering")["detail"])
+        assert engine.stop() == 0
+    assert [(incident["name"], incident["action"]) for incident in engine.incidents()] == [
+        ("lingering", "cannot start: lingering: no such model")
+    ]
+
+
 async def test_nobody_waits_for_hosts_that_cannot_start(engine):
     engine.settings["host"] = {"warm_instances": 0}
     engine.spawn()
