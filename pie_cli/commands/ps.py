@@ -86,5 +86,9 @@ def age(seconds: float) -> str:
 
 
 def _pages_line(model: dict[str, Any]) -> str:
+    if "num_free_pages" not in model:
+        # Without a core, or before the first numbers of one that has just come.
+        failed = model.get("failed")
+        return f"{model.get('name')}: " + (f"cannot start: {failed['message']}" if failed else "starting")
     total, free = int(model.get("num_pages", 0)), int(model.get("num_free_pages", 0))
     return f"{model.get('name')}: {total - free} of {total} pages in use, {free} free"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pie_cli import console
+from pie_cli.commands.ps import _pages_line
 from pie_cli.main import invoke
 from pie_engine.config import load_config
 from tests.unit.cli_standin import Inbox, StandIn, Step, short_home
@@ -371,3 +372,16 @@ def test_stop_without_a_daemon_is_fine(tmp_path: Path, monkeypatch: pytest.Monke
 def test_stop_that_takes_too_long_fails(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["stop", "--timeout", "0.1"]) == 3
     assert f"the daemon (process {os.getpid()}) does not stop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "line"),
+    [
+        ({"name": "m", "ready": False}, "m: starting"),
+        ({"name": "m", "ready": True, "num_pages": 100}, "m: starting"),
+        ({"name": "m", "ready": False, "failed": {"message": "no such model"}}, "m: cannot start: no such model"),
+        ({"name": "m", "ready": True, "num_pages": 9, "num_free_pages": 4}, "m: 5 of 9 pages in use, 4 free"),
+    ],
+)
+def test_ps_says_what_is_known_of_pages(model: dict[str, object], line: str) -> None:
+    assert _pages_line(model) == line
