@@ -17,10 +17,11 @@ BUFFER_SIZE = 256
 
 @dataclass(frozen=True)
 class Row:
-    """Token ids and whether each belongs to an answer; both of length `row_tokens`."""
+    """Token ids, whether each belongs to an answer, and which example of the row it is in, each of `row_tokens`."""
 
     ids: np.ndarray
     is_answer: np.ndarray
+    example: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,19 @@ class RowStream:
     def _next_row(self, row_tokens: int) -> Row:
         ids: list[int] = []
         is_answer: list[bool] = []
+        lengths: list[int] = []
         self._refill()
         document: _Document | None = self._buffer.pop(0)
         while document is not None:
             ids += document.ids
             is_answer += document.is_answer
+            lengths.append(len(document.ids))
             document = self._largest_that_fits(row_tokens - len(ids))
         missing = max(0, row_tokens - len(ids))
         return Row(
             np.array(ids[:row_tokens] + [self.pad_id] * missing, dtype=np.int64),
             np.array(is_answer[:row_tokens] + [False] * missing, dtype=bool),
+            np.repeat(np.arange(len(lengths) + 1), [*lengths, missing])[:row_tokens],
         )
 
     def _largest_that_fits(self, room: int) -> _Document | None:

@@ -95,20 +95,42 @@ def learning_rate_factor(steps: int, share_done: float) -> float:
     return warmup * cooldown
 
 
-def next_batch(stream: RowStream, steps: int) -> tuple[Tensor, Tensor]:
-    """Ids `[rows, tokens]` and the weight of each as a target `[rows, tokens]`."""
+@dataclass(frozen=True)
+class Batch:
+    """Packed rows; each token sees and counts its own example only."""
+
+    ids: Tensor
+    """`[rows, tokens]`"""
+    weights: Tensor
+    """Of each token as a target, `[rows, tokens]`."""
+    positions: Tensor
+    """Within its example, `[rows, tokens]`."""
+    mask: Tensor
+    """Who sees whom, `[rows, 1, tokens, tokens]`."""
+
+
+def next_batch(stream: RowStream, steps: int) -> Batch:
     row_tokens = LONG_ROW_TOKENS if steps % LONG_ROWS_EVERY == LONG_ROWS_EVERY - 1 else SHORT_ROW_TOKENS
     rows = stream.rows(STEP_TOKENS // row_tokens, row_tokens)
-    ids = torch.from_numpy(np.stack([row.ids for row in rows]))
-    is_answer = torch.from_numpy(np.stack([row.is_answer for row in rows]))
+    ids, is_answer, example = (
+        torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in ("ids", "is_answer", "example")
+    )
     sampled = (torch.rand(ids.shape) < PROMPT_SHARE) & (ids != stream.pad_id)
-    return ids, torch.where(is_answer, 1.0, PROMPT_WEIGHT * sampled)
+    starts = torch.searchsorted(example, example)  # where the example of each token begins
+    is_same = example[:, :, None] == example[:, None, :]
+    return Batch(
+        ids,
+        torch.where(is_answer, 1.0, PROMPT_WEIGHT * sampled),
+        torch.arange(row_tokens) - starts,
+        torch.tril(is_same)[:, None],
+    )
 
 
-def weighted_loss(model: LlamaForCausalLM, backbone: Callable[..., Any], ids: Tensor, weights: Tensor) -> Tensor:
+def weighted_loss(model: LlamaForCausalLM, backbone: Callable[..., Any], batch: Batch) -> Tensor:
     """Mean cross entropy of the next token, computed only where the target's weight is not zero."""
-    hidden = backbone(input_ids=ids).last_hidden_state[:, :-1]
-    targets, weights = ids[:, 1:], weights[:, 1:]
+    read = backbone(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False)
+    hidden = read.last_hidden_state[:, :-1]
+    targets, weights = batch.ids[:, 1:], batch.weights[:, 1:] * (batch.positions[:, 1:] > 0)
     chosen = weights > 0
     logits = model.lm_head(hidden[chosen])
     losses = functional.cross_entropy(logits, targets[chosen], reduction="none")
@@ -166,8 +188,8 @@ class Trainer:
     def _step(self, stream: RowStream) -> float:
         progress = self.progress
         self._set_learning_rates()
-        ids, weights = next_batch(stream, progress.steps)
-        loss = weighted_loss(self.model, self.backbone, ids, weights)
+        batch = next_batch(stream, progress.steps)
+        loss = weighted_loss(self.model, self.backbone, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
         for optimizer in self.optimizers:
@@ -175,7 +197,7 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         self._update_average()
         progress.steps += 1
-        progress.tokens += ids.numel()
+        progress.tokens += batch.ids.numel()
         return loss.item()
 
     @torch.no_grad()

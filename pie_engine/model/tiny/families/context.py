@@ -162,6 +162,17 @@ def facts_in_user(draw: Draw) -> Example:
     return Example("copy", [user(prompt), assistant(answer)], expect={"contains": value})
 
 
+def many_questions(draw: Draw) -> Example:
+    """Facts, and one question about them after another."""
+    facts = _facts(draw, draw.integer(3, 7))
+    asked = draw.sample(facts, draw.integer(3, len(facts)))
+    prompt = draw.pick(LEADS).format(facts=" ".join(fact[0] for fact in facts), question=asked[0][1])
+    messages = [user(prompt), assistant(asked[0][2])]
+    for _, question, answer, _ in asked[1:]:
+        messages += [user(draw.casual(question)), assistant(answer)]
+    return Example("copy", messages, expect={"contains": asked[-1][3]})
+
+
 def facts_in_system(draw: Draw) -> Example:
     facts = _facts(draw, draw.integer(1, 5))
     lead = draw.pick(("You are a helpful assistant. ", "", "Facts: ", "You are a helpful assistant.\n"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pie_engine.model.tiny import words
 from pie_engine.model.tiny.chat_format import to_json
@@ -296,11 +297,15 @@ TOOLS = (
 )
 
 
-def _custom_tool(draw: Draw) -> tuple[Json, Request]:
+Ask = Callable[[], Request]
+"""Another request that a tool can serve."""
+
+
+def _custom_tool(draw: Draw) -> tuple[Json, Ask]:
     """A tool with an invented name and invented parameters, called by its name."""
     verb = draw.pick(("get", "set", "find", "run", "make", "read", "open", "check", "list"))
     noun = draw.pick((draw.invented(1, 2).lower(), draw.pick(words.OBJECTS), draw.pick(words.JOBS)))
-    name = f"{verb}_{noun}"
+    name, spoken = f"{verb}_{noun}", f"{verb} the {noun}"
     kinds = {
         "id": "integer",
         "name": "string",
@@ -309,7 +314,6 @@ def _custom_tool(draw: Draw) -> tuple[Json, Request]:
         "color": "string",
         "place": "string",
     }
-    parameters = draw.sample(list(kinds), draw.pick((1, 1, 2)))
     makers: dict[str, Callable[[], str | int]] = {
         "id": draw.number,
         "name": draw.person,
@@ -318,24 +322,26 @@ def _custom_tool(draw: Draw) -> tuple[Json, Request]:
         "color": lambda: draw.pick(words.COLOURS),
         "place": draw.place,
     }
-    arguments = {key: makers[key]() for key in parameters}
-    given = " and ".join(f"{key} {value}" for key, value in arguments.items())
-    spoken = f"{verb} the {noun}"
-    text = draw.pick(
-        (
-            f"Call {name} with {given}.",
-            f"Use {name} with {given}.",
-            f"Please {spoken} with {given}.",
-            f"{spoken.capitalize()} with {given}.",
+    parameters = draw.sample(list(kinds), draw.pick((1, 1, 2)))
+
+    def ask() -> Request:
+        arguments = {key: makers[key]() for key in parameters}
+        given = " and ".join(f"{key} {value}" for key, value in arguments.items())
+        text = draw.pick(
+            (
+                f"Call {name} with {given}.",
+                f"Use {name} with {given}.",
+                f"Please {spoken} with {given}.",
+                f"{spoken.capitalize()} with {given}.",
+            )
         )
-    )
-    value = draw.value()
-    result = draw.pick(("ok", "done", value, {"result": value}))
-    answer = f"The result is {value}." if result not in ("ok", "done") else f"I called {name}. It is done."
+        value = draw.value()
+        result = draw.pick(("ok", "done", value, {"result": value}))
+        answer = f"The result is {value}." if result not in ("ok", "done") else f"I called {name}. It is done."
+        return Request(text, arguments, result, answer)
+
     description = draw.pick((f"{spoken.capitalize()}", f"{verb.capitalize()} a {noun}"))
-    return schema(draw, name, description, {key: kinds[key] for key in parameters}), Request(
-        text, arguments, result, answer
-    )
+    return schema(draw, name, description, {key: kinds[key] for key in parameters}), ask
 
 
 def _name_of(draw: Draw, tool: Tool) -> str:
@@ -349,15 +355,15 @@ def _name_of(draw: Draw, tool: Tool) -> str:
     return draw.pick((f"{name}_{other}", f"{other}_{name}"))
 
 
-def toolbox(draw: Draw, count: int) -> list[tuple[Json, Request]]:
-    """`count` tools with different names, each with a request that it serves."""
-    chosen: dict[str, tuple[Json, Request]] = {}
+def toolbox(draw: Draw, count: int) -> list[tuple[Json, Ask]]:
+    """`count` tools with different names, each with what asks for it."""
+    chosen: dict[str, tuple[Json, Ask]] = {}
     for tool in draw.sample(TOOLS, count):
         if draw.chance(0.2):
-            shape, request = _custom_tool(draw)
+            shape, ask = _custom_tool(draw)
         else:
-            shape, request = tool.schema(draw, _name_of(draw, tool)), tool.ask(draw)
-        chosen.setdefault(shape["name"], (shape, request))
+            shape, ask = tool.schema(draw, _name_of(draw, tool)), partial(tool.ask, draw)
+        chosen.setdefault(shape["name"], (shape, ask))
     return list(chosen.values())
 
 
@@ -385,9 +391,23 @@ def _opening(draw: Draw) -> list[Json]:
 def single_call(draw: Draw) -> Example:
     """A request and the call it needs."""
     box = toolbox(draw, draw.pick((1, 2, 2, 3, 3, 4)))
-    shape, request = draw.pick(box)
+    shape, ask = draw.pick(box)
+    request = ask()
     call = _call(shape["name"], request.arguments)
     messages = [*_opening(draw), user(draw.casual(request.text)), call]
+    return Example("tool_call", messages, [tool for tool, _ in box], {"call": call["tool_calls"][0]})
+
+
+def many_calls(draw: Draw) -> Example:
+    """Requests one after another, each with its call: much to learn from one list of tools."""
+    box = toolbox(draw, draw.pick((2, 3, 4, 5)))
+    messages = _opening(draw)
+    call: Json = {}
+    for _ in range(draw.integer(3, 9)):
+        shape, ask = draw.pick(box)
+        request = ask()
+        call = _call(shape["name"], request.arguments)
+        messages += [user(draw.casual(request.text)), call]
     return Example("tool_call", messages, [tool for tool, _ in box], {"call": call["tool_calls"][0]})
 
 
@@ -396,7 +416,8 @@ def calls_with_answers(draw: Draw) -> Example:
     box = toolbox(draw, draw.pick((1, 2, 3, 3)))
     messages = _opening(draw)
     expect = {}
-    for shape, request in draw.sample(box, min(len(box), draw.pick((1, 1, 1, 2, 3)))):
+    for shape, ask in draw.sample(box, min(len(box), draw.pick((1, 1, 1, 2, 3)))):
+        request = ask()
         messages += [
             user(request.text),
             _call(shape["name"], request.arguments),
