@@ -12,7 +12,7 @@
     ├── OutOfPages              can never fit in the page pool
     ├── Busy                    the object is in use or a queue is full; a retry can help
     ├── Cancelled               terminated by its owner
-    ├── ProtocolMismatch    client and daemon are of versions that do not understand each other
+    ├── ProtocolMismatch        client and daemon are of versions that do not understand each other
     ├── Lost                    a process that the program depended on died
     └── Internal                our own bug
 

@@ -6,21 +6,19 @@ import re
 from pathlib import PurePosixPath
 
 from pie_engine.errors import InvalidProgram
-from pie_engine.protocol.program import Bundle, Limits
+from pie_engine.protocol.program import NAME, VERSION, Bundle, Limits
 
 COMPONENT_FILE = "program.wasm"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
 
 
 def check_bundle(bundle: Bundle) -> None:
     """Raises `InvalidProgram` naming what is wrong."""
     manifest = bundle.manifest
-    if not _NAME.fullmatch(manifest.name):
+    if not NAME.fullmatch(manifest.name):
         raise InvalidProgram(f"`{manifest.name}` cannot be a program's name", hint="letters, digits, `.`, `_`, `-`")
-    if not _VERSION.fullmatch(manifest.version):
+    if not VERSION.fullmatch(manifest.version):
         raise InvalidProgram(f"`{manifest.version}` cannot be a version", hint="like `0.1.0`")
     _check_limits(manifest.limits)
     for path in (*bundle.files, *bundle.blobs):
@@ -34,7 +32,7 @@ def check_bundle(bundle: Bundle) -> None:
 def _check_limits(limits: Limits) -> None:
     for key in limits.__struct_fields__:
         value = getattr(limits, key)
-        if value is not None and value < 0:
+        if value is not None and value <= 0:
             raise InvalidProgram(
                 f"`limits.{key}` is {value:g}", hint="it must be more than 0; without it the engine's own limit holds"
             )

@@ -4,8 +4,6 @@ An instance copies each page of the picture that it writes to. Python writes to 
 that counts its references, unless the object is immortal (PEP 683). Python has no way to say so of its own objects, so
 it is said here: `inferlet._runtime.heap` leaves a table of addresses, and the count at each becomes what CPython's
 `Include/refcount.h` takes for immortal where pointers have 32 bits.
-
-Measured with a small program in a new instance: 1,250 pages copied and 9 ms without all this, 370 pages and 4 ms with.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pie_client import bundle as bundle_module
 from pie_client import pack, read_manifest
 from pie_engine.errors import InvalidProgram, NotFound
 from pie_engine.gateway import bundles
-from pie_engine.protocol.program import NAME, VERSION, Limits, Manifest
+from pie_engine.protocol.program import NAME, VERSION, Bundle, Limits, Manifest
 
 MAIN = "async def main() -> None: ...\n"
 
@@ -128,7 +128,12 @@ def test_the_python_that_a_program_asks_for(folder, specifier, is_met):
 
 
 def test_one_rule_for_names_on_both_sides():
-    assert (bundles._NAME, bundles._VERSION) == (NAME, VERSION)
+    for name in ("hello", "hello.v2", "Bad Name!", "-x", "x" * 101):
+        if NAME.fullmatch(name) and VERSION.fullmatch("0.1.0"):
+            bundles.check_bundle(Bundle(Manifest(name=name), files={"main.py": ""}))
+        else:
+            with pytest.raises(InvalidProgram, match="cannot be a program's name"):
+                bundles.check_bundle(Bundle(Manifest(name=name), files={"main.py": ""}))
 
 
 def test_a_limit_of_nothing_is_refused_by_the_engine_too():
