@@ -30,8 +30,9 @@ from pie_engine.protocol.to_gateway import HostStats
 
 log = logging.getLogger(__name__)
 
-SLICE_S = 0.002
-"""Guests run no longer than this (and the rest of the last one's turn) before the sockets are looked at again."""
+SLICE_S = 0.005
+"""Guests run no longer than this (and the rest of the last one's turn) before the sockets are looked at again. Long
+enough for all programs of a batch: what they say then goes out as one frame and becomes one commit."""
 STATS_EVERY_S = 0.5
 EXIT_STUCK = 76
 QUIET_S = 0.003

@@ -75,7 +75,6 @@ class Stream:
         self._on_text = on_text
         self._loop = host_loop()
         self._signal = self._loop.watch(handle)
-        self._may_have_more = False
         self._texts: list[str] = []
         self.ids: list[int] = []
         """Token ids received so far."""
@@ -165,10 +164,8 @@ class Stream:
         if self._signal.is_awaited:
             raise Busy("another task already waits for this stream", hint="let one task read it and share what it gets")
         while not self.is_finished:
-            if not self._may_have_more:
-                await self._signal.wait()
-            wire = self._take()
-            self._may_have_more = wire is not None
+            await self._signal.wait()
+            wire = self._take()  # everything that is there; nothing when it was taken back meanwhile
             if wire is not None:
                 return self._received(wire)
         return None
