@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from pie_engine.model.checkpoint import PIE_TINY, expected_tensors, resolve
+from pie_engine.hub.places import PIE_TINY, resolve
+from pie_engine.model.checkpoint import expected_tensors
 from pie_engine.model.config import parse_config
 
 SHAPES = {

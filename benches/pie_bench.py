@@ -43,7 +43,7 @@ from pie_engine.core.loop import Core
 from pie_engine.driver.base import Driver, Row, RowResult
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import PieError
-from pie_engine.model.checkpoint import resolve
+from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan
 from pie_engine.protocol.sampling import Sampler

@@ -156,6 +156,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "pie.sqlite"
 
     @property
+    def names(self) -> Path:
+        """Names of models, each a link to a folder or a file; `pie model pull` makes them."""
+        return self.home / "models"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

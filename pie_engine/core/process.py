@@ -18,9 +18,9 @@ from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, PieError
+from pie_engine.hub.places import resolve
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Hub, Link
-from pie_engine.model.checkpoint import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
@@ -162,7 +162,7 @@ def _section(child: Child) -> ModelSection:
 
 def _load(child: Child, section: ModelSection) -> tuple[Core, dict[str, object]]:
     child.progress(f"loading {section.label}")
-    folder = resolve(section.path)
+    folder = resolve(section.path, child.config.paths.names)
     driver = load_driver(
         section.driver,
         folder,

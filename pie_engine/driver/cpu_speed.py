@@ -18,7 +18,7 @@ import torch
 
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
-from pie_engine.model.checkpoint import resolve
+from pie_engine.hub.places import resolve
 from pie_engine.protocol.sampling import GREEDY
 
 DECODE_SHAPES = ((1, 64), (1, 512), (16, 64), (16, 256), (16, 1024))

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pie_engine.config import hub_cache
 from pie_engine.errors import ModelError, NotFound, Unsupported
 from pie_engine.model.config import DTYPES, ModelConfig, read_config, read_json
-
-PIE_TINY = "pie-tiny"
-"""The small model that comes with Pie."""
 
 _STORED_DTYPES = {"F32": 4, "BF16": 2, "F16": 2}
 _MAX_HEADER_BYTES = 100_000_000
@@ -52,7 +47,7 @@ class Checkpoint:
         if not folder.is_dir():
             raise NotFound(f"model folder {folder} does not exist", hint="check the path")
         config = read_config(folder)
-        tensors = _read_tensors(folder)
+        tensors = read_tensors(folder)
         _check_tensors(tensors, config, folder)
         return cls(folder, config, tensors, _model_id(folder, tensors))
 
@@ -64,20 +59,6 @@ class Checkpoint:
     def weight_bytes(self, dtype: str) -> int:
         """Memory that the weights need in `dtype`."""
         return self.num_parameters * DTYPES[dtype]
-
-
-def resolve(model: str) -> Path:
-    """The folder of `model`: `pie-tiny`, a path, or a Hugging Face id that is in the local cache."""
-    if model == PIE_TINY:
-        return _existing(Path(__file__).parent / "tiny" / "weights", "the bundled model pie-tiny is not installed")
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise ModelError(f"{path} is a file, not a model folder", hint=f"give the folder: {path.parent}")
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):
-        raise NotFound(f"model folder {path} does not exist", hint="check the path")
-    return _cached_snapshot(model)
 
 
 def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -112,28 +93,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _existing(folder: Path, message: str) -> Path:
-    if not folder.is_dir():
-        raise NotFound(message, hint="reinstall pie with its package data, or name a model folder")
-    return folder
-
-
-def _cached_snapshot(model: str) -> Path:
-    repository = hub_cache() / f"models--{model.replace('/', '--')}"
-    snapshots = repository / "snapshots"
-    main = repository / "refs" / "main"
-    if main.is_file() and (pinned := snapshots / main.read_text().strip()).is_dir():
-        return pinned
-    found = [path for path in snapshots.iterdir() if path.is_dir()] if snapshots.is_dir() else []
-    if found:
-        return max(found, key=lambda path: path.stat().st_mtime)
-    raise NotFound(
-        f"model {model!r} is neither a folder nor in the local cache {hub_cache()}",
-        hint=f"download it first, for example with `hf download {model}`, or use {PIE_TINY}",
-    )
-
-
-def _read_tensors(folder: Path) -> dict[str, TensorInfo]:
+def read_tensors(folder: Path) -> dict[str, TensorInfo]:
     """Every tensor of the folder, from `model.safetensors` or the shards that the index names."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():

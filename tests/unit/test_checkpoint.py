@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from pie_engine.errors import ModelError, NotFound, PieError, Unsupported
-from pie_engine.model.checkpoint import Checkpoint, expected_tensors, resolve
+from pie_engine.model.checkpoint import Checkpoint, expected_tensors
 from pie_engine.model.config import RopeConfig, parse_config
 from tests import models
 
@@ -304,53 +303,3 @@ def test_configurations_that_are_refused_name_the_field(
         parse_config({**RAW, **fields}, eos_ids=(), where="config.json")
     assert says in refused.value.message
     assert "config.json" in refused.value.message
-
-
-class TestResolve:
-    @pytest.fixture(autouse=True)
-    def _cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-
-    def snapshot(self, hub: Path, revision: str) -> Path:
-        folder = hub / "models--org--name" / "snapshots" / revision
-        folder.mkdir(parents=True)
-        return folder
-
-    def test_a_folder_is_itself(self, tmp_path: Path) -> None:
-        assert resolve(str(tmp_path)) == tmp_path
-
-    def test_the_main_revision_of_a_cached_model(self, tmp_path: Path) -> None:
-        hub = tmp_path / "hf" / "hub"
-        pinned = self.snapshot(hub, "aaa")
-        self.snapshot(hub, "bbb")
-        (hub / "models--org--name" / "refs").mkdir()
-        (hub / "models--org--name" / "refs" / "main").write_text("aaa\n")
-        assert resolve("org/name") == pinned
-
-    def test_the_newest_snapshot_without_a_main_revision(self, tmp_path: Path) -> None:
-        hub = tmp_path / "hf" / "hub"
-        newest = self.snapshot(hub, "aaa")
-        old = self.snapshot(hub, "bbb")
-        os.utime(old, (time.time() - 100, time.time() - 100))
-        assert resolve("org/name") == newest
-
-    def test_the_hub_cache_variable_wins(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "other"))
-        folder = self.snapshot(tmp_path / "other", "ccc")
-        assert resolve("org/name") == folder
-
-    def test_a_model_that_is_not_there_names_the_way_out(self) -> None:
-        with pytest.raises(NotFound, match="'org/name'") as refused:
-            resolve("org/name")
-        assert "hf download org/name" in refused.value.hint
-
-    @pytest.mark.parametrize("path", ["./none", "/none/at/all", "../../x", "~/surely/not/here"])
-    def test_a_path_that_is_not_there(self, path: str) -> None:
-        with pytest.raises(NotFound, match="does not exist"):
-            resolve(path)
-
-    def test_a_file_names_its_folder(self, folder: Path) -> None:
-        with pytest.raises(ModelError, match="is a file") as refused:
-            resolve(str(folder / "config.json"))
-        assert str(folder) in refused.value.hint
