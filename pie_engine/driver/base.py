@@ -54,6 +54,9 @@ class Row:
     """Also return the `top_k` most likely tokens with their log-probabilities."""
     want_logprob: bool = False
     """Also return the log-probability of the sampled token."""
+    mask: bytes | None = None
+    """Tokens that may be chosen, None: all. One bit for each, little-endian within the bytes, 1 = allowed; tokens past
+    its end are not. It comes before everything else that the sampler does, greedy or not; probes do not see it."""
 
     @property
     def end(self) -> int:

@@ -12,12 +12,13 @@ from torch import Tensor
 from pie_engine.driver.base import Capabilities, Row, RowResult
 from pie_engine.driver.checks import check_pairs, check_rows
 from pie_engine.driver.cpu_tuning import available_bytes, choose_dtype, choose_num_threads
-from pie_engine.errors import Internal, ModelError, OutOfPages
+from pie_engine.errors import ModelError, OutOfPages
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.families import load_model
 from pie_engine.model.llama import Llama
 from pie_engine.sampling import sampler
+from pie_engine.sampling.draw import Draw, Drawn
 
 log = logging.getLogger(__name__)
 
@@ -107,17 +108,21 @@ class CpuDriver:
 
 def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:
     """Sample and probe each row of `logits` [rows, vocab] as its `Row` asks."""
-    samplers = [row.sampler for row in rows if row.sampler is not None]
-    tokens = sampler.sample(logits, samplers, [row.uniform for row in rows])
-    return [_result(row_logits, row, token) for row_logits, row, token in zip(logits, rows, tokens, strict=True)]
+    drawn = sampler.sample(logits, [_draw_of(row) for row in rows])
+    return [_result(row_logits, row, one) for row_logits, row, one in zip(logits, rows, drawn, strict=True)]
 
 
-def _result(logits: Tensor, row: Row, token: int | None) -> RowResult:
-    if token is None:
-        return RowResult(error=Internal("the model gave no distribution: its logits are NaN or infinite").info)
+def _draw_of(row: Row) -> Draw:
+    assert row.sampler is not None
+    return Draw(row.sampler, row.uniform, row.mask)
+
+
+def _result(logits: Tensor, row: Row, drawn: Drawn) -> RowResult:
+    if drawn.token is None:
+        return RowResult(error=drawn.fault)
     return RowResult(
-        token=token,
-        logprob=sampler.logprob(logits, token) if row.want_logprob else None,
+        token=drawn.token,
+        logprob=sampler.logprob(logits, drawn.token) if row.want_logprob else None,
         top=sampler.top_tokens(logits, row.top_k) if row.top_k else [],
     )
 

@@ -21,6 +21,7 @@ from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import Sampler, TopToken
+from pie_engine.sampling.draw import NOTHING_ALLOWED, is_allowed
 
 _UNWRITTEN = -1
 _NUM_CANDIDATES = 20
@@ -127,7 +128,10 @@ class FakeDriver:
         if row.sampler is None:
             return RowResult()
         top = self._writer.next_tokens(sequence)
-        chosen = _choose(top, row.sampler, row.uniform)
+        candidates = top if row.mask is None else self._writer.allowed_tokens(sequence, top, row.mask)
+        if not candidates:
+            return RowResult(error=NOTHING_ALLOWED)
+        chosen = _choose(candidates, row.sampler, row.uniform)
         self._writer.remember(sequence, chosen.token)
         return RowResult(token=chosen.token, logprob=chosen.logprob if row.want_logprob else None, top=top[: row.top_k])
 
@@ -156,6 +160,13 @@ class _Writer:
             return [TopToken(tokens[min(reply[1], len(tokens) - 1)], 0.0)]
         return self._pseudo(digest)
 
+    def allowed_tokens(self, sequence: array[int], top: list[TopToken], mask: bytes) -> list[TopToken]:
+        """What of a distribution `mask` allows; where that is nothing, other tokens that it does."""
+        if kept := [entry for entry in top if is_allowed(mask, entry.token)]:
+            return kept
+        others = [token for token in range(self._tokenizer.vocab_size) if is_allowed(mask, token)]
+        return self._distribution(others, int.from_bytes(_digest(sequence), "little")) if others else []
+
     def remember(self, sequence: array[int], token: int) -> None:
         """`token` was chosen after `sequence`: if that is within a reply, the longer sequence is one token further."""
         if not self._replies or (progress := self._progress.get(_digest(sequence))) is None:
@@ -175,9 +186,13 @@ class _Writer:
         if self._script.mean_length and self._end is not None and number % self._script.mean_length == 0:
             return [TopToken(self._end, 0.0)]
         number //= self._script.mean_length or 1
-        step = 1 + number // len(self._words) % max(len(self._words) // _NUM_CANDIDATES, 1)
-        count = min(_NUM_CANDIDATES, len(self._words))
-        tokens = [self._words[(number + index * step) % len(self._words)] for index in range(count)]
+        return self._distribution(self._words, number)
+
+    def _distribution(self, words: list[int], number: int) -> list[TopToken]:
+        """Some of `words`, which ones depends on `number`."""
+        step = 1 + number // len(words) % max(len(words) // _NUM_CANDIDATES, 1)
+        count = min(_NUM_CANDIDATES, len(words))
+        tokens = [words[(number + index * step) % len(words)] for index in range(count)]
         total = sum(0.5 ** (index + 1) for index in range(count))
         return [TopToken(token, math.log(0.5 ** (index + 1) / total)) for index, token in enumerate(tokens)]
 

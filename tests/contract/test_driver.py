@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -212,6 +212,39 @@ def test_sampling_depends_on_the_row_alone(driver: Driver) -> None:
         assert alone.logprob == pytest.approx(result.logprob, abs=1e-4)
         assert [entry.token for entry in alone.top] == [entry.token for entry in result.top]
     assert len({result.token for result in together}) > 1
+
+
+def mask_of(tokens: Iterable[int], num_bytes: int = 40) -> bytes:
+    return sum(1 << token for token in tokens).to_bytes(num_bytes, "little")
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, Sampler(1.0), MIXED], ids=["greedy", "random", "mixed"])
+def test_a_mask_rules_what_is_chosen_and_probes_do_not_see_it(driver: Driver, sampler: Sampler) -> None:
+    [free] = driver.execute([Row(PROMPT, 0, pages_for(40), sampler, 0.3, top_k=3)])
+    for allowed in ({7, 300}, {9}, set(range(320)) - {free.token}):
+        for draw in (0.0, 0.5, 0.999):
+            row = Row(PROMPT, 0, pages_for(40), sampler, draw, top_k=3, mask=mask_of(allowed))
+            [result] = driver.execute([row])
+            assert result.token in allowed
+            assert [entry.token for entry in result.top] == [entry.token for entry in free.top]
+    everything = Row(PROMPT, 0, pages_for(40), sampler, 0.3, mask=mask_of(range(320)))
+    assert driver.execute([everything])[0].token == free.token
+
+
+def test_a_mask_concerns_its_own_row_and_one_that_allows_nothing_is_a_fault_of_it(driver: Driver) -> None:
+    tables = [pages_for(40, first=6 * i) for i in range(3)]
+    masks = [None, mask_of([]), mask_of([8])]
+    rows = [Row(PROMPT, 0, pages, GREEDY, mask=mask) for pages, mask in zip(tables, masks, strict=True)]
+    free, none, eight = driver.execute(rows)
+    assert free.token == driver.execute([rows[0]])[0].token
+    assert none.error is not None
+    assert "none of the vocabulary" in none.error.message
+    assert eight.token == 8
+
+
+def test_tokens_past_the_end_of_a_mask_are_not_allowed(driver: Driver) -> None:
+    row = Row(PROMPT, 0, pages_for(40), Sampler(1.0), 0.999, mask=mask_of(range(16), num_bytes=2))
+    assert driver.execute([row])[0].token in range(16)
 
 
 def test_probes_are_a_distribution(driver: Driver) -> None:

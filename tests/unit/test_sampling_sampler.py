@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pie_engine.protocol.sampling import GREEDY, Sampler
+from pie_engine.sampling import sampler as sampling
+from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw
 from pie_engine.sampling.random import stream_key, uniform
-from pie_engine.sampling.sampler import logprob, sample, top_tokens
+from pie_engine.sampling.sampler import logprob, top_tokens
 
 NAN, INF = float("nan"), float("inf")
 SAMPLERS = [
@@ -29,6 +31,11 @@ SAMPLERS = [
 
 def random_logits(rows: int, vocab: int, seed: int = 0, scale: float = 2.0) -> Tensor:
     return torch.randn(rows, vocab, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def sample(logits: Tensor, samplers: list[Sampler], uniforms: list[float]) -> list[int | None]:
+    draws = [Draw(sampler, draw) for sampler, draw in zip(samplers, uniforms, strict=True)]
+    return [drawn.token for drawn in sampling.sample(logits, draws)]
 
 
 def exact(logits: Tensor, sampler: Sampler) -> dict[int, float]:
@@ -164,3 +171,45 @@ def test_logprobs_are_before_temperature_and_filters() -> None:
     assert [entry.token for entry in top] == reference.topk(5).indices.tolist()
     assert [entry.logprob for entry in top] == pytest.approx(reference.topk(5).values.tolist(), abs=1e-5)
     assert len(top_tokens(logits, 1000)) == 100
+
+
+@pytest.mark.parametrize("vocab", [300, 301, 12800])
+@pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
+def test_a_mask_is_the_same_as_logits_of_minus_infinity(sampler: Sampler, vocab: int) -> None:
+    logits = random_logits(6, vocab)
+    allowed = torch.rand(6, vocab, generator=torch.Generator().manual_seed(1)) < 0.3
+    masks = [
+        sum(1 << token for token in row.nonzero()[:, 0].tolist()).to_bytes(vocab // 8 + 2, "little") for row in allowed
+    ]
+    draws = [Draw(sampler, row / 6, None if row == 2 else mask) for row, mask in enumerate(masks)]
+    allowed[2] = True
+    expected = sample(logits.masked_fill(~allowed, -INF), [sampler] * 6, [row / 6 for row in range(6)])
+    before = logits.clone()
+    assert [drawn.token for drawn in sampling.sample(logits, draws)] == expected
+    assert torch.equal(logits, before)
+
+
+def test_a_row_that_cannot_be_drawn_says_why() -> None:
+    logits = random_logits(5, 40)
+    logits[1, 3] = NAN
+    masks = [b"\xff" * 5, b"\xff" * 5, b"\0" * 5, b"", None]
+    drawn = sampling.sample(logits, [Draw(GREEDY, mask=mask) for mask in masks])
+    assert [one.fault for one in drawn] == [None, NO_DISTRIBUTION, NOTHING_ALLOWED, NOTHING_ALLOWED, None]
+    assert [one.token is None for one in drawn] == [False, True, True, True, False]
+    hidden = sampling.sample(logits[1:2], [Draw(GREEDY, mask=b"\x01" * 5)])
+    assert hidden[0].fault == NO_DISTRIBUTION, "a mask does not hide that the model failed"
+
+
+@pytest.mark.parametrize("vocab", [49_152, 50_257])
+def test_large_vocabularies_give_a_row_the_same_bits_alone_and_in_a_batch(vocab: int) -> None:
+    """With several threads, torch splits the sum of a single long row among them."""
+    values = torch.rand(20, vocab, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = sampling._row_sums(values)
+        alone = torch.cat([sampling._row_sums(values[row : row + 1]) for row in range(20)])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(together, alone)
+    assert together[:, 0].tolist() == pytest.approx(values.double().sum(-1).tolist(), rel=1e-5)
