@@ -17,7 +17,7 @@ from pie_engine.grammar.dialects import MAX_GRAMMAR_BYTES
 from pie_engine.grammar.mask import Masks
 from pie_engine.grammar.match import Matcher
 from pie_engine.grammar.vocabulary import Vocabulary
-from pie_engine.model.checkpoint import resolve
+from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Grammar, GrammarKind
 
