@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 
 from pie_engine.hub.places import PIE_TINY, resolve
-from pie_engine.model.checkpoint import expected_tensors
 from pie_engine.model.config import parse_config
+from pie_engine.model.tensors import expected_tensors
 
 SHAPES = {
     "135m": {

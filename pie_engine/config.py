@@ -49,6 +49,9 @@ class ModelSection(Section, frozen=True):
     """KV pages. 0: as many as `kv_memory_mb` holds."""
     kv_memory_mb: Annotated[int, Meta(ge=1, le=16_777_216)] = 512
     """Memory for KV pages, in MiB."""
+    max_context_tokens: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    """Longest context, within the model's own. 0: the model's own. Rotary scaling that depends on the length of the
+    context (`longrope`, `dynamic`) is settled by it."""
     max_batch_tokens: Annotated[int, Meta(ge=1, le=1_048_576)] = 512
     """Most tokens in one step; longer prompts are prefilled in chunks."""
     max_batch_sequences: Annotated[int, Meta(ge=1, le=65536)] = 128

@@ -27,10 +27,27 @@ SHAPES: dict[str, dict[str, Any]] = {
         },
     },
     "linear-rope": {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}},
+    "yarn-rope": {
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
     "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2},
     "wide-heads": {"head_dim": 24, "num_key_value_heads": 2},
+    "mistral": {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 21},
+    "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2},
+    "qwen2-window": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 32,
+        "max_window_layers": 1,
+    },
+    "qwen3": {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 24},
 }
-"""Changes to a 3-layer Llama with 4 heads and hidden size 64."""
+"""Changes to a 3-layer Llama with 4 heads and hidden size 64; `model_type` is another family."""
 
 TEXTS = [
     "the quick brown fox jumps over the lazy dog and runs away from the bear",
@@ -40,57 +57,39 @@ TEXTS = [
 
 
 def write_checkpoint(folder: Path, shape: str = "gqa-tied", *, dtype: str = "float32", **changes: Any) -> Path:
-    """A random Llama of `SHAPES[shape]`. `gain` is how much each projection amplifies: 1.5 gives sharp attention and
+    """A random model of `SHAPES[shape]`. `gain` is how much each projection amplifies: 1.5 gives sharp attention and
     logits with a spread of 1.5, so that comparing them means something."""
     max_shard_size, gain = changes.pop("max_shard_size", "1GB"), changes.pop("gain", 1.5)
-    config = transformers.LlamaConfig(
-        **{
-            "vocab_size": 320,
-            "hidden_size": 64,
-            "intermediate_size": 160,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 256,
-            "rms_norm_eps": 1e-5,
-            "tie_word_embeddings": False,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            **SHAPES[shape],
-            **changes,
-        }
-    )
-    return _save_random(transformers.LlamaForCausalLM(config), folder, gain, dtype, max_shard_size)
-
-
-def write_mistral(folder: Path) -> Path:
-    """A random Mistral whose sliding window holds its whole context."""
-    config = transformers.MistralConfig(
-        vocab_size=320,
-        hidden_size=64,
-        intermediate_size=160,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        sliding_window=256,
-    )
-    return _save_random(transformers.MistralForCausalLM(config), folder)
+    fields = {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **SHAPES[shape],
+        **changes,
+    }
+    config = transformers.AutoConfig.for_model(fields.pop("model_type", "llama"), **fields)
+    return _save_random(transformers.AutoModelForCausalLM.from_config(config), folder, gain, dtype, max_shard_size)
 
 
 def _save_random(
-    model: transformers.PreTrainedModel,
-    folder: Path,
-    gain: float = 1.5,
-    dtype: str = "float32",
-    max_shard_size: str = "1GB",
+    model: transformers.PreTrainedModel, folder: Path, gain: float, dtype: str, max_shard_size: str
 ) -> Path:
     generator = torch.Generator().manual_seed(0)
+    norm_mean = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # Gemma stores the difference from one
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            is_norm, is_bias = "norm" in name, name.endswith("bias")
-            spread = 0.1 if is_norm or is_bias else gain / weight.shape[-1] ** 0.5
-            weight.normal_(1.0 if is_norm else 0.0, spread, generator=generator)
+            is_norm, is_vector = "norm" in name, weight.dim() == 1
+            spread = 0.1 if is_vector else gain / weight.shape[-1] ** 0.5
+            weight.normal_(norm_mean if is_norm else 0.0, spread, generator=generator)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
 

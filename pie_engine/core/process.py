@@ -169,6 +169,7 @@ def _load(child: Child, section: ModelSection) -> tuple[Core, dict[str, object]]
         dtype=section.dtype,
         num_threads=section.num_threads,
         page_size=section.page_size,
+        max_context_tokens=section.max_context_tokens,
         script=section.script or None,
     )
     core = Core(driver, Tokenizer.load(folder), section)

@@ -15,8 +15,8 @@ from pie_engine.driver.cpu_tuning import available_bytes, choose_dtype, choose_n
 from pie_engine.errors import ModelError, OutOfPages
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.families import load_model
-from pie_engine.model.llama import Llama
+from pie_engine.model.decoder import Decoder
+from pie_engine.model.load import load_model
 from pie_engine.sampling import sampler
 from pie_engine.sampling.draw import Draw, Drawn
 
@@ -29,7 +29,7 @@ _KEPT_BYTES = 256 << 20
 class CpuDriver:
     """Implements `driver.base.Driver`."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Llama, *, page_size: int, num_threads: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: Decoder, *, page_size: int, num_threads: int) -> None:
         self._model, self._page_size = model, page_size
         self._cache: KvCache | None = None
         config, dtype = checkpoint.config, str(model.dtype).removeprefix("torch.")
@@ -47,14 +47,23 @@ class CpuDriver:
         )
 
     @classmethod
-    def load(cls, folder: str | Path, *, dtype: str = "auto", num_threads: int = 0, page_size: int = 16) -> CpuDriver:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str = "auto",
+        num_threads: int = 0,
+        page_size: int = 16,
+        max_context_tokens: int = 0,
+    ) -> CpuDriver:
         """Load the checkpoint in `folder`.
 
         `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where this CPU multiplies it fast, fp32
         otherwise. `num_threads=0` means one, unless all cores decode more than 1.15 times as fast; the count is the
-        process's. Raises `NotFound`, `ModelError` or `Unsupported`.
+        process's. `max_context_tokens=0` means the model's own. Raises `NotFound`, `ModelError` or `Unsupported`, and
+        `InvalidConfig` when the model takes no context of that length.
         """
-        checkpoint = Checkpoint.open(folder)
+        checkpoint = Checkpoint.open(folder, max_context_tokens=max_context_tokens)
         chosen = choose_dtype(dtype, checkpoint)
         _check_memory(checkpoint, chosen)
         model = load_model(checkpoint, chosen)

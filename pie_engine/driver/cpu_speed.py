@@ -82,8 +82,8 @@ def _run_linears(driver: CpuDriver, num_rows: int) -> None:
     for block in model._blocks:
         block.qkv.into(views.qkv, views.normed)
         block.attention_out.add_to(hidden, attended)
-        block.gate_up.into(views.gate_up, views.normed)
-        block.down.add_to(hidden, views.inner)
+        block.mlp.gate_up.into(views.gate_up, views.normed)
+        block.mlp.down.add_to(hidden, views.inner)
     torch.mm(views.normed, model._head.t())
 
 

@@ -17,12 +17,14 @@ def load_driver(
     dtype: str = "auto",
     num_threads: int = 0,
     page_size: int = 16,
+    max_context_tokens: int = 0,
     script: str | Path | None = None,
 ) -> Driver:
     """Load the model in `model_folder` on driver `name` (`cpu` or `fake`).
 
-    `script` is a JSON file of `FakeScript`, for the fake only. Raises `Unsupported` for an unknown or absent driver,
-    `InvalidConfig` for a number out of range, and what loading the model raises.
+    `max_context_tokens=0` means the model's own. `script` is a JSON file of `FakeScript`, for the fake only. Raises
+    `Unsupported` for an unknown or absent driver, `InvalidConfig` for a number out of range, and what loading the model
+    raises.
     """
     for field, value, least in (("page_size", page_size, 1), ("num_threads", num_threads, 0)):
         if value < least:
@@ -32,7 +34,13 @@ def load_driver(
     if name == "cpu":
         from pie_engine.driver.cpu import CpuDriver
 
-        return CpuDriver.load(model_folder, dtype=dtype, num_threads=num_threads, page_size=page_size)
+        return CpuDriver.load(
+            model_folder,
+            dtype=dtype,
+            num_threads=num_threads,
+            page_size=page_size,
+            max_context_tokens=max_context_tokens,
+        )
     if name == "fake":
         from pie_engine.driver.fake import FakeDriver
 

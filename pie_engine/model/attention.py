@@ -115,6 +115,10 @@ class Span:
     def end(self) -> int:
         return self.start + self.length
 
+    def num_unseen_pages(self, window: int | None, page_size: int) -> int:
+        """Pages at the start that not even the first token sees."""
+        return 0 if window is None else max(self.start + 1 - window, 0) // page_size
+
 
 class DecodeTables:
     """What `embedding_bag` looks up for a list of page tables. It lasts until one of them gets another page."""
@@ -145,12 +149,17 @@ class DecodeTables:
 class DecodeGroup:
     """Decode rows of similar length, which stand side by side in the batch and attend together."""
 
-    def __init__(self, spans: Sequence[Span], queries: Tensor, cache: KvCache) -> None:
+    def __init__(self, spans: Sequence[Span], queries: Tensor, cache: KvCache, window: int | None) -> None:
         """`queries` [tokens, heads, head_dim] is the buffer that each layer leaves its rotated queries in."""
         self.first, self.last = spans[0].first, spans[-1].first + 1
-        self._tables = cache.decode_tables([_used_pages(span, cache.page_size) for span in spans])
-        lengths = torch.tensor([[[span.end]] for span in spans], dtype=torch.int32)
+        self._tables = cache.decode_tables([_used_pages(span, cache.page_size, window) for span in spans])
+        skipped = [span.num_unseen_pages(window, cache.page_size) * cache.page_size for span in spans]
+        lengths = torch.tensor(
+            [[[span.end - skip]] for span, skip in zip(spans, skipped, strict=True)], dtype=torch.int32
+        )
         self._unused = self._tables.slot >= lengths
+        if window is not None:
+            self._unused |= self._tables.slot < lengths - window
         self._value_ids = torch.where(self._unused, self._tables.zero_id, self._tables.value_ids).view(-1)
         self._queries = queries[self.first : self.last].unsqueeze(2).expand(self._tables.spread)
 
@@ -166,9 +175,10 @@ class DecodeGroup:
 class PrefillRow:
     """Several tokens of one sequence, which attend to the pages before them and, causally, to each other."""
 
-    def __init__(self, span: Span, buffers: AttentionBuffers, cache: KvCache) -> None:
+    def __init__(self, span: Span, buffers: AttentionBuffers, cache: KvCache, window: int | None) -> None:
         shape = cache.shape
-        self._shape, self._end = shape, span.end
+        first = span.num_unseen_pages(window, cache.page_size) * cache.page_size
+        self._shape, self._num_keys = shape, span.end - first
         tokens = slice(span.first, span.first + span.length)
         self._queries = self._by_head(buffers.queries[tokens], shape.group)
         self._out = self._by_head(buffers.out[tokens].view(span.length, shape.num_heads, -1), shape.group)
@@ -177,9 +187,11 @@ class PrefillRow:
         self._pages: Tensor | None = None
         self._mask: Tensor | None = None
         if span.start:
-            self._pages = torch.tensor(_used_pages(span, cache.page_size))
-            is_later = torch.arange(span.end) > torch.arange(span.start, span.end)[:, None]
-            self._mask = torch.zeros(is_later.shape).masked_fill_(is_later, -torch.inf)
+            self._pages = torch.tensor(_used_pages(span, cache.page_size, window))
+        if span.start or (window is not None and window < span.end):
+            key, query = torch.arange(first, span.end), torch.arange(span.start, span.end)[:, None]
+            is_hidden = key > query if window is None else (key > query) | (key <= query - window)
+            self._mask = torch.zeros(is_hidden.shape).masked_fill_(is_hidden, -torch.inf)
 
     def attend(self, layer: LayerKv) -> None:
         """Write the attention output for the queries in the buffer to the output buffer."""
@@ -195,8 +207,8 @@ class PrefillRow:
     def _gather(self, layer: LayerKv, pages: Tensor) -> tuple[Tensor, Tensor]:
         shape, heads = self._shape, self._shape.num_kv_heads
         keys = layer.keys.index_select(0, pages).view(len(pages), heads, shape.head_dim, -1).permute(1, 0, 3, 2)
-        keys = keys.reshape(heads, 1, -1, shape.head_dim)[:, :, : self._end]
-        values = layer.values.index_select(0, pages).view(-1, heads, shape.head_dim)[: self._end]
+        keys = keys.reshape(heads, 1, -1, shape.head_dim)[:, :, : self._num_keys]
+        values = layer.values.index_select(0, pages).view(-1, heads, shape.head_dim)[: self._num_keys]
         spread = (-1, shape.group, -1, -1)
         return keys.expand(spread), self._by_head(values, 1).expand(spread)
 
@@ -217,6 +229,14 @@ class AttentionBuffers:
     out: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the layers with one kind of window attend in a step."""
+
+    groups: list[DecodeGroup]
+    rows: list[PrefillRow]
+
+
 class AttentionPlan:
     """The index tensors of one step, made once and used by every layer.
 
@@ -224,7 +244,8 @@ class AttentionPlan:
     """
 
     def __init__(self, spans: Sequence[Span], buffers: AttentionBuffers, cache: KvCache) -> None:
-        self._buffers, self._shape = buffers, cache.shape
+        self._spans, self._buffers, self._cache = spans, buffers, cache
+        self._ways: dict[int | None, Way] = {}
         size = cache.page_size
         slots = [
             span.page_ids[position // size] * size + position % size
@@ -234,22 +255,38 @@ class AttentionPlan:
         self._slots = torch.tensor(slots)
         lines = torch.tensor([slot // size * size * cache.shape.kv_size + slot % size for slot in slots])
         self._key_slots = (lines[:, None] + cache.line_offsets).view(-1)
-        num_decode = sum(span.length == 1 for span in spans)
-        self._groups = [DecodeGroup(group, buffers.queries, cache) for group in _groups(spans[:num_decode], size)]
-        self._rows = [PrefillRow(span, buffers, cache) for span in spans[num_decode:]]
 
-    def attend(self, layer: LayerKv) -> Tensor:
-        """Write the step's keys and values, and return the attention output [tokens, heads * head_dim]."""
-        buffers = self._buffers
+    def attend(self, layer: LayerKv, window: int | None = None) -> Tensor:
+        """Write the step's keys and values, and return the attention output [tokens, heads * head_dim].
+
+        With a `window`, a token sees the last `window` tokens, itself included.
+        """
+        buffers, way = self._buffers, self._ways.get(window) or self._make_way(window)
         layer.flat_keys.put_(self._key_slots, buffers.keys)
         layer.value_slots.index_copy_(0, self._slots, buffers.flat_values)
-        if len(self._groups) == 1 and not self._rows:
-            return self._groups[0].attend(layer).view(buffers.out.shape)
-        for group in self._groups:
+        if len(way.groups) == 1 and not way.rows:
+            return way.groups[0].attend(layer).view(buffers.out.shape)
+        for group in way.groups:
             buffers.out[group.first : group.last] = group.attend(layer).view(group.last - group.first, -1)
-        for row in self._rows:
+        for row in way.rows:
             row.attend(layer)
         return buffers.out
+
+    def _make_way(self, window: int | None) -> Way:
+        """For the layers with this window; one that holds every sequence of the step is none."""
+        is_full = window is None or window >= max(span.end for span in self._spans)
+        if is_full and None in self._ways:
+            self._ways[window] = self._ways[None]
+            return self._ways[window]
+        seen = None if is_full else window
+        num_decode = sum(span.length == 1 for span in self._spans)
+        groups = _groups(self._spans[:num_decode], self._cache.page_size, seen)
+        way = Way(
+            groups=[DecodeGroup(group, self._buffers.queries, self._cache, seen) for group in groups],
+            rows=[PrefillRow(span, self._buffers, self._cache, seen) for span in self._spans[num_decode:]],
+        )
+        self._ways[window] = self._ways[seen] = way
+        return way
 
 
 def row_order(lengths: Sequence[int], ends: Sequence[int]) -> list[int]:
@@ -257,20 +294,20 @@ def row_order(lengths: Sequence[int], ends: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (lengths[row] > 1, ends[row] if lengths[row] == 1 else 0))
 
 
-def _groups(spans: Sequence[Span], page_size: int) -> list[list[Span]]:
+def _groups(spans: Sequence[Span], page_size: int, window: int | None) -> list[list[Span]]:
     """Cut decode rows, sorted by length, where padding to the longest would cost more than another group."""
     groups: list[list[Span]] = []
     for span in spans:
         shortest = groups[-1][0].end if groups else 0
-        if groups and span.end <= 1.5 * shortest + 4 * page_size:
+        if groups and min(span.end, window or span.end) <= 1.5 * shortest + 4 * page_size:
             groups[-1].append(span)
         else:
             groups.append([span])
     return groups
 
 
-def _used_pages(span: Span, page_size: int) -> list[int]:
-    return list(span.page_ids[: -(-span.end // page_size)])
+def _used_pages(span: Span, page_size: int, window: int | None) -> list[int]:
+    return list(span.page_ids[span.num_unseen_pages(window, page_size) : -(-span.end // page_size)])
 
 
 def _weighted_sums(table: Tensor, ids: Tensor, bags: Tensor, weights: Tensor) -> Tensor:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pie_engine.errors import ModelError, NotFound, Unsupported
-from pie_engine.model.config import DTYPES, ModelConfig, read_config, read_json
+from pie_engine.model.config import read_config, read_json
+from pie_engine.model.description import ModelConfig
+from pie_engine.model.fields import DTYPES
+from pie_engine.model.tensors import expected_tensors
 
 _STORED_DTYPES = {"F32": 4, "BF16": 2, "F16": 2}
 _MAX_HEADER_BYTES = 100_000_000
@@ -41,12 +44,15 @@ class Checkpoint:
     training changes every tensor that it touches nearly everywhere; it is no protection against forgery."""
 
     @classmethod
-    def open(cls, folder: str | Path) -> Checkpoint:
-        """Check `folder`; raises `NotFound`, `ModelError` or `Unsupported`, each naming the file and the field."""
+    def open(cls, folder: str | Path, *, max_context_tokens: int = 0) -> Checkpoint:
+        """Check `folder`; raises `NotFound`, `ModelError` or `Unsupported`, each naming the file and the field.
+
+        `max_context_tokens` is the longest context that will be asked for; 0: the model's own.
+        """
         folder = Path(folder)
         if not folder.is_dir():
             raise NotFound(f"model folder {folder} does not exist", hint="check the path")
-        config = read_config(folder)
+        config = read_config(folder, max_context_tokens)
         tensors = read_tensors(folder)
         _check_tensors(tensors, config, folder)
         return cls(folder, config, tensors, _model_id(folder, tensors))
@@ -59,38 +65,6 @@ class Checkpoint:
     def weight_bytes(self, dtype: str) -> int:
         """Memory that the weights need in `dtype`."""
         return self.num_parameters * DTYPES[dtype]
-
-
-def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that a Llama-shaped model with this configuration has."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    query, key_value = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config.vocab_size, hidden)}
-    for layer in range(config.num_layers):
-        prefix = f"model.layers.{layer}."
-        shapes[prefix + "input_layernorm.weight"] = (hidden,)
-        shapes[prefix + "post_attention_layernorm.weight"] = (hidden,)
-        for name, rows, columns in (
-            ("q_proj", query, hidden),
-            ("k_proj", key_value, hidden),
-            ("v_proj", key_value, hidden),
-            ("o_proj", hidden, query),
-        ):
-            shapes[f"{prefix}self_attn.{name}.weight"] = (rows, columns)
-            if config.attention_bias:
-                shapes[f"{prefix}self_attn.{name}.bias"] = (rows,)
-        for name, rows, columns in (
-            ("gate_proj", inner, hidden),
-            ("up_proj", inner, hidden),
-            ("down_proj", hidden, inner),
-        ):
-            shapes[f"{prefix}mlp.{name}.weight"] = (rows, columns)
-            if config.mlp_bias:
-                shapes[f"{prefix}mlp.{name}.bias"] = (rows,)
-    shapes["model.norm.weight"] = (hidden,)
-    if not config.tie_embeddings:
-        shapes["lm_head.weight"] = (config.vocab_size, hidden)
-    return shapes
 
 
 def read_tensors(folder: Path) -> dict[str, TensorInfo]:
@@ -171,8 +145,9 @@ def _check_tensors(tensors: dict[str, TensorInfo], config: ModelConfig, folder: 
     missing = [name for name in expected if name not in tensors]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        index = folder / "model.safetensors.index.json"
         raise ModelError(
-            f"{folder} lacks tensor {missing[0]}{more}",
+            f"{index if index.is_file() else folder / 'model.safetensors'} lacks tensor {missing[0]}{more}",
             hint=f"config.json describes {len(expected)} tensors of {config.architecture}; do the files belong to it?",
         )
     for name, shape in expected.items():

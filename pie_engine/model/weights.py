@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,22 @@ class WeightReader:
         """A copy of one tensor."""
         return self._stored(name).to(dtype or self.dtype, copy=True).contiguous()
 
-    def linear(
-        self,
-        names: Sequence[str],
-        *,
-        has_bias: bool,
-        reorder: Sequence[Callable[[Tensor], Tensor] | None] | None = None,
-    ) -> Linear:
-        """The projections `names` side by side as one linear; `reorder` permutes the outputs of each."""
+    def linear(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None = None) -> Linear:
+        """The projections `names` side by side as one linear.
+
+        Output i of the result is output `order[i]` of what the checkpoint has; no output moves to another projection.
+        """
         sizes = [self._checkpoint.tensors[f"{name}.weight"].shape for name in names]
         num_inputs, num_outputs = sizes[0][1], sum(size[0] for size in sizes)
         weight = torch.empty(num_inputs, num_outputs, dtype=self.dtype)
         bias = torch.empty(num_outputs, dtype=self.dtype) if has_bias else None
         first = 0
-        for index, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        for name, size in zip(names, sizes, strict=True):
             columns = slice(first, first + size[0])
-            change = (reorder[index] if reorder else None) or (lambda rows: rows)
-            weight[:, columns] = change(self._stored(f"{name}.weight")).t()
+            rows = slice(None) if order is None else order[columns] - first
+            weight[:, columns] = self._stored(f"{name}.weight")[rows].t()
             if bias is not None:
-                bias[columns] = change(self._stored(f"{name}.bias"))
+                bias[columns] = self._stored(f"{name}.bias")[rows]
             first += size[0]
         return Linear(weight, bias)
 

@@ -11,10 +11,8 @@ import torch
 from pie_engine.driver import cpu_tuning
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
-from pie_engine.errors import ModelError
+from pie_engine.errors import InvalidConfig, ModelError
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.config import SUPPORTED_ARCHITECTURES
-from pie_engine.model.families import FAMILIES
 from pie_engine.protocol.sampling import GREEDY
 from tests import models
 
@@ -35,10 +33,6 @@ def load(folder: Path, **options: object) -> CpuDriver:
     driver = CpuDriver.load(folder, **{"num_threads": 1, "dtype": "float32", **options})  # type: ignore[arg-type]
     driver.allocate_kv(16)
     return driver
-
-
-def test_every_supported_architecture_has_a_family() -> None:
-    assert set(FAMILIES) == set(SUPPORTED_ARCHITECTURES)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -67,6 +61,13 @@ def test_auto_takes_bf16_when_fp32_does_not_fit(folder: Path, monkeypatch: pytes
     checkpoint = Checkpoint.open(folder)
     monkeypatch.setattr(cpu_tuning, "available_bytes", lambda: checkpoint.weight_bytes("float32"))
     assert cpu_tuning.choose_dtype("auto", checkpoint) == torch.bfloat16
+
+
+def test_a_context_limit(folder: Path) -> None:
+    assert load(folder).capabilities.max_context_tokens == 256
+    assert load(folder, max_context_tokens=100).capabilities.max_context_tokens == 100
+    with pytest.raises(InvalidConfig, match="the model takes 256"):
+        load(folder, max_context_tokens=257)
 
 
 def test_auto_keeps_an_fp32_checkpoint_in_fp32(tmp_path: Path) -> None:

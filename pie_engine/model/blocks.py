@@ -1,0 +1,104 @@
+"""The weights of a decoder's layers as plain data, and how they come from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pie_engine.model.description import ModelConfig, RopeConfig
+from pie_engine.model.layers import Linear, RMSNorm
+from pie_engine.model.rope import pair_order
+from pie_engine.model.weights import WeightReader
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """A gated MLP."""
+
+    gate_up: Linear
+    """Gate and up projection side by side."""
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One layer's weights. A norm that the family does not have is None."""
+
+    attention_norm: RMSNorm | None
+    qkv: Linear
+    """Queries, keys and values side by side; queries and keys in `rope.pair_order`."""
+    qk_norms: tuple[RMSNorm, ...]
+    """One over each head of queries and keys; or one over all queries and one over all keys; or none."""
+    rope: int
+    """Which of the model's ropes."""
+    window: int | None
+    attention_out: Linear
+    attention_post_norm: RMSNorm | None
+    mlp_norm: RMSNorm | None
+    mlp: Mlp
+    mlp_post_norm: RMSNorm | None
+
+
+class BlockReader:
+    """Reads the layers of a checkpoint."""
+
+    def __init__(self, reader: WeightReader, config: ModelConfig) -> None:
+        self.ropes: list[RopeConfig | None] = list(dict.fromkeys(layer.rope for layer in config.layers))
+        """The different ones."""
+        self._reader, self._config = reader, config
+        fractions = {rope.rotated_dim(config.head_dim) for rope in self.ropes if rope is not None}
+        assert len(fractions) <= 1, "layers that rotate different parts of a head"
+        self._order = pair_order(config.num_heads + config.num_kv_heads, config.head_dim, max(fractions, default=0))
+
+    def norm(self, name: str) -> RMSNorm:
+        return RMSNorm.of(self._norm_weight(name), self._config.rms_norm_eps)
+
+    def block(self, index: int) -> Block:
+        config, names, layer = self._config, self._config.names, self._config.layers[index]
+        prefix = names.layer(index)
+
+        def norm(name: str | None) -> RMSNorm | None:
+            return None if name is None else self.norm(prefix + name)
+
+        return Block(
+            attention_norm=norm(names.attention_norm),
+            qkv=self._qkv(prefix),
+            qk_norms=self._qk_norms(prefix),
+            rope=self.ropes.index(layer.rope),
+            window=layer.window,
+            attention_out=self._reader.linear([prefix + names.attention_out], has_bias=config.attention_out_bias),
+            attention_post_norm=norm(names.attention_post_norm),
+            mlp_norm=norm(names.mlp_norm),
+            mlp=self._mlp(prefix),
+            mlp_post_norm=norm(names.mlp_post_norm),
+        )
+
+    def _qkv(self, prefix: str) -> Linear:
+        config, names = self._config, [prefix + name for name in self._config.names.qkv]
+        num_rotated = len(self._order)
+        values = torch.arange(num_rotated, num_rotated + config.num_kv_heads * config.head_dim)
+        return self._reader.linear(names, has_bias=config.qkv_bias, order=torch.cat([self._order, values]))
+
+    def _qk_norms(self, prefix: str) -> tuple[RMSNorm, ...]:
+        config, names = self._config, self._config.names
+        if names.query_norm is None or names.key_norm is None:
+            return ()
+        query, key = (self._norm_weight(prefix + name) for name in (names.query_norm, names.key_norm))
+        if config.norms_whole_projection:
+            weights = [query[self._order[: len(query)]], key[self._order[: len(key)]]]
+        else:
+            heads = [query.expand(config.num_heads, -1), key.expand(config.num_kv_heads, -1)]
+            weights = [torch.cat(heads)[:, self._order[: config.head_dim]]]
+        return tuple(RMSNorm.of(weight, config.rms_norm_eps) for weight in weights)
+
+    def _mlp(self, prefix: str) -> Mlp:
+        config, names = self._config, self._config.names
+        return Mlp(
+            gate_up=self._reader.linear([prefix + name for name in names.gate_up], has_bias=config.mlp_bias),
+            down=self._reader.linear([prefix + names.down], has_bias=config.mlp_bias),
+        )
+
+    def _norm_weight(self, name: str) -> Tensor:
+        return self._reader.tensor(f"{name}.weight", torch.float32) + self._config.norm_offset

@@ -1,0 +1,111 @@
+"""The forward pass of every family: what differs between them is in the description and in the weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pie_engine.model.attention import AttentionPlan, HeadShape, KvCache, LayerKv, Span
+from pie_engine.model.blocks import Block, BlockReader
+from pie_engine.model.buffers import Buffers, Views
+from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.layers import Linear, RMSNorm
+from pie_engine.model.rope import Rope
+from pie_engine.model.weights import WeightReader
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "gelu_tanh": functools.partial(torch.nn.functional.gelu, approximate="tanh"),
+}
+
+
+class Decoder:
+    """The weights, and the forward pass over the rows of a step."""
+
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+        config = checkpoint.config
+        self.config, self.dtype = config, dtype
+        self.heads = HeadShape(config.num_heads, config.num_kv_heads, config.head_dim)
+        reader = WeightReader(checkpoint, dtype)
+        blocks = BlockReader(reader, config)
+        self._ropes = [Rope(rope, config.head_dim) for rope in blocks.ropes]
+        self._embedding = reader.tensor(f"{config.names.embedding}.weight")
+        self._blocks = [blocks.block(layer) for layer in range(config.num_layers)]
+        self._norm = blocks.norm(config.names.final_norm)
+        self._head = self._embedding if config.tie_embeddings else reader.tensor(f"{config.names.head}.weight")
+        self._scales = _query_scales(self.heads, config.score_scale)
+        self._activation = ACTIVATIONS[config.activation]
+        self._buffers = Buffers(config, dtype, max_tokens=1)
+
+    def new_cache(self, num_pages: int, page_size: int) -> KvCache:
+        return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
+
+    @torch.inference_mode()
+    def forward(self, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int]) -> Tensor:
+        """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32.
+
+        `spans` are in the order of `attention.row_order`; `wanted` are indices into `tokens`.
+        """
+        views = self._buffers_for(len(tokens)).views(len(tokens))
+        positions = [position for span in spans for position in range(span.start, span.end)]
+        rotations = [rope.rotations(positions).unsqueeze(1) * self._scales for rope in self._ropes]
+        plan = AttentionPlan(spans, views.attention, cache)
+        hidden = torch.embedding(self._embedding, torch.tensor(tokens)).float()
+        for layer, block in enumerate(self._blocks):
+            self._run_block(block, hidden, views, rotations[block.rope], plan, cache.layer(layer))
+        return self._logits(hidden, wanted)
+
+    def _run_block(
+        self, block: Block, hidden: Tensor, views: Views, rotations: Tensor, plan: AttentionPlan, kv: LayerKv
+    ) -> None:
+        _normed_into(views.normed, hidden, block.attention_norm)
+        block.qkv.into(views.qkv, views.normed)
+        if views.qkv32 is not views.qkv:
+            views.qkv32.copy_(views.qkv)
+        for norm, rows in zip(block.qk_norms, views.qk_rows, strict=False):
+            norm.into(rows, rows)
+        torch.mul(views.pairs, rotations, out=views.rotated)
+        attended = plan.attend(kv, block.window).to(self.dtype)
+        self._add(hidden, block.attention_out, attended, block.attention_post_norm)
+        _normed_into(views.normed, hidden, block.mlp_norm)
+        block.mlp.gate_up.into(views.gate_up, views.normed)
+        torch.mul(self._activation(views.gate), views.up, out=views.inner)
+        self._add(hidden, block.mlp.down, views.inner, block.mlp_post_norm)
+
+    def _add(self, hidden: Tensor, linear: Linear, x: Tensor, post_norm: RMSNorm | None) -> None:
+        """Add what attention or the MLP gives to the residual stream."""
+        if post_norm is None:
+            linear.add_to(hidden, x, self.config.residual_scale)
+        else:
+            result = linear.of(x).float()
+            post_norm.into(result, result)
+            hidden.add_(result, alpha=self.config.residual_scale)
+
+    def _logits(self, hidden: Tensor, wanted: Sequence[int]) -> Tensor:
+        last = hidden[torch.tensor(wanted, dtype=torch.int64)]
+        normed = torch.empty_like(last, dtype=self.dtype)
+        self._norm.into(normed, last)
+        return torch.mm(normed, self._head.t()).float()
+
+    def _buffers_for(self, num_tokens: int) -> Buffers:
+        if num_tokens > self._buffers.max_tokens:
+            self._buffers = Buffers(self.config, self.dtype, num_tokens)
+        return self._buffers
+
+
+def _normed_into(out: Tensor, hidden: Tensor, norm: RMSNorm | None) -> None:
+    if norm is None:
+        out.copy_(hidden)
+    else:
+        norm.into(out, hidden)
+
+
+def _query_scales(shape: HeadShape, scale: float) -> Tensor:
+    """`scale` for query heads and 1 for key heads [heads + kv_heads, 1]: rotating also scales the scores."""
+    scales = torch.ones(shape.num_heads + shape.num_kv_heads, 1, dtype=torch.complex64)
+    scales[: shape.num_heads] = scale
+    return scales

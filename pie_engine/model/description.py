@@ -1,0 +1,154 @@
+"""A decoder-only model as plain data: sizes, switches, tensor names. No torch.
+
+A family (`families/`) turns `config.json` into a `ModelConfig`; `tensors.py` says which tensors that model has, and
+`decoder.py` runs it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True, slots=True)
+class RopeConfig:
+    """Rotary position embedding; fields after `theta` only matter where `kind` uses them.
+
+    `kind` is `default`, `linear`, `llama3`, `yarn` or `longrope`. A rotation depends on the position alone, never on
+    how long a sequence is by now, because rotated keys stay in pages that sequences share.
+    """
+
+    kind: str = "default"
+    theta: float = 10000.0
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position: int = 8192
+    rotated_fraction: float = 1.0
+    """The first part of each head, which is rotated; the rest passes as it is."""
+    attention_factor: float = 1.0
+    """Queries and keys grow by this (`yarn`, `longrope`)."""
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    """`yarn`: whether its borders are whole dimensions."""
+    factors: tuple[float, ...] = ()
+    """`longrope`: the divisor of each frequency."""
+
+    def rotated_dim(self, head_dim: int) -> int:
+        return int(head_dim * self.rotated_fraction)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerConfig:
+    """What layers of one model may differ in."""
+
+    rope: RopeConfig | None = RopeConfig()
+    """None: this layer does not look at positions (https://arxiv.org/abs/2305.19466)."""
+    window: int | None = None
+    """A token sees this many tokens, itself included; None: all before it."""
+    has_experts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertsConfig:
+    """A mixture of experts in place of an MLP: a router picks `num_active` of `num_experts` gated MLPs for a token."""
+
+    num_experts: int
+    num_active: int
+    intermediate_size: int
+    normalize: bool
+    """Whether the weights of the chosen experts are scaled to sum to one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a checkpoint calls its tensors, below `layers.N.` unless it says otherwise. None: there is no such tensor.
+
+    `qkv` and `gate_up` are projections that are run as one; some checkpoints hold them as one.
+    """
+
+    embedding: str = "model.embed_tokens"
+    """A whole name, as `final_norm`, `head` and `layers` are."""
+    final_norm: str = "model.norm"
+    head: str = "lm_head"
+    layers: str = "model.layers"
+    attention_norm: str | None = "input_layernorm"
+    attention_post_norm: str | None = None
+    mlp_norm: str | None = "post_attention_layernorm"
+    mlp_post_norm: str | None = None
+    qkv: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    query_norm: str | None = None
+    key_norm: str | None = None
+    attention_out: str = "self_attn.o_proj"
+    gate_up: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
+    down: str = "mlp.down_proj"
+    router: str = "mlp.gate"
+    expert: str = "mlp.experts"
+    """Its number and a name of `expert_gate_up` or `expert_down` follow."""
+    expert_gate_up: tuple[str, ...] = ("gate_proj", "up_proj")
+    expert_down: str = "down_proj"
+
+    def layer(self, index: int) -> str:
+        return f"{self.layers}.{index}."
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes and switches of a decoder with grouped-query attention, RMS norms and a gated MLP or experts."""
+
+    architecture: str
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_context_tokens: int
+    rms_norm_eps: float
+    layers: tuple[LayerConfig, ...]
+    tie_embeddings: bool
+    dtype: str
+    """The checkpoint's own dtype."""
+    bos_id: int | None
+    eos_ids: tuple[int, ...] = ()
+    names: Names = field(default_factory=Names)
+    qkv_bias: bool = False
+    attention_out_bias: bool = False
+    mlp_bias: bool = False
+    activation: str = "silu"
+    """Of the gate: `silu`, `gelu` or `gelu_tanh`."""
+    experts: ExpertsConfig | None = None
+    query_scale: float | None = None
+    """Attention scores are multiplied by this; None: 1/sqrt(head_dim)."""
+    score_softcap: float | None = None
+    """Attention scores x become cap·tanh(x/cap) (https://arxiv.org/abs/2408.00118)."""
+    logit_softcap: float | None = None
+    norms_whole_projection: bool = False
+    """Query and key norms run over all heads together, not over each."""
+    norm_offset: float = 0.0
+    """Added to the weights of all norms; 1 where the checkpoint stores their difference from 1."""
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    """What attention and MLP add to the residual stream is multiplied by this."""
+    logit_scale: float = 1.0
+
+    def with_windows(self, windows: Sequence[int | None]) -> ModelConfig:
+        """With the window of each layer, or the one of all."""
+        windows = [*windows] * self.num_layers if len(windows) == 1 else windows
+        layers = (replace(layer, window=window) for layer, window in zip(self.layers, windows, strict=True))
+        return replace(self, layers=tuple(layers))
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def score_scale(self) -> float:
+        return 1 / math.sqrt(self.head_dim) if self.query_scale is None else self.query_scale
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Over all layers, in fp32, which is how the CPU engine keeps it."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * 4

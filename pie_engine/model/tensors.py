@@ -1,0 +1,63 @@
+"""Which tensors a model has: name and shape of each, from its description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pie_engine.model.description import LayerConfig, ModelConfig
+
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a checkpoint with this configuration has."""
+    return dict(_tensors(config))
+
+
+def _tensors(config: ModelConfig) -> Shapes:
+    names = config.names
+    yield f"{names.embedding}.weight", (config.vocab_size, config.hidden_size)
+    for index, layer in enumerate(config.layers):
+        prefix = names.layer(index)
+        for name in (names.attention_norm, names.attention_post_norm, names.mlp_norm, names.mlp_post_norm):
+            if name is not None:
+                yield f"{prefix}{name}.weight", (config.hidden_size,)
+        yield from _attention(config, prefix)
+        yield from _experts(config, prefix) if layer.has_experts else _mlp(config, layer, prefix)
+    yield f"{names.final_norm}.weight", (config.hidden_size,)
+    if not config.tie_embeddings:
+        yield f"{names.head}.weight", (config.vocab_size, config.hidden_size)
+
+
+def _attention(config: ModelConfig, prefix: str) -> Shapes:
+    names, hidden = config.names, config.hidden_size
+    query, key_value = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    yield from _linears(prefix, names.qkv, (query, key_value, key_value), hidden, config.qkv_bias)
+    yield from _linears(prefix, (names.attention_out,), (hidden,), query, config.attention_out_bias)
+    for name, rows in ((names.query_norm, query), (names.key_norm, key_value)):
+        if name is not None:
+            yield f"{prefix}{name}.weight", (rows if config.norms_whole_projection else config.head_dim,)
+
+
+def _mlp(config: ModelConfig, layer: LayerConfig, prefix: str) -> Shapes:
+    names, hidden, inner = config.names, config.hidden_size, config.intermediate_size
+    yield from _linears(prefix, names.gate_up, (inner, inner), hidden, config.mlp_bias)
+    yield from _linears(prefix, (names.down,), (hidden,), inner, config.mlp_bias)
+
+
+def _experts(config: ModelConfig, prefix: str) -> Shapes:
+    names, hidden, experts = config.names, config.hidden_size, config.experts
+    assert experts is not None, "a layer with experts, but no description of them"
+    yield f"{prefix}{names.router}.weight", (experts.num_experts, hidden)
+    for number in range(experts.num_experts):
+        one, inner = f"{prefix}{names.expert}.{number}.", experts.intermediate_size
+        yield from _linears(one, names.expert_gate_up, (inner, inner), hidden, False)
+        yield from _linears(one, (names.expert_down,), (hidden,), inner, False)
+
+
+def _linears(prefix: str, names: Sequence[str], rows: Sequence[int], columns: int, has_bias: bool) -> Shapes:
+    """The projections `names`; a single name for several `rows` is one tensor that holds them one after another."""
+    for name, num_rows in zip(names, rows if len(names) > 1 else (sum(rows),), strict=True):
+        yield f"{prefix}{name}.weight", (num_rows, columns)
+        if has_bias:
+            yield f"{prefix}{name}.bias", (num_rows,)
