@@ -56,6 +56,8 @@ class ModelSection(Section, frozen=True):
     """Most tokens in one step; longer prompts are prefilled in chunks."""
     max_batch_sequences: Annotated[int, Meta(ge=1, le=65536)] = 128
     """Most contexts in one step."""
+    chat_template: str = ""
+    """Jinja file with the chat template. Empty: the checkpoint's own."""
     script: str = ""
     """JSON file with the replies of the `fake` driver."""
 

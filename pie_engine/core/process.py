@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def main() -> int:
     child = be_born()
     try:
         section = _section(child)
-        core, detail = _load(child, section)
+        core, detail = load_core(section, child.config.paths.names, child.progress)
         process = CoreProcess(child, core)
     except PieError as error:
         child.fail_start(error)
@@ -160,9 +161,11 @@ def _section(child: Child) -> ModelSection:
     raise InvalidConfig(f"no model is called {name!r}; configured: {known}")
 
 
-def _load(child: Child, section: ModelSection) -> tuple[Core, dict[str, object]]:
-    child.progress(f"loading {section.label}")
-    folder = resolve(section.path, child.config.paths.names)
+def load_core(section: ModelSection, names: Path, progress: Callable[[str], None]) -> tuple[Core, dict[str, object]]:
+    """The core of a model, and what the other processes have to know of it. `names`: the file of pulled models."""
+    progress(f"loading {section.label}")
+    folder = resolve(section.path, names)
+    _check_chat_template(section, folder)
     driver = load_driver(
         section.driver,
         folder,
@@ -176,11 +179,20 @@ def _load(child: Child, section: ModelSection) -> tuple[Core, dict[str, object]]
     return core, _detail(core, section, folder, asdict(driver.capabilities))
 
 
+def _check_chat_template(section: ModelSection, folder: Path) -> None:
+    """The hosts render it; what is wrong with one that the configuration names is told at once. Raises `ModelError`."""
+    if section.chat_template:
+        from pie_engine.model.chat import ChatTemplate
+
+        ChatTemplate.load(folder, section.chat_template)
+
+
 def _detail(core: Core, section: ModelSection, folder: Path, capabilities: dict[str, object]) -> dict[str, object]:
     return {
         **capabilities,
         "model": section.label,
         "folder": str(folder),
+        "chat_template": section.chat_template,
         "num_pages": core.pool.num_pages,
         "max_batch_tokens": section.max_batch_tokens,
         "max_batch_sequences": section.max_batch_sequences,

@@ -36,7 +36,7 @@ class HostModel:
         vocab_size, max_context_tokens, page_size = (
             int(str(detail[key])) for key in ("vocab_size", "max_context_tokens", "page_size")
         )
-        tokenizer, chat = _read_folder(str(detail["folder"]))
+        tokenizer, chat = _read_folder(str(detail["folder"]), str(detail.get("chat_template", "")))
         return cls(str(detail["model"]), vocab_size, max_context_tokens, page_size, tokenizer, chat)
 
     def render_chat(self, messages: list[Any], tools: list[Any] | None, add_generation_prompt: bool) -> str:
@@ -69,11 +69,11 @@ class HostModel:
 
 
 @lru_cache(maxsize=8)
-def _read_folder(folder: str) -> tuple[Tokenizer, ChatTemplate | PieError]:
+def _read_folder(folder: str, chat_template: str) -> tuple[Tokenizer, ChatTemplate | PieError]:
     """Kept, since a core that comes back brings the same model."""
     tokenizer = Tokenizer.load(folder)
     try:
-        return tokenizer, ChatTemplate.load(folder)
+        return tokenizer, ChatTemplate.load(folder, chat_template)
     except PieError as error:
         return tokenizer, error
 

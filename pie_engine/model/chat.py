@@ -18,7 +18,10 @@ from pie_engine.errors import InvalidInput, ModelError, Unsupported
 from pie_engine.model.config import read_json
 from pie_engine.model.tokenizer import read_special_tokens
 
-_NO_TEMPLATE_HINT = "it is a base model: write the prompt as plain text, or use an instruct model"
+_NO_TEMPLATE_HINT = (
+    "it is a base model: write the prompt as plain text, use an instruct model, "
+    'or give it a template with `chat_template = "FILE"` under `[[models]]` in the configuration'
+)
 
 
 class ChatTemplate:
@@ -30,10 +33,14 @@ class ChatTemplate:
         self._templates = {name: self._compile(source) for name, source in sources.items()}
 
     @classmethod
-    def load(cls, folder: str | Path) -> ChatTemplate:
-        """Read `chat_template.jinja` or `tokenizer_config.json`. A model without a template loads; `render` refuses."""
+    def load(cls, folder: str | Path, file: str | Path = "") -> ChatTemplate:
+        """Read `chat_template.jinja` or `tokenizer_config.json`, or a Jinja `file` instead of them.
+
+        A model without a template loads; `render` refuses. Raises `ModelError` for a template that cannot be read.
+        """
         folder = Path(folder)
-        return cls(_read_sources(folder), read_special_tokens(folder), where=str(folder))
+        sources = {"default": _read_text(Path(file).expanduser())} if file else _read_sources(folder)
+        return cls(sources, read_special_tokens(folder), where=str(file or folder))
 
     @property
     def is_present(self) -> bool:
@@ -92,8 +99,17 @@ def _read_sources(folder: Path) -> dict[str, str]:
         sources.update(_sources_of(read_json(config).get("chat_template"), str(config)))
     for path in [folder / "chat_template.jinja", *sorted((folder / "additional_chat_templates").glob("*.jinja"))]:
         if path.is_file():
-            sources["default" if path.parent == folder else path.stem] = path.read_text(encoding="utf-8")
+            sources["default" if path.parent == folder else path.stem] = _read_text(path)
     return sources
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"the chat template {path} is not readable: {error}", hint="it has to be a text file with a Jinja template"
+        ) from error
 
 
 def _sources_of(raw: Any, where: str) -> dict[str, str]:
@@ -122,6 +138,25 @@ class _Generation(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Namespace(jinja2.utils.Namespace):
+    """Without underscored names, by which a template could get at Python's own objects."""
+
+    def __init__(*args: Any, **values: Any) -> None:
+        # Jinja's own signature: a template may name a value `self`.
+        for name in dict(*args[1:], **values):
+            _check_name(name)
+        jinja2.utils.Namespace.__init__(*args, **values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: str) -> None:
+    if name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"a namespace cannot have a name with an underscore: {name}")
+
+
 def _raise_exception(message: str) -> None:
     raise _Refused(message)
 
@@ -148,6 +183,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
+    environment.globals["namespace"] = _Namespace
     return environment
 
 

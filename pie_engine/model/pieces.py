@@ -19,6 +19,8 @@ class PieceDecoder:
     """Characters stand for bytes, as in GPT-2."""
     byte_fallback: bool = False
     """`<0x0A>` stands for a byte, as in SentencePiece."""
+    is_joined: bool = False
+    """Tokens are words with spaces between them: what a tokenizer without a decoder gives."""
     replacements: tuple[tuple[str, str], ...] = ()
     strip: bytes = b""
     """Taken off the start of the text, up to `num_strip` times; all of the first token's when `strip_token`."""
@@ -35,10 +37,12 @@ class PieceDecoder:
         if self.byte_level:
             try:
                 return bytes(_BYTE_OF_CHAR[char] for char in token)
-            except KeyError:  # an added token with other characters stands for itself
+            except KeyError:  # no byte-level token after all: it stands for itself
                 return token.encode()
         for old, new in self.replacements:
             token = token.replace(old, new)
+        if self.is_joined:
+            return b" " + token.encode()
         if self.byte_fallback and (match := _BYTE_TOKEN.fullmatch(token)):
             return bytes([int(match[1], 16)])
         return token.encode()
@@ -54,8 +58,10 @@ class PieceDecoder:
 
 def piece_decoder(raw: Any, where: str) -> PieceDecoder:
     """The decoder that `tokenizer.json` asks for; raises `Unsupported` for one that is not a function of tokens."""
+    if raw is None:
+        return PieceDecoder(is_joined=True, strip=b" ", num_strip=1)
     if not isinstance(raw, dict):
-        raise Unsupported(f"{where} has no decoder", hint="supported: ByteLevel, Metaspace, and ByteFallback sequences")
+        raise ModelError(f"{where} has a damaged decoder: {raw!r}", hint="download the model again")
     steps = raw.get("decoders", []) if raw.get("type") == "Sequence" else [raw]
     decoder: dict[str, Any] = {"replacements": ()}
     is_fused = False

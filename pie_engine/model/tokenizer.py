@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,17 +13,19 @@ import tokenizers
 from pie_engine.errors import InvalidInput, ModelError, Unsupported
 from pie_engine.model.config import read_eos_ids, read_json
 from pie_engine.model.pieces import PieceDecoder, piece_decoder
+from pie_engine.model.prefix import drop_prefix, prefix_scheme
+from pie_engine.model.sentencepiece import HINT, load_sentencepiece
 
 SHIELD = "\ufdd0"
 """After the first character of a special token it makes that token plain text. Unicode never gives it a meaning."""
 
 
 class Tokenizer:
-    """A checkpoint's `tokenizer.json` with its special tokens.
+    """A checkpoint's `tokenizer.json`, or its SentencePiece `tokenizer.model`, with its special tokens.
 
     Decoding is our own over the bytes of each token, so that the whole and the incremental form agree: a run of bytes
     that is no UTF-8 gives U+FFFD by Python's `replace` rule. Text that came from `encode` decodes as the `tokenizers`
-    library decodes it.
+    library decodes it; added tokens stand for themselves.
     """
 
     def __init__(
@@ -36,11 +39,14 @@ class Tokenizer:
     ) -> None:
         self._load = load
         self._parsing = load()
-        self._literal: tokenizers.Tokenizer | None = None
+        self._prefix = prefix_scheme(self._parsing)
+        self._literals: dict[bool, tokenizers.Tokenizer] = {}
         self._decoder = decoder
         added = self._parsing.get_added_tokens_decoder()
         self._special = {token.content: (token_id, token) for token_id, token in added.items() if token.special}
         self.special_ids = frozenset(token_id for token_id, _ in self._special.values())
+        # Not by the table of a byte-level decoder, as the library does: it would take the é of a token `né` for a byte.
+        self._pieces = {key: token.content.encode() for key, token in added.items()} if decoder.byte_level else {}
         longest_first = sorted(map(re.escape, self._special), key=len, reverse=True)
         self._special_pattern = re.compile("|".join(longest_first)) if longest_first else None
         self.vocab_size: int = max(self._parsing.get_vocab_size(), max(added, default=-1) + 1)
@@ -49,24 +55,21 @@ class Tokenizer:
         eos_id = self.token_id(eos_token) if eos_token else None
         self.eos_ids = tuple(dict.fromkeys([*eos_ids, *([] if eos_id is None else [eos_id])]))
         """The tokens at which generation ends: the generation configuration's first, then the tokenizer's own."""
-        self._pieces: dict[int, bytes] = {}
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read `tokenizer.json` and `tokenizer_config.json`; raises `ModelError` naming the file."""
+        """Read `tokenizer.json` or `tokenizer.model`, and `tokenizer_config.json`.
+
+        Raises `ModelError` or `Unsupported`, naming the file.
+        """
         folder = Path(folder)
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            hint = "a SentencePiece tokenizer.model has to be converted to tokenizer.json first"
-            raise ModelError(
-                f"{folder} has no tokenizer.json", hint=hint if (folder / "tokenizer.model").exists() else ""
-            )
-        raw = read_json(path)
+        path = _tokenizer_file(folder)
+        load, raw_decoder = _loader(path)
         special = read_special_tokens(folder)
         try:
             return cls(
-                lambda: _load_library_tokenizer(path),
-                piece_decoder(raw.get("decoder"), str(path)),
+                load,
+                piece_decoder(raw_decoder, str(path)),
                 bos_token=special.get("bos_token"),
                 eos_token=special.get("eos_token"),
                 eos_ids=read_eos_ids(folder),
@@ -76,17 +79,30 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} is not a tokenizer: {error}", hint="download the model again") from error
 
-    def encode(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
-        """Token ids of `text`. `special=False` reads special tokens in it as plain text (for untrusted input), and so
-        does a shield for the one in which it stands."""
+    def encode(self, text: str, *, special: bool = True, add_bos: bool = False, continues: bool = False) -> list[int]:
+        """Token ids of `text`.
+
+        `special=False` reads special tokens in it as plain text (for untrusted input), and so does a shield for the
+        one in which it stands. `continues`: the text goes on after other text, so SentencePiece's leading space, which
+        is not in the text, is not added at its start.
+        """
+        continues = continues and self._prefix != "none"
         try:
-            if special and SHIELD in text and self._special_pattern is not None:
-                ids = self._encode_shielded(text, self._special_pattern)
+            if not special or self._special_pattern is None:
+                ids = self._encode_literally(text, has_prefix=not continues)
+            elif continues or SHIELD in text:
+                ids = self._encode_parts(text, self._special_pattern, continues=continues)
             else:
-                ids = (self._parsing if special else self._plain).encode(text, add_special_tokens=False).ids
+                ids = self._parsing.encode(text, add_special_tokens=False).ids
         except (TypeError, UnicodeEncodeError) as error:  # lone surrogates
             raise InvalidInput(f"text cannot be tokenized: {error}") from error
         return [self.bos_id, *ids] if add_bos and self.bos_id is not None and ids[:1] != [self.bos_id] else ids
+
+    def encode_after(self, tokens: Sequence[int], text: str, *, special: bool = True) -> list[int]:
+        """Token ids of `text` as it goes on after `tokens`: a leading space is only added at the start of a text, and
+        after a special token."""
+        continues = bool(tokens) and tokens[-1] not in self.special_ids
+        return self.encode(text, special=special, continues=continues)
 
     def shield(self, text: str) -> str:
         """The text with a shield in each special token, so that `encode` reads it as the plain text that it is."""
@@ -94,7 +110,7 @@ class Tokenizer:
             return text
         return self._special_pattern.sub(lambda found: f"{found[0][0]}{SHIELD}{found[0][1:]}", text)
 
-    def _encode_shielded(self, text: str, pattern: re.Pattern[str]) -> list[int]:
+    def _encode_parts(self, text: str, pattern: re.Pattern[str], *, continues: bool) -> list[int]:
         """Special tokens without a shield as such, and what is between them as plain text."""
         ids: list[int] = []
         start, strips_left = 0, False
@@ -103,11 +119,25 @@ class Tokenizer:
             token_id, token = self._special[found[0]] if found else (None, None)
             between = between.lstrip() if strips_left else between
             between = between.rstrip() if token is not None and token.lstrip else between
-            ids += self._plain.encode(between, add_special_tokens=False).ids if between else []
+            has_prefix = self._prefix == "each" if start else not continues
+            ids += self._encode_literally(between, has_prefix=has_prefix) if between else []
             if found and token_id is not None and token is not None:
                 ids.append(token_id)
                 start, strips_left = found.end(), token.rstrip
         return ids
+
+    def _encode_literally(self, text: str, *, has_prefix: bool) -> list[int]:
+        """Special tokens are read as plain text."""
+        ids: list[int] = self._literal(has_prefix).encode(text, add_special_tokens=False).ids
+        if self._special_pattern is None or self.special_ids.isdisjoint(ids):
+            return ids
+        found = [match for match in self._special_pattern.finditer(text) if self._special[match[0]][0] in ids]
+        if not found:
+            return ids  # only the unknown token
+        # A unigram model finds its special tokens in a text as it finds any other piece: cut where none fits.
+        cut = found[0].start() + 1
+        head = self._encode_literally(text[:cut], has_prefix=has_prefix)
+        return head + self._encode_literally(text[cut:], has_prefix=False)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of `ids`."""
@@ -130,13 +160,15 @@ class Tokenizer:
             self._pieces[token_id] = piece
         return piece
 
-    @property
-    def _plain(self) -> tokenizers.Tokenizer:
-        """A second instance, because reading special tokens as text is a mode of the library's object."""
-        if self._literal is None:
-            self._literal = self._load()
-            self._literal.encode_special_tokens = True
-        return self._literal
+    def _literal(self, has_prefix: bool) -> tokenizers.Tokenizer:
+        """Further instances, because reading special tokens as text is a mode of the library's object."""
+        literal = self._literals.get(has_prefix)
+        if literal is None:
+            literal = self._literals[has_prefix] = self._load()
+            literal.encode_special_tokens = True
+            if not has_prefix:
+                drop_prefix(literal)
+        return literal
 
 
 class Detokenizer:
@@ -208,7 +240,24 @@ def num_incomplete_bytes(data: bytes) -> int:
     return 0
 
 
-def _load_library_tokenizer(path: Path) -> tokenizers.Tokenizer:
+def _tokenizer_file(folder: Path) -> Path:
+    for name in ("tokenizer.json", "tokenizer.model"):
+        if (folder / name).is_file():
+            return folder / name
+    is_older = (folder / "vocab.json").is_file()
+    hint = HINT if is_older else "download the model again with its tokenizer files"
+    raise ModelError(f"{folder} has neither tokenizer.json nor tokenizer.model", hint=hint)
+
+
+def _loader(path: Path) -> tuple[Callable[[], tokenizers.Tokenizer], Any]:
+    """What loads the tokenizer, and the `decoder` section of its JSON form."""
+    if path.suffix == ".json":
+        return (lambda: _load_json(path)), read_json(path).get("decoder")
+    text = load_sentencepiece(path.parent).to_str()
+    return (lambda: tokenizers.Tokenizer.from_str(text)), json.loads(text)["decoder"]
+
+
+def _load_json(path: Path) -> tokenizers.Tokenizer:
     """Some files carry the truncation and padding of their training: a prompt must stay as it is."""
     loaded = tokenizers.Tokenizer.from_file(str(path))
     loaded.no_truncation()

@@ -151,6 +151,7 @@ def test_a_base_model_has_no_template(tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="has no chat template") as refused:
         chat.render(CONVERSATIONS[0])
     assert "plain text" in refused.value.hint
+    assert '`chat_template = "FILE"`' in refused.value.hint
 
 
 def test_only_other_templates(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def append_packed(process: Process, ctx: int, tokens: str) -> None:
 
 def append_text(process: Process, ctx: int, text: str, special: bool) -> int:
     context = process.context(ctx)
-    tokens = context.core.model.tokenizer.encode(text, special=special)
+    tokens = context.core.model.tokenizer.encode_after(context.tokens, text, special=special)
     context.append(tokens)
     return len(tokens)
 
