@@ -13,6 +13,16 @@ RUN_AHEAD_TOKENS = 64
 CHUNK_MS = 20
 
 FinishReason = Literal["stop", "length", "stopped"]
+GrammarKind = Literal["json-schema", "regex", "lark", "ebnf", "choice"]
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What a reply has to follow, token by token."""
+
+    kind: GrammarKind
+    text: str
+    """By kind: a JSON schema; a regular expression for the whole reply; Lark rules; EBNF as llama.cpp has it (GBNF); a
+    JSON list of texts."""
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     logprobs: bool = False
     chunk_ms: int = CHUNK_MS
+    grammar: Grammar | None = None
+    """The reply ends where it is complete; a stop token is only let in where it could end."""
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
