@@ -21,6 +21,8 @@ from pie_engine.core.state import Host, Process
 from pie_engine.core.turns import Turns
 from pie_engine.driver.base import Driver, Row, RowResult
 from pie_engine.errors import Lost, OutOfPages, info_of
+from pie_engine.grammar.compile import Compiler
+from pie_engine.grammar.mask import Masks
 from pie_engine.kv.pool import PagePool
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
@@ -57,6 +59,8 @@ class Core:
             max_top_k=capabilities.max_top_k,
             page_size=capabilities.page_size,
             num_pages=num_pages,
+            grammars=Compiler(tokenizer, capabilities.vocab_size, clock=clock),
+            masks=Masks(),
         )
         self.pool = PagePool(num_pages, capabilities.page_size)
         self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = self.num_violations = 0
@@ -105,8 +109,16 @@ class Core:
         """When `step` is needed for a chunk that waits for its time, even if nothing runs."""
         return min((plan.next_chunk_at for plan in self._turns.plans if plan.holds_chunk), default=None)
 
+    @property
+    def is_compiling(self) -> bool:
+        """Whether something waits for a grammar; nobody says when that is there, so `step` has to look."""
+        return bool(self._turns.waiting)
+
     def step(self) -> None:
         """Run one batch, and send the chunks that are due. Raises `DeviceFailed`."""
+        if self._turns.waiting:
+            self._turns.begin_waiting()
+            self._is_stuck = False
         if not self.is_idle:
             batch = self._compose()
             if batch:
@@ -125,12 +137,15 @@ class Core:
         try:
             if self._scheduler.copies:
                 self._driver.copy_pages(self._scheduler.copies)
+            self.facts.masks.start()
             results = self._driver.execute(rows)
             assert len(results) == len(rows), f"{len(results)} results for {len(rows)} rows"
         except Exception as error:
             log.exception("step %d of %d rows", self.num_steps + 1, len(rows))
             self._fail_everything(error)
             raise DeviceFailed(f"{type(error).__name__}: {error}") from error
+        finally:
+            self.facts.masks.finish()
         self.num_steps += 1
         return results
 
@@ -144,7 +159,8 @@ class Core:
                 self.num_prefill_tokens += num_tokens
             if result.error is not None:
                 operation.kv.uncompute(row.start)
-                self._turns.fail(operation, result.error)
+                operation.refuse(result.error)
+                self._turns.end(operation)
                 continue
             operation.kv.advance(row.start + num_tokens)
             if operation.kv.num_uncomputed == 0:
@@ -212,6 +228,8 @@ class Core:
             return "running"
         if any(operation.lacks_pages for operation in operations):
             return "waiting: pages"
+        if any(not operation.is_ready for operation in operations):
+            return "waiting: grammar"
         return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row, RowResult
 from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPages
+from pie_engine.grammar.compile import Compiler
+from pie_engine.grammar.mask import Mask, Masks
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_host import Failed
@@ -23,6 +25,9 @@ class ModelFacts:
     max_top_k: int
     page_size: int
     num_pages: int
+    grammars: Compiler
+    masks: Masks
+    """Of the next step."""
 
     def check_tokens(self, tokens: list[int]) -> None:
         """Ids outside the vocabulary would be a device failure later on."""
@@ -105,6 +110,11 @@ class Operation:
         """Its turn on the context has come: set `has_begun` and what it needs. Raises what makes it impossible."""
         raise NotImplementedError
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it could begin, if it is its turn."""
+        return True
+
     def row(self, num_tokens: int) -> Row:
         """The next `num_tokens` uncomputed tokens as a row."""
         kv = self.kv
@@ -113,11 +123,20 @@ class Operation:
         if end < len(tokens):
             return Row(tokens[start:end], start, kv.page_ids)
         uniform = self.context.random.draw(end) if self._is_random else 0.0
-        return Row(tokens[start:], start, kv.page_ids, self._sampler, uniform, self._top_k, self._want_logprob)
+        mask = self._ask_mask()
+        return Row(tokens[start:], start, kv.page_ids, self._sampler, uniform, self._top_k, self._want_logprob, mask)
+
+    def _ask_mask(self) -> Mask | None:
+        """Of the tokens that may come next; None: all."""
+        return None
 
     def settle(self, result: RowResult, now: float) -> None:
         """The last token has been computed; its sample is in `result`."""
         raise NotImplementedError
+
+    def refuse(self, error: ErrorInfo) -> None:
+        """The device has nothing for its last token."""
+        self.fail(error)
 
     def stop(self, keep: int) -> None:
         """Called off by the program."""

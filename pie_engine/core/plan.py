@@ -10,13 +10,15 @@ from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText, StopStrings
 from pie_engine.driver.base import RowResult
 from pie_engine.errors import ErrorInfo, Internal, InvalidInput
+from pie_engine.grammar.mask import Mask
+from pie_engine.grammar.match import Matcher
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
 from pie_engine.protocol.to_host import Chunk
 
 Ending = Literal["none", "finished", "failed"]
 """How a plan came to its end by itself. Until its program has seen that, it may still steer or stop it."""
 FORCED_LOGPROB = 0.0
-"""Of a token that the program dictated: it had no alternative."""
+"""Of a token that the program or the grammar dictated: it had no alternative."""
 
 
 class PlanOperation(Operation):
@@ -26,11 +28,14 @@ class PlanOperation(Operation):
         "_chunk_s",
         "_early_inject",
         "_end",
+        "_grammar",
         "_logprobs",
+        "_matcher",
         "_num_cached",
         "_plan",
         "_start",
         "_stop_tokens",
+        "_stops",
         "_text",
         "ending",
         "epoch",
@@ -54,7 +59,14 @@ class PlanOperation(Operation):
         self._num_cached = 0
         self._early_inject: list[int] | None = None
         """Steered before it began: what is forced then."""
+        self._grammar = None if plan.grammar is None else facts.grammars.compile(plan.grammar)
+        self._matcher: Matcher | None = None
+        """Has taken the tokens of the reply."""
         self.ending: Ending = "none"
+
+    @property
+    def is_ready(self) -> bool:
+        return self._grammar is None or self._grammar.is_done
 
     def begin(self) -> None:
         self._check_plan()
@@ -67,6 +79,9 @@ class PlanOperation(Operation):
         eos_ids = () if plan.ignore_eos else facts.tokenizer.eos_ids
         self._stop_tokens = frozenset((*plan.stop_tokens, *eos_ids))
         self._text = ReplyText(facts.tokenizer, kv.tokens, StopStrings(plan.stop))
+        if self._grammar is not None:
+            self._matcher = self._grammar.matcher()
+            self._stops = self._matcher.vocabulary.words_of(self._stop_tokens)
         self.has_begun = True
         if plan.seed is not None:
             self.context.random = RandomStream(plan.seed)
@@ -100,21 +115,51 @@ class PlanOperation(Operation):
         assert token is not None, "the driver gave no token"
         context = self.context
         context.process.num_generated += 1
-        if token in self._stop_tokens:
-            self._text.finish()
-            self._finish("stop")
+        matcher = self._matcher
+        # Within a grammar that may not end here it is a token like any other.
+        if token in self._stop_tokens and (matcher is None or matcher.may_end):
+            self._end_with("stop")
             return
-        tokens = context.kv.tokens
+        self._add(token, result.logprob or 0.0)
+        if not self.is_over:
+            self._add_forced()
+
+    def _add(self, token: int, logprob: float) -> None:
+        """One more token of the reply, which may be its last."""
+        matcher, tokens = self._matcher, self.kv.tokens
+        if matcher is not None and not matcher.take(token):
+            raise Internal(f"token {token} is not in the mask of the grammar")
         tokens.append(token)
         if self._plan.logprobs:
-            self._logprobs.append(result.logprob or 0.0)
+            self._logprobs.append(logprob)
         if self._text.push(token):
             self._text.cut_stop(self.num_sent)
             self._keep(self._text.num_tokens)
             self._finish("stop")
+        elif matcher is not None and matcher.is_complete:
+            self._end_with("stop")
         elif len(tokens) >= self._end:
-            self._text.finish()
-            self._finish("length")
+            self._end_with("length")
+
+    def _add_forced(self) -> None:
+        """What the grammar leaves no choice about needs no passes of its own: it runs with the next token."""
+        for token in [] if self._matcher is None else self._matcher.forced():
+            self.context.process.num_generated += 1
+            self._add(token, FORCED_LOGPROB)
+            if self.is_over:
+                return
+
+    def _ask_mask(self) -> Mask | None:
+        return None if self._matcher is None else self.facts.masks.ask(self._matcher, self._stops)
+
+    def refuse(self, error: ErrorInfo) -> None:
+        matcher = self._matcher
+        if matcher is not None and matcher.is_broken:
+            self.fail(matcher.fault.info)
+        elif matcher is not None and matcher.may_end and matcher.is_exhausted:
+            self._end_with("stop")  # that nothing more can follow shows in the mask at times, not before
+        else:
+            self.fail(error)
 
     def send_chunk(self, now: float) -> None:
         """Send what may be delivered."""
@@ -176,14 +221,20 @@ class PlanOperation(Operation):
         super().fail(error)
 
     def _go_on(self) -> None:
-        if len(self.kv.tokens) >= max(self._end, 1):
-            self._text.finish()
-            self._finish("length")
+        if self._matcher is not None and self._matcher.is_complete:
+            self._end_with("stop")
+        elif len(self.kv.tokens) >= max(self._end, 1):
+            self._end_with("length")
         else:
-            self.require_logits()
+            if self.kv.tokens:
+                self._add_forced()
+            if not self.is_over:
+                self.require_logits()
 
     def _keep(self, num_tokens: int) -> None:
         if num_tokens < self.num_generated:
+            if self._matcher is not None:
+                self._matcher.rewind(self.num_generated - num_tokens)
             self.kv.truncate(self._start + num_tokens)
             del self._logprobs[num_tokens:]
 
@@ -192,10 +243,17 @@ class PlanOperation(Operation):
             return
         self.facts.check_tokens(tokens)
         self.facts.check_length(len(self.kv.tokens) + len(tokens))
+        if self._matcher is not None:
+            self._matcher.inject(tokens)
         self.kv.tokens += tokens
         self._text.force(tokens)
         if self._plan.logprobs:
             self._logprobs += [FORCED_LOGPROB] * len(tokens)
+
+    def _end_with(self, reason: FinishReason) -> None:
+        """Nothing that was held back can change any more."""
+        self._text.finish()
+        self._finish(reason)
 
     def _finish(self, reason: FinishReason) -> None:
         start, end = self.num_sent, self.num_generated

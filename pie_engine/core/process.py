@@ -30,6 +30,7 @@ from pie_engine.protocol.to_host import GatewayOrder
 log = logging.getLogger(__name__)
 
 STATS_EVERY_S = 0.5
+LOOK_FOR_GRAMMAR_EVERY_S = 0.001
 EXIT_DEVICE_FAILED = 75
 
 
@@ -72,6 +73,8 @@ class CoreProcess:
             return
         now = time.monotonic()
         until = min(self._stats_at, self._core.next_chunk_at or self._stats_at)
+        if self._core.is_compiling:
+            until = min(until, now + LOOK_FOR_GRAMMAR_EVERY_S)
         # Rounded up: a chunk a millisecond late is better than a loop that spins until it is due.
         if not self._poller.poll(max(0, int((until - now) * 1000) + 1)):
             self._check_integrity()
@@ -176,6 +179,7 @@ def load_core(section: ModelSection, names: Path, progress: Callable[[str], None
         script=section.script or None,
     )
     core = Core(driver, Tokenizer.load(folder), section)
+    core.facts.grammars.prepare()
     return core, _detail(core, section, folder, asdict(driver.capabilities))
 
 

@@ -20,6 +20,8 @@ class Turns:
         self._scheduler = scheduler
         self.plans: dict[PlanOperation, None] = {}
         """Begun and not over, parked ones too."""
+        self.waiting: dict[Context, None] = {}
+        """Contexts whose first operation was not ready when its turn came."""
 
     def enqueue(self, operation: Operation) -> None:
         context = operation.context
@@ -75,6 +77,9 @@ class Turns:
         while context.queue:
             operation = context.queue[0]
             self.forget_ended(context)
+            if not operation.is_ready:
+                self.waiting[context] = None
+                return
             _begin(operation)
             if not operation.is_over:
                 self._scheduler.add(operation)
@@ -83,6 +88,15 @@ class Turns:
                 return
             self._forget(operation)
         self._scheduler.rest(context)
+
+    def begin_waiting(self) -> None:
+        """Begin what has become ready since."""
+        for context in list(self.waiting):
+            first = context.queue[0] if context.queue else None
+            if first is None or first.has_begun or first.is_ready:
+                del self.waiting[context]
+                if first is not None and not first.has_begun:
+                    self._begin_next(context)
 
     def _forget(self, operation: Operation) -> None:
         context = operation.context

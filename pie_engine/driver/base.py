@@ -6,7 +6,7 @@ list of rows, each a slice of one sequence with the page table that it reads and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,13 +54,18 @@ class Row:
     """Also return the `top_k` most likely tokens with their log-probabilities."""
     want_logprob: bool = False
     """Also return the log-probability of the sampled token."""
-    mask: bytes | None = None
+    mask: bytes | Callable[[], bytes] | None = None
     """Tokens that may be chosen, None: all. One bit for each, little-endian within the bytes, 1 = allowed; tokens past
-    its end are not. It comes before everything else that the sampler does, greedy or not; probes do not see it."""
+    its end are not. It comes before everything else that the sampler does, greedy or not; probes do not see it.
+    One that is still being computed is a function that waits for it: to be called when the model has run."""
 
     @property
     def end(self) -> int:
         return self.start + len(self.tokens)
+
+    def allowed(self) -> bytes | None:
+        """The mask as it is in the end."""
+        return self.mask() if callable(self.mask) else self.mask
 
 
 @dataclass(slots=True)

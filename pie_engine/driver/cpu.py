@@ -123,7 +123,7 @@ def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:
 
 def _draw_of(row: Row) -> Draw:
     assert row.sampler is not None
-    return Draw(row.sampler, row.uniform, row.mask)
+    return Draw(row.sampler, row.uniform, row.allowed())
 
 
 def _result(logits: Tensor, row: Row, drawn: Drawn) -> RowResult:

@@ -127,8 +127,9 @@ class FakeDriver:
         sequence = self._read(row, slots)
         if row.sampler is None:
             return RowResult()
-        top = self._writer.next_tokens(sequence)
-        candidates = top if row.mask is None else self._writer.allowed_tokens(sequence, top, row.mask)
+        mask = row.allowed()
+        top = self._writer.next_tokens(sequence, is_masked=mask is not None)
+        candidates = top if mask is None else self._writer.allowed_tokens(sequence, top, mask)
         if not candidates:
             return RowResult(error=NOTHING_ALLOWED)
         chosen = _choose(candidates, row.sampler, row.uniform)
@@ -150,10 +151,15 @@ class _Writer:
         shape = repr((tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length))
         self.digest = "fake-" + hashlib.blake2b(shape.encode(), digest_size=12).hexdigest()
 
-    def next_tokens(self, sequence: array[int]) -> list[TopToken]:
-        """The distribution after `sequence`, likeliest first. A scripted token has all of the probability."""
+    def next_tokens(self, sequence: array[int], *, is_masked: bool = False) -> list[TopToken]:
+        """The distribution after `sequence`, likeliest first. A scripted token has all of the probability.
+
+        With a mask the beginning of the reply may have been forced, without being asked for here.
+        """
         digest = _digest(sequence)
         reply = self._progress.get(digest) or self._start(sequence)
+        if reply is not None and is_masked and not reply[1]:
+            reply = (reply[0], _overlap(sequence, self._replies[reply[0]]))
         if reply is not None:
             tokens = self._replies[reply[0]]
             self._progress[digest] = reply
@@ -208,6 +214,12 @@ class _Writer:
         except UnicodeDecodeError:
             return False
         return text.isprintable() and bool(text.strip())
+
+
+def _overlap(sequence: array[int], reply: list[int]) -> int:
+    """The longest beginning of `reply` that `sequence` ends with."""
+    lengths = range(min(len(sequence), len(reply)), 0, -1)
+    return next((length for length in lengths if list(sequence[-length:]) == reply[:length]), 0)
 
 
 def _digest(sequence: array[int]) -> bytes:

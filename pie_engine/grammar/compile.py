@@ -58,8 +58,12 @@ class Compiler:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Made when it is first asked for: small tests need none. Ask before anything is in a hurry."""
+        """Made when it is first needed: most tests need none."""
         return Vocabulary(self._tokenizer, self._vocab_size)
+
+    def prepare(self) -> None:
+        """Make the vocabulary now, while nothing is in a hurry."""
+        _ = self.vocabulary
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

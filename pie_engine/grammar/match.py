@@ -50,16 +50,19 @@ class Matcher:
         """How many of `tokens`, from the first on, the grammar could take here."""
         return self._inner.validate_tokens(list(tokens))
 
-    def check(self, tokens: Sequence[int], verb: str) -> None:
-        """Raises `InvalidInput` naming the first of `tokens` that the grammar does not have here."""
+    def inject(self, tokens: Sequence[int]) -> None:
+        """Take what the program dictates. Raises `InvalidInput` naming the first token that does not fit, and takes
+        nothing then."""
         num_fitting = self.num_fitting(tokens)
         if num_fitting < len(tokens):
             wrong = tokens[num_fitting]
             raise InvalidInput(
-                f"cannot {verb} these {len(tokens)} tokens: number {num_fitting + 1}, token {wrong} "
+                f"cannot inject these {len(tokens)} tokens: number {num_fitting + 1}, token {wrong} "
                 f"({self._vocabulary.spelled(wrong)}), does not fit the grammar",
                 hint="what is forced on a reply with a grammar has to follow it",
             )
+        for token in tokens:
+            self.take(token)
 
     def forced(self) -> list[int]:
         """The tokens that have to come next because nothing else can; they are not taken yet."""
@@ -82,6 +85,12 @@ class Matcher:
     def is_complete(self) -> bool:
         """Whether it satisfies the grammar and nothing can follow."""
         return self._inner.is_stopped() and self._inner.is_accepting()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether no token can follow. Takes as long as a mask."""
+        mask = int.from_bytes(self._inner.compute_bitmask(), "little")
+        return not mask & ~(1 << self._vocabulary.end_id)
 
     @property
     def is_broken(self) -> bool:

@@ -48,10 +48,11 @@ class Vocabulary:
         self.tokenizer = LLTokenizer(wrapper, n_vocab=num_tokens + 1, eos_token=self.end_id)
 
     def words_of(self, tokens: Iterable[int]) -> Words:
-        """A mask of these tokens."""
+        """A mask of these tokens; ids that the model does not have are left out."""
         words = np.zeros(self.num_words, np.uint32)
         for token in tokens:
-            words[token >> 5] |= np.uint32(1 << (token & 31))
+            if 0 <= token < self.num_tokens:
+                words[token >> 5] |= np.uint32(1 << (token & 31))
         return words
 
     def spelled(self, token: int) -> str:

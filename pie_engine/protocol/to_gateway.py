@@ -63,7 +63,7 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_tokens: int
     """Generated so far."""
     state: str
-    """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: consumer`."""
+    """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: grammar`, `waiting: consumer`."""
 
 
 class CoreStats(Message, frozen=True):

@@ -226,7 +226,7 @@ def test_what_is_injected_is_checked_and_the_first_wrong_token_named():
     matcher = matcher_of("regex", "[0-9]+")
     tokens = TINY.encode("12a4", special=False)
     with pytest.raises(InvalidInput, match=r"cannot inject these 4 tokens: number 3, token \d+ \('a'\)"):
-        matcher.check(tokens, "inject")
+        matcher.inject(tokens)
     assert matcher.num_tokens == 0
 
 
