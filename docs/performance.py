@@ -23,7 +23,7 @@ LAUNCH_ROWS = (
 
 def performance_page() -> str:
     """Markdown with one section for each kind of result that is there."""
-    return "\n".join([INTRO, *_launch(), *_tax(), *_links()])
+    return "\n".join([INTRO, *_launch(), *_tax(), *_prefix(), *_links()])
 
 
 def _read(pattern: str) -> list[dict[str, Any]]:
@@ -81,6 +81,33 @@ def _tax() -> list[str]:
             f"| {model['name']} | {result['tier']} | {result['workload']['concurrency']} | {model['num_threads']} "
             f"| {bare:.2f} | {pie:.2f} | {spread} |"
         )
+    return [*lines, "", *([_machine(results[0]), ""] if results else [])]
+
+
+PREFIX_ROWS = (
+    ("known", "unknown", "first token, nothing known"),
+    ("known", "known", "first token, the prefix known"),
+    ("known", "own_alone", "first token, without the prefix"),
+    ("together", "with_cache", "all requests together"),
+    ("together", "without_cache", "the same, `prefix_cache = \"off\"`"),
+)
+
+
+def _prefix() -> list[str]:
+    results = _read("prefix-*.json")
+    lines = [
+        "## Prompts with a common beginning",
+        "",
+        "`python benches/prefix.py --model …`: prompts of 1,024 common and 32 own tokens, on the bare engine loop.",
+        "",
+        "| model | what | median ms | least | most | tokens computed |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        for part, name, text in PREFIX_ROWS:
+            row = result[part][name]
+            times = " | ".join(f"{row[key]:.1f}" for key in ("median_ms", "min_ms", "max_ms"))
+            lines.append(f"| {result['model']['name']} | {text} | {times} | {row['tokens_computed']:,} |")
     return [*lines, "", *([_machine(results[0]), ""] if results else [])]
 
 

@@ -52,6 +52,8 @@ class ModelSection(Section, frozen=True):
     max_context_tokens: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     """Longest context, within the model's own. 0: the model's own. Rotary scaling that depends on the length of the
     context (`longrope`, `dynamic`) is settled by it."""
+    prefix_cache: Literal["user", "shared", "off"] = "user"
+    """Whose prompts may reuse KV pages that another one has computed: those of the same user, everybody's, nobody's."""
     max_batch_tokens: Annotated[int, Meta(ge=1, le=1_048_576)] = 512
     """Most tokens in one step; longer prompts are prefilled in chunks."""
     max_batch_sequences: Annotated[int, Meta(ge=1, le=65536)] = 128

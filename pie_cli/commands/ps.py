@@ -91,4 +91,8 @@ def _pages_line(model: dict[str, Any]) -> str:
         failed = model.get("failed")
         return f"{model.get('name')}: " + (f"cannot start: {failed['message']}" if failed else "starting")
     total, free = int(model.get("num_pages", 0)), int(model.get("num_free_pages", 0))
-    return f"{model.get('name')}: {total - free} of {total} pages in use, {free} free"
+    line = f"{model.get('name')}: {total - free} of {total} pages in use, {free} free"
+    if cached := int(model.get("num_cached_pages", 0)):
+        line += f" ({cached} of them cached)"
+    hits, misses = int(model.get("num_page_hits", 0)), int(model.get("num_page_misses", 0))
+    return f"{line}, {hits} of {hits + misses} prompt pages found in the cache" if hits + misses else line

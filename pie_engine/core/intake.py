@@ -15,6 +15,7 @@ from pie_engine.core.scheduler import Scheduler
 from pie_engine.core.state import Context, Host, Process
 from pie_engine.core.turns import Turns
 from pie_engine.errors import Cancelled, Internal, NotFound, PieError, info_of
+from pie_engine.kv.address import Sharers
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import PagePool
 from pie_engine.protocol.to_core import (
@@ -41,9 +42,10 @@ log = logging.getLogger(__name__)
 class Intake:
     """Applies messages. A message that makes no sense fails what it is about, never the core."""
 
-    def __init__(self, facts: ModelFacts, pool: PagePool, scheduler: Scheduler, turns: Turns) -> None:
+    def __init__(self, facts: ModelFacts, pool: PagePool, sharers: Sharers, scheduler: Scheduler, turns: Turns) -> None:
         self._facts = facts
         self._pool = pool
+        self._sharers = sharers
         self._scheduler = scheduler
         self._turns = turns
         self._num_arrivals = 0
@@ -90,7 +92,7 @@ class Intake:
     # Processes and contexts.
 
     def _open_process(self, host: Host, message: OpenProcess) -> None:
-        host.processes.setdefault(message.pid, Process(host, message.pid))
+        host.processes.setdefault(message.pid, Process(host, message.pid, message.user))
 
     def _close_process(self, host: Host, message: CloseProcess) -> None:
         process = host.processes.pop(message.pid, None)
@@ -102,7 +104,8 @@ class Intake:
         process = host.processes.get(message.pid)
         if process is None:
             raise NotFound(f"process {message.pid} is not open")
-        self._add(message.ctx, process, KvContext(self._pool), RandomStream(message.seed))
+        kv = KvContext(self._pool, self._sharers.root_of(process.user))
+        self._add(message.ctx, process, kv, RandomStream(message.seed))
 
     def _append(self, host: Host, message: Append) -> None:
         context = self._idle_context(host, message.ctx, "append")

@@ -23,6 +23,7 @@ from pie_engine.driver.base import Driver, Row, RowResult
 from pie_engine.errors import Lost, OutOfPages, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
+from pie_engine.kv.address import Sharers
 from pie_engine.kv.pool import PagePool
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
@@ -63,13 +64,15 @@ class Core:
             masks=Masks(),
         )
         self.pool = PagePool(num_pages, capabilities.page_size)
-        self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = self.num_violations = 0
+        self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = 0
+        self.num_page_misses = self.num_violations = 0
         self._driver = driver
         self._clock = clock
         self._hosts: dict[str, Host] = {}
         self._scheduler = Scheduler(self.pool, section.max_batch_tokens, section.max_batch_sequences)
         self._turns = Turns(self._scheduler)
-        self._intake = Intake(self.facts, self.pool, self._scheduler, self._turns)
+        sharers = Sharers(section.prefix_cache, capabilities.model_id, capabilities.page_size)
+        self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns)
         self._is_stuck = False
 
     # Messages.
@@ -153,6 +156,7 @@ class Core:
         now = self._clock()
         for (operation, row), result in zip(batch, results, strict=True):
             num_tokens = len(row.tokens)
+            operation.num_run += num_tokens
             if num_tokens == 1:
                 self.num_decode_tokens += 1
             else:
@@ -162,7 +166,9 @@ class Core:
                 operation.refuse(result.error)
                 self._turns.end(operation)
                 continue
-            operation.kv.advance(row.start + num_tokens)
+            num_full = operation.kv.advance(row.start + num_tokens)
+            if num_tokens > 1:
+                self.num_page_misses += num_full
             if operation.kv.num_uncomputed == 0:
                 self._settle_sample(operation, result, now)
 
@@ -204,11 +210,16 @@ class Core:
             num_preemptions=self._scheduler.num_preemptions,
             processes=[self._usage(process) for host in self._hosts.values() for process in host.processes.values()],
             num_violations=self.num_violations,
+            num_cached_pages=len(self.pool.index.cached),
+            num_page_hits=self._scheduler.num_page_hits,
+            num_page_misses=self.num_page_misses,
         )
 
     def check_integrity(self) -> list[str]:
         """What does not add up in the page pool; logged and counted."""
-        violations = self.pool.violations(context.kv.page_ids for context in self._scheduler.contexts.values())
+        contexts = [context.kv for context in self._scheduler.contexts.values()]
+        violations = self.pool.violations(kv.page_ids for kv in contexts)
+        violations += [violation for kv in contexts for violation in kv.violations()]
         for violation in violations:
             log.error("integrity: %s", violation)
         self.num_violations += len(violations)

@@ -82,6 +82,7 @@ class Operation:
         "kv",
         "lacks_pages",
         "last_step",
+        "num_run",
         "op",
     )
 
@@ -94,6 +95,8 @@ class Operation:
         """Place in the queue of the core: small is old."""
         self.last_step = 0
         """The step in which it last ran."""
+        self.num_run = 0
+        """Tokens that have gone through the model for it."""
         self.lacks_pages = False
         self.has_begun = False
         self.is_runnable = False

@@ -56,7 +56,8 @@ class PlanOperation(Operation):
         """When the next chunk may go; the first one at once."""
         self._logprobs: list[float] = []
         self._start = self._end = 0
-        self._num_cached = 0
+        self._num_cached: int | None = None
+        """Tokens of the prompt that did not run for this plan; known with its first token."""
         self._early_inject: list[int] | None = None
         """Steered before it began: what is forced then."""
         self._grammar = None if plan.grammar is None else facts.grammars.compile(plan.grammar)
@@ -72,7 +73,7 @@ class PlanOperation(Operation):
         self._check_plan()
         self.check_context()
         kv, plan, facts = self.kv, self._plan, self.facts
-        self._start, self._num_cached = len(kv.tokens), kv.num_computed
+        self._start = len(kv.tokens)
         self._end = facts.max_context_tokens
         if plan.max_tokens is not None:
             self._end = min(self._start + plan.max_tokens, self._end)
@@ -114,6 +115,8 @@ class PlanOperation(Operation):
         token = result.token
         assert token is not None, "the driver gave no token"
         context = self.context
+        if self._num_cached is None:
+            self._num_cached = self._count_cached()
         context.process.num_generated += 1
         matcher = self._matcher
         # Within a grammar that may not end here it is a token like any other.
@@ -264,9 +267,14 @@ class PlanOperation(Operation):
     def _send_last(self, reason: FinishReason, ids: list[int], text: str) -> None:
         self.is_over = True
         index = self.num_sent - len(ids)
-        usage = Usage(self._start, self._num_cached, self.num_generated)
+        num_cached = self._count_cached() if self._num_cached is None else self._num_cached
+        usage = Usage(self._start, num_cached, self.num_generated)
         chunk = Chunk(self.op, self.epoch, ids, text, index, self._logprobs[index:], reason, usage)
         self.context.process.host.send(chunk)
+
+    def _count_cached(self) -> int:
+        """What did not run lies before what did. A prompt that was put back has run twice."""
+        return min(self._start, max(self.kv.num_computed - self.num_run, 0))
 
     def _reply(self, start: int, end: int) -> list[int]:
         return self.kv.tokens[self._start + start : self._start + end]

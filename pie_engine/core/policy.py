@@ -89,3 +89,12 @@ def num_pages_wanted(num_new: int, num_growing: int) -> int:
     it would be put back at their next page.
     """
     return num_new + num_growing if num_new else 0
+
+
+def is_worth_waiting(num_coming: int, num_otherwise: int) -> bool:
+    """Whether a prefill should sit a step out, because another one computes its next `num_coming` tokens in that step.
+
+    `num_otherwise` is what it would run itself. Half of that has to come: for less, the delay of a step costs more than
+    the work that it saves.
+    """
+    return num_coming > 0 and 2 * num_coming >= num_otherwise

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
+from itertools import islice, takewhile
 from operator import attrgetter
 
 from pie_engine.core.operation import Operation
-from pie_engine.core.policy import Holder, Standing, num_pages_wanted, share_step, victims
+from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row
 from pie_engine.kv.pool import PagePool
@@ -31,7 +32,9 @@ class Scheduler:
         """Page copies to be done before the rows of the last `compose` run."""
         self.outgrown: list[Operation] = []
         """Operations of the last `compose` that need more pages than there are."""
-        self.num_preemptions = 0
+        self.num_preemptions = self.num_page_hits = 0
+        self._coming: set[bytes] = set()
+        """Keys of the pages that the prefills chosen so far make full in this step."""
         self._step = 0
 
     def add(self, operation: Operation) -> None:
@@ -81,33 +84,68 @@ class Scheduler:
         Going from old to young, whoever is put back for another has not been looked at yet.
         """
         found: list[Operation] = []
-        num_prefill_tokens, is_blocked = 0, False
+        tokens_left, is_blocked = self._max_tokens, False
+        self._coming.clear()
         for operation in self.runnable:
             kv = operation.kv
             num_tokens = len(kv.tokens)
             is_prefill = num_tokens - kv.num_computed > 1
-            if is_prefill and num_prefill_tokens >= self._max_tokens:
+            if is_prefill and tokens_left <= 0:
+                continue
+            # Contexts without pages are let in oldest first: a small one must not overtake a large one for ever.
+            is_newcomer = not kv.page_ids
+            if is_newcomer and is_blocked:
+                operation.lacks_pages = True
+                continue
+            if is_prefill and not self._look_up(operation, tokens_left):
+                operation.lacks_pages = False
                 continue
             if num_tokens > kv.writable_end:
-                # Contexts without pages are let in oldest first: a small one must not overtake a large one for ever.
-                operation.lacks_pages = (is_blocked and not kv.page_ids) or not self._reserve(operation)
+                operation.lacks_pages = not self._reserve(operation, is_newcomer)
                 if operation.lacks_pages:
-                    is_blocked = is_blocked or not kv.page_ids
+                    is_blocked = is_blocked or is_newcomer
                     continue
             if is_prefill:
-                num_prefill_tokens += num_tokens - kv.num_computed
+                self._announce(operation, tokens_left)
+                tokens_left -= num_tokens - kv.num_computed
             found.append(operation)
         return found
 
-    def _reserve(self, operation: Operation) -> bool:
+    def _look_up(self, operation: Operation, tokens_left: int) -> bool:
+        """Take over what is published of the operation's tokens. False when it had better wait for the next step.
+
+        It waits for pages that an operation before it makes full in this step, and finds them published then.
+        """
+        kv, size = operation.kv, self._pool.page_size
+        keys = list(kv.coming_keys())
+        pages = self._pool.index.run(keys)
+        num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[len(pages) :]))
+        num_left = len(kv.tokens) - kv.num_committed_pages * size - len(pages) * size
+        if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
+            return False
+        if pages:
+            kv.adopt(pages)
+            self.num_page_hits += len(pages)
+        return True
+
+    def _announce(self, operation: Operation, tokens_left: int) -> None:
+        """Who comes later in this step may wait for what the operation computes in it."""
+        kv, size = operation.kv, self._pool.page_size
+        end = min(kv.num_computed + tokens_left, len(kv.tokens))
+        self._coming.update(islice(kv.coming_keys(), max(end // size - kv.num_committed_pages, 0)))
+
+    def _reserve(self, operation: Operation, is_newcomer: bool) -> bool:
         """Pages for all tokens of the operation's context, taken from others if need be."""
         kv, pool = operation.kv, self._pool
         end = len(kv.tokens)
         if pool.num_pages_for(end) > pool.num_pages:
             self.outgrown.append(operation)
             return False
-        num_growing = 0 if kv.page_ids else self._num_growing_before(operation)
+        num_growing = self._num_growing_before(operation) if is_newcomer else 0
         if not self._make_room(operation, end, num_growing):
+            if is_newcomer:
+                # What it has found stays where it is until there is room for the rest.
+                kv.uncompute(0)
             return False
         copy = kv.reserve(end)
         if copy is not None:

@@ -32,9 +32,10 @@ class Host:
 class Process:
     """One inferlet, as far as this core knows it."""
 
-    def __init__(self, host: Host, pid: str) -> None:
+    def __init__(self, host: Host, pid: str, user: str) -> None:
         self.host = host
         self.pid = pid
+        self.user = user
         self.contexts: dict[int, Context] = {}
         self.num_generated = 0
 

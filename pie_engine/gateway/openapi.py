@@ -61,6 +61,11 @@ class ModelView(msgspec.Struct):
     max_context_tokens: int | msgspec.UnsetType = msgspec.UNSET
     num_pages: int | msgspec.UnsetType = msgspec.UNSET
     num_free_pages: int | msgspec.UnsetType = msgspec.UNSET
+    num_cached_pages: int | msgspec.UnsetType = msgspec.UNSET
+    """Of the free ones, those that a prompt may find."""
+    num_page_hits: int | msgspec.UnsetType = msgspec.UNSET
+    num_page_misses: int | msgspec.UnsetType = msgspec.UNSET
+    """Pages of prompts that were found, and that were computed."""
 
 
 class Models(msgspec.Struct):

@@ -14,6 +14,7 @@ from pie_engine.gateway.process import Process
 from pie_engine.gateway.table import ProcessTable
 from pie_engine.protocol.http import Health, HealthStatus, MemberView, ProcessView
 from pie_engine.protocol.to_daemon import Member
+from pie_engine.protocol.to_gateway import CoreStats
 from pie_engine.protocol.version import PROTOCOL_VERSION
 from pie_engine.store.store import Store
 
@@ -73,8 +74,8 @@ class Views:
         for member in self._exchange.members:
             if member.role == "core":
                 stats = self._exchange.core_stats.get(member.boot_id)
-                free = {} if stats is None else {"num_pages": stats.num_pages, "num_free_pages": stats.num_free_pages}
-                models.append({"name": member.name, "ready": member.is_ready, **member.detail, **free})
+                pages = {} if stats is None else _page_numbers(stats)
+                models.append({"name": member.name, "ready": member.is_ready, **member.detail, **pages})
         return models
 
     def stats(self) -> dict[str, object]:
@@ -89,6 +90,11 @@ def status_of(members: list[Member], incidents: list[str], has_host: bool) -> He
     if members and has_host and all(member.is_ready for member in members):
         return "ok"
     return "degraded" if incidents else "starting"
+
+
+def _page_numbers(stats: CoreStats) -> dict[str, object]:
+    names = ("num_pages", "num_free_pages", "num_cached_pages", "num_page_hits", "num_page_misses")
+    return {name: getattr(stats, name) for name in names}
 
 
 def _view(member: Member) -> MemberView:

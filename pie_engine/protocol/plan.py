@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
-    """Tokens: of the context before the plan, of those the ones whose KV was there already, and generated."""
+    """Tokens: of the context before the plan, of those the ones that did not have to run for it, and generated."""
 
     prompt_tokens: int
     cached_tokens: int

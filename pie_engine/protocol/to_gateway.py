@@ -77,6 +77,12 @@ class CoreStats(Message, frozen=True):
     processes: list[ProcessUsage] = []
     num_violations: int = 0
     """Pages that did not add up when the core was idle: more than 0 is our bug."""
+    num_cached_pages: int = 0
+    """Of the free ones, those that still hold KV which a prompt may find."""
+    num_page_hits: int = 0
+    """Pages of prompts that were found instead of computed."""
+    num_page_misses: int = 0
+    """Pages of prompts that were computed."""
 
 
 HostReport = Event | Registered | Described | HostStats

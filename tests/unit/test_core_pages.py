@@ -51,7 +51,7 @@ def test_a_long_prompt_does_not_stall_the_decoders():
 
 def test_prefills_are_chunked_in_their_order():
     rig = Rig(max_batch_tokens=8)
-    ops = [rig.flush(rig.context("x" * 10)) for _ in range(2)]
+    ops = [rig.flush(rig.context(letter * 10)) for letter in "xy"]
     rig.run()
     assert rig.driver.steps == [[(0, 8)], [(8, 2), (0, 6)], [(6, 4)]]
     assert all(rig.heard[op].is_flushed for op in ops)
@@ -106,7 +106,7 @@ def test_the_oldest_plan_is_never_put_back():
 
 def test_idle_contexts_lose_their_pages_first_the_longest_unused_before_the_others():
     rig = Rig(num_pages=10)
-    contexts = [rig.context("x" * 12) for _ in range(3)]
+    contexts = [rig.context(letter * 12) for letter in "abc"]
     for ctx in contexts:
         rig.flush(ctx)
         rig.run()

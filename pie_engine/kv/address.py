@@ -1,0 +1,51 @@
+"""What a full KV page is called: a strong hash of everything that its content depends on.
+
+The key of a page is chained to the key of the page before it, so equal keys mean equal tokens from the first position
+on, under the same model, dtype, adapter and mask, for contexts that may share. The hash is BLAKE2b with 256 bits
+(RFC 7693): nobody can find two prompts with one key, so a hit needs no comparison of tokens.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Literal
+
+KEY_BYTES = 32
+Sharing = Literal["user", "shared", "off"]
+"""Who may find whose pages: contexts of the same user, all contexts, nobody."""
+
+
+def root_key(model_id: str, page_size: int, *, adapter_id: str = "", salt: str = "") -> bytes:
+    """The parent of a sequence's first page. `model_id` says configuration, weights and dtype."""
+    digest = blake2b(digest_size=KEY_BYTES, person=b"pie kv root")
+    for field in (model_id, str(page_size), adapter_id, salt):
+        encoded = field.encode()
+        # With their lengths: no two lists of fields read the same.
+        digest.update(struct.pack("<Q", len(encoded)) + encoded)
+    return digest.digest()
+
+
+def page_key(parent: bytes, first_position: int, tokens: Sequence[int], mask_id: bytes = b"") -> bytes:
+    """The key of the page with `tokens` at positions from `first_position`, after the page or root `parent`."""
+    header = struct.pack("<QQ", first_position, len(mask_id))
+    content = parent + header + mask_id + array("i", tokens).tobytes()
+    return blake2b(content, digest_size=KEY_BYTES, person=b"pie kv page").digest()
+
+
+class Sharers:
+    """The roots of the contexts of one model: who has the same one shares pages."""
+
+    def __init__(self, sharing: Sharing, model_id: str, page_size: int) -> None:
+        self._sharing = sharing
+        self._model_id = model_id
+        self._page_size = page_size
+
+    def root_of(self, user: str, adapter_id: str = "") -> bytes | None:
+        """None: its pages are nobody else's."""
+        if self._sharing == "off":
+            return None
+        salt = f"user {user}" if self._sharing == "user" else ""
+        return root_key(self._model_id, self._page_size, adapter_id=adapter_id, salt=salt)
