@@ -266,7 +266,8 @@ def measure(
         engine.run(replace(workload, num_requests=num_warm_up, output_len=min(8, workload.output_len)), in_waves=True)
     for number in range(rounds):
         for name, engine in engines.items():
-            waves = engine.run(workload, in_waves=in_waves)
+            # New prompts in each round: those of the last one are in the prefix cache.
+            waves = engine.run(replace(workload, seed=workload.seed + 1 + number), in_waves=in_waves)
             require_exact_counts(flat(waves), workload)
             measured[name].append(waves)
             print(f"round {number + 1} of {rounds} via {name}", file=sys.stderr)

@@ -27,7 +27,7 @@ from common import describe_machine
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
 from pie_engine.driver.create import load_driver
-from pie_engine.model.checkpoint import resolve
+from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan
 from pie_engine.protocol.sampling import Sampler

@@ -89,7 +89,7 @@ PREFIX_ROWS = (
     ("known", "known", "first token, the prefix known"),
     ("known", "own_alone", "first token, without the prefix"),
     ("together", "with_cache", "all requests together"),
-    ("together", "without_cache", "the same, `prefix_cache = \"off\"`"),
+    ("together", "without_cache", 'the same, `prefix_cache = "off"`'),
 )
 
 

@@ -382,8 +382,15 @@ def test_stop_that_takes_too_long_fails(daemon: StandIn, capsys: Capture) -> Non
         ({"name": "m", "ready": False, "failed": {"message": "no such model"}}, "m: cannot start: no such model"),
         ({"name": "m", "ready": True, "num_pages": 9, "num_free_pages": 4}, "m: 5 of 9 pages in use, 4 free"),
         (
-            {"name": "m", "ready": True, "num_pages": 9, "num_free_pages": 4, "num_cached_pages": 3,
-             "num_page_hits": 6, "num_page_misses": 2},
+            {
+                "name": "m",
+                "ready": True,
+                "num_pages": 9,
+                "num_free_pages": 4,
+                "num_cached_pages": 3,
+                "num_page_hits": 6,
+                "num_page_misses": 2,
+            },
             "m: 5 of 9 pages in use, 4 free (3 of them cached), 6 of 8 prompt pages found in the cache",
         ),
     ],
