@@ -19,6 +19,7 @@ import torch
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.hub.places import resolve
+from pie_engine.model.experts import Mlp
 from pie_engine.protocol.sampling import GREEDY
 
 DECODE_SHAPES = ((1, 64), (1, 512), (16, 64), (16, 256), (16, 1024))
@@ -82,8 +83,9 @@ def _run_linears(driver: CpuDriver, num_rows: int) -> None:
     for block in model._blocks:
         block.qkv.into(views.qkv, views.normed)
         block.attention_out.add_to(hidden, attended)
-        block.mlp.gate_up.into(views.gate_up, views.normed)
-        block.mlp.down.add_to(hidden, views.inner)
+        if isinstance(block.mlp, Mlp):  # which experts a token takes is up to the token
+            block.mlp.gate_up.into(views.gate_up, views.normed)
+            block.mlp.down.add_to(hidden, views.inner)
     torch.mm(views.normed, model._head.t())
 
 

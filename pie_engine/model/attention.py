@@ -27,11 +27,13 @@ _NUM_KEPT_TABLES = 4
 
 @dataclass(frozen=True, slots=True)
 class HeadShape:
-    """The sizes that attention needs to know."""
+    """What attention needs to know of a model."""
 
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    score_softcap: float | None = None
+    """Scores x become cap·tanh(x/cap)."""
 
     @property
     def group(self) -> int:
@@ -152,6 +154,7 @@ class DecodeGroup:
     def __init__(self, spans: Sequence[Span], queries: Tensor, cache: KvCache, window: int | None) -> None:
         """`queries` [tokens, heads, head_dim] is the buffer that each layer leaves its rotated queries in."""
         self.first, self.last = spans[0].first, spans[-1].first + 1
+        self._softcap = cache.shape.score_softcap
         self._tables = cache.decode_tables([_used_pages(span, cache.page_size, window) for span in spans])
         skipped = [span.num_unseen_pages(window, cache.page_size) * cache.page_size for span in spans]
         lengths = torch.tensor(
@@ -168,6 +171,8 @@ class DecodeGroup:
         tables = self._tables
         tables.weights.copy_(self._queries)
         scores = _weighted_sums(layer.key_lines, tables.key_ids, tables.key_bags, tables.flat_weights)
+        if self._softcap is not None:
+            softcap_(scores, self._softcap)
         scores = scores.view(tables.score_shape).masked_fill_(self._unused, -torch.inf)
         return _weighted_sums(layer.value_lines, self._value_ids, tables.value_bags, scores.softmax(-1).view(-1))
 
@@ -188,7 +193,7 @@ class PrefillRow:
         self._mask: Tensor | None = None
         if span.start:
             self._pages = torch.tensor(_used_pages(span, cache.page_size, window))
-        if span.start or (window is not None and window < span.end):
+        if span.start or shape.score_softcap is not None or (window is not None and window < span.end):
             key, query = torch.arange(first, span.end), torch.arange(span.start, span.end)[:, None]
             is_hidden = key > query if window is None else (key > query) | (key <= query - window)
             self._mask = torch.zeros(is_hidden.shape).masked_fill_(is_hidden, -torch.inf)
@@ -198,11 +203,21 @@ class PrefillRow:
         keys, values = self._keys, self._values
         if self._pages is not None:
             keys, values = self._gather(layer, self._pages)
+        if self._shape.score_softcap is not None:
+            self._attend_capped(keys, values, self._shape.score_softcap)
+            return
         self._out.copy_(
             torch.nn.functional.scaled_dot_product_attention(
                 self._queries, keys, values, attn_mask=self._mask, is_causal=self._mask is None, scale=1.0
             )
         )
+
+    def _attend_capped(self, keys: Tensor, values: Tensor, softcap: float) -> None:
+        """As `scaled_dot_product_attention`, which has no soft-cap; a key-value head at a time, to need less memory."""
+        assert self._mask is not None
+        for head in range(self._shape.num_kv_heads):
+            scores = softcap_(self._queries[head] @ keys[head].transpose(-1, -2), softcap).add_(self._mask)
+            self._out[head] = scores.softmax(-1) @ values[head]
 
     def _gather(self, layer: LayerKv, pages: Tensor) -> tuple[Tensor, Tensor]:
         shape, heads = self._shape, self._shape.num_kv_heads
@@ -308,6 +323,11 @@ def _groups(spans: Sequence[Span], page_size: int, window: int | None) -> list[l
 
 def _used_pages(span: Span, page_size: int, window: int | None) -> list[int]:
     return list(span.page_ids[span.num_unseen_pages(window, page_size) : -(-span.end // page_size)])
+
+
+def softcap_(x: Tensor, cap: float) -> Tensor:
+    """`x` in place as cap·tanh(x/cap): nearly the same while it is small, and never beyond the cap."""
+    return x.div_(cap).tanh_().mul_(cap)
 
 
 def _weighted_sums(table: Tensor, ids: Tensor, bags: Tensor, weights: Tensor) -> Tensor:

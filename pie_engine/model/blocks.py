@@ -8,18 +8,10 @@ import torch
 from torch import Tensor
 
 from pie_engine.model.description import ModelConfig, RopeConfig
+from pie_engine.model.experts import Experts, Mlp
 from pie_engine.model.layers import Linear, RMSNorm
 from pie_engine.model.rope import pair_order
 from pie_engine.model.weights import WeightReader
-
-
-@dataclass(frozen=True, slots=True)
-class Mlp:
-    """A gated MLP."""
-
-    gate_up: Linear
-    """Gate and up projection side by side."""
-    down: Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ class Block:
     attention_out: Linear
     attention_post_norm: RMSNorm | None
     mlp_norm: RMSNorm | None
-    mlp: Mlp
+    mlp: Mlp | Experts
     mlp_post_norm: RMSNorm | None
 
 
@@ -71,7 +63,7 @@ class BlockReader:
             attention_out=self._reader.linear([prefix + names.attention_out], has_bias=config.attention_out_bias),
             attention_post_norm=norm(names.attention_post_norm),
             mlp_norm=norm(names.mlp_norm),
-            mlp=self._mlp(prefix),
+            mlp=self._experts(prefix) if layer.has_experts else self._mlp(prefix),
             mlp_post_norm=norm(names.mlp_post_norm),
         )
 
@@ -98,6 +90,21 @@ class BlockReader:
         return Mlp(
             gate_up=self._reader.linear([prefix + name for name in names.gate_up], has_bias=config.mlp_bias),
             down=self._reader.linear([prefix + names.down], has_bias=config.mlp_bias),
+        )
+
+    def _experts(self, prefix: str) -> Experts:
+        config, names, read = self._config.experts, self._config.names, self._reader.linear
+        assert config is not None, "a layer with experts, but no description of them"
+
+        def expert(one: str) -> Mlp:
+            gate_up = read([one + name for name in names.expert_gate_up], has_bias=False)
+            return Mlp(gate_up, down=read([one + names.expert_down], has_bias=False))
+
+        return Experts(
+            router=read([prefix + names.router], has_bias=False),
+            experts=tuple(expert(f"{prefix}{names.expert}.{number}.") for number in range(config.num_experts)),
+            num_active=config.num_active,
+            normalize=config.normalize,
         )
 
     def _norm_weight(self, name: str) -> Tensor:

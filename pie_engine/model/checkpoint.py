@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Checkpoint:
             raise NotFound(f"model folder {folder} does not exist", hint="check the path")
         config = read_config(folder, max_context_tokens)
         tensors = read_tensors(folder)
+        names = next((names for names in config.other_names if f"{names.embedding}.weight" in tensors), config.names)
+        config = replace(config, names=names)
         _check_tensors(tensors, config, folder)
         return cls(folder, config, tensors, _model_id(folder, tensors))
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import AttentionPlan, HeadShape, KvCache, LayerKv, Span
+from pie_engine.model.attention import AttentionPlan, HeadShape, KvCache, LayerKv, Span, softcap_
 from pie_engine.model.blocks import Block, BlockReader
 from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.experts import Experts
 from pie_engine.model.layers import Linear, RMSNorm
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
@@ -29,7 +30,7 @@ class Decoder:
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         config = checkpoint.config
         self.config, self.dtype = config, dtype
-        self.heads = HeadShape(config.num_heads, config.num_kv_heads, config.head_dim)
+        self.heads = HeadShape(config.num_heads, config.num_kv_heads, config.head_dim, config.score_softcap)
         reader = WeightReader(checkpoint, dtype)
         blocks = BlockReader(reader, config)
         self._ropes = [Rope(rope, config.head_dim) for rope in blocks.ropes]
@@ -38,6 +39,8 @@ class Decoder:
         self._norm = blocks.norm(config.names.final_norm)
         self._head = self._embedding if config.tie_embeddings else reader.tensor(f"{config.names.head}.weight")
         self._scales = _query_scales(self.heads, config.score_scale)
+        # Rounded as it was in training: Gemma multiplies in the dtype of its weights.
+        self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
         self._activation = ACTIVATIONS[config.activation]
         self._buffers = Buffers(config, dtype, max_tokens=1)
 
@@ -55,6 +58,8 @@ class Decoder:
         rotations = [rope.rotations(positions).unsqueeze(1) * self._scales for rope in self._ropes]
         plan = AttentionPlan(spans, views.attention, cache)
         hidden = torch.embedding(self._embedding, torch.tensor(tokens)).float()
+        if self.config.embedding_scale != 1.0:
+            hidden.mul_(self._embedding_scale)
         for layer, block in enumerate(self._blocks):
             self._run_block(block, hidden, views, rotations[block.rope], plan, cache.layer(layer))
         return self._logits(hidden, wanted)
@@ -70,26 +75,37 @@ class Decoder:
             norm.into(rows, rows)
         torch.mul(views.pairs, rotations, out=views.rotated)
         attended = plan.attend(kv, block.window).to(self.dtype)
-        self._add(hidden, block.attention_out, attended, block.attention_post_norm)
+        self._add_product(hidden, block.attention_out, attended, block.attention_post_norm)
         _normed_into(views.normed, hidden, block.mlp_norm)
+        if isinstance(block.mlp, Experts):
+            self._add(hidden, block.mlp.of(views.normed, self._activation), block.mlp_post_norm)
+            return
         block.mlp.gate_up.into(views.gate_up, views.normed)
         torch.mul(self._activation(views.gate), views.up, out=views.inner)
-        self._add(hidden, block.mlp.down, views.inner, block.mlp_post_norm)
+        self._add_product(hidden, block.mlp.down, views.inner, block.mlp_post_norm)
 
-    def _add(self, hidden: Tensor, linear: Linear, x: Tensor, post_norm: RMSNorm | None) -> None:
-        """Add what attention or the MLP gives to the residual stream."""
+    def _add_product(self, hidden: Tensor, linear: Linear, x: Tensor, post_norm: RMSNorm | None) -> None:
         if post_norm is None:
             linear.add_to(hidden, x, self.config.residual_scale)
         else:
-            result = linear.of(x).float()
+            self._add(hidden, linear.of(x).float(), post_norm)
+
+    def _add(self, hidden: Tensor, result: Tensor, post_norm: RMSNorm | None) -> None:
+        """Add what attention or the MLP gave to the residual stream."""
+        if post_norm is not None:
             post_norm.into(result, result)
-            hidden.add_(result, alpha=self.config.residual_scale)
+        hidden.add_(result, alpha=self.config.residual_scale)
 
     def _logits(self, hidden: Tensor, wanted: Sequence[int]) -> Tensor:
         last = hidden[torch.tensor(wanted, dtype=torch.int64)]
         normed = torch.empty_like(last, dtype=self.dtype)
         self._norm.into(normed, last)
-        return torch.mm(normed, self._head.t()).float()
+        logits = torch.mm(normed, self._head.t()).float()
+        if self.config.logit_scale != 1.0:
+            logits.mul_(self.config.logit_scale)
+        if self.config.logit_softcap is not None:
+            softcap_(logits, self.config.logit_softcap)
+        return logits
 
     def _buffers_for(self, num_tokens: int) -> Buffers:
         if num_tokens > self._buffers.max_tokens:

@@ -114,6 +114,8 @@ class ModelConfig:
     bos_id: int | None
     eos_ids: tuple[int, ...] = ()
     names: Names = field(default_factory=Names)
+    other_names: tuple[Names, ...] = ()
+    """What some checkpoints of the family call their tensors instead."""
     qkv_bias: bool = False
     attention_out_bias: bool = False
     mlp_bias: bool = False
@@ -139,6 +141,11 @@ class ModelConfig:
         windows = [*windows] * self.num_layers if len(windows) == 1 else windows
         layers = (replace(layer, window=window) for layer, window in zip(self.layers, windows, strict=True))
         return replace(self, layers=tuple(layers))
+
+    def with_experts(self, has_experts: Sequence[bool]) -> ModelConfig:
+        """With experts in place of an MLP in the layers that have them."""
+        pairs = zip(self.layers, has_experts, strict=True)
+        return replace(self, layers=tuple(replace(layer, has_experts=has) for layer, has in pairs))
 
     @property
     def num_layers(self) -> int:

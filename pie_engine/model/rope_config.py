@@ -77,7 +77,7 @@ def read_rope(
 
 def _kind(scaling: Fields, get: Fields) -> str:
     name = scaling.raw.get("rope_type") or scaling.raw.get("type") or "default"
-    kind = _OLD_NAMES.get(name, name)
+    kind = "longrope" if "long_factor" in scaling.raw else _OLD_NAMES.get(name, name)
     if kind not in SUPPORTED_ROPE_TYPES:
         raise Unsupported(
             f"{get.where}: rope type {kind!r} is not supported", hint=f"supported: {', '.join(SUPPORTED_ROPE_TYPES)}"

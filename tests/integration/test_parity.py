@@ -194,6 +194,12 @@ def test_a_ragged_batch(any_pair: Pair) -> None:
         assert largest(mine - any_pair.reference(tokens)[done:]) <= FP32_BOUND, name
 
 
+def test_embeddings_that_are_scaled_and_tied(tmp_path: Path) -> None:
+    folder = models.write_checkpoint(tmp_path / "model", "gemma3", tie_word_embeddings=True)
+    pair, tokens = Pair(folder, torch.float32), prompt_of(60)
+    assert largest(pair.logits(tokens, pair.new_cache()) - pair.reference(tokens)) <= FP32_BOUND
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_checkpoints_in_fp32(tmp_path: Path, dtype: str) -> None:
     pair = Pair(models.write_checkpoint(tmp_path / dtype, dtype=dtype), torch.float32)

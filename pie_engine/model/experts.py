@@ -1,0 +1,50 @@
+"""A mixture of experts (https://arxiv.org/abs/2401.04088): each token goes through the few MLPs that a router picks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pie_engine.model.layers import Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Mlp:
+    """A gated MLP."""
+
+    gate_up: Linear
+    """Gate and up projection side by side."""
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """The router and the MLPs of one layer."""
+
+    router: Linear
+    experts: tuple[Mlp, ...]
+    num_active: int
+    normalize: bool
+    """Whether the weights of the chosen experts are scaled to sum to one."""
+
+    def of(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+        """The weighted sum of what the chosen experts make of `x` [tokens, hidden], in fp32."""
+        weights, chosen = self.router.of(x).float().softmax(-1).topk(self.num_active)
+        if self.normalize:
+            weights /= weights.sum(-1, keepdim=True)
+        order = chosen.view(-1).argsort()  # the pairs of token and expert, by expert
+        tokens = order // self.num_active
+        inputs = x[tokens]
+        outputs = torch.empty(inputs.shape)
+        first = 0
+        for expert, count in enumerate(chosen.view(-1).bincount().tolist()):
+            if count:
+                part = slice(first, first + count)
+                gate, up = self.experts[expert].gate_up.of(inputs[part]).chunk(2, dim=-1)
+                outputs[part] = self.experts[expert].down.of(activation(gate) * up)
+                first += count
+        outputs *= weights.view(-1)[order].unsqueeze(1)
+        return torch.zeros(x.shape).index_add_(0, tokens, outputs)
