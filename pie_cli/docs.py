@@ -79,6 +79,7 @@ _MEANINGS = {
     "out_of_pages": "The program can never fit in the KV pages that there are; the message has the numbers.",
     "output_limit": "The program sent and printed more than it may.",
     "protocol_mismatch": "Command and daemon are of versions that do not understand each other.",
+    "pull_failed": "A model cannot be fetched from the hub: access, connection, checksum or disk.",
     "queue_limit": "More processes than the daemon takes; try again later.",
     "start_failed": "The daemon or one of its parts does not start, or does not stop. Exit code 2 when the "
     "configuration is the reason, 4 when there is no such model.",

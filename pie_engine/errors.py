@@ -7,6 +7,7 @@
     ├── NotFound                a program, process, model or context that does not exist
     ├── Unsupported             asked for what this driver, model or build does not have
     ├── ModelError              a checkpoint that cannot be loaded
+    ├── PullFailed              a model that cannot be fetched: access, connection, checksum or disk
     ├── LimitExceeded           a limit of the process was hit; `limit` names it
     ├── ContextTooLong          more tokens than the model's context
     ├── OutOfPages              can never fit in the page pool
@@ -84,6 +85,11 @@ class Unsupported(PieError):
 
 class ModelError(PieError):
     code = "model_error"
+
+
+class PullFailed(PieError):
+    code = "pull_failed"
+    retry = True
 
 
 class LimitExceeded(PieError):

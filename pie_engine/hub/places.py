@@ -113,7 +113,7 @@ def refs_of(folder: Path) -> dict[str, str]:
     refs = folder / "refs"
     if not refs.is_dir():
         return {}
-    files = [path for path in refs.rglob("*") if path.is_file()]
+    files = [path for path in refs.rglob("[!.]*") if path.is_file()]
     return {str(path.relative_to(refs)): path.read_text("utf-8").strip() for path in files}
 
 
