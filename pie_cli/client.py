@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,13 +23,21 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Run what a command does. Ctrl-C then cancels it, and is raised as `KeyboardInterrupt`."""
     try:
         import asyncio
-        import signal
 
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
+        with interruptible():
             return asyncio.run(work)
-        finally:
-            signal.signal(signal.SIGINT, before)
     finally:
         # Ctrl-C may have come before anything of it ran.
         work.close()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, Ctrl-C raises `KeyboardInterrupt`; elsewhere it ends the command at once."""
+    import signal
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

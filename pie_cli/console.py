@@ -143,6 +143,20 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+def is_asked() -> bool:
+    """Whether there is a person to answer a question."""
+    return sys.stdin.isatty()
+
+
+def ask(question: str) -> bool:
+    """A question on stderr, whose answer is no unless it is `y` or `yes`."""
+    _close_lines()
+    passed_on(f"{question} [y/N] ")
+    answer = sys.stdin.readline()
+    _line_is_open["stderr"] = not answer.endswith("\n")
+    return answer.strip().lower() in ("y", "yes")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Aligned columns on stdout; the columns of `right` hold numbers."""
     lines = [list(header), *(list(row) for row in rows)]

@@ -21,7 +21,7 @@ def cli_page() -> str:
     parts = ["# The `pie` command", _GENERATED, _block(_help_of(group, None, "pie"))]
     with group.make_context("pie", [], resilient_parsing=True) as parent:
         for name, command in group.commands.items():
-            parts += [f"## pie {name}", _block(_help_of(command, parent, name))]
+            parts += _verb(command, parent, name, "##")
     codes = [(str(code), meaning) for code, meaning in exits.MEANINGS.items()]
     parts += ["## Exit codes", _table("code", "meaning", rows=codes)]
     parts += ["## Environment", _table("variable", "meaning", rows=_ENVIRONMENT)]
@@ -106,6 +106,17 @@ def _codes() -> dict[str, type[Any]]:
 def _help_of(command: Any, parent: Any, name: str) -> str:
     with command.make_context(name, [], parent=parent, resilient_parsing=True) as context:
         return str(command.get_help(context))
+
+
+def _verb(command: Any, parent: Any, name: str, heading: str) -> list[str]:
+    """A verb, and below it those that it has itself."""
+    path = f"{parent.command_path} {name}"
+    parts = [f"{heading} {path}", _block(_help_of(command, parent, name))]
+    if inner := getattr(command, "commands", {}):
+        with command.make_context(name, [], parent=parent, resilient_parsing=True) as context:
+            for verb, below in inner.items():
+                parts += _verb(below, context, verb, f"{heading}#")
+    return parts
 
 
 def _block(text: str) -> str:

@@ -34,7 +34,7 @@ class ModelSection(Section, frozen=True):
     """`[[models]]`: one core each."""
 
     path: Annotated[str, Meta(min_length=1)] = "pie-tiny"
-    """`pie-tiny`, a folder in Hugging Face format, or a hub id that is already in the local cache."""
+    """`pie-tiny`, a folder in Hugging Face format, a name, or the id of a model that was pulled: `pie model list`."""
     name: str = ""
     """What programs and clients call it. Empty: the last part of `path`."""
     driver: Literal["cpu", "fake", "cuda"] = "cpu"

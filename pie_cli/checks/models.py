@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pie_cli.checks.finding import Finding
 from pie_engine.config import EngineConfig, ModelSection
+from pie_engine.errors import PieError
 
 SHIPPED = "pie-tiny"
-INCOMPLETE = "download the whole checkpoint"
 
 
 def check(config: EngineConfig) -> list[Finding]:
-    return [_model(section) for section in config.models]
+    return [_model(section, config) for section in config.models]
 
 
-def _model(section: ModelSection) -> Finding:
-    path = Path(section.path).expanduser()
+def _model(section: ModelSection, config: EngineConfig) -> Finding:
+    from pie_engine.hub.facts import read_facts
+    from pie_engine.hub.places import resolve
+
     if section.driver == "fake" or section.path == SHIPPED:
         return Finding("model", "ok", f"model {section.label} ({section.driver})")
-    if path.is_dir():
-        return _folder(section, path)
-    if section.path.count("/") == 1 and not section.path.startswith((".", "~", "/")):
-        return Finding("model", "note", f"model {section.path} is looked up in the local hub cache when it is loaded")
-    fix = "correct `path` in config.toml, or `pie serve --model FOLDER`"
-    return Finding("model", "problem", f"the model folder {path} does not exist", fix)
-
-
-def _folder(section: ModelSection, path: Path) -> Finding:
-    if not (path / "config.json").exists():
-        return Finding("model", "problem", f"{path} holds no config.json", INCOMPLETE)
-    if not any(path.glob("*.safetensors")):
-        return Finding("model", "problem", f"{path} holds no safetensors file", INCOMPLETE)
-    return Finding("model", "ok", f"model {section.label} ({section.driver}) in {path}")
+    try:
+        folder = resolve(section.path, config.paths.names)
+        facts = read_facts(folder, kv_memory_mb=section.kv_memory_mb)
+    except PieError as error:
+        fix = "correct `path` in config.toml, or `pie serve --model FOLDER`"
+        return Finding("model", "problem", error.message, fix if error.hint == "check the path" else error.hint)
+    if facts.problem:
+        return Finding("model", "problem", facts.problem, facts.hint)
+    if facts.memory is not None and not facts.memory.fitting:
+        numbers = f"{min(facts.memory.needed.values()) >> 20} MiB needed, {facts.memory.available >> 20} MiB available"
+        return Finding("model", "warning", f"model {section.label} does not fit now: {numbers}", "lower `kv_memory_mb`")
+    return Finding("model", "ok", f"model {section.label} ({section.driver}) in {folder}")

@@ -22,23 +22,16 @@ def doctor(
 ) -> int:
     """Check the installation, the daemon and what happened lately. Exit code 1 where there is a problem."""
     from pie_cli.checks import all_findings
+    from pie_cli.checks.finding import show_finding
 
     findings = run_async(all_findings())
     if as_json:
         _show_json(findings)
     else:
         for finding in findings:
-            _show(finding)
+            show_finding(finding)
     has_problem = any(finding.severity == "problem" for finding in findings)
     return exits.PROGRAM_FAILED if has_problem else exits.OK
-
-
-def _show(finding: Finding) -> None:
-    styles = {"ok": console.GREEN, "note": console.DIM, "warning": console.YELLOW, "problem": console.RED}
-    label = console.paint_data(f"{finding.severity:>7}", styles[finding.severity])
-    console.data_line(f"{label}  {finding.message}")
-    if finding.fix:
-        console.data_line(f"{'fix':>7}  {finding.fix}")
 
 
 def _show_json(findings: list[Finding]) -> None:

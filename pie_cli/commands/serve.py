@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="`pie-tiny`, a folder in Hugging Face format or a cached hub id. Repeatable."),
+        typer.Option(help="A folder, or a name or id that `pie model list` shows. Repeatable."),
     ] = None,
     driver: Annotated[str, typer.Option(help="`cpu`, `cuda` or `fake`.")] = "",
     listen: Annotated[str, typer.Option(help="HOST:PORT on loopback, besides the Unix socket.")] = "",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmq
 
-from pie_engine.config import ModelSection
+from pie_engine.config import MIB, ModelSection
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, PieError
@@ -165,7 +165,7 @@ def _section(child: Child) -> ModelSection:
 
 
 def load_core(section: ModelSection, names: Path, progress: Callable[[str], None]) -> tuple[Core, dict[str, object]]:
-    """The core of a model, and what the other processes have to know of it. `names`: the file of pulled models."""
+    """The core of a model, and what the other processes have to know of it. `names`: where models have names."""
     progress(f"loading {section.label}")
     folder = resolve(section.path, names)
     _check_chat_template(section, folder)
@@ -176,6 +176,8 @@ def load_core(section: ModelSection, names: Path, progress: Callable[[str], None
         num_threads=section.num_threads,
         page_size=section.page_size,
         max_context_tokens=section.max_context_tokens,
+        kv_bytes=section.kv_memory_mb * MIB,
+        num_pages=section.num_pages,
         script=section.script or None,
     )
     core = Core(driver, Tokenizer.load(folder), section)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pie_engine.driver.base import Capabilities, Row, RowResult
 from pie_engine.driver.checks import check_pairs, check_rows
-from pie_engine.driver.cpu_tuning import available_bytes, choose_dtype, choose_num_threads
-from pie_engine.errors import ModelError, OutOfPages
+from pie_engine.driver.cpu_tuning import choose_dtype, choose_num_threads
+from pie_engine.errors import OutOfPages
+from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
@@ -21,9 +22,6 @@ from pie_engine.sampling import sampler
 from pie_engine.sampling.draw import Draw, Drawn
 
 log = logging.getLogger(__name__)
-
-_KEPT_BYTES = 256 << 20
-"""Left to activations and the rest of the process when KV memory is reserved."""
 
 
 class CpuDriver:
@@ -55,8 +53,10 @@ class CpuDriver:
         num_threads: int = 0,
         page_size: int = 16,
         max_context_tokens: int = 0,
+        kv_bytes: int = 0,
+        num_pages: int = 0,
     ) -> CpuDriver:
-        """Load the checkpoint in `folder`.
+        """Load the checkpoint in `folder`, if there is memory for its weights and for `num_pages` or `kv_bytes` of KV.
 
         `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where this CPU multiplies it fast, fp32
         otherwise. `num_threads=0` means one, unless all cores decode more than 1.15 times as fast; the count is the
@@ -65,7 +65,10 @@ class CpuDriver:
         """
         checkpoint = Checkpoint.open(folder, max_context_tokens=max_context_tokens)
         chosen = choose_dtype(dtype, checkpoint)
-        _check_memory(checkpoint, chosen)
+        name = str(chosen).removeprefix("torch.")
+        kv_bytes = num_pages * page_size * checkpoint.config.kv_bytes_per_token or kv_bytes
+        need = Need(checkpoint.weight_bytes(name), kv_bytes)
+        check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=_smaller(chosen))
         model = load_model(checkpoint, chosen)
         num_threads = choose_num_threads(num_threads, model)
         log.info("loaded %s: %s, %d threads", checkpoint.folder, chosen, num_threads)
@@ -79,7 +82,7 @@ class CpuDriver:
         assert self._cache is None, "KV memory is allocated once"
         assert num_pages > 0, num_pages
         page_bytes = self._capabilities.page_bytes
-        needed, available = (num_pages + 1) * page_bytes, max(available_bytes() - _KEPT_BYTES, 0)
+        needed, available = (num_pages + 1) * page_bytes, max(available_bytes() - WORK_BYTES, 0)
         if needed > available:
             raise OutOfPages(
                 f"{num_pages} KV pages of {page_bytes} bytes need {needed >> 20} MiB, {available >> 20} MiB are free",
@@ -146,11 +149,6 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
     return spans, tokens
 
 
-def _check_memory(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-    name = str(dtype).removeprefix("torch.")
-    needed, available = checkpoint.weight_bytes(name), available_bytes()
-    if needed > available:
-        raise ModelError(
-            f"{checkpoint.folder} needs {needed >> 20} MiB in {name}, {available >> 20} MiB of memory are free",
-            hint="use a smaller model" if name == "bfloat16" else "use dtype bfloat16 or a smaller model",
-        )
+def _smaller(dtype: torch.dtype) -> tuple[str, ...]:
+    """Settings with which the weights need less."""
+    return () if dtype == torch.bfloat16 else ('dtype = "bfloat16"',)

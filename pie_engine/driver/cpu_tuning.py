@@ -6,11 +6,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 
 from pie_engine.errors import Unsupported
+from pie_engine.hub.memory import available_bytes
 from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
@@ -61,30 +61,6 @@ def choose_num_threads(num_threads: int, model: Decoder) -> int:
         log.info("decode step: %.2f ms with 1 thread, %.2f ms with %d", single * 1e3, many * 1e3, num_cores)
     torch.set_num_threads(max(num_threads, 1))
     return max(num_threads, 1)
-
-
-def available_bytes(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Memory that can be had without swapping, within the container's limit; all of it where no one tells."""
-    return int(min(_machine_bytes(meminfo), _container_bytes(cgroup)))
-
-
-def _machine_bytes(meminfo: Path) -> int:
-    if meminfo.is_file():
-        return _fields(meminfo)["MemAvailable:"] << 10
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _container_bytes(cgroup: Path) -> float:
-    """What the cgroup (v2) of this process may still take; its cached files can be dropped."""
-    limit = cgroup / "memory.max"
-    if not limit.is_file() or (most := limit.read_text().strip()) == "max":
-        return float("inf")
-    used = int((cgroup / "memory.current").read_text()) - _fields(cgroup / "memory.stat")["inactive_file"]
-    return max(int(most) - used, 0)
-
-
-def _fields(path: Path) -> dict[str, int]:
-    return {words[0]: int(words[1]) for words in map(str.split, path.read_text().splitlines()) if len(words) > 1}
 
 
 def _decode_s(model: Decoder, num_threads: int) -> float:

@@ -18,13 +18,16 @@ def load_driver(
     num_threads: int = 0,
     page_size: int = 16,
     max_context_tokens: int = 0,
+    kv_bytes: int = 0,
+    num_pages: int = 0,
     script: str | Path | None = None,
 ) -> Driver:
     """Load the model in `model_folder` on driver `name` (`cpu` or `fake`).
 
-    `max_context_tokens=0` means the model's own. `script` is a JSON file of `FakeScript`, for the fake only. Raises
-    `Unsupported` for an unknown or absent driver, `InvalidConfig` for a number out of range, and what loading the model
-    raises.
+    `max_context_tokens=0` means the model's own. `kv_bytes` or, where it is not 0, `num_pages` says what its KV pages
+    will take: a model that does not fit with them is refused before it is loaded. `script` is a JSON file of
+    `FakeScript`, for the fake only. Raises `Unsupported` for an unknown or absent driver, `InvalidConfig` for a number
+    out of range, and what loading the model raises.
     """
     for field, value, least in (("page_size", page_size, 1), ("num_threads", num_threads, 0)):
         if value < least:
@@ -40,6 +43,8 @@ def load_driver(
             num_threads=num_threads,
             page_size=page_size,
             max_context_tokens=max_context_tokens,
+            kv_bytes=kv_bytes,
+            num_pages=num_pages,
         )
     if name == "fake":
         from pie_engine.driver.fake import FakeDriver

@@ -11,6 +11,7 @@ from pathlib import Path
 from pie_engine.config import MIB
 from pie_engine.errors import InvalidInput, PullFailed, Unsupported
 from pie_engine.hub import checksum, selection
+from pie_engine.hub.facts import TOKENIZERS
 from pie_engine.hub.fetch import Blobs, Progress
 from pie_engine.hub.places import MAIN, HubId
 from pie_engine.hub.remote import RemoteFile, RemoteModel, look_up, translated
@@ -75,9 +76,10 @@ def _fetch_safetensors(model: RemoteModel, blobs: Blobs) -> tuple[list[str], int
     num_fetched = _fetch_all(model, blobs, small)
     config = blobs.path(model.files["config.json"])
     parse_config(read_json(config), eos_ids=(), where=f"config.json of {repository}")
-    if "tokenizer.json" not in small:
+    if not any(name in small for name in TOKENIZERS):
         raise Unsupported(
-            f"{repository} has no tokenizer.json", hint="convert its tokenizer with Transformers (`save_pretrained`)"
+            f"{repository} has neither {' nor '.join(TOKENIZERS)}",
+            hint="convert its tokenizer with Transformers (`save_pretrained`)",
         )
     index = blobs.path(model.files[selection.INDEX]).read_bytes() if selection.INDEX in small else None
     weights = selection.weight_files(list(model.files), index, repository=repository)

@@ -52,9 +52,9 @@ def look_up(hub_id: HubId, endpoint: str = "") -> RemoteModel:
         info = HfApi(endpoint=endpoint).model_info(hub_id.repository, revision=revision, files_metadata=True)
     files = {}
     for sibling in info.siblings or []:
-        checksum = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+        checksum = (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or ""
         size = sibling.lfs.size if sibling.lfs else sibling.size
-        if size is not None and kind_of(checksum or "") and _is_inside(sibling.rfilename):
+        if size is not None and kind_of(checksum) and _is_inside(sibling.rfilename):
             files[sibling.rfilename] = RemoteFile(sibling.rfilename, size, checksum)
     if not info.sha or not files:
         raise PullFailed(

@@ -12,6 +12,7 @@ from pie_engine.driver import cpu_tuning
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.errors import InvalidConfig, ModelError
+from pie_engine.hub import memory
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.protocol.sampling import GREEDY
 from tests import models
@@ -113,14 +114,28 @@ def test_available_memory_is_the_containers(tmp_path: Path, limit: str | None, e
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         (tmp_path / "memory.current").write_text("200000\n")
         (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 50000\n")
-    assert cpu_tuning.available_bytes(tmp_path / "meminfo", tmp_path) == expected
+    assert memory.available_bytes(tmp_path / "meminfo", tmp_path) == expected
 
 
-def test_weights_that_do_not_fit_are_refused_with_the_numbers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pie_engine.driver.cpu.available_bytes", lambda: 1 << 10)
-    with pytest.raises(ModelError, match=r"needs \d+ MiB in float32, 0 MiB") as refused:
-        load(folder)
-    assert "bfloat16" in refused.value.hint
+@pytest.mark.parametrize(
+    ("available_mib", "dtype", "hint"),
+    [
+        (100, "float32", 'set dtype = "bfloat16"'),
+        (100, "bfloat16", "use a smaller model"),
+        (300, "bfloat16", "set kv_memory_mb = 43 or less"),
+        (300, "float32", 'set kv_memory_mb = 43 or less, or dtype = "bfloat16"'),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused_with_the_numbers(
+    folder: Path, available_mib: int, dtype: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pie_engine.driver.cpu.available_bytes", lambda: available_mib << 20)
+    numbers = (
+        rf"needs 369 MiB \(1 for weights, 112 for KV pages, 256 for the work\) in {dtype}; {available_mib} MiB are"
+    )
+    with pytest.raises(ModelError, match=numbers) as refused:
+        load(folder, dtype=dtype, kv_bytes=112 << 20)
+    assert refused.value.hint.startswith(hint)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

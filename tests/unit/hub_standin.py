@@ -57,7 +57,8 @@ class HubStandIn:
     ranges: dict[str, list[str]] = field(default_factory=dict)
     """By path: the `Range` of each request so far."""
     gate: threading.Event = field(default_factory=threading.Event)
-    """Bodies wait for it."""
+    """Bodies wait for it, with `holds_rests` only those that a Range asks for."""
+    holds_rests: bool = False
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -163,5 +164,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        self.hub.gate.wait(20)
+        if not self.hub.holds_rests or self.headers.get("Range"):
+            self.hub.gate.wait(20)
         self.wfile.write(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from pie_cli.checks import storage
 from pie_cli.main import invoke
 from pie_engine.config import load_config
+from pie_engine.hub import facts
+from pie_engine.hub.places import resolve
 from tests.unit.cli_standin import StandIn, short_home
 
 Capture = pytest.CaptureFixture[str]
@@ -65,7 +68,7 @@ def test_text_has_a_word_for_each_severity_and_the_fix(
     write_config(home, monkeypatch, '[[models]]\npath = "/no/such/folder"\n')
     assert invoke(["doctor"]) == 1
     out = capsys.readouterr().out
-    assert "problem  the model folder /no/such/folder does not exist\n    fix  correct `path` in config.toml" in out
+    assert "problem  model folder /no/such/folder does not exist\n    fix  correct `path` in config.toml" in out
 
 
 def test_an_unreadable_configuration_is_the_only_finding(
@@ -128,3 +131,18 @@ def test_a_socket_without_a_daemon_is_explained(home: Path, capsys: Capture) -> 
     paths.run.mkdir(mode=0o700)
     paths.api_socket.touch()
     assert any("a killed daemon left" in message for message in findings(capsys)[1]["note"])
+
+
+def test_a_configured_model_that_cannot_be_loaded_or_does_not_fit(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = home / "model"
+    shutil.copytree(resolve("pie-tiny"), model)
+    write_config(home, monkeypatch, f'[[models]]\npath = "{model}"\n')
+    assert f"model model (cpu) in {model}" in findings(capsys)[1]["ok"]
+    monkeypatch.setattr(facts, "available_bytes", lambda: 700 << 20)
+    assert "model model does not fit now: 775 MiB needed, 700 MiB available" in findings(capsys)[1]["warning"]
+    (model / "model.safetensors").unlink()
+    code, found = findings(capsys)
+    assert code == 1
+    assert "has neither model.safetensors nor" in found["problem"][0]

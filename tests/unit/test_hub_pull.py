@@ -280,7 +280,7 @@ def test_a_disk_that_fills_up_keeps_what_came(hub: HubStandIn, monkeypatch: pyte
         ({"config.json": None, "adapter_config.json": b"{}"}, Unsupported, "is an adapter"),
         ({"model.safetensors": None}, Unsupported, "no safetensors weights, only pickled ones"),
         ({"model.safetensors": None, "pytorch_model.bin": None}, Unsupported, "no safetensors weights"),
-        ({"tokenizer.json": None}, Unsupported, "no tokenizer.json"),
+        ({"tokenizer.json": None}, Unsupported, "neither tokenizer.json nor tokenizer.model"),
         ({"config.json": b'{"architectures": ["T5Model"]}'}, Unsupported, "T5Model"),
     ],
 )
