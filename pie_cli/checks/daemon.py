@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pie_cli.checks import memory
 from pie_cli.checks.finding import Finding, title_of
 from pie_cli.daemon import failure_of, find_daemon, progress_of, running_daemon
 from pie_engine.config import EngineConfig
@@ -22,7 +23,8 @@ async def check(client: PieClient, config: EngineConfig) -> list[Finding]:
         return [Finding("daemon", "problem", f"the daemon answers with an error: {error.message}", error.hint)]
     if health is None:
         return [_silent(config)]
-    return [_alive(health), *(_member(member, health) for member in health.members)]
+    memory_findings = [finding for member in health.members if (finding := memory.check(member))]
+    return [_alive(health), *(_member(member, health) for member in health.members), *memory_findings]
 
 
 def _silent(config: EngineConfig) -> Finding:

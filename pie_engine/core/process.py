@@ -182,7 +182,7 @@ def load_core(section: ModelSection, names: Path, progress: Callable[[str], None
     )
     core = Core(driver, Tokenizer.load(folder), section)
     core.facts.grammars.prepare()
-    return core, _detail(core, section, folder, asdict(driver.capabilities))
+    return core, _detail(core, section, folder, asdict(driver.capabilities)) | {"kv_regions": list(driver.kv_regions)}
 
 
 def _check_chat_template(section: ModelSection, folder: Path) -> None:

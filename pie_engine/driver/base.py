@@ -33,6 +33,8 @@ class Capabilities:
     max_top_k: int
     """Largest distribution that a probe may ask for."""
     num_threads: int = 0
+    weight_bytes: int = 0
+    """Memory of the weights."""
 
 
 @dataclass(slots=True)
@@ -88,6 +90,10 @@ class Driver(Protocol):
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    @property
+    def kv_regions(self) -> Sequence[tuple[int, int]]:
+        """Address and bytes of the process's memory that holds the KV, once it is allocated; none for a device's."""
 
     def allocate_kv(self, num_pages: int) -> None:
         """Reserve `num_pages` pages, once. Raises `OutOfPages` when the memory is not there, with the numbers."""

@@ -42,6 +42,7 @@ class CpuDriver:
             page_bytes=page_size * config.kv_bytes_per_token,
             max_top_k=config.vocab_size,
             num_threads=num_threads,
+            weight_bytes=checkpoint.weight_bytes(dtype),
         )
 
     @classmethod
@@ -77,6 +78,11 @@ class CpuDriver:
     @property
     def capabilities(self) -> Capabilities:
         return self._capabilities
+
+    @property
+    def kv_regions(self) -> Sequence[tuple[int, int]]:
+        tensors = () if self._cache is None else (self._cache.keys, self._cache.values)
+        return [(tensor.data_ptr(), tensor.nbytes) for tensor in tensors]
 
     def allocate_kv(self, num_pages: int) -> None:
         assert self._cache is None, "KV memory is allocated once"

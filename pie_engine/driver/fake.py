@@ -61,6 +61,10 @@ class FakeDriver:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
+    @property
+    def kv_regions(self) -> Sequence[tuple[int, int]]:
+        return ()
+
     def allocate_kv(self, num_pages: int) -> None:
         assert self._slots is None, "KV memory is allocated once"
         assert num_pages > 0, num_pages

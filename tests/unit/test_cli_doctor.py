@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli.checks import storage
+from pie_cli.checks import memory, storage
 from pie_cli.main import invoke
 from pie_engine.config import load_config
 from pie_engine.hub import facts
 from pie_engine.hub.places import resolve
+from pie_engine.protocol.http import MemberView
 from tests.unit.cli_standin import StandIn, short_home
 
 Capture = pytest.CaptureFixture[str]
@@ -146,3 +147,34 @@ def test_a_configured_model_that_cannot_be_loaded_or_does_not_fit(
     code, found = findings(capsys)
     assert code == 1
     assert "has neither model.safetensors nor" in found["problem"][0]
+
+
+def core_with(detail: dict[str, object]) -> MemberView:
+    return MemberView("core", "pie-tiny", ready=True, os_pid=12, detail=detail)
+
+
+def test_memory_of_a_core_is_weights_used_pages_and_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = os.sysconf("SC_PAGE_SIZE")
+    pages_per_mib = (1 << 20) // page
+    (tmp_path / "12").mkdir()
+    (tmp_path / "12" / "statm").write_text(f"99999 {100 * pages_per_mib} 5 1 0 1 0")
+    present, absent = bytes(7) + b"\x81", bytes(8)
+    entries = absent * 3 + present * 16 * pages_per_mib + absent * 48 * pages_per_mib
+    (tmp_path / "12" / "pagemap").write_bytes(entries)
+    core = core_with({"kv_regions": [[3 * page, 64 << 20]], "weight_bytes": 10 << 20})
+    found = memory.check(core, tmp_path)
+    assert found is not None
+    assert found.severity == "ok"
+    assert found.message == (
+        "core pie-tiny holds 100 MiB of memory: 10 weights, 16 of 64 for KV pages, 74 for the rest"
+    )
+    monkeypatch.setattr(memory, "REST_BYTES", 70 << 20)
+    found = memory.check(core, tmp_path)
+    assert found is not None
+    assert found.severity == "warning"
+    assert found.message.endswith("which is more than 70")
+
+
+def test_a_system_that_does_not_tell_is_left_out(tmp_path: Path) -> None:
+    assert memory.check(core_with({"kv_regions": [[0, 4096]]}), tmp_path) is None
+    assert memory.check(core_with({}), tmp_path) is None
