@@ -7,14 +7,15 @@ from typing import Any
 from pie_engine.host.imports import Function
 from pie_engine.host.operations import Stream
 from pie_engine.host.process import Process
-from pie_engine.protocol.plan import Plan
+from pie_engine.protocol.plan import Grammar, Plan
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_host import Chunk
 
 
 def start(process: Process, ctx: int, plan: dict[str, Any]) -> int:
     sampler = Sampler(**plan.pop("sampler"))
-    return process.futures.add(Stream(process.context(ctx), Plan(sampler=sampler, **plan)))
+    grammar = Grammar(**fields) if (fields := plan.pop("grammar", None)) else None
+    return process.futures.add(Stream(process.context(ctx), Plan(sampler=sampler, grammar=grammar, **plan)))
 
 
 def take_next(process: Process, stream: int) -> Chunk | None:

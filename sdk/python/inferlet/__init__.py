@@ -28,6 +28,7 @@ from inferlet.errors import (
     PieError,
     Unsupported,
 )
+from inferlet.grammar import Grammar
 from inferlet.model import Model, ModelInfo, Tokenizer
 from inferlet.sampler import Sampler
 from inferlet.stream import Chunk, FinishReason, Stream, Usage
@@ -41,6 +42,7 @@ __all__ = [
     "ContextTooLong",
     "CoreLost",
     "FinishReason",
+    "Grammar",
     "Internal",
     "InvalidInput",
     "InvalidProgram",

@@ -6,18 +6,20 @@ import contextlib
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from inferlet import _checks, _transport
 from inferlet._loop import finished
 from inferlet._packing import pack_tokens, unpack_tokens, unpack_top
 from inferlet._transcript import Message, Transcript
 from inferlet.errors import Busy, InvalidInput, PieError
+from inferlet.grammar import Grammar, grammar_record, value_of
 from inferlet.model import Model
 from inferlet.sampler import Sampler, sampler_record
 from inferlet.signature import readable_json
 from inferlet.stream import Stream
 
+T = TypeVar("T")
 MAX_LISTED_TOKENS = 256
 """Longer token lists cross to the host packed."""
 CHUNK_MS = 20
@@ -193,6 +195,7 @@ class Context:
         seed: int | None = None,
         logprobs: bool = False,
         ignore_eos: bool = False,
+        grammar: Grammar | Any = None,
         chunk_ms: int = CHUNK_MS,
     ) -> Stream:
         """Let the model write. It starts at once and runs ahead; read it with `async for`, or `await` the whole text.
@@ -205,9 +208,12 @@ class Context:
             seed: starts the random numbers anew: the same seed on the same tokens gives the same reply.
             logprobs: report the log-probability of each token.
             ignore_eos: go on past the model's own stop tokens.
+            grammar: what the reply has to follow: a `Grammar`, or a type or JSON schema for its JSON. The reply ends
+                where it is complete; `max_tokens`, a stop text or the end of the context may end it before.
             chunk_ms: least time between two chunks, in milliseconds.
 
-        Raises `Busy` while another `generate` runs here, `ContextTooLong` and `OutOfPages` with the numbers.
+        Raises `Busy` while another `generate` runs here, `ContextTooLong` and `OutOfPages` with the numbers. Reading
+        raises `InvalidInput` or `Unsupported` for a grammar that is wrong, cannot be enforced or leads nowhere.
         """
         ctx = self._idle_id("generate")
         record = sampler_record(_GREEDY if sampler is None else sampler)
@@ -222,10 +228,34 @@ class Context:
             _checks.seed(seed),
             bool(logprobs),
             _checks.count("chunk_ms", chunk_ms) or 0,
+            grammar_record(grammar),
         )
         stream = Stream(self, _transport.call(wire.start, ctx, plan), self._noting_text())
         self._stream = weakref.ref(stream)
         return stream
+
+    async def generate_as(
+        self, kind: type[T], sampler: Sampler | None = None, *, max_tokens: int | None = None, seed: int | None = None
+    ) -> T:
+        """Let the model write JSON for `kind`, and return it as that.
+
+        >>> person = await ctx.generate_as(Person, max_tokens=100)
+
+        Args:
+            kind: a type that `main` could take as a parameter (a dataclass, a `TypedDict`, `list[int]`, …), or a
+                pydantic model.
+            sampler: how tokens are chosen among those that fit; greedy if left out.
+            max_tokens: most tokens to write; None: until the end of the model's context.
+            seed: starts the random numbers anew.
+
+        Raises `InvalidInput` when the reply was cut before it was complete; `last_text` has what there is.
+        """
+        stream = self.generate(sampler, max_tokens=max_tokens, seed=seed, grammar=Grammar.json_schema(kind))
+        text = await stream
+        if stream.finish != "stop":
+            hint = "raise `max_tokens`" if max_tokens is not None and len(stream.ids) >= max_tokens else ""
+            raise InvalidInput(f"the reply was cut after {len(stream.ids)} tokens and is not complete", hint=hint)
+        return value_of(text, kind)
 
     async def forward(
         self, tokens: str | Sequence[int] = (), sampler: Sampler | None = None, *, top_k: int = 0

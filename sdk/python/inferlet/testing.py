@@ -26,6 +26,7 @@ from typing import Any
 from inferlet import _transport, errors
 from inferlet._loop import TERMINATION, HostLoop
 from inferlet._packing import pack_tokens, unpack_tokens
+from inferlet._reply_check import check_reply
 from inferlet.signature import Signature, dump_json
 
 Reply = str | Callable[[str], str]
@@ -101,6 +102,20 @@ class _Finish(enum.Enum):
     STOPPED = 2
 
 
+class _GrammarKind(enum.Enum):
+    JSON_SCHEMA = 0
+    REGEX = 1
+    LARK = 2
+    EBNF = 3
+    CHOICE = 4
+
+
+@dataclass
+class _Grammar:
+    kind: _GrammarKind
+    text: str
+
+
 @dataclass
 class _Sampler:
     temperature: float
@@ -118,6 +133,7 @@ class _Plan:
     seed: int | None
     logprobs: bool
     chunk_ms: int
+    grammar: _Grammar | None
 
 
 @dataclass
@@ -225,6 +241,7 @@ class FakeHost:
             pipe=self._pipe,
         )  # fmt: skip
         self.generate.Plan, self.generate.Sampler = _Plan, _Sampler
+        self.generate.Grammar, self.generate.GrammarKind = _Grammar, _GrammarKind
         self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
         self.session = self._interface(
             "session",
@@ -304,7 +321,10 @@ class FakeHost:
 
     def _start(self, ctx: int, plan: _Plan) -> int:
         self.prompts.append(self.text_of(ctx))
-        reply, finish = self._cut(self._next_reply(self.prompts[-1]), plan.stop)
+        whole = self._next_reply(self.prompts[-1])
+        if plan.grammar is not None:
+            check_reply(whole, plan.grammar.kind.name, plan.grammar.text)
+        reply, finish = self._cut(whole, plan.stop)
         coming = self.encode(reply)
         if plan.max_tokens is not None and len(coming) > plan.max_tokens:
             del coming[plan.max_tokens :]
