@@ -99,6 +99,36 @@ SHAPES: dict[str, dict[str, Any]] = {
         "intermediate_size": 48,
         "sliding_window": 50,
     },
+    "by-transformers-gpt2": {
+        "model_type": "gpt2",
+        "n_embd": 64,
+        "n_head": 4,
+        "n_layer": 3,
+        "n_positions": 256,
+        "tie_word_embeddings": False,
+    },
+    "by-transformers-neox": {"model_type": "gpt_neox", "rotary_pct": 0.5},
+    "by-transformers-cohere2": {
+        "model_type": "cohere2",
+        "num_key_value_heads": 2,
+        "sliding_window": 20,
+        "logit_scale": 1.0,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    },
+    "by-transformers-deepseek": {
+        "model_type": "deepseek_v3",
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "n_group": 2,
+        "topk_group": 1,
+        "kv_lora_rank": 16,
+        "q_lora_rank": 24,
+        "qk_nope_head_dim": 16,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+        "first_k_dense_replace": 1,
+    },
     "qwen3-moe": {
         "model_type": "qwen3_moe",
         "num_key_value_heads": 2,
@@ -150,7 +180,8 @@ def _save_random(
     norm_mean = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # Gemma stores the difference from one
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            is_norm, is_vector = "norm" in name, weight.dim() == 1
+            is_vector = weight.dim() == 1
+            is_norm = is_vector and name.endswith("weight") and ("norm" in name or "ln_" in name)
             spread = 0.1 if is_vector else gain / weight.shape[-1] ** 0.5
             weight.normal_(norm_mean if is_norm else 0.0, spread, generator=generator)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)

@@ -16,8 +16,7 @@ from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.decoder import Decoder
-from pie_engine.model.load import load_model
+from pie_engine.model.load import Model, load_model
 from pie_engine.sampling import sampler
 from pie_engine.sampling.draw import Draw, Drawn
 
@@ -27,10 +26,10 @@ log = logging.getLogger(__name__)
 class CpuDriver:
     """Implements `driver.base.Driver`."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Decoder, *, page_size: int, num_threads: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: Model, *, page_size: int, num_threads: int) -> None:
         self._model, self._page_size = model, page_size
         self._cache: KvCache | None = None
-        config, dtype = checkpoint.config, str(model.dtype).removeprefix("torch.")
+        config, dtype = model.config, str(model.dtype).removeprefix("torch.")
         self._capabilities = Capabilities(
             driver="cpu",
             device="cpu",

@@ -19,6 +19,7 @@ import torch
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.hub.places import resolve
+from pie_engine.model.decoder import Decoder
 from pie_engine.model.experts import Mlp
 from pie_engine.protocol.sampling import GREEDY
 
@@ -75,6 +76,7 @@ def _decode_rows(num_rows: int, num_tokens: int) -> list[Row]:
 def _run_linears(driver: CpuDriver, num_rows: int) -> None:
     """The matrix products of a decode step, and nothing else."""
     model = driver._model
+    assert isinstance(model, Decoder), "a model that Transformers runs"
     views = model._buffers_for(num_rows).views(num_rows)
     hidden = torch.zeros(num_rows, model.config.hidden_size)
     attended = torch.ones(views.attention.out.shape, dtype=model.dtype)

@@ -13,7 +13,7 @@ from pie_engine.errors import Unsupported
 from pie_engine.hub.memory import available_bytes
 from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.decoder import Decoder
+from pie_engine.model.load import Model
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def has_fast_bf16(capabilities: Mapping[str, object]) -> bool:
     return any(capabilities.get(name) for name in _BF16_INSTRUCTIONS)
 
 
-def choose_num_threads(num_threads: int, model: Decoder) -> int:
+def choose_num_threads(num_threads: int, model: Model) -> int:
     """Set and return the process's thread count; 0 measures a decode step with one thread and with all cores.
 
     Measured while other processes are busy, all cores lose, and rightly so: their threads would wait for each other.
@@ -63,7 +63,7 @@ def choose_num_threads(num_threads: int, model: Decoder) -> int:
     return max(num_threads, 1)
 
 
-def _decode_s(model: Decoder, num_threads: int) -> float:
+def _decode_s(model: Model, num_threads: int) -> float:
     torch.set_num_threads(num_threads)
     cache = model.new_cache(num_pages=1, page_size=16)
     return _best_s(lambda: model.forward([Span(0, 1, 0, [0])], [0], cache, [0]))

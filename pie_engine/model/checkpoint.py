@@ -56,13 +56,14 @@ class Checkpoint:
         tensors = read_tensors(folder)
         names = next((names for names in config.other_names if f"{names.embedding}.weight" in tensors), config.names)
         config = replace(config, names=names)
-        _check_tensors(tensors, config, folder)
-        return cls(folder, config, tensors, _model_id(folder, tensors))
+        if not config.needs_transformers:
+            _check_tensors(tensors, config, folder)
+        return cls(folder, config, tensors, _model_id(folder, tensors, config))
 
     @property
     def num_parameters(self) -> int:
-        sizes = (_num_elements(self.tensors[name].shape) for name in expected_tensors(self.config))
-        return sum(sizes)
+        names = self.tensors if self.config.needs_transformers else expected_tensors(self.config)
+        return sum(_num_elements(self.tensors[name].shape) for name in names)
 
     def weight_bytes(self, dtype: str) -> int:
         """Memory that the weights need in `dtype`."""
@@ -174,9 +175,12 @@ def _num_elements(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _model_id(folder: Path, tensors: dict[str, TensorInfo]) -> str:
+def _model_id(folder: Path, tensors: dict[str, TensorInfo], config: ModelConfig) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update((folder / "config.json").read_bytes())
+    ropes = {layer.rope for layer in config.layers if layer.rope is not None}
+    # What the limit on the context can change.
+    digest.update(repr(sorted((rope.theta, rope.factors) for rope in ropes)).encode())
     by_file: dict[Path, list[tuple[str, TensorInfo]]] = {}
     for name, info in sorted(tensors.items()):
         by_file.setdefault(info.file, []).append((name, info))

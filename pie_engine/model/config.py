@@ -10,7 +10,7 @@ from typing import Any
 
 from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model.description import ModelConfig
-from pie_engine.model.families import FAMILIES
+from pie_engine.model.families import FAMILIES, other
 from pie_engine.model.fields import Fields, token_ids
 
 
@@ -50,7 +50,7 @@ def parse_config(
 
     `max_context_tokens` is the longest context that will be asked for; 0: the model's own.
     """
-    describe = FAMILIES[_architecture(raw, where)]
+    describe = FAMILIES.get(_architecture(raw, where), other.describe)
     _refuse_quantized(raw, where)
     config = replace(describe(Fields(raw, where, max_context_tokens)), eos_ids=eos_ids)
     if config.num_heads % config.num_kv_heads:
@@ -64,10 +64,6 @@ def _architecture(raw: Mapping[str, Any], where: str) -> str:
     names = raw.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise ModelError(f"{where} names no architecture", hint="`architectures` should hold one model class name")
-    if names[0] not in FAMILIES:
-        raise Unsupported(
-            f"{where}: architecture {names[0]} is not supported", hint=f"supported: {', '.join(FAMILIES)}"
-        )
     return names[0]
 
 

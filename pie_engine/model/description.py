@@ -135,6 +135,8 @@ class ModelConfig:
     residual_scale: float = 1.0
     """What attention and MLP add to the residual stream is multiplied by this."""
     logit_scale: float = 1.0
+    needs_transformers: bool = False
+    """Pie has no family for it: Transformers runs it, and knows what is not said here."""
 
     def with_windows(self, windows: Sequence[int | None]) -> ModelConfig:
         """With the window of each layer, or the one of all."""

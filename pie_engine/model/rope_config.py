@@ -35,11 +35,15 @@ def read_context(get: Fields, default: int = 2048) -> int:
     if kind == "yarn":  # some configurations keep the length from before the scaling
         own = max(own, int(scaling.size("original_max_position_embeddings", own) * scaling.number("factor", 1.0)))
     most = int(own * scaling.positive("factor")) if kind == "dynamic" else own
+    check_limit(get, most)
+    return get.context_limit or own
+
+
+def check_limit(get: Fields, most: int) -> None:
     if get.context_limit > most:
         raise InvalidConfig(
             f"max_context_tokens is {get.context_limit}; the model takes {most}", hint="lower it, or leave it out"
         )
-    return get.context_limit or own
 
 
 def read_rope(

@@ -133,13 +133,6 @@ def test_unreadable_json(folder: Path, content: bytes) -> None:
     assert "config.json" in refusal(ModelError, folder)
 
 
-def test_an_unknown_architecture_is_named_with_what_is_supported(folder: Path) -> None:
-    edit_json(folder / "config.json", lambda raw: raw.update(architectures=["MambaForCausalLM"]))
-    says = refusal(Unsupported, folder)
-    assert "MambaForCausalLM" in says
-    assert "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM" in says
-
-
 def test_quantized_weights(folder: Path) -> None:
     edit_json(folder / "config.json", lambda raw: raw.update(quantization_config={"quant_method": "gptq"}))
     assert "'gptq'" in refusal(Unsupported, folder)

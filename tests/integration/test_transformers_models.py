@@ -1,0 +1,138 @@
+"""Models that Transformers runs over our pages: what is refused, and what is read off the model. Numbers are in
+`test_parity.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pie_engine.driver.cpu import CpuDriver
+from pie_engine.errors import ModelError, PieError, Unsupported
+from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.load import load_model
+from tests import models
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return models.write_checkpoint(tmp_path_factory.mktemp("gpt2") / "model", "by-transformers-gpt2")
+
+
+@pytest.fixture(scope="module")
+def weights(gpt2: Path) -> bytes:
+    return (gpt2 / "model.safetensors").read_bytes()
+
+
+def refusal(folder: Path, error: type[PieError] = Unsupported) -> str:
+    with pytest.raises(error) as refused:
+        load_model(Checkpoint.open(folder), torch.float32)
+    return f"{refused.value.message} | {refused.value.hint}"
+
+
+def folder_with(folder: Path, weights: bytes, **config: Any) -> Path:
+    (folder / "model.safetensors").write_bytes(weights)
+    raw = {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "intermediate_size": 96,
+        "vocab_size": 320,
+        **config,
+    }
+    (folder / "config.json").write_text(json.dumps(raw))
+    return folder
+
+
+def test_sizes_are_the_loaded_models(gpt2: Path) -> None:
+    driver = CpuDriver.load(gpt2, dtype="float32", num_threads=1)
+    capabilities = driver.capabilities
+    assert (capabilities.vocab_size, capabilities.max_context_tokens) == (320, 256)
+    assert capabilities.page_bytes == 16 * 2 * 3 * 4 * 16 * 4
+    assert Checkpoint.open(gpt2).num_parameters == sum(parameter.numel() for parameter in _parameters(gpt2))
+
+
+def _parameters(folder: Path) -> list[torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return list(load_file(folder / "model.safetensors").values())
+
+
+def test_without_transformers_it_names_the_way_out(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    says = refusal(gpt2)
+    assert "GPT2LMHeadModel is run by Transformers, which is not installed" in says
+    assert "pip install transformers; without it: LlamaForCausalLM" in says
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"architectures": ["MambaForCausalLM"], "model_type": "mamba"}, "layers with a recurrent state"),
+        ({"architectures": ["Qwen3NextForCausalLM"], "model_type": "qwen3_next"}, "layers with a recurrent state"),
+        ({"architectures": ["StableLmForCausalLM"], "model_type": "stablelm"}, "does not let us replace"),
+        ({"architectures": ["NewForCausalLM"], "model_type": "new"}, "known neither to Pie nor to Transformers"),
+        (
+            {"architectures": ["NewForCausalLM"], "model_type": "new", "auto_map": {"AutoModel": "new.New"}},
+            "Python code of its own, which Pie does not run",
+        ),
+        ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "is not a causal language model"),
+        ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "an encoder and a decoder"),
+        ({"architectures": ["RwkvForCausalLM"], "num_attention_heads": None}, "has no attention heads"),
+        (
+            {
+                "architectures": ["Starcoder2ForCausalLM"],
+                "model_type": "starcoder2",
+                "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0},
+            },
+            "rotary scaling 'dynamic'",
+        ),
+        (
+            {
+                "architectures": ["Cohere2ForCausalLM"],
+                "model_type": "cohere2",
+                "layer_types": ["full_attention", "chunked_attention"],
+            },
+            "layers of type 'chunked_attention'",
+        ),
+    ],
+)
+def test_what_cannot_work(tmp_path: Path, weights: bytes, config: dict[str, Any], says: str) -> None:
+    message = refusal(folder_with(tmp_path, weights, **config))
+    assert says in message
+    assert config["architectures"][0] in message
+    assert "config.json" in message
+
+
+def test_a_configuration_that_transformers_refuses(tmp_path: Path, weights: bytes) -> None:
+    config = {"architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_act": 7}
+    assert "does not take the configuration" in refusal(folder_with(tmp_path, weights, **config), ModelError)
+
+
+def test_tensors_that_are_missing_or_misshaped(tmp_path: Path, weights: bytes) -> None:
+    config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": 256, "n_layer": 3}
+    says = refusal(folder_with(tmp_path, weights, **config, n_head=4, n_embd=64, num_hidden_layers=4), ModelError)
+    assert "lacks tensor" in says
+    assert "h.3." in says
+    says = refusal(folder_with(tmp_path, weights, **config, n_head=4, n_embd=64, n_inner=100), ModelError)
+    assert "another shape" in says
+    assert "h.0.mlp" in says
+    says = refusal(folder_with(tmp_path, weights, **config, n_head=4, n_embd=64, vocab_size=321), ModelError)
+    assert "Transformers cannot load GPT2LMHeadModel" in says
+
+
+def test_attention_that_sees_later_tokens(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+
+    original = GPT2Attention.__init__
+
+    def not_causal(self: Any, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        self.is_causal = False
+
+    monkeypatch.setattr(GPT2Attention, "__init__", not_causal)
+    assert "GPT2LMHeadModel has attention that sees later tokens" in refusal(gpt2)
