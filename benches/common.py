@@ -1,4 +1,4 @@
-"""What every bench shares: the machine, percentiles, stamps, and a workload of exact sizes."""
+"""What every bench shares: the machine, percentiles, stamps, and the figures of a round."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import importlib.metadata
 import math
 import os
 import platform
-import random
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeVar
+
+from workloads import Workload
 
 PACKAGES = ("torch", "wasmtime", "componentize-py", "pyzmq", "msgspec", "uvicorn", "httpx", "tokenizers")
+
+
+class BenchError(Exception):
+    """What was measured is not what was asked for; or nothing could be measured."""
 
 
 def describe_machine() -> dict[str, object]:
@@ -58,23 +65,6 @@ def summary_ms(samples_s: Iterable[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in figures.items()}
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Requests of random token ids and a fixed number of tokens to generate, the same for everybody."""
-
-    num_requests: int
-    concurrency: int
-    input_len: int
-    output_len: int
-    temperature: float = 0.0
-    seed: int = 0
-
-    def prompt(self, index: int, vocab_size: int) -> list[int]:
-        """Prompt `index`; reproducible, and different from every other one."""
-        draw = random.Random(f"{self.seed}/{index}")
-        return [draw.randrange(vocab_size) for _ in range(self.input_len)]
-
-
 @dataclass
 class Stamps:
     """When one request was sent and when its tokens came, by one clock, in seconds."""
@@ -115,6 +105,21 @@ class Stamps:
         return (within[-1][0] - within[0][0]) / num_tokens if num_tokens else math.nan
 
 
+Wave = list[Stamps]
+"""What was in flight together."""
+Item = TypeVar("Item")
+
+
+def waves_of(items: Sequence[Item], concurrency: int, in_waves: bool) -> list[Sequence[Item]]:
+    """Waves that each start when the last one has ended, or all of them in one."""
+    size = concurrency if in_waves else max(1, len(items))
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def flat(waves: Iterable[Wave]) -> Wave:
+    return [stamps for wave in waves for stamps in wave]
+
+
 def tpot_of_full_batch_s(wave: Sequence[Stamps]) -> float:
     """Time per token while every request of the wave was decoding, the mean over its requests; NaN when never.
 
@@ -125,14 +130,58 @@ def tpot_of_full_batch_s(wave: Sequence[Stamps]) -> float:
     return statistics.fmean(samples) if samples else math.nan
 
 
-def require_exact_counts(all_stamps: Sequence[Stamps], workload: Workload) -> None:
-    """A bench that lost or made up tokens has measured something else."""
-    wrong = [stamps.num_tokens for stamps in all_stamps if stamps.num_tokens != workload.output_len]
-    if wrong or len(all_stamps) != workload.num_requests:
-        raise SystemExit(
-            f"{len(all_stamps)} of {workload.num_requests} requests were answered, {len(wrong)} of them with another "
-            f"number of tokens than {workload.output_len}: {sorted(set(wrong))}"
+def worst_gap_s(decoders: Iterable[Stamps], start: float, end: float) -> float:
+    """The longest that any decoder waited between two arrivals, of the waits that overlap the time from start to end.
+
+    NaN when none does.
+    """
+    gaps = [
+        later - earlier
+        for stamps in decoders
+        for (earlier, _), (later, _) in pairwise(stamps.arrivals)
+        if later > start and earlier < end
+    ]
+    return max(gaps, default=math.nan)
+
+
+def require_exact_counts(waves: Sequence[Wave], workload: Workload) -> None:
+    """A bench that lost or made up tokens has measured something else. Raises `BenchError` with the numbers."""
+    decoders, late = waves_without_late(waves, workload)
+    streams = flat(decoders)
+    wrong = [stamps.num_tokens for stamps in streams if stamps.num_tokens != workload.output_len]
+    wrong += [stamps.num_tokens for stamps in late if stamps.num_tokens != workload.late_output_len]
+    if wrong or len(streams) != workload.num_streams:
+        raise BenchError(
+            f"{len(streams)} of {workload.num_streams} continuations were answered, {len(wrong)} with another number "
+            f"of tokens than {workload.output_len}: {sorted(set(wrong))}"
         )
+
+
+def waves_without_late(waves: Sequence[Wave], workload: Workload) -> tuple[Sequence[Wave], Wave]:
+    """The waves that were asked for first, and the late request's."""
+    return (waves[:-1], waves[-1]) if workload.late_input_len else (waves, [])
+
+
+def figures_of_round(waves: Sequence[Wave], workload: Workload) -> dict[str, object]:
+    """The figures of one round; with a late request, those of the others, and what it did to them."""
+    first, late = waves_without_late(waves, workload)
+    return figures(flat(first)) | (interference(flat(first), late[0]) if late else {})
+
+
+def interference(decoders: Sequence[Stamps], late: Stamps) -> dict[str, object]:
+    """What a long prompt did to those who were decoding, between its arrival and its first token."""
+    decoding = max(stamps.first for stamps in decoders)
+    undisturbed = [Stamps(stamps.sent, [at for at in stamps.arrivals if at[0] <= late.sent]) for stamps in decoders]
+    return {
+        "worst_gap_ms": _round_ms(worst_gap_s(decoders, late.sent, late.first)),
+        "worst_gap_before_ms": _round_ms(worst_gap_s(undisturbed, decoding, late.sent)),
+        "late_ttft_ms": _round_ms(late.ttft_s),
+        "outlasted": all(stamps.last >= late.first for stamps in decoders),
+    }
+
+
+def _round_ms(seconds: float) -> float | None:
+    return None if math.isnan(seconds) else round(1e3 * seconds, 3)
 
 
 def figures(all_stamps: Sequence[Stamps]) -> dict[str, object]:

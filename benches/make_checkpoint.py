@@ -1,6 +1,6 @@
 """Write a random checkpoint in Hugging Face format, for benches: the shape counts, the text does not.
 
-    python benches/make_checkpoint.py FOLDER [--shape 135m|tiny] [--seed 0]
+    python benches/make_checkpoint.py FOLDER [--shape 135m|7m|tiny] [--seed 0]
 
 `135m` has the shape of SmolLM-135M. The tokenizer is pie-tiny's, with made-up words up to the vocabulary's size, so
 that turning tokens into text costs what it costs with a real one.
@@ -29,6 +29,16 @@ SHAPES = {
         "intermediate_size": 1536,
         "vocab_size": 49152,
         "max_position_embeddings": 4096,
+    },
+    "7m": {
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 768,
+        "vocab_size": 4096,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
     },
     "tiny": {
         "hidden_size": 64,
