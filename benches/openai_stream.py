@@ -15,7 +15,7 @@ from common import BenchError
 from workloads import Request
 
 LOOPBACK = "127.0.0.1"
-PIECE_BYTES = 64 * 1024
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class SseParser:
@@ -98,7 +98,7 @@ class CompletionClient:
             "ignore_eos": True,
             **extra,
         }
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[Connection] = []
 
     async def stream(self, request: Request) -> AsyncIterator[tuple[int, int]]:
         """(which continuation, how many new tokens), as they come."""
@@ -123,20 +123,37 @@ class CompletionClient:
 
     async def _post(self, path: str, body: bytes) -> AsyncIterator[bytes]:
         """The pieces of the answer's body. The connection is used again after a whole one."""
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(LOOPBACK, self._port)
         head = f"POST {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nContent-Type: application/json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        status, fields = await _read_head(reader)
+        connection, status, fields = await self._answered(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        reader, writer = connection
         if status != 200:
             raise BenchError(f"the server answered {status}: {(await reader.read(2000)).decode(errors='replace')}")
         if fields.get("transfer-encoding") != "chunked":
             raise BenchError(f"the server does not stream: {fields}")
-        async for piece in _chunks(reader):
-            yield piece
+        try:
+            async for piece in _chunks(reader):
+                yield piece
+        except (OSError, EOFError, ValueError) as error:
+            raise BenchError(f"the server broke off in the middle of an answer: {error!r}") from error
         if fields.get("connection") == "close":
             writer.close()
         else:
-            self._idle.append((reader, writer))
+            self._idle.append(connection)
+
+    async def _answered(self, message: bytes) -> tuple[Connection, int, dict[str, str]]:
+        """Send `message`; a connection with status and header fields of its answer.
+
+        llama.cpp closes connections after a stream without saying so: then a fresh one is taken.
+        """
+        while True:
+            is_fresh = not self._idle
+            try:
+                connection = self._idle.pop() if self._idle else await asyncio.open_connection(LOOPBACK, self._port)
+                connection[1].write(message)
+                return connection, *await _read_head(connection[0])
+            except (OSError, EOFError) as error:
+                if is_fresh:
+                    raise BenchError(f"the server does not answer: {error!r}") from error
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

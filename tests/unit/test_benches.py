@@ -234,9 +234,12 @@ def test_counts_that_do_not_agree_are_refused():
 
 
 class StandIn:
-    """A server with an OpenAI completions route: counts on, token after token, and keeps its connections open."""
+    """A server with an OpenAI completions route: counts on, token after token."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, closes: bool = False, breaks_off: bool = False) -> None:
+        self.closes = closes
+        """Each connection after one answer, without saying so."""
+        self.breaks_off = breaks_off
         self.bodies: list[dict] = []
         self.num_connections = 0
 
@@ -259,8 +262,13 @@ class StandIn:
                     usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": number}
                     self._send(writer, json.dumps(chunk(index, usage=usage)))
                 await asyncio.sleep(0.001)
+            if self.breaks_off:
+                break
             self._send(writer, "[DONE]")
             writer.write(b"0\r\n\r\n")
+            if self.closes:
+                break
+        writer.close()
 
     def _send(self, writer: asyncio.StreamWriter, data: str) -> None:
         line = f"data: {data}\n\n".encode()
@@ -284,6 +292,23 @@ async def test_every_workload_runs_against_a_server_of_completions(name):
     if workload.late_input_len:
         assert (len(sent[-1]), waves[-1][0].num_tokens) == (2048, 16)
         assert all(stamps.arrivals[7][0] <= waves[-1][0].sent for stamps in waves[0]), "sent while all were decoding"
+
+
+async def test_a_server_that_closes_its_connections_is_asked_on_a_fresh_one():
+    workload = replace(NAMED["single"], output_len=3)
+    stand_in = StandIn(closes=True)
+    async with stand_in as port:
+        waves = await run_workload(CompletionClient(port, "bench", {}), workload, VOCAB, in_waves=False)
+    require_exact_counts(waves, workload)
+    assert stand_in.num_connections == 5
+
+
+async def test_a_server_that_breaks_off_or_is_gone_is_told_from_one_that_is_slow():
+    async with StandIn(breaks_off=True) as port:
+        with pytest.raises(BenchError, match="broke off in the middle"):
+            await run_workload(CompletionClient(port, "bench", {}), NAMED["batch"], VOCAB, in_waves=False)
+    with pytest.raises(BenchError, match="does not answer"):
+        await run_workload(CompletionClient(port, "bench", {}), NAMED["single"], VOCAB, in_waves=False)
 
 
 # The floor.
