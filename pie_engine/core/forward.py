@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pie_engine.core.operation import ModelFacts, Operation, check_sampler
+from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.state import Context
 from pie_engine.driver.base import RowResult
 from pie_engine.errors import Cancelled, InvalidInput
-from pie_engine.protocol.sampling import GREEDY
+from pie_engine.protocol.sampling import GREEDY, check_sampler
 from pie_engine.protocol.to_core import Forward
 from pie_engine.protocol.to_host import Forwarded
 
@@ -39,7 +39,7 @@ class PassOperation(Operation):
         if not 0 <= top_k <= max_top_k:
             raise InvalidInput(f"top_k must be from 0 to {max_top_k} on {self.facts.label}, not {top_k}")
         if self._message.sampler is not None:
-            check_sampler(self._message.sampler)
+            check_sampler(self._message.sampler, self.facts.vocab_size)
 
     def settle(self, result: RowResult, now: float) -> None:
         self.is_over = True

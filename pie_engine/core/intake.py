@@ -118,13 +118,14 @@ class Intake:
         num_tokens = len(parent.kv.tokens)
         kv = parent.kv.fork(min(message.length, num_tokens))
         child = self._add(message.child, parent.process, kv, parent.random.fork())
+        child.memory = parent.memory.fork(len(kv.tokens))
         child.fault = parent.fault
         if message.length > num_tokens:
             child.fault = Internal(f"forked at {message.length} of {num_tokens} tokens").info
 
     def _truncate(self, host: Host, message: Truncate) -> None:
         context = self._idle_context(host, message.ctx, "truncate")
-        context.kv.truncate(min(message.length, len(context.kv.tokens)))
+        context.truncate(min(message.length, len(context.kv.tokens)))
         context.random.turn()
         self._turns.forget_ended(context)
 

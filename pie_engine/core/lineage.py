@@ -21,9 +21,9 @@ class RandomStream:
         self._num_forks = 0
         self._key = stream_key(seed, lineage)
 
-    def draw(self, position: int) -> float:
-        """The number in [0, 1) for the token at `position`."""
-        return uniform(self._key, position)
+    def draw(self, position: int, index: int = 0) -> float:
+        """The number in [0, 1) for the token at `position`; `index` tells several of one apart."""
+        return uniform(self._key, position, index)
 
     def fork(self) -> RandomStream:
         child = RandomStream(self.seed, (*self.lineage, self._num_forks))

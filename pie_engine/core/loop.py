@@ -174,6 +174,7 @@ class Core:
 
     def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:
         try:
+            operation.settle_draw(result)
             operation.settle(result, now)
         except Exception as error:
             log.exception("result of operation %d of %s", operation.op, operation.context.process.pid)

@@ -55,21 +55,11 @@ def out_of_pages(num_tokens: int, facts: ModelFacts) -> OutOfPages:
     )
 
 
-def check_sampler(sampler: Sampler) -> None:
-    """The ranges of a sampler; `not >=` so that NaN is refused."""
-    if not 0 <= sampler.temperature < float("inf"):
-        raise InvalidInput(f"temperature must be 0 or more, not {sampler.temperature}")
-    if not 0 < sampler.top_p <= 1:
-        raise InvalidInput(f"top_p must be more than 0 and at most 1, not {sampler.top_p}")
-    if sampler.top_k < 0:
-        raise InvalidInput(f"top_k must be 0 (off) or more, not {sampler.top_k}")
-
-
 class Operation:
     """One flush, pass or plan. The loop calls `begin` at its turn, then `row` and `settle` until it `is_over`."""
 
     __slots__ = (
-        "_is_random",
+        "_prompt_length",
         "_sampler",
         "_top_k",
         "_want_logprob",
@@ -107,7 +97,7 @@ class Operation:
     def _ask(self, sampler: Sampler | None, top_k: int = 0, want_logprob: bool = False) -> None:
         """What is wanted of the last position; without a sampler its logits are not needed."""
         self._sampler, self._top_k, self._want_logprob = sampler, top_k, want_logprob
-        self._is_random = sampler is not None and not sampler.is_greedy
+        self._prompt_length = 0
 
     def begin(self) -> None:
         """Its turn on the context has come: set `has_begun` and what it needs. Raises what makes it impossible."""
@@ -125,9 +115,29 @@ class Operation:
         end = start + num_tokens
         if end < len(tokens):
             return Row(tokens[start:end], start, kv.page_ids)
-        uniform = self.context.random.draw(end) if self._is_random else 0.0
-        mask = self._ask_mask()
-        return Row(tokens[start:], start, kv.page_ids, self._sampler, uniform, self._top_k, self._want_logprob, mask)
+        row = Row(tokens[start:], start, kv.page_ids, self._sampler, top_k=self._top_k, want_logprob=self._want_logprob)
+        row.mask = self._ask_mask()
+        if self._sampler is not None:
+            self._prepare(row, self._sampler)
+        return row
+
+    def _prepare(self, row: Row, sampler: Sampler) -> None:
+        """What the draw needs besides the logits."""
+        context = self.context
+        if sampler.reads_history:
+            row.history, row.prompt_length = context.memory.history(context.kv.tokens), self._prompt_length
+        if not sampler.is_greedy:
+            row.uniform = context.random.draw(row.end)
+            if sampler.xtc_probability:
+                row.xtc_uniform = context.random.draw(row.end, 1)
+            if sampler.mirostat_tau:
+                row.mirostat_mu = context.memory.bound(row.end, sampler.mirostat_tau)
+
+    def settle_draw(self, result: RowResult) -> None:
+        """What the draw leaves for the next one."""
+        if result.mirostat_mu is not None and self._sampler is not None:
+            position = len(self.kv.tokens)
+            self.context.memory.set_bound(position, self._sampler.mirostat_tau, result.mirostat_mu)
 
     def _ask_mask(self) -> Mask | None:
         """Of the tokens that may come next; None: all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pie_engine.core.lineage import RandomStream
-from pie_engine.core.operation import ModelFacts, Operation, check_sampler
+from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText, StopStrings
 from pie_engine.driver.base import RowResult
@@ -13,6 +13,7 @@ from pie_engine.errors import ErrorInfo, Internal, InvalidInput
 from pie_engine.grammar.mask import Mask
 from pie_engine.grammar.match import Matcher
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
+from pie_engine.protocol.sampling import check_sampler
 from pie_engine.protocol.to_host import Chunk
 
 Ending = Literal["none", "finished", "failed"]
@@ -73,7 +74,7 @@ class PlanOperation(Operation):
         self._check_plan()
         self.check_context()
         kv, plan, facts = self.kv, self._plan, self.facts
-        self._start = len(kv.tokens)
+        self._start = self._prompt_length = len(kv.tokens)
         self._end = facts.max_context_tokens
         if plan.max_tokens is not None:
             self._end = min(self._start + plan.max_tokens, self._end)
@@ -86,13 +87,14 @@ class PlanOperation(Operation):
         self.has_begun = True
         if plan.seed is not None:
             self.context.random = RandomStream(plan.seed)
+            self.context.memory.forget_bounds()
         if self._early_inject is None:
             self._go_on()
         else:
             self.steer(self.epoch, 0, self._early_inject)
 
     def _check_plan(self) -> None:
-        check_sampler(self._plan.sampler)
+        check_sampler(self._plan.sampler, self.facts.vocab_size)
         if self._plan.max_tokens is not None and self._plan.max_tokens < 0:
             raise InvalidInput(f"max_tokens must be 0 or more, not {self._plan.max_tokens}")
 
@@ -238,7 +240,7 @@ class PlanOperation(Operation):
         if num_tokens < self.num_generated:
             if self._matcher is not None:
                 self._matcher.rewind(self.num_generated - num_tokens)
-            self.kv.truncate(self._start + num_tokens)
+            self.context.truncate(self._start + num_tokens)
             del self._logprobs[num_tokens:]
 
     def _force(self, tokens: list[int]) -> None:

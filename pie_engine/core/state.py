@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pie_engine.core.lineage import RandomStream
+from pie_engine.core.memory import SamplerMemory
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.context import KvContext
 from pie_engine.protocol.to_host import CoreResult
@@ -48,6 +49,7 @@ class Context:
         self.process = process
         self.kv = kv
         self.random = random
+        self.memory = SamplerMemory()
         self.queue: deque[Operation] = deque()
         self.ended_plan: PlanOperation | None = None
         """The last plan, while its program may not know that it has ended and may still steer it."""
@@ -58,3 +60,8 @@ class Context:
     @property
     def is_idle(self) -> bool:
         return not self.queue
+
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` tokens, as if the others had never been."""
+        self.kv.truncate(length)
+        self.memory.truncate(length)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.sampling import Sampler, TopToken
+from pie_engine.sampling.draw import Draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,15 @@ class Row:
     its end are not. It comes before everything else that the sampler does, greedy or not; probes do not see it.
     One that is still being computed is a function that waits for it: to be called when the model has run."""
 
+    history: Sequence[int] = ()
+    """All tokens up to the end of the row, filled where `sampler.reads_history`; an array (`"i"`) is read fastest."""
+    prompt_length: int = 0
+    """How many of `history` were not generated."""
+    xtc_uniform: float = 0.0
+    """A second random number of this draw."""
+    mirostat_mu: float | None = None
+    """Mirostat's bound for this draw, in bits; None: its start."""
+
     @property
     def end(self) -> int:
         return self.start + len(self.tokens)
@@ -68,6 +78,19 @@ class Row:
     def allowed(self) -> bytes | None:
         """The mask as it is in the end."""
         return self.mask() if callable(self.mask) else self.mask
+
+    def draw(self) -> Draw:
+        """What is asked of the sampler. Waits for the mask."""
+        assert self.sampler is not None
+        return Draw(
+            self.sampler,
+            self.uniform,
+            self.allowed(),
+            self.history,
+            self.prompt_length,
+            self.xtc_uniform,
+            self.mirostat_mu,
+        )
 
 
 @dataclass(slots=True)
@@ -77,6 +100,8 @@ class RowResult:
     token: int | None = None
     logprob: float | None = None
     top: list[TopToken] = field(default_factory=list)
+    mirostat_mu: float | None = None
+    """The bound for the next draw, where mirostat chose."""
     error: ErrorInfo | None = None
     """This row failed (the model gave NaN, say); the others of the step did not."""
 

@@ -18,7 +18,7 @@ from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import Model, load_model
 from pie_engine.sampling import sampler
-from pie_engine.sampling.draw import Draw, Drawn
+from pie_engine.sampling.draw import Drawn
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,8 @@ class CpuDriver:
 
 def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:
     """Sample and probe each row of `logits` [rows, vocab] as its `Row` asks."""
-    drawn = sampler.sample(logits, [_draw_of(row) for row in rows])
+    drawn = sampler.sample(logits, [row.draw() for row in rows])
     return [_result(row_logits, row, one) for row_logits, row, one in zip(logits, rows, drawn, strict=True)]
-
-
-def _draw_of(row: Row) -> Draw:
-    assert row.sampler is not None
-    return Draw(row.sampler, row.uniform, row.allowed())
 
 
 def _result(logits: Tensor, row: Row, drawn: Drawn) -> RowResult:
@@ -141,6 +136,7 @@ def _result(logits: Tensor, row: Row, drawn: Drawn) -> RowResult:
         token=drawn.token,
         logprob=sampler.logprob(logits, drawn.token) if row.want_logprob else None,
         top=sampler.top_tokens(logits, row.top_k) if row.top_k else [],
+        mirostat_mu=drawn.mirostat_mu,
     )
 
 

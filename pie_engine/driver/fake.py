@@ -20,12 +20,16 @@ from pie_engine.driver.checks import check_pairs, check_rows
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.sampling import Sampler, TopToken
-from pie_engine.sampling.draw import NOTHING_ALLOWED, is_allowed
+from pie_engine.protocol.sampling import TopToken
+from pie_engine.sampling import plain
+from pie_engine.sampling.draw import Draw
+from pie_engine.sampling.plain import may_choose
 
 _UNWRITTEN = -1
 _NUM_CANDIDATES = 20
 """Size of the distributions; each token is half as likely as the one before it."""
+_UNLIKELY = -20.0
+"""Log-probability of what is not in a distribution, where it still has to have one."""
 _MAX_REMEMBERED = 1 << 17
 
 
@@ -131,14 +135,15 @@ class FakeDriver:
         sequence = self._read(row, slots)
         if row.sampler is None:
             return RowResult()
-        mask = row.allowed()
-        top = self._writer.next_tokens(sequence, is_masked=mask is not None)
-        candidates = top if mask is None else self._writer.allowed_tokens(sequence, top, mask)
-        if not candidates:
-            return RowResult(error=NOTHING_ALLOWED)
-        chosen = _choose(candidates, row.sampler, row.uniform)
-        self._writer.remember(sequence, chosen.token)
-        return RowResult(token=chosen.token, logprob=chosen.logprob if row.want_logprob else None, top=top[: row.top_k])
+        draw = row.draw()
+        top = self._writer.next_tokens(sequence, is_masked=draw.mask is not None)
+        logprobs = self._writer.logprobs(sequence, top, draw)
+        drawn = plain.choose(logprobs, draw)
+        if drawn.token is None:
+            return RowResult(error=drawn.fault)
+        self._writer.remember(sequence, drawn.token)
+        logprob = logprobs[drawn.token] if row.want_logprob else None
+        return RowResult(drawn.token, logprob, top[: row.top_k], drawn.mirostat_mu)
 
 
 class _Writer:
@@ -170,12 +175,17 @@ class _Writer:
             return [TopToken(tokens[min(reply[1], len(tokens) - 1)], 0.0)]
         return self._pseudo(digest)
 
-    def allowed_tokens(self, sequence: array[int], top: list[TopToken], mask: bytes) -> list[TopToken]:
-        """What of a distribution `mask` allows; where that is nothing, other tokens that it does."""
-        if kept := [entry for entry in top if is_allowed(mask, entry.token)]:
-            return kept
-        others = [token for token in range(self._tokenizer.vocab_size) if is_allowed(mask, token)]
-        return self._distribution(others, int.from_bytes(_digest(sequence), "little")) if others else []
+    def logprobs(self, sequence: array[int], top: list[TopToken], draw: Draw) -> dict[int, float]:
+        """A distribution as logits. Where nothing of it may be chosen, other tokens that may; what has a bias joins."""
+        logprobs = {entry.token: entry.logprob for entry in top}
+        if draw.is_adjusted:
+            if not any(may_choose(draw, token) for token in logprobs):
+                others = [token for token in range(self._tokenizer.vocab_size) if may_choose(draw, token)]
+                found = self._distribution(others, int.from_bytes(_digest(sequence), "little")) if others else []
+                logprobs |= {entry.token: entry.logprob for entry in found}
+            for token in draw.sampler.logit_bias:
+                logprobs.setdefault(token, _UNLIKELY)
+        return logprobs
 
     def remember(self, sequence: array[int], token: int) -> None:
         """`token` was chosen after `sequence`: if that is within a reply, the longer sequence is one token further."""
@@ -228,20 +238,3 @@ def _overlap(sequence: array[int], reply: list[int]) -> int:
 
 def _digest(sequence: array[int]) -> bytes:
     return hashlib.blake2b(sequence.tobytes(), digest_size=16).digest()
-
-
-def _choose(top: list[TopToken], sampler: Sampler, uniform: float) -> TopToken:
-    """The sampler's own rule over a short distribution: temperature, top-k, top-p, inverse CDF."""
-    if sampler.is_greedy:
-        return top[0]
-    weights = [math.exp((entry.logprob - top[0].logprob) / sampler.temperature) for entry in top]
-    weights = weights[: sampler.top_k or len(weights)]
-    limit, kept = sampler.top_p * sum(weights), 1
-    while kept < len(weights) and sum(weights[:kept]) < limit:
-        kept += 1
-    draw = uniform * sum(weights[:kept])
-    for entry, weight in zip(top, weights[:kept], strict=False):
-        draw -= weight
-        if draw < 0:
-            return entry
-    return top[kept - 1]

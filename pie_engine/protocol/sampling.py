@@ -2,23 +2,69 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import msgspec
 
+from pie_engine.errors import InvalidInput
 
-class Sampler(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the next token is chosen from the logits.
 
-    `temperature == 0` is greedy and the other fields then do nothing. Otherwise, in this order: temperature,
-    top-k (0: off), top-p (1.0: off), then one draw by inverse CDF over the tokens sorted by probability.
+class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True):
+    """How the next token is chosen from the logits; docs/sampling.md has the formulas and their sources.
+
+    The steps in their order; each is off at its default and sees what the ones before it have left:
+
+    1. allowed and banned tokens, logit bias
+    2. repetition, frequency and presence penalty, DRY
+    3. temperature; 0 takes the likeliest token now, and what follows does nothing
+    4. top-k, top-p, min-p, typical, epsilon cutoff, eta cutoff, XTC; or mirostat instead of all of them
+    5. one draw by inverse CDF over what is left, sorted by probability
     """
 
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    mirostat_tau: float = 0.0
+    """Target surprise in bits; 0: off."""
+    mirostat_eta: float = 0.1
+    repetition_penalty: float = 1.0
+    """Counts the whole context."""
+    frequency_penalty: float = 0.0
+    """Counts what was generated, as the presence penalty does."""
+    presence_penalty: float = 0.0
+    penalty_window: int = 0
+    """How many of the last tokens the penalties and DRY look at; 0: all."""
+    dry_multiplier: float = 0.0
+    """0: off. DRY counts the whole context."""
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_breakers: tuple[int, ...] = ()
+    """Tokens across which DRY sees no repetition."""
+    logit_bias: dict[int, float] = {}
+    """Added to the logits; -inf bans a token."""
+    allowed_tokens: tuple[int, ...] | None = None
+    """Nothing else is chosen; None: everything may be."""
+    banned_tokens: tuple[int, ...] = ()
 
     @property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
+
+    @property
+    def has_penalties(self) -> bool:
+        return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether the choice depends on the tokens so far, other than through the model."""
+        return self.has_penalties or self.dry_multiplier != 0.0
 
 
 GREEDY = Sampler()
@@ -29,3 +75,82 @@ class TopToken(msgspec.Struct, frozen=True, array_like=True):
 
     token: int
     logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number may be. Neither NaN nor an infinity is ever inside."""
+
+    low: float
+    high: float = math.inf
+    is_low_open: bool = False
+    is_high_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        is_above = value > self.low if self.is_low_open else value >= self.low
+        is_below = value < self.high if self.is_high_open or self.high == math.inf else value <= self.high
+        return is_above and is_below
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.is_low_open else f"{self.low:g} or more"
+        if self.high == math.inf:
+            return low
+        if not self.is_low_open and not self.is_high_open:
+            return f"from {self.low:g} to {self.high:g}"
+        return f"{low} and {'below' if self.is_high_open else 'at most'} {self.high:g}"
+
+
+RANGES = {
+    "temperature": Range(0),
+    "top_k": Range(0),
+    "top_p": Range(0, 1, is_low_open=True),
+    "min_p": Range(0, 1),
+    "typical_p": Range(0, 1, is_low_open=True),
+    "epsilon_cutoff": Range(0, 1, is_high_open=True),
+    "eta_cutoff": Range(0, 1, is_high_open=True),
+    "xtc_probability": Range(0, 1),
+    "xtc_threshold": Range(0, 0.5, is_low_open=True),
+    "mirostat_tau": Range(0),
+    "mirostat_eta": Range(0, 1, is_low_open=True),
+    "repetition_penalty": Range(0, is_low_open=True),
+    "frequency_penalty": Range(-2, 2),
+    "presence_penalty": Range(-2, 2),
+    "penalty_window": Range(0),
+    "dry_multiplier": Range(0),
+    "dry_base": Range(1, 10),
+    "dry_allowed_length": Range(1),
+}
+"""Of every number of a sampler. The SDK refuses the same values, with the same words."""
+NOT_WITH_MIROSTAT = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "xtc_probability")
+_TOKEN_LISTS = ("dry_breakers", "logit_bias", "allowed_tokens", "banned_tokens")
+
+
+def check_sampler(sampler: Sampler, vocab_size: int) -> None:
+    """Raises `InvalidInput` naming the parameter, its value and what it may be."""
+    for name, allowed in RANGES.items():
+        value = getattr(sampler, name)
+        if value not in allowed:
+            raise InvalidInput(f"`{name}` has to be {allowed}; got {value!r}")
+    for name in _TOKEN_LISTS:
+        for token in getattr(sampler, name) or ():
+            if not 0 <= token < vocab_size:
+                raise InvalidInput(f"`{name}` has to hold token ids from 0 to {vocab_size - 1}; got {token}")
+    for token, bias in sampler.logit_bias.items():
+        if not bias < math.inf:
+            raise InvalidInput(
+                f"`logit_bias` has to be finite, or -inf to ban a token; got {bias} for token {token}",
+                hint="`allowed_tokens` leaves nothing but what it lists",
+            )
+    if sampler.allowed_tokens is not None and not sampler.allowed_tokens:
+        raise InvalidInput("`allowed_tokens` is empty: no token could be chosen", hint="None allows all tokens")
+    if sampler.mirostat_tau:
+        _check_mirostat(sampler)
+
+
+def _check_mirostat(sampler: Sampler) -> None:
+    for name in NOT_WITH_MIROSTAT:
+        if (value := getattr(sampler, name)) != getattr(GREEDY, name):
+            raise InvalidInput(
+                f"`mirostat_tau` = {sampler.mirostat_tau:g} does not go with `{name}` = {value:g}",
+                hint="mirostat decides by itself how many tokens stay; leave the other truncations out",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pie_engine.errors import ErrorInfo, Internal, InvalidInput
@@ -23,6 +24,26 @@ class Draw:
     """The random number in [0, 1) that decides; see `sampling.random`."""
     mask: bytes | None = None
     """One bit for each token, little-endian within the bytes, 1 = allowed; tokens past its end are not allowed."""
+    history: Sequence[int] = ()
+    """The tokens before the one to be chosen, needed where the sampler reads them; an array (`"i"`) is read fastest."""
+    prompt_length: int = 0
+    """How many of them were not generated."""
+    xtc_uniform: float = 0.0
+    """A second random number in [0, 1): whether XTC applies."""
+    mirostat_mu: float | None = None
+    """Mirostat's bound on the surprise, in bits; None: its start, twice the target."""
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether its logits change before anything is chosen."""
+        sampler = self.sampler
+        return (
+            self.mask is not None
+            or sampler.allowed_tokens is not None
+            or bool(sampler.banned_tokens)
+            or bool(sampler.logit_bias)
+            or sampler.reads_history
+        )
 
 
 @dataclass(slots=True)
@@ -31,6 +52,8 @@ class Drawn:
 
     token: int | None = None
     fault: ErrorInfo | None = None
+    mirostat_mu: float | None = None
+    """The bound for the next draw, where mirostat chose."""
 
 
 def is_allowed(mask: bytes, token: int) -> bool:

@@ -11,6 +11,9 @@ _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 """2^64 / golden ratio: consecutive counters land far apart (Steele, Lea, Flood 2014, SplitMix)."""
 
+_ODD = 0xD1342543DE82EF95
+"""A multiplier of its own for what is not the position (Steele, Vigna 2021, a multiplier for 64-bit generators)."""
+
 
 def stream_key(seed: int, lineage: tuple[int, ...] = ()) -> int:
     """The 64-bit key of one stream: `lineage` is the path of forks and rewinds that led to it."""
@@ -18,9 +21,12 @@ def stream_key(seed: int, lineage: tuple[int, ...] = ()) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def uniform(key: int, position: int) -> float:
-    """The random number in [0, 1) of stream `key` at `position`, with 53 bits."""
-    mixed = _mix(_mix(key & _MASK) + (position + 1) * _GAMMA & _MASK)
+def uniform(key: int, position: int, index: int = 0) -> float:
+    """The random number in [0, 1) of stream `key` at `position`, with 53 bits; `index` tells several of one apart."""
+    start = _mix(key & _MASK)
+    if index:
+        start = _mix(start + index * _ODD & _MASK)
+    mixed = _mix(start + (position + 1) * _GAMMA & _MASK)
     return (mixed >> 11) * 2.0**-53
 
 

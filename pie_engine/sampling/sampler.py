@@ -10,13 +10,14 @@ from torch import Tensor
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.sampling import TopToken
-from pie_engine.sampling.adjust import adjusted, is_adjusted
+from pie_engine.sampling.adjust import adjusted
 from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Drawn
+from pie_engine.sampling.rows import likeliest, ranked, row_sums
+from pie_engine.sampling.truncation import LEAST_VALUE, NEEDS_ENTROPY, STEPS, Candidates, next_mu, steps_of
 
-_PREFIX = 128
-"""How many of the likeliest tokens are looked at before a row's whole vocabulary is sorted."""
-_BLOCK = 128
-_MIN_BLOCKED_VOCAB = 8192
+_PREFIXES = (128, 2048)
+"""How many of the likeliest tokens are looked at, one after the other, before a row's whole vocabulary is sorted: if
+that is more than a quarter of it, all are."""
 _MIN_TEMPERATURE = 1e-20
 """Smaller ones would be zero in fp32; the likeliest token has all of the probability long before."""
 
@@ -30,7 +31,7 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> list[Drawn]:
     """
     assert len(logits) == len(draws)
     drawn = _greedy(logits, NO_DISTRIBUTION)
-    changed = [row for row, draw in enumerate(draws) if is_adjusted(draw) and drawn[row].fault is None]
+    changed = [row for row, draw in enumerate(draws) if draw.is_adjusted and drawn[row].fault is None]
     if changed:
         own = adjusted(logits[changed], [draws[row] for row in changed])
         for row, best in zip(changed, _greedy(own, NOTHING_ALLOWED), strict=True):
@@ -55,86 +56,71 @@ def top_tokens(logits: Tensor, count: int) -> list[TopToken]:
 
 
 def _greedy(logits: Tensor, fault: ErrorInfo) -> list[Drawn]:
-    highest, likeliest = _likeliest(logits)
-    found = zip(highest.tolist(), likeliest.tolist(), strict=True)
+    highest, tokens = likeliest(logits)
+    found = zip(highest.tolist(), tokens.tolist(), strict=True)
     return [Drawn(token) if math.isfinite(value) else Drawn(fault=fault) for value, token in found]
 
 
 def _draw_random(logits: Tensor, rows: Mapping[int, int], draws: Sequence[Draw], drawn: list[Drawn]) -> None:
-    """Replace the likeliest token by a random one where that is asked for. `logits[index]` is of row `rows[index]`."""
-    groups: dict[int, list[int]] = {}
+    """Replace the likeliest token by a random one where that is asked for. `logits[index]` is of row `rows[index]`.
+
+    Rows that take the same steps go together, so none pays for what another one wants.
+    """
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for index, row in rows.items():
         sampler = draws[row].sampler
         if not sampler.is_greedy and drawn[row].fault is None:
-            groups.setdefault(min(sampler.top_k, logits.shape[1]), []).append(index)
-    for top_k, members in groups.items():
+            top_k = sampler.top_k if sampler.top_k < logits.shape[1] else 0
+            groups.setdefault((top_k, steps_of(draws[row])), []).append(index)
+    for (top_k, steps), members in groups.items():
         asked = [draws[rows[index]] for index in members]
-        tokens = _sample_rows(logits[members], top_k, asked)
-        for index, token in zip(members, tokens, strict=True):
-            drawn[rows[index]].token = token
+        for index, one in zip(members, _sample_rows(logits[members], top_k, steps, asked), strict=True):
+            drawn[rows[index]] = one
 
 
-def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and index of each row's maximum, NaN if there is one.
-
-    In two levels, because a plain maximum is vectorized on the CPU and one with its index is not: 8 times faster
-    where there is much to look at. The choice depends on the vocabulary alone, never on the number of rows.
-    """
-    rows, vocab = logits.shape
-    if vocab % _BLOCK or vocab < _MIN_BLOCKED_VOCAB:
-        highest, index = logits.max(-1)
-        return highest, index
-    blocks = logits.reshape(rows, vocab // _BLOCK, _BLOCK)
-    highest, block = blocks.amax(-1).max(-1)
-    return highest, block * _BLOCK + blocks[torch.arange(rows), block].argmax(-1)
-
-
-def _sample_rows(logits: Tensor, top_k: int, asked: Sequence[Draw]) -> list[int]:
-    """Rows with the same `top_k` (0: the whole vocabulary)."""
-    samplers = [draw.sampler for draw in asked]
-    temperatures = torch.tensor([max(sampler.temperature, _MIN_TEMPERATURE) for sampler in samplers]).unsqueeze(1)
-    top_p = torch.tensor([sampler.top_p for sampler in samplers], dtype=torch.float64).unsqueeze(1)
-    draws = torch.tensor([draw.uniform for draw in asked], dtype=torch.float64).unsqueeze(1)
+def _sample_rows(logits: Tensor, top_k: int, steps: Sequence[str], draws: Sequence[Draw]) -> list[Drawn]:
+    """Rows with the same `top_k` (0: the whole vocabulary) that take the same steps."""
+    temperatures = torch.tensor([max(draw.sampler.temperature, _MIN_TEMPERATURE) for draw in draws]).unsqueeze(1)
     scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures
     if top_k:
-        values, ids = scaled.topk(top_k)
-        return _draw(values, ids, values.double().exp().sum(-1, keepdim=True), top_p, draws)[0]
-    totals = _row_sums(scaled.exp()).double()
-    values, ids = scaled.topk(min(_PREFIX, scaled.shape[1]))
-    tokens, is_decided = _draw(values, ids, totals, top_p, draws)
-    for row, decided in enumerate(is_decided):
-        if not decided:
-            one = slice(row, row + 1)
-            values, ids = scaled[one].sort(descending=True)
-            tokens[row] = _draw(values, ids, totals[one], top_p[one], draws[one])[0][0]
-    return tokens
+        values, ids = ranked(scaled, top_k)
+        return _draw(Candidates(values), ids, steps, draws)[0]
+    weights = scaled.exp()
+    totals = row_sums(weights).double()
+    energies = row_sums(weights * scaled.clamp(min=LEAST_VALUE)).double() if NEEDS_ENTROPY & set(steps) else totals
+    drawn = [Drawn() for _ in draws]
+    pending = list(range(len(draws)))
+    vocab = logits.shape[1]
+    for size in (*(size for size in _PREFIXES if 4 * size < vocab), vocab):
+        values, ids = ranked(scaled, size)
+        left = Candidates(values) if size == vocab else Candidates(values, totals, energies)
+        found, is_decided = _draw(left, ids, steps, [draws[row] for row in pending])
+        for row, one in zip(pending, found, strict=True):
+            drawn[row] = one
+        again = [index for index, decided in enumerate(is_decided) if not decided]
+        if not again:
+            break
+        pending = [pending[index] for index in again]
+        scaled, totals, energies = scaled[again], totals[again], energies[again]
+    return drawn
 
 
-def _row_sums(values: Tensor) -> Tensor:
-    """Sum of each row [rows, vocab] → [rows, 1], the same bits alone and in a batch.
-
-    A plain sum of a single long row is split among the threads, and rounds otherwise than that of many rows.
-    """
-    rows, vocab = values.shape
-    whole = vocab - vocab % _BLOCK
-    sums = values[:, :whole].reshape(rows, whole // _BLOCK, _BLOCK).sum(-1).sum(-1, keepdim=True)
-    return sums if whole == vocab else sums + values[:, whole:].sum(-1, keepdim=True)
-
-
-def _draw(values: Tensor, ids: Tensor, totals: Tensor, top_p: Tensor, draws: Tensor) -> tuple[list[int], list[bool]]:
-    """Inverse CDF over the likeliest tokens, and whether they sufficed to decide.
-
-    `values` [rows, n] are sorted logits and `totals` [rows, 1] the weight of the whole distribution. The nucleus is
-    the shortest prefix whose probability reaches `top_p`; the draw is then scaled to what the nucleus holds.
-    """
-    cumulative = values.double().exp().cumsum(-1)
-    limits = top_p * totals
-    last = (cumulative < limits).sum(-1, keepdim=True)
-    is_inside = last < values.shape[1]
-    last = last.clamp(max=values.shape[1] - 1)
-    masses = torch.where(top_p < 1, torch.where(is_inside, cumulative.gather(-1, last), limits), totals)
-    index = torch.searchsorted(cumulative, draws * masses, right=True)
-    is_decided = (index < values.shape[1]) & (is_inside | (top_p >= 1))
-    num_possible = (values > -torch.inf).sum(-1, keepdim=True)
-    index = torch.minimum(torch.minimum(index, last), num_possible - 1)
-    return ids.gather(-1, index).squeeze(-1).tolist(), is_decided.squeeze(-1).tolist()
+def _draw(left: Candidates, ids: Tensor, steps: Sequence[str], draws: Sequence[Draw]) -> tuple[list[Drawn], list[bool]]:
+    """Take the steps, then draw by inverse CDF; also whether the candidates [rows, n] sufficed to decide."""
+    for name in steps:
+        parameters = torch.tensor([getattr(draw.sampler, name) for draw in draws], dtype=torch.float64)
+        STEPS[name].take(left, parameters.unsqueeze(1), draws)
+    uniforms = torch.tensor([draw.uniform for draw in draws], dtype=torch.float64).unsqueeze(1)
+    mass, cumulative = left.mass, left.weights.cumsum(-1)
+    index = torch.searchsorted(cumulative, uniforms * mass, right=True)
+    num_candidates = cumulative.shape[1]
+    is_decided = left.is_decided & ((index < num_candidates) | ~left.has_tail)
+    last = num_candidates - 1 - (left.weights > 0).flip(-1).int().argmax(-1, keepdim=True)
+    index = torch.minimum(index, last)
+    tokens = ids.gather(-1, index).squeeze(-1).tolist()
+    drawn = [Drawn(token) for token in tokens]
+    if "mirostat_tau" in steps:
+        probabilities = (left.weights.gather(-1, index) / mass).squeeze(-1).tolist()
+        for one, draw, probability in zip(drawn, draws, probabilities, strict=True):
+            one.mirostat_mu = next_mu(draw, probability)
+    return drawn, is_decided.squeeze(-1).tolist()

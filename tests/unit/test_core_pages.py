@@ -287,25 +287,6 @@ def test_tokens_outside_the_vocabulary_never_reach_the_device():
     assert "100000" in error_of(rig, plan).message
 
 
-@pytest.mark.parametrize(
-    ("sampler", "named"),
-    [
-        (Sampler(temperature=-1), "temperature"),
-        (Sampler(temperature=float("nan")), "temperature"),
-        (Sampler(temperature=1, top_p=0), "top_p"),
-        (Sampler(temperature=1, top_k=-1), "top_k"),
-    ],
-)
-def test_a_wrong_sampler_is_named(sampler: Sampler, named: str):
-    rig = Rig()
-    ctx = rig.context("abcd")
-    ops = [rig.generate(ctx, sampler=sampler), rig.forward(ctx, [1], sampler)]
-    rig.run()
-    for op in ops:
-        assert error_of(rig, op).code == "invalid_input"
-        assert named in error_of(rig, op).message
-
-
 def test_a_top_k_that_the_driver_cannot_give_is_refused_with_the_number():
     rig = Rig()
     op = rig.forward(rig.context("abcd"), [1], None, 100_000)
