@@ -1,7 +1,8 @@
 """A driver without a model, for tests: deterministic, instant, scriptable, and strict about pages.
 
-Its KV is the token ids themselves, written and read through the page tables. The next token is a function of the
-sequence as it is read back, so a page that is wrong, stale or shared by mistake changes the text.
+Its KV is the token ids themselves, written and read through the page tables, and of each a digest of all tokens before
+it (`fake_kv`). The next token is a function of the sequence as it is read back, and a page that is wrong, stale or
+shared by mistake is an assertion.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from pie_engine.driver.base import Capabilities, Row, RowResult
 from pie_engine.driver.checks import check_pairs, check_rows
+from pie_engine.driver.fake_kv import FakeKv
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
 from pie_engine.model.tokenizer import Tokenizer
@@ -25,7 +27,6 @@ from pie_engine.sampling import plain
 from pie_engine.sampling.draw import Draw
 from pie_engine.sampling.plain import may_choose
 
-_UNWRITTEN = -1
 _NUM_CANDIDATES = 20
 """Size of the distributions; each token is half as likely as the one before it."""
 _UNLIKELY = -20.0
@@ -39,7 +40,7 @@ class FakeDriver:
     def __init__(self, tokenizer: Tokenizer, script: FakeScript | None = None, *, page_size: int = 16) -> None:
         self._script = script or FakeScript()
         self._writer = _Writer(tokenizer, self._script)
-        self._slots: array[int] | None = None
+        self._kv: FakeKv | None = None
         self._num_steps = 0
         self._capabilities = Capabilities(
             driver="fake",
@@ -70,7 +71,7 @@ class FakeDriver:
         return ()
 
     def allocate_kv(self, num_pages: int) -> None:
-        assert self._slots is None, "KV memory is allocated once"
+        assert self._kv is None, "KV memory is allocated once"
         assert num_pages > 0, num_pages
         most, page_bytes = self._script.max_pages, self._capabilities.page_bytes
         if num_pages > most:
@@ -79,11 +80,11 @@ class FakeDriver:
                 f"{most * page_bytes >> 20} MiB are free",
                 hint=f"at most {most} pages fit now",
             )
-        self._slots = array("i", [_UNWRITTEN]) * (num_pages * self._capabilities.page_size)
+        self._kv = FakeKv(num_pages, self._capabilities.page_size)
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
-        slots = self._allocated()
-        check_rows(rows, self._capabilities, len(slots) // self._capabilities.page_size)
+        kv = self._allocated()
+        check_rows(rows, self._capabilities, kv.num_pages)
         if not rows:
             return []
         self._wait(sum(len(row.tokens) for row in rows))
@@ -92,47 +93,36 @@ class FakeDriver:
         if None in faults:
             raise RuntimeError(faults[None])
         for row in rows:
-            self._write(row, slots)
+            kv.write(row.page_ids, row.start, row.tokens)
         return [
-            RowResult(error=Internal(faults[index]).info) if index in faults else self._result(row, slots)
+            RowResult(error=Internal(faults[index]).info) if index in faults else self._result(row, kv)
             for index, row in enumerate(rows)
         ]
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
-        slots, size = self._allocated(), self._capabilities.page_size
-        check_pairs(pairs, len(slots) // size)
+        kv = self._allocated()
+        check_pairs(pairs, kv.num_pages)
         for source, destination in pairs:
-            slots[destination * size : (destination + 1) * size] = slots[source * size : (source + 1) * size]
+            kv.copy(source, destination)
+
+    def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
+        """The first `end` tokens whose KV these pages hold, for tests. Asserts that it is KV of one sequence."""
+        return self._allocated().read(page_ids, end).tolist()
 
     def close(self) -> None:
-        self._slots = None
+        self._kv = None
 
-    def _allocated(self) -> array[int]:
-        assert self._slots is not None, "allocate_kv comes first"
-        return self._slots
+    def _allocated(self) -> FakeKv:
+        assert self._kv is not None, "allocate_kv comes first"
+        return self._kv
 
     def _wait(self, num_tokens: int) -> None:
         delay_ms = self._script.step_delay_ms + num_tokens * self._script.token_delay_ms
         if delay_ms:
             time.sleep(delay_ms / 1000)
 
-    def _write(self, row: Row, slots: array[int]) -> None:
-        size = self._capabilities.page_size
-        for position, token in enumerate(row.tokens, row.start):
-            slots[row.page_ids[position // size] * size + position % size] = token
-
-    def _read(self, row: Row, slots: array[int]) -> array[int]:
-        """The sequence as the page table has it, up to the end of the row."""
-        size = self._capabilities.page_size
-        sequence = array("i")
-        for page in row.page_ids[: -(-row.end // size)]:
-            sequence.extend(slots[page * size : (page + 1) * size])
-        del sequence[row.end :]
-        assert _UNWRITTEN not in sequence, f"position {sequence.index(_UNWRITTEN)} was never written"
-        return sequence
-
-    def _result(self, row: Row, slots: array[int]) -> RowResult:
-        sequence = self._read(row, slots)
+    def _result(self, row: Row, kv: FakeKv) -> RowResult:
+        sequence = kv.read(row.page_ids, row.end)
         if row.sampler is None:
             return RowResult()
         draw = row.draw()

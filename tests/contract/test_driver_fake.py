@@ -44,15 +44,33 @@ def generate(driver: FakeDriver, tokens: list[int], count: int, **options: objec
     return out
 
 
-def test_a_wrong_page_changes_the_tokens(folder: Path) -> None:
+@pytest.mark.parametrize("pages", [[0, 4, 2], [1, 0, 2], [3, 1, 2], [0, 1, 1]])
+def test_a_page_of_another_sequence_is_our_bug(folder: Path, pages: list[int]) -> None:
     driver = new(folder)
     prompt = list(range(5, 45))
-    [right] = driver.execute([Row(prompt, 0, [0, 1, 2], GREEDY)])
-    driver.execute([Row(list(range(100, 140)), 0, [3, 4, 5])])
-    decode = [Row([7], 40, pages, GREEDY) for pages in ([0, 1, 2], [0, 4, 2], [1, 0, 2])]
-    results = [driver.execute([row])[0].token for row in decode]
-    assert right.token is not None
-    assert len(set(results)) == 3
+    driver.execute([Row(prompt, 0, [0, 1, 2], GREEDY)])
+    # The second page has the same tokens as that of the first sequence, after others.
+    driver.execute([Row([*range(100, 116), *prompt[16:]], 0, [3, 4, 5])])
+    with pytest.raises(AssertionError, match="holds the KV of another sequence"):
+        driver.execute([Row([7], 40, pages, GREEDY)])
+
+
+def test_what_lies_behind_a_written_slot_is_stale(folder: Path) -> None:
+    driver = new(folder)
+    driver.execute([Row(list(range(5, 21)), 0, [0])])
+    assert driver.tokens_in([0], 16) == list(range(5, 21))
+    driver.execute([Row([7], 3, [0])])
+    assert driver.tokens_in([0], 4) == [5, 6, 7, 7]
+    with pytest.raises(AssertionError, match="position 4 was never written"):
+        driver.tokens_in([0], 16)
+
+
+def test_a_copied_page_is_the_same_kv(folder: Path) -> None:
+    driver = new(folder)
+    driver.execute([Row(list(range(5, 25)), 0, [0, 1])])
+    driver.copy_pages([(1, 2)])
+    driver.execute([Row([8], 20, [0, 2])])
+    assert driver.tokens_in([0, 2], 21) == [*range(5, 25), 8]
 
 
 def test_reading_what_was_never_written_is_our_bug(folder: Path) -> None:

@@ -15,6 +15,7 @@ from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.address import Sharing
+from pie_engine.kv.context import KvContext
 from pie_engine.model.pieces import piece_decoder
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan, Usage
@@ -78,6 +79,9 @@ class RecordingDriver:
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         self.num_copies += len(pairs)
         self._inner.copy_pages(pairs)
+
+    def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
+        return self._inner.tokens_in(page_ids, end)
 
     def close(self) -> None:
         self._inner.close()
@@ -201,11 +205,14 @@ class Rig:
         heard.ids = heard.ids[:keep]
         self.send(Stop(op, keep))
 
+    def kv(self, ctx: int, host: str = HOST) -> KvContext:
+        return self.core._hosts[host].contexts[ctx].kv
+
     def tokens(self, ctx: int, host: str = HOST) -> list[int]:
-        return self.core._hosts[host].contexts[ctx].kv.tokens
+        return self.kv(ctx, host).tokens
 
     def num_computed(self, ctx: int) -> int:
-        return self.core._hosts[HOST].contexts[ctx].kv.num_computed
+        return self.kv(ctx).num_computed
 
     def text(self, ctx: int) -> str:
         return self.tokenizer.decode(self.tokens(ctx))

@@ -1,4 +1,8 @@
-"""Random interleavings of everything a host may say, on a small pool, against what the host must believe."""
+"""Random interleavings of everything a host may say, on a small pool, against what the host must believe.
+
+After every step: tokens are those that the host believes in, every page is accounted for, and the KV in the driver is
+that of the context's tokens, whoever has computed it.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +12,49 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pie_engine.kv.address import Sharing
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Append, CloseProcess, CreateContext, OpenProcess, Release, Truncate
 from tests.unit.test_core_basics import Rig
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
+NUM_SUNG = st.integers(0, 22)
+"""How much of `SONG` a context begins or goes on with, so that many have the same pages; 0: with `TOKENS`."""
+SONG = [7, 7, 7, 7, 8, 8, 8, 8] * 3
 MAX_CONTEXTS = 5
+USERS = {"p1": "ann", "p2": "bob"}
 
 
 class Believed:
     """A context as its host sees it: fixed tokens, then operations whose tokens come as they are delivered."""
 
-    def __init__(self, ctx: int, tokens: list[int]) -> None:
+    def __init__(self, ctx: int, pid: str, tokens: list[int]) -> None:
         self.ctx = ctx
+        self.pid = pid
         self.tokens = tokens
         self.queue: list[tuple[int, str, list[int]]] = []
         """(operation, kind, tokens that it appends by itself) of those that the host has no answer of."""
 
 
 class Machine(RuleBasedStateMachine):
-    """One host with one process. A plan's chunks count as delivered when they have arrived; nothing queues behind a
-    plan, as hosts see to."""
+    """One host with a process for each of two users. A plan's chunks count as delivered when they have arrived; nothing
+    queues behind a plan, as hosts see to."""
 
-    @initialize(num_pages=st.integers(6, 40), max_tokens=st.integers(1, 24), max_sequences=st.integers(1, 6))
-    def start(self, num_pages: int, max_tokens: int, max_sequences: int) -> None:
-        self.rig = Rig(num_pages=num_pages, max_batch_tokens=max_tokens, max_batch_sequences=max_sequences)
+    @initialize(
+        num_pages=st.integers(6, 40),
+        max_tokens=st.integers(1, 24),
+        max_sequences=st.integers(1, 6),
+        sharing=st.sampled_from(["user", "user", "shared", "off"]),
+    )
+    def start(self, num_pages: int, max_tokens: int, max_sequences: int, sharing: Sharing) -> None:
+        self.rig = Rig(
+            num_pages=num_pages,
+            max_batch_tokens=max_tokens,
+            max_batch_sequences=max_sequences,
+            prefix_cache=sharing,
+        )
+        self.sharing = sharing
+        self.rig.send(CloseProcess("p1"), *(OpenProcess(pid, "test", user) for pid, user in USERS.items()))
         self.contexts: list[Believed] = []
         self.forced: dict[int, dict[int, int]] = {}
         """Of each plan, index → token of what was injected."""
@@ -65,15 +87,17 @@ class Machine(RuleBasedStateMachine):
         return plans[data.draw(st.integers(0, len(plans) - 1))] if plans else None
 
     @precondition(lambda self: len(self.contexts) < MAX_CONTEXTS)
-    @rule(tokens=TOKENS, seed=st.integers(0, 3))
-    def create(self, tokens: list[int], seed: int) -> None:
+    @rule(tokens=TOKENS, num_sung=NUM_SUNG, seed=st.integers(0, 3), pid=st.sampled_from(list(USERS)))
+    def create(self, tokens: list[int], num_sung: int, seed: int, pid: str) -> None:
+        tokens = SONG[:num_sung] or tokens
         ctx = self.rig.new_id()
-        self.rig.send(CreateContext(ctx, "p1", seed), Append(ctx, tokens))
-        self.contexts.append(Believed(ctx, list(tokens)))
+        self.rig.send(CreateContext(ctx, pid, seed), Append(ctx, tokens))
+        self.contexts.append(Believed(ctx, pid, list(tokens)))
 
-    @rule(data=st.data(), tokens=TOKENS)
-    def append(self, data: st.DataObject, tokens: list[int]) -> None:
+    @rule(data=st.data(), tokens=TOKENS, num_sung=NUM_SUNG)
+    def append(self, data: st.DataObject, tokens: list[int], num_sung: int) -> None:
         if context := self.pick(data, "plan", "pass", "flush"):
+            tokens = SONG[len(context.tokens) :][:num_sung] or tokens
             self.rig.send(Append(context.ctx, tokens))
             context.tokens += tokens
 
@@ -92,7 +116,7 @@ class Machine(RuleBasedStateMachine):
             for op, _, _ in context.queue:
                 delivered += self.rig.heard[op].ids if op in self.rig.heard else []
             length = data.draw(st.integers(1, len(delivered)))
-            self.contexts.append(Believed(self.rig.fork(context.ctx, length), delivered[:length]))
+            self.contexts.append(Believed(self.rig.fork(context.ctx, length), context.pid, delivered[:length]))
 
     @rule(data=st.data(), max_tokens=st.integers(0, 90))
     def generate(self, data: st.DataObject, max_tokens: int) -> None:
@@ -144,6 +168,13 @@ class Machine(RuleBasedStateMachine):
             self.rig.send(Release(context.ctx))
             self.contexts.remove(context)
 
+    @rule(pid=st.sampled_from(list(USERS)))
+    def close(self, pid: str) -> None:
+        """The process ends; another one of the same user comes."""
+        self.rig.send(CloseProcess(pid), OpenProcess(pid, "test", USERS[pid]))
+        for context in [context for context in self.contexts if context.pid == pid]:
+            self.contexts.remove(context)
+
     @rule(num_steps=st.integers(1, 12), takes=st.booleans())
     def step(self, num_steps: int, takes: bool = True) -> None:
         self.rig.step(num_steps, after_s=0.01)
@@ -151,10 +182,43 @@ class Machine(RuleBasedStateMachine):
         if takes:
             self.rig.take_all()
 
+    @rule(data=st.data(), tokens=TOKENS)
+    def change_its_mind(self, data: st.DataObject, tokens: list[int]) -> None:
+        """What has been computed is taken back, and something else comes in its place."""
+        self.run_out()
+        if context := self.pick(data, "plan"):
+            length = data.draw(st.integers(max(1, len(context.tokens) - 9), len(context.tokens)))
+            self.rig.send(Truncate(context.ctx, length), Append(context.ctx, tokens))
+            context.tokens[length:] = tokens
+            context.queue.append((self.rig.flush(context.ctx), "flush", []))
+
+    @rule()
+    def run_out(self) -> None:
+        """Everything that was asked for ends."""
+        self.rig.run()
+        self.settle()
+
     @invariant()
     def pages_add_up(self) -> None:
         if hasattr(self, "rig"):
             self.rig.check()
+
+    @invariant()
+    def contexts_hold_the_kv_of_their_tokens(self) -> None:
+        for context in getattr(self, "contexts", []):
+            kv = self.rig.kv(context.ctx)
+            assert self.rig.driver.tokens_in(kv.page_ids, kv.num_computed) == kv.tokens[: kv.num_computed]
+            if not context.queue:
+                assert kv.tokens == context.tokens
+
+    @invariant()
+    def users_share_pages_only_when_told(self) -> None:
+        if not hasattr(self, "rig") or self.sharing == "shared":
+            return
+        pages: dict[str, set[int]] = {pid: set() for pid in USERS}
+        for context in self.contexts:
+            pages[context.pid].update(self.rig.kv(context.ctx).page_ids)
+        assert pages["p1"].isdisjoint(pages["p2"])
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
@@ -166,7 +230,7 @@ class Machine(RuleBasedStateMachine):
             assert self.rig.tokens(context.ctx) == context.tokens
         for op, prefix in self.prefix.items():
             self.check_text(prefix, self.rig.heard[op].ids, self.forced[op])
-        self.rig.send(CloseProcess("p1"), OpenProcess("p2", "t"))
+        self.rig.send(*map(CloseProcess, USERS))
         assert self.rig.core.pool.num_free == self.rig.core.pool.num_pages
 
     def check_text(self, prefix: list[int], ids: list[int], forced: dict[int, int]) -> None:
