@@ -9,6 +9,7 @@ from typing import Any
 import tokenizers
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import decoders, normalizers, pre_tokenizers
 from tokenizers import models as bpe_models
 
@@ -99,6 +100,24 @@ SHAPES: dict[str, dict[str, Any]] = {
         "intermediate_size": 48,
         "sliding_window": 50,
     },
+    "gpt-oss": {
+        "model_type": "gpt_oss",
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "num_local_experts": 6,
+        "num_experts_per_tok": 2,
+        "intermediate_size": 32,
+        "sliding_window": 20,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 150000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+        },
+    },
     "by-transformers-gpt2": {
         "model_type": "gpt2",
         "n_embd": 64,
@@ -182,10 +201,32 @@ def _save_random(
         for name, weight in model.named_parameters():
             is_vector = weight.dim() == 1
             is_norm = is_vector and name.endswith("weight") and ("norm" in name or "ln_" in name)
-            spread = 0.1 if is_vector else gain / weight.shape[-1] ** 0.5
+            spread = 1.0 if name.endswith("sinks") else 0.1 if is_vector else gain / weight.shape[-1] ** 0.5
             weight.normal_(norm_mean if is_norm else 0.0, spread, generator=generator)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
+
+
+def write_mxfp4(root: Path) -> tuple[Path, Path]:
+    """The same random gpt-oss twice: its experts packed as MXFP4, and in the numbers that Transformers unpacks."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    plain = write_checkpoint(root / "plain", "gpt-oss")
+    tensors = load_file(plain / "model.safetensors")
+    packed, generator = dict(tensors), torch.Generator().manual_seed(1)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        num_experts, columns, rows = packed.pop(name).shape
+        blocks = torch.randint(0, 256, (num_experts, rows, columns // 32, 16), generator=generator, dtype=torch.uint8)
+        scales = torch.randint(122, 125, blocks.shape[:-1], generator=generator, dtype=torch.uint8)
+        packed[f"{name}_blocks"], packed[f"{name}_scales"] = blocks, scales
+        tensors[name] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+    save_file(tensors, plain / "model.safetensors", metadata={"format": "pt"})
+    folder = root / "packed"
+    folder.mkdir()
+    save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((plain / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "mxfp4"}}))
+    return plain, folder
 
 
 def write_tokenizer(folder: Path, kind: str = "byte-level", **config: Any) -> Path:

@@ -34,6 +34,13 @@ class HeadShape:
     head_dim: int
     score_softcap: float | None = None
     """Scores x become cap·tanh(x/cap)."""
+    has_sinks: bool = False
+    """Whether layers come with attention sinks."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether attention is what `scaled_dot_product_attention` computes."""
+        return self.score_softcap is None and not self.has_sinks
 
     @property
     def group(self) -> int:
@@ -166,7 +173,7 @@ class DecodeGroup:
         self._value_ids = torch.where(self._unused, self._tables.zero_id, self._tables.value_ids).view(-1)
         self._queries = queries[self.first : self.last].unsqueeze(2).expand(self._tables.spread)
 
-    def attend(self, layer: LayerKv) -> Tensor:
+    def attend(self, layer: LayerKv, sinks: Tensor | None) -> Tensor:
         """Attention output [rows * heads, head_dim] for the queries in the buffer."""
         tables = self._tables
         tables.weights.copy_(self._queries)
@@ -174,7 +181,8 @@ class DecodeGroup:
         if self._softcap is not None:
             softcap_(scores, self._softcap)
         scores = scores.view(tables.score_shape).masked_fill_(self._unused, -torch.inf)
-        return _weighted_sums(layer.value_lines, self._value_ids, tables.value_bags, scores.softmax(-1).view(-1))
+        weights = _softmax(scores, sinks)
+        return _weighted_sums(layer.value_lines, self._value_ids, tables.value_bags, weights.view(-1))
 
 
 class PrefillRow:
@@ -193,18 +201,18 @@ class PrefillRow:
         self._mask: Tensor | None = None
         if span.start:
             self._pages = torch.tensor(_used_pages(span, cache.page_size, window))
-        if span.start or shape.score_softcap is not None or (window is not None and window < span.end):
+        if span.start or not shape.is_plain or (window is not None and window < span.end):
             key, query = torch.arange(first, span.end), torch.arange(span.start, span.end)[:, None]
             is_hidden = key > query if window is None else (key > query) | (key <= query - window)
             self._mask = torch.zeros(is_hidden.shape).masked_fill_(is_hidden, -torch.inf)
 
-    def attend(self, layer: LayerKv) -> None:
+    def attend(self, layer: LayerKv, sinks: Tensor | None) -> None:
         """Write the attention output for the queries in the buffer to the output buffer."""
         keys, values = self._keys, self._values
         if self._pages is not None:
             keys, values = self._gather(layer, self._pages)
-        if self._shape.score_softcap is not None:
-            self._attend_capped(keys, values, self._shape.score_softcap)
+        if not self._shape.is_plain:
+            self._attend_by_hand(keys, values, sinks)
             return
         self._out.copy_(
             torch.nn.functional.scaled_dot_product_attention(
@@ -212,12 +220,16 @@ class PrefillRow:
             )
         )
 
-    def _attend_capped(self, keys: Tensor, values: Tensor, softcap: float) -> None:
-        """As `scaled_dot_product_attention`, which has no soft-cap; a key-value head at a time, to need less memory."""
+    def _attend_by_hand(self, keys: Tensor, values: Tensor, sinks: Tensor | None) -> None:
+        """With what `scaled_dot_product_attention` lacks; a key-value head at a time, to need less memory."""
         assert self._mask is not None
+        by_head = None if sinks is None else sinks.view(self._shape.num_kv_heads, self._shape.group, 1)
         for head in range(self._shape.num_kv_heads):
-            scores = softcap_(self._queries[head] @ keys[head].transpose(-1, -2), softcap).add_(self._mask)
-            self._out[head] = scores.softmax(-1) @ values[head]
+            scores = self._queries[head] @ keys[head].transpose(-1, -2)
+            if self._shape.score_softcap is not None:
+                softcap_(scores, self._shape.score_softcap)
+            weights = _softmax(scores.add_(self._mask), None if by_head is None else by_head[head])
+            self._out[head] = weights @ values[head]
 
     def _gather(self, layer: LayerKv, pages: Tensor) -> tuple[Tensor, Tensor]:
         shape, heads = self._shape, self._shape.num_kv_heads
@@ -271,20 +283,21 @@ class AttentionPlan:
         lines = torch.tensor([slot // size * size * cache.shape.kv_size + slot % size for slot in slots])
         self._key_slots = (lines[:, None] + cache.line_offsets).view(-1)
 
-    def attend(self, layer: LayerKv, window: int | None = None) -> Tensor:
+    def attend(self, layer: LayerKv, window: int | None = None, sinks: Tensor | None = None) -> Tensor:
         """Write the step's keys and values, and return the attention output [tokens, heads * head_dim].
 
-        With a `window`, a token sees the last `window` tokens, itself included.
+        With a `window`, a token sees the last `window` tokens, itself included. `sinks` [heads] are the scores of a
+        key that every query has besides, and that has no value (https://arxiv.org/abs/2309.17453).
         """
         buffers, way = self._buffers, self._ways.get(window) or self._make_way(window)
         layer.flat_keys.put_(self._key_slots, buffers.keys)
         layer.value_slots.index_copy_(0, self._slots, buffers.flat_values)
         if len(way.groups) == 1 and not way.rows:
-            return way.groups[0].attend(layer).view(buffers.out.shape)
+            return way.groups[0].attend(layer, sinks).view(buffers.out.shape)
         for group in way.groups:
-            buffers.out[group.first : group.last] = group.attend(layer).view(group.last - group.first, -1)
+            buffers.out[group.first : group.last] = group.attend(layer, sinks).view(group.last - group.first, -1)
         for row in way.rows:
-            row.attend(layer)
+            row.attend(layer, sinks)
         return buffers.out
 
     def _make_way(self, window: int | None) -> Way:
@@ -323,6 +336,14 @@ def _groups(spans: Sequence[Span], page_size: int, window: int | None) -> list[l
 
 def _used_pages(span: Span, page_size: int, window: int | None) -> list[int]:
     return list(span.page_ids[span.num_unseen_pages(window, page_size) : -(-span.end // page_size)])
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """Weights over the last dimension. A sink takes a share sigmoid(sink - log sum exp(scores)) of the whole."""
+    if sinks is None:
+        return scores.softmax(-1)
+    share = torch.sigmoid(scores.logsumexp(-1) - sinks)
+    return scores.softmax(-1).mul_(share.unsqueeze(-1))
 
 
 def softcap_(x: Tensor, cap: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from pie_engine.model.description import ModelConfig, RopeConfig
 from pie_engine.model.experts import Experts, Mlp
 from pie_engine.model.layers import Linear, RMSNorm
+from pie_engine.model.packed import StackedExperts
 from pie_engine.model.rope import pair_order
 from pie_engine.model.weights import WeightReader
 
@@ -26,6 +27,8 @@ class Block:
     rope: int
     """Which of the model's ropes."""
     window: int | None
+    sinks: Tensor | None
+    """Scores [heads] of attention sinks."""
     attention_out: Linear
     attention_post_norm: RMSNorm | None
     mlp_norm: RMSNorm | None
@@ -60,6 +63,7 @@ class BlockReader:
             qk_norms=self._qk_norms(prefix),
             rope=self.ropes.index(layer.rope),
             window=layer.window,
+            sinks=None if names.sinks is None else self._reader.tensor(prefix + names.sinks, torch.float32),
             attention_out=self._reader.linear([prefix + names.attention_out], has_bias=config.attention_out_bias),
             attention_post_norm=norm(names.attention_post_norm),
             mlp_norm=norm(names.mlp_norm),
@@ -96,13 +100,16 @@ class BlockReader:
         config, names, read = self._config.experts, self._config.names, self._reader.linear
         assert config is not None, "a layer with experts, but no description of them"
 
-        def expert(one: str) -> Mlp:
-            gate_up = read([one + name for name in names.expert_gate_up], has_bias=False)
-            return Mlp(gate_up, down=read([one + names.expert_down], has_bias=False))
+        def expert(number: int) -> Mlp:
+            one = f"{prefix}{names.expert}.{number}."
+            gate_up = read([one + name for name in names.expert_gate_up], has_bias=config.has_bias)
+            return Mlp(gate_up, down=read([one + names.expert_down], has_bias=config.has_bias))
 
+        if config.is_stacked:
+            stacked = StackedExperts(self._reader, f"{prefix}{names.expert}.", names, config)
         return Experts(
-            router=read([prefix + names.router], has_bias=False),
-            experts=tuple(expert(f"{prefix}{names.expert}.{number}.") for number in range(config.num_experts)),
+            router=read([prefix + names.router], has_bias=config.has_bias),
+            experts=tuple(map(stacked.expert if config.is_stacked else expert, range(config.num_experts))),
             num_active=config.num_active,
             normalize=config.normalize,
         )

@@ -18,6 +18,8 @@ from pie_engine.model.tensors import expected_tensors
 _STORED_DTYPES = {"F32": 4, "BF16": 2, "F16": 2}
 _MAX_HEADER_BYTES = 100_000_000
 _SAMPLE_BYTES = 256
+_PACKED = ("_blocks", "_scales")
+"""How the names of MXFP4 tensors end, which are stored as bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Checkpoint:
     @property
     def num_parameters(self) -> int:
         names = self.tensors if self.config.needs_transformers else expected_tensors(self.config)
-        return sum(_num_elements(self.tensors[name].shape) for name in names)
+        return sum(_num_numbers(name, self.tensors[name].shape) for name in names)
 
     def weight_bytes(self, dtype: str) -> int:
         """Memory that the weights need in `dtype`."""
@@ -160,12 +162,17 @@ def _check_tensors(tensors: dict[str, TensorInfo], config: ModelConfig, folder: 
                 f"{info.file}: tensor {name} has shape {list(info.shape)}, config.json asks for {list(shape)}",
                 hint="config.json and the weights belong to different models",
             )
-        if info.dtype not in _STORED_DTYPES:
+        if info.dtype not in _STORED_DTYPES and not (info.dtype == "U8" and name.endswith(_PACKED)):
             raise Unsupported(
                 f"{info.file}: tensor {name} is stored as {info.dtype}", hint=f"supported: {', '.join(_STORED_DTYPES)}"
             )
-        if info.end - info.start != _num_elements(shape) * _STORED_DTYPES[info.dtype]:
+        if info.end - info.start != _num_elements(shape) * _STORED_DTYPES.get(info.dtype, 1):
             raise ModelError(f"{info.file}: tensor {name} has the wrong number of bytes", hint="download it again")
+
+
+def _num_numbers(name: str, shape: tuple[int, ...]) -> int:
+    """Once unpacked: a byte of MXFP4 is two, a scale none of its own."""
+    return 0 if name.endswith("_scales") else _num_elements(shape) * (2 if name.endswith("_blocks") else 1)
 
 
 def _num_elements(shape: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model.description import ModelConfig
-from pie_engine.model.families import FAMILIES, other
+from pie_engine.model.families import FAMILIES, QUANTIZED, other
 from pie_engine.model.fields import Fields, token_ids
 
 
@@ -70,7 +70,10 @@ def _architecture(raw: Mapping[str, Any], where: str) -> str:
 def _refuse_quantized(raw: Mapping[str, Any], where: str) -> None:
     quantization = raw.get("quantization_config")
     if quantization:
+        architecture = raw["architectures"][0]
         method = quantization.get("quant_method", "unknown") if isinstance(quantization, Mapping) else quantization
+        if QUANTIZED.get(architecture) == method:
+            return
         raise Unsupported(
             f"{where}: weights quantized with {method!r} are not supported",
             hint="use the checkpoint in float32, bfloat16 or float16",

@@ -12,7 +12,8 @@ from pie_engine.model.attention import AttentionPlan, HeadShape, KvCache, LayerK
 from pie_engine.model.blocks import Block, BlockReader
 from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.experts import Experts
+from pie_engine.model.description import ModelConfig
+from pie_engine.model.experts import Experts, Gated
 from pie_engine.model.layers import Linear, RMSNorm
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
@@ -30,7 +31,13 @@ class Decoder:
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
         config = checkpoint.config
         self.config, self.dtype = config, dtype
-        self.heads = HeadShape(config.num_heads, config.num_kv_heads, config.head_dim, config.score_softcap)
+        self.heads = HeadShape(
+            config.num_heads,
+            config.num_kv_heads,
+            config.head_dim,
+            config.score_softcap,
+            has_sinks=config.names.sinks is not None,
+        )
         reader = WeightReader(checkpoint, dtype)
         blocks = BlockReader(reader, config)
         self._ropes = [Rope(rope, config.head_dim) for rope in blocks.ropes]
@@ -41,7 +48,7 @@ class Decoder:
         self._scales = _query_scales(self.heads, config.score_scale)
         # Rounded as it was in training: Gemma multiplies in the dtype of its weights.
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
-        self._activation = ACTIVATIONS[config.activation]
+        self._gated = gated(config)
         self._buffers = Buffers(config, dtype, max_tokens=1)
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
@@ -74,14 +81,14 @@ class Decoder:
         for norm, rows in zip(block.qk_norms, views.qk_rows, strict=False):
             norm.into(rows, rows)
         torch.mul(views.pairs, rotations, out=views.rotated)
-        attended = plan.attend(kv, block.window).to(self.dtype)
+        attended = plan.attend(kv, block.window, block.sinks).to(self.dtype)
         self._add_product(hidden, block.attention_out, attended, block.attention_post_norm)
         _normed_into(views.normed, hidden, block.mlp_norm)
         if isinstance(block.mlp, Experts):
-            self._add(hidden, block.mlp.of(views.normed, self._activation), block.mlp_post_norm)
+            self._add(hidden, block.mlp.of(views.normed, self._gated), block.mlp_post_norm)
             return
         block.mlp.gate_up.into(views.gate_up, views.normed)
-        torch.mul(self._activation(views.gate), views.up, out=views.inner)
+        self._gated(views.gate, views.up, out=views.inner)
         self._add_product(hidden, block.mlp.down, views.inner, block.mlp_post_norm)
 
     def _add_product(self, hidden: Tensor, linear: Linear, x: Tensor, post_norm: RMSNorm | None) -> None:
@@ -111,6 +118,20 @@ class Decoder:
         if num_tokens > self._buffers.max_tokens:
             self._buffers = Buffers(self.config, self.dtype, num_tokens)
         return self._buffers
+
+
+def gated(config: ModelConfig) -> Gated:
+    """What the MLPs of a model make of their gate and up projections."""
+    if config.activation == "clamped_swiglu":
+        return functools.partial(clamped_swiglu, alpha=config.swiglu_alpha, limit=config.swiglu_limit)
+    activation = ACTIVATIONS[config.activation]
+    return lambda gate, up, out=None: torch.mul(activation(gate), up, out=out)
+
+
+def clamped_swiglu(gate: Tensor, up: Tensor, out: Tensor | None = None, *, alpha: float, limit: float) -> Tensor:
+    """Of gpt-oss (https://arxiv.org/abs/2508.10925)."""
+    gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+    return torch.mul(gate * torch.sigmoid(gate * alpha), up + 1, out=out)
 
 
 def _normed_into(out: Tensor, hidden: Tensor, norm: RMSNorm | None) -> None:

@@ -60,6 +60,12 @@ class ExpertsConfig:
     intermediate_size: int
     normalize: bool
     """Whether the weights of the chosen experts are scaled to sum to one."""
+    is_stacked: bool = False
+    """The file has all experts of a layer in one tensor, gate and up projection alternating (gpt-oss)."""
+    is_packed: bool = False
+    """Their weights are in MXFP4."""
+    has_bias: bool = False
+    """Of the router and of the experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +87,13 @@ class Names:
     qkv: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     query_norm: str | None = None
     key_norm: str | None = None
+    sinks: str | None = None
     attention_out: str = "self_attn.o_proj"
     gate_up: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     down: str = "mlp.down_proj"
     router: str = "mlp.gate"
     expert: str = "mlp.experts"
-    """Its number and a name of `expert_gate_up` or `expert_down` follow."""
+    """Its number and a name of `expert_gate_up` or `expert_down` follow; without the number if they are stacked."""
     expert_gate_up: tuple[str, ...] = ("gate_proj", "up_proj")
     expert_down: str = "down_proj"
 
@@ -120,7 +127,9 @@ class ModelConfig:
     attention_out_bias: bool = False
     mlp_bias: bool = False
     activation: str = "silu"
-    """Of the gate: `silu`, `gelu` or `gelu_tanh`."""
+    """Of the gate: `silu`, `gelu` or `gelu_tanh`; `clamped_swiglu` is gpt-oss's, of gate and up projection."""
+    swiglu_alpha: float = 1.702
+    swiglu_limit: float = 7.0
     experts: ExpertsConfig | None = None
     query_scale: float | None = None
     """Attention scores are multiplied by this; None: 1/sqrt(head_dim)."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pie_engine.model.layers import Linear
+
+
+class Gated(Protocol):
+    """What a gated MLP makes of its gate and up projections, written to `out` if there is one."""
+
+    def __call__(self, gate: Tensor, up: Tensor, out: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class Experts:
     normalize: bool
     """Whether the weights of the chosen experts are scaled to sum to one."""
 
-    def of(self, x: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    def of(self, x: Tensor, gated: Gated) -> Tensor:
         """The weighted sum of what the chosen experts make of `x` [tokens, hidden], in fp32."""
         weights, chosen = self.router.of(x).float().softmax(-1).topk(self.num_active)
         if self.normalize:
@@ -44,7 +50,7 @@ class Experts:
             if count:
                 part = slice(first, first + count)
                 gate, up = self.experts[expert].gate_up.of(inputs[part]).chunk(2, dim=-1)
-                outputs[part] = self.experts[expert].down.of(activation(gate) * up)
+                outputs[part] = self.experts[expert].down.of(gated(gate, up))
                 first += count
         outputs *= weights.view(-1)[order].unsqueeze(1)
         return torch.zeros(x.shape).index_add_(0, tokens, outputs)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pie_engine.model.description import LayerConfig, ModelConfig
+from pie_engine.model.description import ExpertsConfig, LayerConfig, ModelConfig
 
+PACKED_BLOCK = 32
+"""Numbers in a block of MXFP4, which share a scale."""
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -37,6 +39,8 @@ def _attention(config: ModelConfig, prefix: str) -> Shapes:
     for name, rows in ((names.query_norm, query), (names.key_norm, key_value)):
         if name is not None:
             yield f"{prefix}{name}.weight", (rows if config.norms_whole_projection else config.head_dim,)
+    if names.sinks is not None:
+        yield f"{prefix}{names.sinks}", (config.num_heads,)
 
 
 def _mlp(config: ModelConfig, layer: LayerConfig, prefix: str) -> Shapes:
@@ -48,11 +52,29 @@ def _mlp(config: ModelConfig, layer: LayerConfig, prefix: str) -> Shapes:
 def _experts(config: ModelConfig, prefix: str) -> Shapes:
     names, hidden, experts = config.names, config.hidden_size, config.experts
     assert experts is not None, "a layer with experts, but no description of them"
-    yield f"{prefix}{names.router}.weight", (experts.num_experts, hidden)
+    yield from _linears(prefix, (names.router,), (experts.num_experts,), hidden, experts.has_bias)
+    if experts.is_stacked:
+        for name, rows, columns in (
+            (names.expert_gate_up[0], 2 * experts.intermediate_size, hidden),
+            (names.expert_down, hidden, experts.intermediate_size),
+        ):
+            yield from _stacked(f"{prefix}{names.expert}.{name}", rows, columns, experts)
+        return
     for number in range(experts.num_experts):
         one, inner = f"{prefix}{names.expert}.{number}.", experts.intermediate_size
-        yield from _linears(one, names.expert_gate_up, (inner, inner), hidden, False)
-        yield from _linears(one, (names.expert_down,), (hidden,), inner, False)
+        yield from _linears(one, names.expert_gate_up, (inner, inner), hidden, experts.has_bias)
+        yield from _linears(one, (names.expert_down,), (hidden,), inner, experts.has_bias)
+
+
+def _stacked(name: str, rows: int, columns: int, experts: ExpertsConfig) -> Shapes:
+    if experts.is_packed:
+        num_blocks = -(-columns // PACKED_BLOCK)
+        yield f"{name}_blocks", (experts.num_experts, rows, num_blocks, PACKED_BLOCK // 2)
+        yield f"{name}_scales", (experts.num_experts, rows, num_blocks)
+    else:
+        yield name, (experts.num_experts, columns, rows)
+    if experts.has_bias:
+        yield f"{name}_bias", (experts.num_experts, rows)
 
 
 def _linears(prefix: str, names: Sequence[str], rows: Sequence[int], columns: int, has_bias: bool) -> Shapes:

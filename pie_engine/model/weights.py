@@ -25,7 +25,7 @@ class WeightReader:
 
     def tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """A copy of one tensor."""
-        return self._stored(name).to(dtype or self.dtype, copy=True).contiguous()
+        return self.stored(name).to(dtype or self.dtype, copy=True).contiguous()
 
     def linear(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None = None) -> Linear:
         """The projections `names` side by side as one linear.
@@ -40,13 +40,13 @@ class WeightReader:
         for name, size in zip(names, sizes, strict=True):
             columns = slice(first, first + size[0])
             rows = slice(None) if order is None else order[columns] - first
-            weight[:, columns] = self._stored(f"{name}.weight")[rows].t()
+            weight[:, columns] = self.stored(f"{name}.weight")[rows].t()
             if bias is not None:
-                bias[columns] = self._stored(f"{name}.bias")[rows]
+                bias[columns] = self.stored(f"{name}.bias")[rows]
             first += size[0]
         return Linear(weight, bias)
 
-    def _stored(self, name: str) -> Tensor:
+    def stored(self, name: str) -> Tensor:
         """The tensor as it lies in the file, mapped rather than read."""
         path = self._checkpoint.tensors[name].file
         try:

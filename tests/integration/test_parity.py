@@ -194,6 +194,12 @@ def test_a_ragged_batch(any_pair: Pair) -> None:
         assert largest(mine - any_pair.reference(tokens)[done:]) <= FP32_BOUND, name
 
 
+def test_experts_in_mxfp4(tmp_path: Path) -> None:
+    plain, packed = models.write_mxfp4(tmp_path)
+    ours, theirs, tokens = Pair(packed, torch.float32), Pair(plain, torch.float32), prompt_of(60)
+    assert largest(ours.logits(tokens, ours.new_cache()) - theirs.reference(tokens)) <= FP32_BOUND
+
+
 def test_embeddings_that_are_scaled_and_tied(tmp_path: Path) -> None:
     folder = models.write_checkpoint(tmp_path / "model", "gemma3", tie_word_embeddings=True)
     pair, tokens = Pair(folder, torch.float32), prompt_of(60)

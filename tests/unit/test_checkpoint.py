@@ -225,6 +225,16 @@ def test_a_dtype_that_is_not_supported(folder: Path) -> None:
     assert "stored as F8_E4M3" in refusal(Unsupported, folder)
 
 
+def test_bytes_are_for_packed_experts_only(tmp_path: Path) -> None:
+    plain, packed = models.write_mxfp4(tmp_path)
+    assert Checkpoint.open(packed).num_parameters == Checkpoint.open(plain).num_parameters
+    name = "model.layers.0.mlp.experts.down_proj_blocks"
+    edit_header(packed / "model.safetensors", lambda header: header.pop(name))
+    assert f"lacks tensor {name}" in refusal(ModelError, packed)
+    edit_header(plain / "model.safetensors", lambda header: header["model.norm.weight"].update(dtype="U8"))
+    assert "stored as U8" in refusal(Unsupported, plain)
+
+
 def test_offsets_that_do_not_fit_the_shape(folder: Path) -> None:
     def shorten(header: dict[str, Any]) -> None:
         header["model.norm.weight"]["data_offsets"][1] -= 4

@@ -12,6 +12,7 @@ from pie_engine.errors import InvalidConfig, ModelError, PieError, Unsupported
 from pie_engine.model.config import parse_config
 from pie_engine.model.description import ModelConfig, RopeConfig
 from pie_engine.model.families import FAMILIES
+from pie_engine.model.tensors import expected_tensors
 
 RAW: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -168,6 +169,28 @@ def test_where_experts_are() -> None:
     assert has_experts(mlp_only_layers=[0]) == [False, True, True, True]
     assert has_experts(decoder_sparse_step=2) == [False, True, False, True]
     assert all(layer.has_experts for layer in parse("MixtralForCausalLM").layers)
+
+
+GPT_OSS = {"num_key_value_heads": 2, "num_local_experts": 4, "quantization_config": {"quant_method": "mxfp4"}}
+
+
+def test_what_gpt_oss_has_of_its_own() -> None:
+    config = parse("GptOssForCausalLM", sliding_window=64, **GPT_OSS)
+    assert [layer.window for layer in config.layers] == [64, None, 64, None]
+    assert config.experts is not None
+    assert config.experts.is_packed
+    shapes = expected_tensors(config)
+    assert shapes["model.layers.3.mlp.experts.gate_up_proj_blocks"] == (4, 320, 2, 16)
+    assert shapes["model.layers.3.self_attn.sinks"] == (4,)
+    assert "model.layers.3.mlp.experts.gate_up_proj" in expected_tensors(
+        parse("GptOssForCausalLM", **{**GPT_OSS, "quantization_config": None})
+    )
+
+
+@pytest.mark.parametrize(("architecture", "method"), [("LlamaForCausalLM", "mxfp4"), ("GptOssForCausalLM", "gptq")])
+def test_quantization_that_a_family_does_not_read(architecture: str, method: str) -> None:
+    with pytest.raises(Unsupported, match=f"quantized with '{method}'"):
+        parse(architecture, quantization_config={"quant_method": method})
 
 
 def test_every_family_is_in_the_documentation() -> None:

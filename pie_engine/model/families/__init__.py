@@ -11,6 +11,7 @@ from pie_engine.model.description import ModelConfig
 from pie_engine.model.families import (
     gemma2,
     gemma3,
+    gpt_oss,
     granite,
     llama,
     mistral,
@@ -38,5 +39,8 @@ FAMILIES: dict[str, Callable[[Fields], ModelConfig]] = {
     "GraniteForCausalLM": granite.describe,
     "MixtralForCausalLM": mixtral.describe,
     "Qwen3MoeForCausalLM": qwen3_moe.describe,
+    "GptOssForCausalLM": gpt_oss.describe,
 }
 """By the first of `architectures`."""
+QUANTIZED = {"GptOssForCausalLM": "mxfp4"}
+"""The `quant_method` that a family reads."""
