@@ -13,7 +13,7 @@ def folder_of(model: str, config: EngineConfig) -> Path:
     """The folder of a model by name, path or hub id. Raises `NotFound`."""
     from pie_engine.hub.places import resolve
 
-    return resolve(model, config.paths.names).absolute()
+    return resolve(model, config.paths).absolute()
 
 
 async def models_in_use() -> list[tuple[str, str]]:

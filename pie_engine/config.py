@@ -34,7 +34,7 @@ class ModelSection(Section, frozen=True):
     """`[[models]]`: one core each."""
 
     path: Annotated[str, Meta(min_length=1)] = "pie-tiny"
-    """`pie-tiny`, a folder in Hugging Face format, a name, or the id of a model that was pulled: `pie model list`."""
+    """`pie-tiny`, a folder in Hugging Face format, a GGUF file, or a name or id that `pie model list` shows."""
     name: str = ""
     """What programs and clients call it. Empty: the last part of `path`."""
     driver: Literal["cpu", "fake", "cuda"] = "cpu"

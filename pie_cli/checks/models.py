@@ -20,7 +20,7 @@ def _model(section: ModelSection, config: EngineConfig) -> Finding:
     if section.driver == "fake" or section.path == SHIPPED:
         return Finding("model", "ok", f"model {section.label} ({section.driver})")
     try:
-        folder = resolve(section.path, config.paths.names)
+        folder = resolve(section.path, config.paths)
         facts = read_facts(folder, kv_memory_mb=section.kv_memory_mb)
     except PieError as error:
         fix = "correct `path` in config.toml, or `pie serve --model FOLDER`"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zmq
 
-from pie_engine.config import MIB, ModelSection
+from pie_engine.config import MIB, ModelSection, Paths
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, PieError
@@ -135,7 +135,7 @@ def main() -> int:
     child = be_born()
     try:
         section = _section(child)
-        core, detail = load_core(section, child.config.paths.names, child.progress)
+        core, detail = load_core(section, child.config.paths, child.progress)
         process = CoreProcess(child, core)
     except PieError as error:
         child.fail_start(error)
@@ -164,10 +164,10 @@ def _section(child: Child) -> ModelSection:
     raise InvalidConfig(f"no model is called {name!r}; configured: {known}")
 
 
-def load_core(section: ModelSection, names: Path, progress: Callable[[str], None]) -> tuple[Core, dict[str, object]]:
-    """The core of a model, and what the other processes have to know of it. `names`: where models have names."""
+def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], None]) -> tuple[Core, dict[str, object]]:
+    """The core of a model, and what the other processes have to know of it."""
     progress(f"loading {section.label}")
-    folder = resolve(section.path, names)
+    folder = resolve(section.path, paths)
     _check_chat_template(section, folder)
     driver = load_driver(
         section.driver,

@@ -46,7 +46,7 @@ def _known(config: EngineConfig) -> Iterator[tuple[str, str]]:
 def _entry(name: str, source: str, config: EngineConfig, is_configured: bool) -> Entry:
     folder = ""
     try:
-        path = resolve(name, config.paths.names)
+        path = resolve(name, config.paths)
         folder = str(path)
         raw = facts.read_raw(path)
     except PieError as error:

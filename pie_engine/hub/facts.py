@@ -12,6 +12,7 @@ from pie_engine.errors import ModelError, PieError, Unsupported
 from pie_engine.hub.memory import Need, available_bytes
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.config import read_json
+from pie_engine.model.gguf_file.index import INDEX, read_index
 
 SAMPLE_CONTEXT = 4096
 """Tokens of the context whose KV is told."""
@@ -111,6 +112,8 @@ def dtype_of(raw: dict[str, Any]) -> str:
 
 def size_of(folder: Path) -> int:
     """Bytes of the weight files."""
+    if (folder / INDEX).is_file():
+        return read_index(folder)[0].stat().st_size
     return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pie_engine.config import hub_cache
-from pie_engine.errors import InvalidInput, ModelError, NotFound
+from pie_engine.config import EngineConfig, Paths, hub_cache
+from pie_engine.errors import InvalidInput, ModelError, NotFound, Unsupported
 
 PIE_TINY = "pie-tiny"
 """The small model that comes with Pie."""
@@ -49,24 +49,24 @@ class HubId:
         return hub_cache() / f"models--{self.repository.replace('/', '--')}"
 
 
-def resolve(model: str, names: Path | None = None) -> Path:
-    """The folder of `model`: `pie-tiny`, a path, a name in the folder `names`, or a hub id that is in the local cache.
+def resolve(model: str, paths: Paths | None = None) -> Path:
+    """The folder of `model`: `pie-tiny`, a path, a name that was given, or a hub id that is in the local cache.
 
-    Raises `NotFound` or `ModelError` with what to do.
+    A GGUF file is unpacked to a folder in the cache of `paths`, by default the user's. Raises `NotFound`, `ModelError`
+    or `Unsupported` with what to do.
     """
+    paths = paths or EngineConfig().paths
     if model == PIE_TINY:
         return _shipped()
     path = Path(model).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_file():
-        raise ModelError(f"{path} is a file, not a model folder", hint=f"give the folder: {path.parent}")
-    if names is not None and is_name(model) and (link := names / model).is_symlink():
-        return _linked(link)
+    if path.exists():
+        return _folder_at(path, paths)
+    if is_name(model) and (link := paths.names / model).is_symlink():
+        return _folder_at(_linked(link), paths)
     hub_id = HubId.parse(model)
     if hub_id is None:
         raise NotFound(f"model folder {path} does not exist", hint="check the path")
-    return cached_snapshot(hub_id)
+    return _folder_at(cached_snapshot(hub_id), paths)
 
 
 def is_name(text: str) -> bool:
@@ -137,6 +137,24 @@ def cached_snapshot(hub_id: HubId) -> Path:
 
 def _is_revision(text: str) -> bool:
     return bool(_REVISION.fullmatch(text)) and ".." not in text
+
+
+def _folder_at(path: Path, paths: Paths) -> Path:
+    """The folder itself; of a GGUF file, also as the only model in a folder, the one that is made of it."""
+    if path.is_dir():
+        files = sorted(path.glob("*.gguf"))
+        if not files or (path / "config.json").is_file():
+            return path
+        if len(files) > 1:
+            raise ModelError(f"{path} holds {len(files)} GGUF files", hint=f"name one: {files[0]}")
+        path = files[0]
+    if path.suffix != ".gguf":
+        raise ModelError(f"{path} is a file, not a model folder", hint=f"give the folder: {path.parent}")
+    try:
+        from pie_engine.model.gguf_file.folder import folder_for
+    except ImportError as error:
+        raise Unsupported("GGUF files need Pie's extra `engine`", hint=str(error)) from error
+    return folder_for(path, paths.cache)
 
 
 def _shipped() -> Path:

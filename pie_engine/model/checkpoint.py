@@ -13,9 +13,11 @@ from pie_engine.errors import ModelError, NotFound, Unsupported
 from pie_engine.model.config import read_config, read_json
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.fields import DTYPES
+from pie_engine.model.gguf_file import index as gguf_file
+from pie_engine.model.gguf_file.index import BLOCKS, num_bytes
 from pie_engine.model.tensors import expected_tensors
 
-_STORED_DTYPES = {"F32": 4, "BF16": 2, "F16": 2}
+_STORED_DTYPES = ("F32", "BF16", "F16")
 _MAX_HEADER_BYTES = 100_000_000
 _SAMPLE_BYTES = 256
 _PACKED = ("_blocks", "_scales")
@@ -31,6 +33,10 @@ class TensorInfo:
     shape: tuple[int, ...]
     start: int
     end: int
+    pairs: int = 0
+    """Heads whose rows a GGUF file has as neighbouring pairs; 0: none."""
+    add: float = 0.0
+    """What a GGUF file has been given less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,10 @@ class Checkpoint:
 
 
 def read_tensors(folder: Path) -> dict[str, TensorInfo]:
-    """Every tensor of the folder, from `model.safetensors` or the shards that the index names."""
+    """Every tensor of the folder, from `model.safetensors`, the shards that the index names, or a GGUF file."""
+    if (folder / gguf_file.INDEX).is_file():
+        path, entries = gguf_file.read_index(folder)
+        return {name: TensorInfo(path, **entry | {"shape": tuple(entry["shape"])}) for name, entry in entries.items()}
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         return dict(_read_header(single))
@@ -162,11 +171,12 @@ def _check_tensors(tensors: dict[str, TensorInfo], config: ModelConfig, folder: 
                 f"{info.file}: tensor {name} has shape {list(info.shape)}, config.json asks for {list(shape)}",
                 hint="config.json and the weights belong to different models",
             )
-        if info.dtype not in _STORED_DTYPES and not (info.dtype == "U8" and name.endswith(_PACKED)):
+        supported = BLOCKS if info.file.suffix == ".gguf" else _STORED_DTYPES
+        if info.dtype not in supported and not (info.dtype == "U8" and name.endswith(_PACKED)):
             raise Unsupported(
-                f"{info.file}: tensor {name} is stored as {info.dtype}", hint=f"supported: {', '.join(_STORED_DTYPES)}"
+                f"{info.file}: tensor {name} is stored as {info.dtype}", hint=f"supported: {', '.join(supported)}"
             )
-        if info.end - info.start != _num_elements(shape) * _STORED_DTYPES.get(info.dtype, 1):
+        if info.end - info.start != num_bytes(info.dtype, _num_elements(shape)):
             raise ModelError(f"{info.file}: tensor {name} has the wrong number of bytes", hint="download it again")
 
 

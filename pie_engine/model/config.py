@@ -82,5 +82,5 @@ def _refuse_quantized(raw: Mapping[str, Any], where: str) -> None:
 
 def _hint_for(folder: Path) -> str:
     if any(folder.glob("*.gguf")):
-        return "GGUF files are not supported; use the model's Hugging Face folder with safetensors"
+        return "name the GGUF file itself"
     return "give the folder of a Hugging Face checkpoint, or a model id that is in the local cache"

@@ -48,7 +48,12 @@ class WeightReader:
 
     def stored(self, name: str) -> Tensor:
         """The tensor as it lies in the file, mapped rather than read."""
-        path = self._checkpoint.tensors[name].file
+        info = self._checkpoint.tensors[name]
+        path = info.file
+        if path.suffix == ".gguf":
+            from pie_engine.model.gguf_file.weights import read_tensor
+
+            return read_tensor(path, info.dtype, info.shape, info.start, info.end, pairs=info.pairs, add=info.add)
         try:
             if path not in self._files:
                 self._files[path] = safe_open(path, framework="pt")

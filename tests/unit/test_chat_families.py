@@ -13,7 +13,7 @@ import jinja2
 import pytest
 import transformers
 
-from pie_engine.config import ModelSection
+from pie_engine.config import ModelSection, Paths
 from pie_engine.core.process import load_core
 from pie_engine.errors import InvalidInput, ModelError
 from pie_engine.host.models import HostModel
@@ -122,9 +122,9 @@ class TestTheOneOfTheConfiguration:
         folder, mine = folder_of(tmp_path / "model", "llama-3"), tmp_path / "mine.jinja"
         section = ModelSection(path=str(folder), name="m", driver="fake", num_pages=4, chat_template=str(mine))
         with pytest.raises(ModelError, match=r"mine\.jinja is not readable"):
-            load_core(section, tmp_path / "names", lambda text: None)
+            load_core(section, Paths(tmp_path, tmp_path), lambda text: None)
         mine.write_text("mine: {{ messages[0].content }}")
-        _, detail = load_core(section, tmp_path / "names", lambda text: None)
+        _, detail = load_core(section, Paths(tmp_path, tmp_path), lambda text: None)
         assert HostModel.of_detail(detail).render_chat([SYSTEM], None, True) == "mine: Be brief."
 
     @pytest.mark.parametrize("content", [None, b"\xff\xfe"])

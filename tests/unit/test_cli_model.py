@@ -77,7 +77,7 @@ class TestPull:
         assert invoke(["model", "pull", *words]) == 0
         assert "`pie serve --model two` serves it" in capsys.readouterr().err
         assert set(listed(capsys)) == {"pie-tiny", "two", "org/tiny@v2"}
-        assert resolve("two", load_config().paths.names) == resolve("org/tiny@v2")
+        assert resolve("two", load_config().paths) == resolve("org/tiny@v2")
 
     @pytest.mark.parametrize(
         ("words", "code", "says"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pie_engine.config import Paths
 from pie_engine.errors import InvalidInput, ModelError, NotFound
 from pie_engine.hub.places import HubId, cached_ids, give_name, named, resolve
 
@@ -91,12 +92,12 @@ def test_a_file_names_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_name_leads_to_its_folder(tmp_path: Path) -> None:
-    names, folder = tmp_path / "names", tmp_path / "my-llama"
+    paths, folder = Paths(tmp_path / "home", tmp_path), tmp_path / "my-llama"
     folder.mkdir()
-    give_name(names, "mine", folder)
-    give_name(names, "mine", folder)
-    assert resolve("mine", names) == folder
-    assert named(names) == {"mine": folder}
+    give_name(paths.names, "mine", folder)
+    give_name(paths.names, "mine", folder)
+    assert resolve("mine", paths) == folder
+    assert named(paths.names) == {"mine": folder}
     with pytest.raises(NotFound):
         resolve("mine")
 
@@ -115,9 +116,9 @@ def test_what_cannot_be_a_name(tmp_path: Path, name: str) -> None:
 
 
 def test_a_name_whose_folder_is_gone_says_so(tmp_path: Path) -> None:
-    give_name(tmp_path / "names", "mine", tmp_path / "gone")
+    give_name(tmp_path / "models", "mine", tmp_path / "gone")
     with pytest.raises(NotFound, match=r"`mine` leads to .*gone, which does not exist") as refused:
-        resolve("mine", tmp_path / "names")
+        resolve("mine", Paths(tmp_path, tmp_path))
     assert "`pie model remove mine`" in refused.value.hint
 
 

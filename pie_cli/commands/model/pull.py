@@ -70,13 +70,13 @@ def _name_folder(folder: Path, name: str, config: EngineConfig) -> None:
 
     if not folder.exists():
         raise NotFound(f"model folder {folder} does not exist", hint="check the path")
-    path = resolve(str(folder)).absolute()
-    facts = read_facts(path)
+    path = folder.absolute()
+    facts = read_facts(resolve(str(folder), config.paths))
     if facts.problem:
         raise ModelError(facts.problem, hint=facts.hint)
     if not facts.has_tokenizer:
         raise ModelError(f"{path} has no tokenizer", hint="copy it from where the model comes from")
-    name = name or path.name
+    name = name or path.name.removesuffix(".gguf")
     give_name(config.paths.names, name, path)
     console.note(f"`{name}` is {path}: {facts.architecture}, {bytes_text(facts.size_bytes)}")
     console.note(f"`pie serve --model {name}` serves it")
