@@ -73,7 +73,7 @@ def test_without_transformers_it_names_the_way_out(gpt2: Path, monkeypatch: pyte
     ("config", "says"),
     [
         ({"architectures": ["MambaForCausalLM"], "model_type": "mamba"}, "layers with a recurrent state"),
-        ({"architectures": ["Qwen3NextForCausalLM"], "model_type": "qwen3_next"}, "layers with a recurrent state"),
+        ({"architectures": ["KimiLinearForCausalLM"], "model_type": "kimi_linear"}, "layers with a recurrent state"),
         ({"architectures": ["StableLmForCausalLM"], "model_type": "stablelm"}, "does not let us replace"),
         ({"architectures": ["NewForCausalLM"], "model_type": "new"}, "known neither to Pie nor to Transformers"),
         (
@@ -82,7 +82,7 @@ def test_without_transformers_it_names_the_way_out(gpt2: Path, monkeypatch: pyte
         ),
         ({"architectures": ["BertForMaskedLM"], "model_type": "bert"}, "is not a causal language model"),
         ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, "an encoder and a decoder"),
-        ({"architectures": ["RwkvForCausalLM"], "num_attention_heads": None}, "has no attention heads"),
+        ({"architectures": ["NewForCausalLM"], "num_attention_heads": None}, "has no attention heads"),
         (
             {
                 "architectures": ["Starcoder2ForCausalLM"],

@@ -10,6 +10,22 @@ from pie_engine.model.description import LayerConfig, ModelConfig
 from pie_engine.model.fields import Fields
 from pie_engine.model.rope_config import check_limit
 
+RECURRENT = (
+    "Bamba",
+    "FalconH1",
+    "GraniteMoeHybrid",
+    "Jamba",
+    "Mamba",
+    "NemotronH",
+    "Qwen3Next",
+    "Qwen3_5",
+    "RecurrentGemma",
+    "Rwkv",
+    "xLSTM",
+    "Zamba",
+)
+"""In the names of architectures with state-space or linear-attention layers, which are refused before Transformers is
+asked for. It says of the rest whether they are."""
 _OTHER_NAMES = {
     "hidden_size": ("n_embd", "d_model"),
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
@@ -24,6 +40,11 @@ def describe(get: Fields) -> ModelConfig:
     if get.raw.get("is_encoder_decoder"):
         raise Unsupported(
             f"{get.where}: {architecture} has an encoder and a decoder", hint="Pie runs decoder-only models"
+        )
+    if any(name in architecture for name in RECURRENT):
+        raise Unsupported(
+            f"{get.where}: {architecture} has layers with a recurrent state, which KV pages cannot hold",
+            hint="docs/models.md says what runs",
         )
     text = get.inner("text_config") if isinstance(get.raw.get("text_config"), dict) else get
     get = text.over(**{name: value for name, names in _OTHER_NAMES.items() if (value := _first(text, names))})
