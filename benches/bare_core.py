@@ -60,7 +60,12 @@ class BareCore:
     def __init__(self, section: ModelSection, tier: str) -> None:
         folder = resolve(section.path)
         driver = load_driver(
-            section.driver, folder, dtype=section.dtype, num_threads=section.num_threads, page_size=section.page_size
+            section.driver,
+            folder,
+            dtype=section.dtype,
+            kernels=section.kernels,
+            num_threads=section.num_threads,
+            page_size=section.page_size,
         )
         self._driver = TimedDriver(driver)
         self.overhead_s: list[float] = []

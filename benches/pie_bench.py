@@ -137,6 +137,7 @@ def section_of(args: argparse.Namespace) -> ModelSection:
         name=model_name(args),
         driver=args.driver,
         dtype=args.dtype,
+        kernels=args.kernels,
         num_threads=args.num_threads,
         kv_memory_mb=args.kv_memory_mb,
     )
@@ -150,6 +151,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_options(parser)
     parser.add_argument("--via", choices=["core", "pie", "both"], default="core")
     parser.add_argument("--tier", choices=["plan", "pass"], default="plan")
+    parser.add_argument("--kernels", choices=["auto", "compiled", "torch"], default="auto")
     parser.add_argument("--driver", choices=["cpu", "cuda", "fake"], default="cpu")
     return parser.parse_args(arguments)
 

@@ -41,6 +41,8 @@ class ModelSection(Section, frozen=True):
     """What runs the model. `fake` makes tokens up, for tests. `cuda` is not there yet: the engine refuses it."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: the checkpoint's, or float32 where bfloat16 is slow."""
+    kernels: Literal["auto", "compiled", "torch"] = "auto"
+    """What runs the model on the CPU. `auto`: kernels compiled for this processor, and torch for what they lack."""
     num_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     """CPU threads of the driver. 0: measured at load."""
     page_size: Annotated[int, Meta(ge=1, le=1024)] = 16
@@ -200,6 +202,12 @@ def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str
         decode_config(layer, source=source)
         merged = _merged(merged, layer)
     return decode_config(merged)
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where built things are kept, for processes of the engine: a core puts the configured folder into `PIE_CACHE`."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("PIE_CACHE") or platformdirs.user_cache_dir("pie"))
 
 
 def hub_cache(environ: Mapping[str, str] | None = None) -> Path:

@@ -47,6 +47,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "max_window_layers": 1,
     },
     "qwen3": {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 24},
+    "qwen3-even": {"model_type": "qwen3", "num_key_value_heads": 2, "head_dim": 32},
     "phi3": {"model_type": "phi3", "num_key_value_heads": 2, "sliding_window": 40},
     "phi3-longrope": {
         "model_type": "phi3",
@@ -79,6 +80,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "attn_logit_softcapping": 2.0,
         "final_logit_softcapping": 3.0,
         "tie_word_embeddings": False,  # tied, a random model repeats its last token
+    },
+    "gemma2-even": {
+        "model_type": "gemma2",
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "query_pre_attn_scalar": 20,
+        "sliding_window": 20,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
     },
     "gemma3": {
         "model_type": "gemma3_text",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -133,6 +134,7 @@ class CoreProcess:
 def main() -> int:
     """Live as a core; the exit status is 0 after an orderly end."""
     child = be_born()
+    os.environ["PIE_CACHE"] = str(child.config.paths.cache)
     try:
         section = _section(child)
         core, detail = load_core(section, child.config.paths, child.progress)
@@ -178,6 +180,8 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
         max_context_tokens=section.max_context_tokens,
         kv_bytes=section.kv_memory_mb * MIB,
         num_pages=section.num_pages,
+        kernels=section.kernels,
+        progress=progress,
         script=section.script or None,
     )
     core = Core(driver, Tokenizer.load(folder), section)

@@ -36,6 +36,8 @@ class Capabilities:
     num_threads: int = 0
     weight_bytes: int = 0
     """Memory of the weights."""
+    kernels: str = ""
+    """What runs the model on the CPU: `compiled` or `torch`."""
 
 
 @dataclass(slots=True)

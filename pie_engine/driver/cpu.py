@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.load import Model, load_model
+from pie_engine.model.load import Model, choose_kernels, load_model
 from pie_engine.sampling import sampler
 from pie_engine.sampling.draw import Drawn
 
@@ -34,7 +35,8 @@ class CpuDriver:
             driver="cpu",
             device="cpu",
             dtype=dtype,
-            model_id=f"{checkpoint.model_id}-{dtype}",
+            # Of the kernels too: they round differently, and what one has computed is not for the other.
+            model_id=f"{checkpoint.model_id}-{dtype}-{model.kernels}",
             vocab_size=config.vocab_size,
             max_context_tokens=config.max_context_tokens,
             page_size=page_size,
@@ -42,6 +44,7 @@ class CpuDriver:
             max_top_k=config.vocab_size,
             num_threads=num_threads,
             weight_bytes=checkpoint.weight_bytes(dtype),
+            kernels=model.kernels,
         )
 
     @classmethod
@@ -55,23 +58,25 @@ class CpuDriver:
         max_context_tokens: int = 0,
         kv_bytes: int = 0,
         num_pages: int = 0,
+        kernels: Literal["auto", "compiled", "torch"] = "auto",
     ) -> CpuDriver:
         """Load the checkpoint in `folder`, if there is memory for its weights and for `num_pages` or `kv_bytes` of KV.
 
-        `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where this CPU multiplies it fast, fp32
-        otherwise. `num_threads=0` means one, unless all cores decode more than 1.15 times as fast; the count is the
-        process's. `max_context_tokens=0` means the model's own. Raises `NotFound`, `ModelError` or `Unsupported`, and
-        `InvalidConfig` when the model takes no context of that length.
+        `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where that is fast, fp32 otherwise.
+        `num_threads=0` means one, unless all cores decode more than 1.15 times as fast. `kernels` is `compiled`,
+        `torch` or `auto`: compiled where they can run the model. `max_context_tokens=0` means the model's own. Raises
+        `NotFound`, `ModelError` or `Unsupported`, and `InvalidConfig` when the model takes no context of that length.
         """
         checkpoint = Checkpoint.open(folder, max_context_tokens=max_context_tokens)
-        chosen = choose_dtype(dtype, checkpoint)
+        runner = choose_kernels(kernels, checkpoint.config, page_size)
+        chosen = choose_dtype(dtype, checkpoint, runner)
         name = str(chosen).removeprefix("torch.")
         kv_bytes = num_pages * page_size * checkpoint.config.kv_bytes_per_token or kv_bytes
         need = Need(checkpoint.weight_bytes(name), kv_bytes)
         check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=_smaller(chosen))
-        model = load_model(checkpoint, chosen)
+        model = load_model(checkpoint, chosen, runner)
         num_threads = choose_num_threads(num_threads, model)
-        log.info("loaded %s: %s, %d threads", checkpoint.folder, chosen, num_threads)
+        log.info("loaded %s: %s, %s kernels, %d threads", checkpoint.folder, chosen, runner, num_threads)
         return cls(checkpoint, model, page_size=page_size, num_threads=num_threads)
 
     @property

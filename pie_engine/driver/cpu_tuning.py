@@ -27,18 +27,24 @@ _MEASURE_S = 0.05
 """Roughly how long one measurement may take."""
 
 
-def choose_dtype(name: str, checkpoint: Checkpoint) -> torch.dtype:
-    """The dtype to compute in; `auto` takes bf16 for half-precision checkpoints if it is fast here or fp32 too big."""
+def choose_dtype(name: str, checkpoint: Checkpoint, kernels: str = "torch") -> torch.dtype:
+    """The dtype of the weights. `auto`: the checkpoint's where it is fast, which for torch depends on the CPU.
+
+    A half-precision checkpoint that would have to be converted to fp32 becomes bf16 if it is too big for that.
+    """
     if name != "auto":
         if name not in DTYPES:
             raise Unsupported(f"the cpu driver has no dtype {name!r}", hint=f"supported: auto, {', '.join(DTYPES)}")
         return DTYPES[name]
     if checkpoint.config.dtype == "float32":
         return torch.float32
+    if kernels == "compiled" and checkpoint.config.dtype == "bfloat16":
+        return torch.bfloat16
     if checkpoint.weight_bytes("float32") > available_bytes() * 0.8:
         log.info("bfloat16, because the weights do not fit into memory in float32")
         return torch.bfloat16
-    best = torch.bfloat16 if has_fast_bf16(torch.cpu.get_capabilities()) else torch.float32
+    is_fast = kernels == "torch" and has_fast_bf16(torch.cpu.get_capabilities())
+    best = torch.bfloat16 if is_fast else torch.float32
     log.info("%s: what this CPU multiplies fast", best)
     return best
 
@@ -49,7 +55,7 @@ def has_fast_bf16(capabilities: Mapping[str, object]) -> bool:
 
 
 def choose_num_threads(num_threads: int, model: Model) -> int:
-    """Set and return the process's thread count; 0 measures a decode step with one thread and with all cores.
+    """Set and return the model's thread count; 0 measures a decode step with one thread and with all cores.
 
     Measured while other processes are busy, all cores lose, and rightly so: their threads would wait for each other.
     """
@@ -59,12 +65,12 @@ def choose_num_threads(num_threads: int, model: Model) -> int:
         many = _decode_s(model, num_cores) if single > _FAST_STEP_S else single
         num_threads = num_cores if single > _MIN_SPEEDUP * many else 1
         log.info("decode step: %.2f ms with 1 thread, %.2f ms with %d", single * 1e3, many * 1e3, num_cores)
-    torch.set_num_threads(max(num_threads, 1))
+    model.set_num_threads(max(num_threads, 1))
     return max(num_threads, 1)
 
 
 def _decode_s(model: Model, num_threads: int) -> float:
-    torch.set_num_threads(num_threads)
+    model.set_num_threads(num_threads)
     cache = model.new_cache(num_pages=1, page_size=16)
     return _best_s(lambda: model.forward([Span(0, 1, 0, [0])], [0], cache, [0]))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from pie_engine.driver.base import Driver
 from pie_engine.errors import InvalidConfig, Unsupported
@@ -20,14 +22,16 @@ def load_driver(
     max_context_tokens: int = 0,
     kv_bytes: int = 0,
     num_pages: int = 0,
+    kernels: Literal["auto", "compiled", "torch"] = "auto",
     script: str | Path | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Driver:
     """Load the model in `model_folder` on driver `name` (`cpu` or `fake`).
 
     `max_context_tokens=0` means the model's own. `kv_bytes` or, where it is not 0, `num_pages` says what its KV pages
     will take: a model that does not fit with them is refused before it is loaded. `script` is a JSON file of
-    `FakeScript`, for the fake only. Raises `Unsupported` for an unknown or absent driver, `InvalidConfig` for a number
-    out of range, and what loading the model raises.
+    `FakeScript`, for the fake only; `progress` is told of what takes long. Raises `Unsupported` for an unknown or
+    absent driver, `InvalidConfig` for a number out of range, and what loading the model raises.
     """
     for field, value, least in (("page_size", page_size, 1), ("num_threads", num_threads, 0)):
         if value < least:
@@ -36,7 +40,10 @@ def load_driver(
         raise Unsupported(f"driver {name!r} takes no script", hint="only the fake driver is scriptable")
     if name == "cpu":
         from pie_engine.driver.cpu import CpuDriver
+        from pie_engine.model.kernels.cache import are_compiled
 
+        if kernels != "torch" and not are_compiled():
+            progress("compiling kernels for this processor (once per version)")
         return CpuDriver.load(
             model_folder,
             dtype=dtype,
@@ -45,6 +52,7 @@ def load_driver(
             max_context_tokens=max_context_tokens,
             kv_bytes=kv_bytes,
             num_pages=num_pages,
+            kernels=kernels,
         )
     if name == "fake":
         from pie_engine.driver.fake import FakeDriver

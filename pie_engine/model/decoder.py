@@ -12,7 +12,7 @@ from pie_engine.model.attention import AttentionPlan, HeadShape, KvCache, LayerK
 from pie_engine.model.blocks import Block, BlockReader
 from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.description import ModelConfig
+from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.experts import Experts, Gated
 from pie_engine.model.layers import Linear, RMSNorm
 from pie_engine.model.rope import Rope
@@ -50,6 +50,12 @@ class Decoder:
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
         self._gated = gated(config)
         self._buffers = Buffers(config, dtype, max_tokens=1)
+
+    kernels: Kernels = "torch"
+
+    def set_num_threads(self, num_threads: int) -> None:
+        """Of the whole process, for that is how torch has it."""
+        torch.set_num_threads(num_threads)
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)

@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Kernels = Literal["compiled", "torch"]
+"""What runs a model on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)

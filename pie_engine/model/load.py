@@ -2,35 +2,69 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from pie_engine.errors import Unsupported
 from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
-from pie_engine.model.description import ModelConfig
+from pie_engine.model.description import Kernels, ModelConfig
+
+log = logging.getLogger(__name__)
 
 
 class Model(Protocol):
     """What the CPU driver needs of a model."""
 
     dtype: torch.dtype
+    """Of the weights."""
     config: ModelConfig
     """As loaded: where it differs from the checkpoint's, this is the one that counts."""
+    kernels: Kernels
+    """What runs it."""
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache: ...
+
+    def set_num_threads(self, num_threads: int) -> None: ...
 
     def forward(self, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int]) -> Tensor:
         """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32."""
 
 
-def load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Model:
+def choose_kernels(asked: Literal["auto", "compiled", "torch"], config: ModelConfig, page_size: int) -> Kernels:
+    """`auto`: compiled where they can run this model. Raises `Unsupported` when they are asked for and cannot."""
+    if asked == "torch":
+        return "torch"
+    obstacle = _obstacle(config, page_size)
+    if obstacle is None:
+        return "compiled"
+    if asked == "compiled":
+        raise Unsupported(f"the compiled kernels cannot run this model: {obstacle}", hint="use kernels `auto`")
+    log.info("torch runs this model, because for compiled kernels %s", obstacle)
+    return "torch"
+
+
+def load_model(checkpoint: Checkpoint, dtype: torch.dtype, kernels: Kernels = "torch") -> Model:
     """The checkpoint's weights in memory, ready to run; raises `ModelError` or `Unsupported`."""
     if checkpoint.config.needs_transformers:
         from pie_engine.model.transformers_model import TransformersModel
 
         return TransformersModel(checkpoint, dtype)
-    return Decoder(checkpoint, dtype)
+    if kernels == "torch":
+        return Decoder(checkpoint, dtype)
+    from pie_engine.model.compiled import CompiledDecoder
+
+    return CompiledDecoder(checkpoint, dtype)
+
+
+def _obstacle(config: ModelConfig, page_size: int) -> str | None:
+    try:
+        from pie_engine.model.compiled import why_not
+    except ImportError as error:
+        return f"numba does not work here ({error})"
+    return why_not(config, page_size)

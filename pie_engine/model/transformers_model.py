@@ -19,7 +19,7 @@ from torch import Tensor
 from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model.attention import AttentionBuffers, AttentionPlan, HeadShape, KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.description import LayerConfig
+from pie_engine.model.description import Kernels, LayerConfig
 from pie_engine.model.transformers_checks import library_for, model_class, refuse_what_cannot_work
 
 _NAME = "pie"
@@ -61,6 +61,11 @@ class TransformersModel:
             layers=layers,
             vocab_size=vocab_size,
         )
+
+    kernels: Kernels = "torch"
+
+    def set_num_threads(self, num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)

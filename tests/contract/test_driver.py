@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from pie_engine.errors import InvalidConfig, OutOfPages, PieError, Unsupported
 from pie_engine.protocol.sampling import GREEDY, Sampler
 from tests import models
 
-PAGE = 8
+PAGE = 16
 NUM_PAGES = 64
 PROMPT = [5 + 7 * i % 300 for i in range(29)]
 MIXED = Sampler(temperature=0.8, top_k=40, top_p=0.9)
@@ -28,9 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.write_checkpoint(folder)
 
 
-@pytest.fixture(params=["cpu", "fake"])
+@pytest.fixture(params=["cpu compiled", "cpu torch", "fake"])
 def new_driver(request: pytest.FixtureRequest, folder: Path) -> Callable[[], Driver]:
-    return lambda: load_driver(request.param, folder, dtype="float32", num_threads=1, page_size=PAGE)
+    name, _, kernels = request.param.partition(" ")
+    options: Any = {"kernels": kernels} if kernels else {}
+    return lambda: load_driver(name, folder, dtype="float32", num_threads=1, page_size=PAGE, **options)
 
 
 @pytest.fixture
@@ -161,7 +164,7 @@ def test_very_different_lengths_share_a_step(driver: Driver) -> None:
 
 def test_forks_share_the_pages_of_their_prefix(driver: Driver) -> None:
     shared, left, right = [0, 1], [2, 3, 4], [5, 6, 7]
-    prefix = PROMPT[: 2 * PAGE]
+    prefix = (PROMPT * 2)[: 2 * PAGE]
     prefill(driver, prefix, shared)
     branches = {"left": ([50, 51, 52], shared + left), "right": ([60, 61, 62], shared + right)}
     rows = [Row(tokens, len(prefix), pages, GREEDY) for tokens, pages in branches.values()]
@@ -169,7 +172,7 @@ def test_forks_share_the_pages_of_their_prefix(driver: Driver) -> None:
     for (tokens, pages), first in zip(branches.values(), firsts, strict=True):
         assert first is not None
         whole = [*prefix, *tokens]
-        unshared = pages_for(40, first=20)
+        unshared = pages_for(60, first=20)
         expected = decode(driver, prefill(driver, whole, unshared), len(whole), unshared, 10)
         assert decode(driver, first, len(whole), pages, 10) == expected
 
@@ -270,7 +273,7 @@ def test_an_empty_step_is_no_step(driver: Driver) -> None:
         (Row([], 0, [0], GREEDY), "without tokens"),
         (Row([1], 0, [NUM_PAGES], GREEDY), "page id"),
         (Row([1], 0, [-1], GREEDY), "page id"),
-        (Row([1] * 9, 0, [0], GREEDY), "pages for"),
+        (Row([1] * 17, 0, [0], GREEDY), "pages for"),
         (Row([1], -1, [0], GREEDY), "position"),
         (Row([1], 100_000, list(range(64)) * 300, GREEDY), "positions"),
         (Row([320], 0, [0], GREEDY), "token id"),

@@ -11,7 +11,7 @@ import torch
 from pie_engine.driver import cpu_tuning
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
-from pie_engine.errors import InvalidConfig, ModelError
+from pie_engine.errors import InvalidConfig, ModelError, Unsupported
 from pie_engine.hub import memory
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.protocol.sampling import GREEDY
@@ -54,8 +54,27 @@ def test_auto_takes_bf16_where_the_cpu_has_it_and_says_so(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     with caplog.at_level(logging.INFO, logger="pie_engine"):
-        assert load(folder, dtype="auto").capabilities.dtype == expected
+        assert load(folder, dtype="auto", kernels="torch").capabilities.dtype == expected
     assert f"torch.{expected}: what this CPU" in caplog.text
+
+
+def test_compiled_kernels_keep_a_bf16_checkpoint_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    capabilities = load(folder, dtype="auto").capabilities
+    assert (capabilities.dtype, capabilities.kernels) == ("bfloat16", "compiled")
+
+
+@pytest.mark.parametrize(("page_size", "changes"), [(8, {}), (16, {"head_dim": 24}), (16, {"intermediate_size": 100})])
+def test_what_the_compiled_kernels_lack_runs_on_torch(
+    tmp_path: Path, page_size: int, changes: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = models.write_checkpoint(tmp_path / "model", **changes)
+    with caplog.at_level(logging.INFO, logger="pie_engine"):
+        assert load(folder, page_size=page_size).capabilities.kernels == "torch"
+    assert "torch runs this model, because for compiled kernels" in caplog.text
+    with pytest.raises(Unsupported, match="the compiled kernels cannot run this model") as refused:
+        load(folder, page_size=page_size, kernels="compiled")
+    assert refused.value.hint == "use kernels `auto`"
 
 
 def test_auto_takes_bf16_when_fp32_does_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +101,10 @@ def test_threads_are_taken_when_they_pay(
 ) -> None:
     monkeypatch.setattr(cpu_tuning.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
     monkeypatch.setattr(cpu_tuning, "_decode_s", lambda model, num_threads: many_s if num_threads > 1 else 1.0)
-    assert load(folder, num_threads=0).capabilities.num_threads == expected
+    assert load(folder, num_threads=0, kernels="torch").capabilities.num_threads == expected
     assert torch.get_num_threads() == expected
+    assert load(folder, num_threads=0).capabilities.num_threads == expected
+    assert torch.get_num_threads() == 1, "the kernels have threads of their own"
 
 
 def test_a_small_model_stays_on_one_core_unmeasured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,9 +121,13 @@ def test_a_real_calibration_chooses_something(folder: Path) -> None:
     assert driver.capabilities.dtype in ("float32", "bfloat16")
 
 
-def test_the_kv_of_another_dtype_is_not_the_same_kv(folder: Path) -> None:
-    ids = {load(folder, dtype=dtype).capabilities.model_id for dtype in ("float32", "bfloat16")}
-    assert len(ids) == 2
+def test_the_kv_of_another_dtype_or_other_kernels_is_not_the_same_kv(folder: Path) -> None:
+    ids = {
+        load(folder, dtype=dtype, kernels=kernels).capabilities.model_id
+        for dtype in ("float32", "bfloat16")
+        for kernels in ("compiled", "torch")
+    }
+    assert len(ids) == 4
 
 
 @pytest.mark.parametrize(
@@ -138,9 +163,10 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers(
     assert refused.value.hint.startswith(hint)
 
 
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_row_without_a_distribution_fails_alone(tmp_path: Path, bad: float) -> None:
-    driver = load(models.write_checkpoint(tmp_path / "untied", "mha"))
+def test_a_row_without_a_distribution_fails_alone(tmp_path: Path, bad: float, kernels: str) -> None:
+    driver = load(models.write_checkpoint(tmp_path / "untied", "mha"), kernels=kernels)
     rows = [Row([5, 6, 7], 0, [0], GREEDY), Row([9, 8], 0, [1], GREEDY), Row([11], 0, [2], GREEDY)]
     healthy = driver.execute(rows)
     driver._model._embedding[9] = bad
@@ -152,8 +178,9 @@ def test_a_row_without_a_distribution_fails_alone(tmp_path: Path, bad: float) ->
     assert (broken[0].token, broken[2].token) == (healthy[0].token, healthy[2].token)
 
 
-def test_a_page_full_of_nan_does_not_reach_its_next_owner(folder: Path) -> None:
-    driver = load(folder)
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
+def test_a_page_full_of_nan_does_not_reach_its_next_owner(folder: Path, kernels: str) -> None:
+    driver = load(folder, kernels=kernels)
     row = Row([5], 3, [0], GREEDY, want_logprob=True)
     driver.execute([Row([3, 4, 6], 0, [0])])
     [before] = driver.execute([row])

@@ -6,7 +6,8 @@ bf16: ours must be as near to their fp32 as theirs is. Llama also: logits within
 greedy tokens up to the first step whose two best logits lie within twice that. bf16 has 8 bits, so this asks for a
 well-conditioned model (logits with a spread of 0.5); on the sharper ones their own bf16 is 0.2 to 0.4 off their fp32.
 
-Every shape is prefilled and decoded in `make test`; the whole matrix needs `--slow`.
+Every shape is prefilled and decoded in `make test`, by torch and by the compiled kernels; the whole matrix needs
+`--slow`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -26,8 +28,7 @@ from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.decoder import Decoder
-from pie_engine.model.load import load_model
+from pie_engine.model.load import Model, load_model
 from pie_engine.protocol.sampling import GREEDY
 from tests import models
 
@@ -45,14 +46,15 @@ class Pair:
 
     folder: Path
     dtype: torch.dtype
+    kernels: Literal["torch", "compiled"] = "torch"
 
     @cached_property
     def theirs(self) -> transformers.PreTrainedModel:
         return transformers.AutoModelForCausalLM.from_pretrained(self.folder, dtype=self.dtype).eval()
 
     @cached_property
-    def ours(self) -> Decoder:
-        return load_model(Checkpoint.open(self.folder), self.dtype)
+    def ours(self) -> Model:
+        return load_model(Checkpoint.open(self.folder), self.dtype, self.kernels)
 
     def new_cache(self, num_pages: int = 16) -> KvCache:
         return self.ours.new_cache(num_pages, PAGE)
@@ -80,14 +82,37 @@ def _one_thread():
     torch.set_num_threads(num_threads)
 
 
-SHAPES = [*models.SHAPES, "sharded"]
-QUICK = ("gqa-tied", "mistral")
+LEFT_TO_TORCH = {
+    shape
+    for shape, changes in models.SHAPES.items()
+    if changes.get("head_dim", 16) % 16
+    or {"num_local_experts", "num_experts"} & changes.keys()
+    or shape.startswith("by-transformers")
+}
+"""Shapes that the compiled kernels do not run: experts, heads that are no multiple of 16, and strangers."""
+
+
+def both_ways(shapes: Sequence[str]) -> list[str]:
+    """Each shape, and again with `compiled` where the kernels support it."""
+    return [*shapes, *(f"{shape} compiled" for shape in shapes if shape not in LEFT_TO_TORCH)]
+
+
+SHAPES = both_ways([*models.SHAPES, "sharded"])
+QUICK = both_ways(["gqa-tied", "mistral"])
 """What `make test` runs of the whole matrix: one shape with full attention, one with a window."""
-LLAMAS = [shape for shape, changes in models.SHAPES.items() if "model_type" not in changes]
+LLAMAS = both_ways([shape for shape, changes in models.SHAPES.items() if "model_type" not in changes])
 
 
 def slow_but(quick: Sequence[str], shapes: Sequence[str]) -> list[object]:
     return [shape if shape in quick else pytest.param(shape, marks=pytest.mark.slow) for shape in shapes]
+
+
+def open_pair(name: str, folder: Path, run_as: torch.dtype, **options: Any) -> Pair:
+    """Write the checkpoint of a shape; `name` is as `both_ways` has it."""
+    shape, _, kernels = name.partition(" ")
+    if not folder.exists():
+        models.write_checkpoint(folder, shape, **options)
+    return Pair(folder, run_as, "compiled" if kernels else "torch")
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +121,11 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
     root = tmp_path_factory.mktemp("parity")
 
     @functools.cache
-    def pair_of(shape: str) -> Pair:
+    def pair_of(name: str) -> Pair:
+        shape, _, kernels = name.partition(" ")
         if shape == "sharded":
-            return Pair(models.write_checkpoint(root / shape, max_shard_size="150KB"), torch.float32)
-        return Pair(models.write_checkpoint(root / shape, shape), torch.float32)
+            return open_pair(f"gqa-tied {kernels}".strip(), root / shape, torch.float32, max_shard_size="150KB")
+        return open_pair(name, root / shape, torch.float32)
 
     return pair_of
 
@@ -150,7 +176,7 @@ def test_forks_share_their_pages(any_pair: Pair) -> None:
 
 def test_greedy_tokens_over_64_steps(pair: Pair) -> None:
     tokens = prompt_of(40)
-    driver = CpuDriver.load(pair.folder, dtype="float32", num_threads=1, page_size=PAGE)
+    driver = CpuDriver.load(pair.folder, dtype="float32", num_threads=1, page_size=PAGE, kernels=pair.kernels)
     driver.allocate_kv(16)
     pending, ours = tokens, list[int]()
     while len(ours) < NUM_STEPS:
@@ -215,8 +241,7 @@ def test_half_precision_checkpoints_in_fp32(tmp_path: Path, dtype: str) -> None:
 
 @pytest.fixture(params=slow_but(QUICK, LLAMAS))
 def bf16_pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
-    folder = models.write_checkpoint(tmp_path / "model", request.param, dtype="bfloat16", gain=0.5)
-    return Pair(folder, torch.bfloat16)
+    return open_pair(request.param, tmp_path / "model", torch.bfloat16, dtype="bfloat16", gain=0.5)
 
 
 @pytest.mark.parametrize("chunk", [1, 16, 100])
@@ -248,11 +273,10 @@ def test_bf16_greedy_tokens_until_it_is_too_close_to_call(bf16_pair: Pair) -> No
     assert num_compared >= 10
 
 
-@pytest.mark.parametrize("shape", slow_but(QUICK, [*models.SHAPES]))
+@pytest.mark.parametrize("shape", slow_but(QUICK, both_ways([*models.SHAPES])))
 def test_bf16_is_as_exact_as_theirs_on_sharp_models(tmp_path: Path, shape: str) -> None:
-    folder, tokens = models.write_checkpoint(tmp_path / shape, shape, dtype="bfloat16"), prompt_of(150)
-    exact = Pair(folder, torch.float32).reference(tokens)
-    pair = Pair(folder, torch.bfloat16)
+    pair, tokens = open_pair(shape, tmp_path / "model", torch.bfloat16, dtype="bfloat16"), prompt_of(150)
+    exact = Pair(pair.folder, torch.float32).reference(tokens)
     mine, theirs = pair.logits(tokens, pair.new_cache()) - exact, pair.reference(tokens) - exact
     assert float(mine.square().mean()) <= 1.1 * float(theirs.square().mean())
 
@@ -260,6 +284,7 @@ def test_bf16_is_as_exact_as_theirs_on_sharp_models(tmp_path: Path, shape: str) 
 @pytest.mark.parametrize("page_size", [1, 5, 32])
 def test_any_page_size(any_pair: Pair, page_size: int) -> None:
     tokens = prompt_of(40)
+    any_pair = Pair(any_pair.folder, any_pair.dtype)  # the compiled kernels have one page size
     cache, pages = any_pair.ours.new_cache(48, page_size), list(range(47, 0, -1))
     any_pair.ours.forward([Span(0, 39, 0, pages)], tokens[:39], cache, [])
     [last] = any_pair.ours.forward([Span(0, 1, 39, pages)], tokens[39:], cache, [0])

@@ -1,0 +1,34 @@
+"""Where compiled kernels are kept: a folder for this source, this numba and this processor. Imports no numba."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pie_engine.config import cache_folder
+
+_DONE = "complete"
+
+
+def kernel_folder() -> Path:
+    """numba itself would notice only an edit of a function, not of what the function is made of."""
+    import llvmlite.binding as llvm
+
+    sources = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    setting = f"{version('numba')} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+    digest = hashlib.sha256(b"\0".join([*sources, setting.encode()])).hexdigest()[:16]
+    return cache_folder() / "kernels" / digest
+
+
+def are_compiled() -> bool:
+    """Whether loading them will take a moment rather than half a minute; also where they cannot be compiled at all."""
+    try:
+        return (kernel_folder() / _DONE).exists()
+    except (ImportError, PackageNotFoundError):
+        return True
+
+
+def mark_compiled() -> None:
+    """All of them are there."""
+    (kernel_folder() / _DONE).touch()

@@ -1,0 +1,71 @@
+"""Weights in the layout of the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pie_engine.model.kernels import operations
+from pie_engine.model.kernels.program import Program, row_bytes
+from pie_engine.model.kernels.tile import WIDTH
+
+_CODES = {
+    torch.float32: (operations.MATMUL_F32, operations.ADD_MATMUL_F32),
+    torch.bfloat16: (operations.MATMUL_BF16, operations.ADD_MATMUL_BF16),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """`y = x W + b` with `panels` [panels, inputs, 32], fp32 or bf16, and `bias` in fp32, padded with zeros."""
+
+    panels: Tensor
+    bias: Tensor | None
+    num_outputs: int
+
+    @classmethod
+    def of_rows(cls, weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
+        """From `weight` [outputs, inputs], as checkpoints have it."""
+        num_outputs, num_inputs = weight.shape
+        num_panels = -(-num_outputs // WIDTH)
+        panels = torch.zeros(num_panels, num_inputs, WIDTH, dtype=weight.dtype)
+        by_output = panels.transpose(1, 2)
+        whole = num_outputs // WIDTH
+        by_output[:whole] = weight[: whole * WIDTH].view(whole, WIDTH, num_inputs)
+        if whole < num_panels:
+            by_output[whole, : num_outputs - whole * WIDTH] = weight[whole * WIDTH :]
+        if bias is not None:
+            padded = torch.zeros(num_panels * WIDTH)
+            padded[:num_outputs] = bias
+            bias = padded
+        return cls(panels, bias, num_outputs)
+
+    @property
+    def padded_outputs(self) -> int:
+        """Columns that are written: whole panels."""
+        return len(self.panels) * WIDTH
+
+    @property
+    def is_whole(self) -> bool:
+        return self.padded_outputs == self.num_outputs
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weight [ids, inputs]: an embedding that is tied to its head."""
+        return self.panels[ids // WIDTH, :, ids % WIDTH]
+
+    def into(self, steps: Program, x: Tensor, y: Tensor) -> None:
+        """Append y[:, :padded_outputs] = x W + b."""
+        self._append(steps, x, y, adds=False)
+
+    def add_to(self, steps: Program, x: Tensor, y: Tensor) -> None:
+        """Append y += x W + b; for whole panels only."""
+        assert self.is_whole, self.num_outputs
+        self._append(steps, x, y, adds=True)
+
+    def _append(self, steps: Program, x: Tensor, y: Tensor, *, adds: bool) -> None:
+        assert y.shape[1] >= self.padded_outputs, (y.shape, self.num_outputs)
+        code = _CODES[self.panels.dtype][adds]
+        bias: Tensor | int = 0 if self.bias is None else self.bias
+        steps.add(code, x, self.panels, self.panels.shape[1], bias, y, row_bytes(y), len(self.panels))

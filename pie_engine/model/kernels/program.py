@@ -1,0 +1,67 @@
+"""A step's program while it is written: operations on tensors, turned into rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from pie_engine.model.kernels import operations
+
+_CHUNKS_PER_THREAD = 4
+"""Chunks of an operation, so that one thread can take over what another does not get to."""
+_CODE, _CHUNKS, _NUM_ROWS = 0, 1, 4
+_SCRATCH, _SCRATCH_STRIDE, _MAX_PAGES = 13, 14, 15
+
+
+class Program:
+    """Operations on buffers, in order. Written once; how many rows they work on is set before each run."""
+
+    def __init__(self, num_threads: int) -> None:
+        self._most_chunks = 1 if num_threads == 1 else num_threads * _CHUNKS_PER_THREAD
+        self._rows: list[list[int]] = []
+        self._factors: list[tuple[float, ...]] = []
+        self._kept: list[Tensor] = []
+        self.operations = np.zeros((0, operations.NUM_COLUMNS), np.int64)
+        self.factors = np.zeros((0, operations.NUM_FACTORS), np.float32)
+
+    def add(self, code: int, x: Tensor, *arguments: Tensor | int, factors: Sequence[float] = ()) -> None:
+        """Append an operation over the rows of `x`; a tensor among the arguments stands for its address."""
+        tensors = [x, *(argument for argument in arguments if isinstance(argument, Tensor))]
+        self._kept += tensors
+        numbers = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
+        row = [code, 1, x.data_ptr(), row_bytes(x), 0, *numbers]
+        assert len(row) <= operations.NUM_COLUMNS, code
+        self._rows.append(row + [0] * (operations.NUM_COLUMNS - len(row)))
+        self._factors.append((*factors, 0.0, 0.0)[: operations.NUM_FACTORS])
+
+    def seal(self) -> None:
+        """No more operations come."""
+        assert len(self._rows) <= operations.MAX_OPERATIONS, len(self._rows)
+        self.operations = np.array(self._rows, np.int64)
+        self.factors = np.array(self._factors, np.float32)
+        codes = self.operations[:, _CODE]
+        self._is_matmul = codes <= operations.ADD_MATMUL_BF16
+        self._attends = np.flatnonzero(codes == operations.ATTEND)
+        self._is_by_row = ~self._is_matmul & (codes != operations.ATTEND)
+        panels = self.operations[self._is_matmul, 10]
+        self.operations[self._is_matmul, _CHUNKS] = np.minimum(panels, self._most_chunks)
+
+    def set_num_rows(self, num_rows: int) -> None:
+        """How many rows of the buffers the next runs work on."""
+        self.operations[:, _NUM_ROWS] = num_rows
+        self.operations[self._is_by_row, _CHUNKS] = min(num_rows, self._most_chunks)
+
+    def set_attention(self, num_items: int, scratch: Tensor, scratch_numbers: int, max_pages: int) -> None:
+        """Pairs of a span and a head in the next run, and the room of each thread for their scores."""
+        rows = self._attends
+        self.operations[rows, _CHUNKS] = num_items
+        self.operations[rows, _SCRATCH] = scratch.data_ptr()
+        self.operations[rows, _SCRATCH_STRIDE] = scratch_numbers * 4
+        self.operations[rows, _MAX_PAGES] = max_pages
+
+
+def row_bytes(rows: Tensor) -> int:
+    """From one row to the next."""
+    return rows.stride(0) * rows.element_size()
