@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_PROMPT ?= Tell me a story about a fox.
 
-.PHONY: demo test test-all lint format bench docs docs-check clean
+.PHONY: demo test test-all lint format bench bench-cpu docs docs-check clean
 
 demo: $(READY)  ## Run an inferlet on the shipped model, through a daemon of its own.
 	@PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie run inferlets/chat --prompt "$(DEMO_PROMPT)" --summary; \
@@ -31,6 +31,10 @@ format: $(READY)
 bench: $(READY)  ## Launch latency, throughput and the tax; minutes, on a quiet machine.
 	$(BIN)/python benches/launch.py
 	$(BIN)/python benches/pie_bench.py tput --via both
+
+bench-cpu: $(READY)  ## Pie and every peer that benches/README.md has set up, in turns, and one table; about half an hour.
+	mkdir -p build
+	$(BIN)/python benches/compare.py --json-out build/bench-cpu.json $(BENCH_OPTIONS)
 
 docs: $(READY)  ## Write the pages that come from the code.
 	$(BIN)/python docs/generate.py

@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import signal
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,15 @@ PACKAGES = ("torch", "wasmtime", "componentize-py", "pyzmq", "msgspec", "uvicorn
 
 class BenchError(Exception):
     """What was measured is not what was asked for; or nothing could be measured."""
+
+
+def exit_on_sigterm() -> None:
+    """Leave by `SystemExit`, so that whatever was started is ended too."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def describe_machine() -> dict[str, object]:

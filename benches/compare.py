@@ -125,7 +125,7 @@ def checkpoint(shape: str) -> Path:
 
 
 def run_once(args: argparse.Namespace, name: str, shape: str, number: int) -> list[dict[str, Any]]:
-    """All workloads once on one engine. Raises `subprocess.CalledProcessError`, with what it said."""
+    """All workloads once on one engine. Raises `subprocess.CalledProcessError`."""
     contestant = CONTESTANTS[name]
     python = contestant.peer.python(args.peers) if contestant.peer else Path(sys.executable)
     with tempfile.TemporaryDirectory(prefix="pie-b-") as folder:
@@ -135,9 +135,24 @@ def run_once(args: argparse.Namespace, name: str, shape: str, number: int) -> li
         command += ["--workload", args.workload, "--interleave", "1", "--first-round", str(number), "--json-out", out]
         if contestant.peer:
             command += ["--peers", args.peers]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        run_within(command, args.timeout_s)
         found = json.loads(out.read_text())
     return found if isinstance(found, list) else [found]
+
+
+def run_within(command: Sequence[str | Path], timeout_s: float) -> None:
+    """Run a bench; past its time it is asked to end, so that it ends its server too.
+
+    Raises `subprocess.CalledProcessError` for another exit status than 0.
+    """
+    with subprocess.Popen(command, stdout=sys.stderr) as process:
+        try:
+            status = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            status = process.wait()
+    if status:
+        raise subprocess.CalledProcessError(status, list(command))
 
 
 def compare(args: argparse.Namespace) -> Comparison:
@@ -163,6 +178,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32", "auto"])
     parser.add_argument("--num-threads", type=int, default=os.cpu_count(), help="of every engine")
     parser.add_argument("--peers", type=Path, default=DEFAULT_PEERS, help="where the peers are installed")
+    parser.add_argument("--timeout-s", type=float, default=3600, help="of one engine on one shape in one round")
     parser.add_argument("--note", default="", help="kept in the result, for example that the machine was busy")
     parser.add_argument("--json-out", type=Path)
     return parser.parse_args()

@@ -36,6 +36,7 @@ from common import (
     BenchError,
     Wave,
     describe_machine,
+    exit_on_sigterm,
     figures_of_round,
     require_exact_counts,
     summary_ms,
@@ -191,6 +192,7 @@ def run(args: argparse.Namespace) -> list[dict[str, object]]:
 
 def main() -> None:
     args = parse_args()
+    exit_on_sigterm()
     try:
         results = run(args)
     except PieError as error:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from common import exit_on_sigterm
+
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.2
 END_S = 20.0
@@ -41,7 +43,7 @@ def server(
     `SystemExit` with the end of what it printed when it exits or is not ready in time. SIGTERM to this process ends
     the server too.
     """
-    _exit_on_sigterm()
+    exit_on_sigterm()
     with log_file.open("w+b") if log_file else tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command,
@@ -56,13 +58,6 @@ def server(
             yield process
         finally:
             _end_group(process)
-
-
-def _exit_on_sigterm() -> None:
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: IO[bytes], timeout_s: float) -> None:
