@@ -27,7 +27,7 @@ from hf_bench import Transformers
 from llamacpp_bench import LlamaCpp
 from peer import DEFAULT_PEERS, Peer
 from sglang_bench import Sglang
-from table import markdown_table
+from table import floor_lines, markdown_table
 from vllm_bench import Vllm
 from workloads import NAMED
 
@@ -89,14 +89,7 @@ class Comparison:
         }
 
     def report(self) -> str:
-        lines = [markdown_table(self.figures, self.engines), ""]
-        for shape, floor in self.floors.items():
-            tpot = [run["tpot_ms"]["p50"] for run in self.figures[shape].get("pie", {}).get("single", [])]
-            beside = f"; Pie's TPOT is {sorted(tpot)[len(tpot) // 2] / floor['tpot_ms']:.2f}×" if tpot else ""
-            lines.append(
-                f"{shape}: memory-bandwidth floor {floor['tpot_ms']:.2f} ms per token "
-                f"({floor['weight_bytes'] / 1e6:.0f} MB of weights at {floor['bytes_per_s'] / 1e9:.1f} GB/s){beside}"
-            )
+        lines = [markdown_table(self.figures, self.engines), "", *floor_lines(self.floors, self.figures)]
         return "\n".join([*lines, *(f"FAILED {failure}" for failure in self.failures)])
 
 

@@ -38,9 +38,10 @@ class Metric:
         return pie / peer if self.higher_is_better else peer / pie
 
 
+TPOT = Metric("single", "single stream: TPOT, ms", ("tpot_ms", "p50"))
 METRICS = (
     Metric("single", "single stream: TTFT, ms", ("ttft_ms", "p50")),
-    Metric("single", "single stream: TPOT, ms", ("tpot_ms", "p50")),
+    TPOT,
     Metric("batch", "64 requests, 16 at a time: tokens/s", ("output_tokens_per_s",), higher_is_better=True),
     Metric("prefix", "32 with a shared prefix: wall, s", ("elapsed_s",)),
     Metric("fork", "8-way fork: wall, s", ("elapsed_s",)),
@@ -68,6 +69,19 @@ def markdown_table(results: Mapping[str, Mapping[str, Mapping[str, Rounds]]], en
                     cells += [_spread(samples[peer]), _ahead(metric, samples.get("pie", []), samples[peer])]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def floor_lines(floors: Mapping[str, Mapping[str, Any]], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """For each shape the memory-bandwidth floor, and Pie's time per token at batch 1 beside it."""
+    lines = []
+    for shape, floor in floors.items():
+        tpot = TPOT.samples(results.get(shape, {}).get("pie", {}).get("single", []))
+        beside = f"; Pie's TPOT is {statistics.median(tpot) / floor['tpot_ms']:.2f}× that" if tpot else ""
+        lines.append(
+            f"{shape}: memory-bandwidth floor {floor['tpot_ms']:.2f} ms per token "
+            f"({floor['weight_bytes'] / 1e6:.0f} MB of weights at {floor['bytes_per_s'] / 1e9:.1f} GB/s){beside}"
+        )
+    return lines
 
 
 def _spread(samples: Sequence[float]) -> str:

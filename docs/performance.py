@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "benches" / "results"
+BENCHES = Path(__file__).resolve().parent.parent / "benches"
+RESULTS = BENCHES / "results"
 
 INTRO = """# Performance
 
@@ -23,7 +25,7 @@ LAUNCH_ROWS = (
 
 def performance_page() -> str:
     """Markdown with one section for each kind of result that is there."""
-    return "\n".join([INTRO, *_launch(), *_tax(), *_prefix(), *_links()])
+    return "\n".join([INTRO, *_compare(), *_launch(), *_tax(), *_prefix(), *_links()])
 
 
 def _read(pattern: str) -> list[dict[str, Any]]:
@@ -109,6 +111,32 @@ def _prefix() -> list[str]:
             times = " | ".join(f"{row[key]:.1f}" for key in ("median_ms", "min_ms", "max_ms"))
             lines.append(f"| {result['model']['name']} | {text} | {times} | {row['tokens_computed']:,} |")
     return [*lines, "", *([_machine(results[0]), ""] if results else [])]
+
+
+def _compare() -> list[str]:
+    results = _read("compare-*.json")
+    if not results:
+        return []
+    sys.path.append(str(BENCHES))
+    from table import floor_lines, markdown_table
+
+    lines = [
+        "## Beside other engines",
+        "",
+        "`make bench-cpu`: the median of the rounds, least and most. A ratio above 1 means that Pie is ahead. How the",
+        "others are set up, and what is and is not comparable: [benches/README.md](../benches/README.md).",
+        "",
+    ]
+    for result in results:
+        engines = ["pie", *(name for name in result["engines"] if name != "pie")]
+        setting = result["engines"]["pie"]["model"]
+        lines += [
+            f"{setting['num_threads']} threads, {setting['dtype']}, {result['rounds']} rounds. {result['note']}".rstrip()
+        ]
+        lines += ["", markdown_table(result["results"], engines), ""]
+        lines += [f"- {line}" for line in floor_lines(result["floors"], result["results"])]
+        lines += ["", _machine(result), ""]
+    return lines
 
 
 def _links() -> list[str]:

@@ -30,7 +30,7 @@ from common import (
 from load import run_workload
 from openai_stream import CompletionClient, SseParser, TokenCounts
 from options import add_options, workloads_of
-from table import METRICS, markdown_table
+from table import METRICS, floor_lines, markdown_table
 from workloads import NAMED, Request, Workload
 
 VOCAB = 4096
@@ -172,6 +172,14 @@ def test_a_ratio_above_one_means_that_pie_is_ahead_whatever_is_better():
         "| 7m | single stream: TPOT, ms | 2.00 | 3.00 | 1.50× | – | – |",
         "| 7m | 64 requests, 16 at a time: tokens/s | 200 (100–300) | 100 | 2.00× | – | – |",
     ]
+
+
+def test_the_floor_stands_beside_the_time_per_token():
+    floors = {"7m": {"tpot_ms": 2.0, "weight_bytes": 20_000_000, "bytes_per_s": 10_000_000_000}}
+    results = {"7m": {"pie": {"single": rounds(("tpot_ms", "p50"), 2, 3, 9)}}}
+    told = "7m: memory-bandwidth floor 2.00 ms per token (20 MB of weights at 10.0 GB/s)"
+    assert floor_lines(floors, results) == [f"{told}; Pie's TPOT is 1.50× that"]
+    assert floor_lines(floors, {}) == [told]
 
 
 def test_every_named_workload_is_in_the_table():
