@@ -141,7 +141,7 @@ async def measure(peer: Peer, args: argparse.Namespace, folder: Path) -> list[di
     return results
 
 
-def main(peer: Peer, description: str | None, arguments: Sequence[str] | None = None) -> None:
+def main(peer: Peer, description: str | None = None, arguments: Sequence[str] | None = None) -> None:
     """The command of a peer's bench."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)

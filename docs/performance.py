@@ -130,9 +130,8 @@ def _compare() -> list[str]:
     for result in results:
         engines = ["pie", *(name for name in result["engines"] if name != "pie")]
         setting = result["engines"]["pie"]["model"]
-        lines += [
-            f"{setting['num_threads']} threads, {setting['dtype']}, {result['rounds']} rounds. {result['note']}".rstrip()
-        ]
+        how = f"{setting['num_threads']} threads, {setting['dtype']}, {result['rounds']} rounds."
+        lines += [f"{how} {result['note']}".rstrip()]
         lines += ["", markdown_table(result["results"], engines), ""]
         lines += [f"- {line}" for line in floor_lines(result["floors"], result["results"])]
         lines += ["", _machine(result), ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benches"))
 
+from compare import run_within
 from server import free_port, server
 
 HEALTHY = """
@@ -63,3 +65,11 @@ def test_a_server_that_is_never_ready_is_ended():
     ):
         pytest.fail("it never was ready")
     assert time.monotonic() - started < 15
+
+
+def test_a_bench_past_its_time_is_asked_to_end_and_told_by_its_status():
+    asked = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); time.sleep(60)"
+    with pytest.raises(subprocess.CalledProcessError) as raised:
+        run_within([sys.executable, "-c", asked], timeout_s=1.0)
+    assert raised.value.returncode in (143, -15)
+    run_within([sys.executable, "-c", "pass"], timeout_s=30)

@@ -27,9 +27,13 @@ from common import (
     waves_of,
     worst_gap_s,
 )
+from compare import Comparison, installed
+from llamacpp_bench import LlamaCpp
 from load import run_workload
 from openai_stream import CompletionClient, SseParser, TokenCounts
 from options import add_options, workloads_of
+from peer import main as peer_main
+from sglang_bench import Sglang
 from table import METRICS, floor_lines, markdown_table
 from workloads import NAMED, Request, Workload
 
@@ -184,6 +188,55 @@ def test_the_floor_stands_beside_the_time_per_token():
 
 def test_every_named_workload_is_in_the_table():
     assert {metric.workload for metric in METRICS} == set(NAMED)
+
+
+# All engines.
+
+
+def comparison(engines: list[str]) -> Comparison:
+    return Comparison(argparse.Namespace(shapes=["7m"], rounds=2, note=""), engines)
+
+
+def test_a_comparison_keeps_every_round_and_what_each_engine_was():
+    compared = comparison(["pie", "hf"])
+    for tpot_ms in (2, 4):
+        result = {
+            "workload": {"name": "single"},
+            "engine": {"name": "pie"},
+            "model": {"name": "7m", "dtype": "bfloat16", "num_threads": 2, "device": "cpu", "num_pages": 3},
+            "runs": {"pie": rounds(("tpot_ms", "p50"), tpot_ms)},
+            "floor": {"tpot_ms": 1.5, "weight_bytes": 1, "bytes_per_s": 1},
+        }
+        compared.add("7m", "pie", [result])
+    compared.failures.append("hf on 7m, round 1: exit status 1")
+    assert "| 7m | single stream: TPOT, ms | 3.00 (2.00–4.00) | – | – |" in compared.report()
+    assert compared.report().endswith("FAILED hf on 7m, round 1: exit status 1")
+    told = json.loads(json.dumps(compared.as_json()))
+    assert told["engines"]["pie"]["model"] == {"dtype": "bfloat16", "num_threads": 2, "device": "cpu"}
+    assert len(told["results"]["7m"]["pie"]["single"]) == 2
+
+
+def test_engines_that_are_not_set_up_are_named_and_left_out(tmp_path, capsys):
+    assert installed(["pie", "vllm", "llamacpp", "sglang"], tmp_path) == ["pie"]
+    told = capsys.readouterr().err
+    assert [line.split(":")[0] for line in told.splitlines()] == ["without vllm", "without llamacpp", "without sglang"]
+
+
+def test_sglang_says_that_it_needs_a_gpu(tmp_path):
+    python = tmp_path / "sglang/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 0.5.9 False 2.13.0\n")
+    python.chmod(0o755)
+    assert Sglang().missing(tmp_path) == "sglang needs a GPU, and torch sees none on this machine"
+    python.write_text("#!/bin/sh\necho 'ImportError: no libcuda' >&2; exit 1\n")
+    assert Sglang().missing(tmp_path) == "sglang does not import: ImportError: no libcuda"
+    python.write_text("#!/bin/sh\necho 0.5.9 True 2.13.0\n")
+    assert Sglang().missing(tmp_path) == ""
+
+
+def test_a_peer_that_is_not_set_up_says_where_to_read_how(tmp_path):
+    with pytest.raises(SystemExit, match=r"not there\nhint: benches/README.md says how to set llamacpp up"):
+        peer_main(LlamaCpp(), arguments=["tput", "--peers", str(tmp_path)])
 
 
 # Streams of OpenAI servers.
