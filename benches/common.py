@@ -162,8 +162,17 @@ def require_exact_counts(waves: Sequence[Wave], workload: Workload) -> None:
     wrong += [stamps.num_tokens for stamps in late if stamps.num_tokens != workload.late_output_len]
     if wrong or len(streams) != workload.num_streams:
         raise BenchError(
-            f"{len(streams)} of {workload.num_streams} continuations were answered, {len(wrong)} with another number "
-            f"of tokens than {workload.output_len}: {sorted(set(wrong))}"
+            f"{len(streams)} of {workload.num_streams} continuations were answered, {len(wrong)} with a wrong number "
+            f"of tokens: {sorted(set(wrong))}"
+        )
+
+
+def require_room(workload: Workload, max_context_tokens: int) -> None:
+    """Raises `BenchError` when a context of the workload would not fit the model."""
+    if workload.context_len > max_context_tokens:
+        raise BenchError(
+            f"workload {workload.name} needs contexts of {workload.context_len} tokens, "
+            f"the model has {max_context_tokens}"
         )
 
 

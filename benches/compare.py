@@ -117,8 +117,8 @@ def checkpoint(shape: str) -> Path:
     return folder
 
 
-def run_once(args: argparse.Namespace, name: str, shape: str, number: int) -> list[dict[str, Any]]:
-    """All workloads once on one engine. Raises `subprocess.CalledProcessError`."""
+def run_once(args: argparse.Namespace, name: str, shape: str, number: int) -> tuple[list[dict[str, Any]], int]:
+    """All workloads once on one engine: the results, those before a failure too, and the bench's exit status."""
     contestant = CONTESTANTS[name]
     python = contestant.peer.python(args.peers) if contestant.peer else Path(sys.executable)
     with tempfile.TemporaryDirectory(prefix="pie-b-") as folder:
@@ -128,24 +128,19 @@ def run_once(args: argparse.Namespace, name: str, shape: str, number: int) -> li
         command += ["--workload", args.workload, "--interleave", "1", "--first-round", str(number), "--json-out", out]
         if contestant.peer:
             command += ["--peers", args.peers]
-        run_within(command, args.timeout_s)
-        found = json.loads(out.read_text())
-    return found if isinstance(found, list) else [found]
+        status = run_within(command, args.timeout_s)
+        found = json.loads(out.read_text()) if out.is_file() else []
+    return (found if isinstance(found, list) else [found]), status
 
 
-def run_within(command: Sequence[str | Path], timeout_s: float) -> None:
-    """Run a bench; past its time it is asked to end, so that it ends its server too.
-
-    Raises `subprocess.CalledProcessError` for another exit status than 0.
-    """
+def run_within(command: Sequence[str | Path], timeout_s: float) -> int:
+    """Run a bench; past its time it is asked to end, so that it ends its server too. Returns the exit status."""
     with subprocess.Popen(command, stdout=sys.stderr) as process:
         try:
-            status = process.wait(timeout_s)
+            return process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             process.terminate()
-            status = process.wait()
-    if status:
-        raise subprocess.CalledProcessError(status, list(command))
+            return process.wait()
 
 
 def compare(args: argparse.Namespace) -> Comparison:
@@ -155,10 +150,10 @@ def compare(args: argparse.Namespace) -> Comparison:
         for shape in args.shapes:
             for name in comparison.engines[turned:] + comparison.engines[:turned]:
                 print(f"-- round {number + 1} of {args.rounds}: {name} on {shape}", file=sys.stderr)
-                try:
-                    comparison.add(shape, name, run_once(args, name, shape, number))
-                except subprocess.CalledProcessError as error:
-                    comparison.failures.append(f"{name} on {shape}, round {number + 1}: exit status {error.returncode}")
+                results, status = run_once(args, name, shape, number)
+                comparison.add(shape, name, results)
+                if status:
+                    comparison.failures.append(f"{name} on {shape}, round {number + 1}: exit status {status}")
     return comparison
 
 

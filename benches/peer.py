@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bandwidth import Floor, floor_of
-from common import BenchError, Wave, describe_machine, figures_of_round, require_exact_counts
+from common import BenchError, Wave, describe_machine, figures_of_round, require_exact_counts, require_room
 from load import Engine, run_workload
 from options import add_options, rounds_of, workloads_of
 from report import print_rounds, write_json
@@ -125,8 +125,11 @@ def results_of(
     }
 
 
-async def measure(peer: Peer, args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    workloads, vocab_size = workloads_of(args), read_config(folder)["vocab_size"]
+async def measure(peer: Peer, args: argparse.Namespace, folder: Path) -> None:
+    """Print and write each workload's result as soon as it is there."""
+    workloads, config = workloads_of(args), read_config(folder)
+    for workload in workloads:
+        require_room(workload, config["max_position_embeddings"])
     # Before the server is there to disturb it.
     floor = None
     if peer.device == "cpu" and any(workload.is_single_stream for workload in workloads):
@@ -134,11 +137,13 @@ async def measure(peer: Peer, args: argparse.Namespace, folder: Path) -> list[di
     results = []
     with peer.serve(args, folder) as engine:
         for workload in workloads:
-            measured = await run_rounds(engine, workload, vocab_size, rounds_of(args), args.bench == "latency")
+            measured = await run_rounds(
+                engine, workload, config["vocab_size"], rounds_of(args), args.bench == "latency"
+            )
             of_single = floor if workload.is_single_stream else None
             results.append(results_of(peer, args, folder, workload, measured, of_single))
             print_rounds(results[-1])
-    return results
+            write_json(args.json_out, results)
 
 
 def main(peer: Peer, description: str | None = None, arguments: Sequence[str] | None = None) -> None:
@@ -154,6 +159,6 @@ def main(peer: Peer, description: str | None = None, arguments: Sequence[str] | 
     if args.device not in ("", peer.device):
         raise SystemExit(f"{peer.name} runs on {peer.device} here, not on {args.device}")
     try:
-        write_json(args.json_out, asyncio.run(measure(peer, args, model_folder(args.model))))
+        asyncio.run(measure(peer, args, model_folder(args.model)))
     except BenchError as error:
         raise SystemExit(f"{peer.name}: {error}") from error

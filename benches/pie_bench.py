@@ -39,6 +39,7 @@ from common import (
     exit_on_sigterm,
     figures_of_round,
     require_exact_counts,
+    require_room,
     summary_ms,
     tpot_of_full_batch_s,
 )
@@ -172,7 +173,8 @@ def start_engines(args: argparse.Namespace, stack: ExitStack) -> Engines:
     return engines
 
 
-def run(args: argparse.Namespace) -> list[dict[str, object]]:
+def run(args: argparse.Namespace) -> None:
+    """Print and write each workload's result as soon as it is there."""
     workloads = workloads_of(args)
     if args.via != "pie" and (unfit := [workload.name for workload in workloads if workload.needs_client]):
         raise SystemExit(f"--workload {unfit[0]} is measured through a daemon: --via pie")
@@ -181,25 +183,25 @@ def run(args: argparse.Namespace) -> list[dict[str, object]]:
         engines = start_engines(args, stack)
         capabilities = next(iter(engines.values())).capabilities
         for workload in workloads:
+            require_room(workload, capabilities["max_context_tokens"])
             measured = measure(engines, workload, rounds_of(args), in_waves=args.bench == "latency")
             floor = None
             if workload.is_single_stream and capabilities["device"] == "cpu" and capabilities["driver"] == "cpu":
                 floor = floor_of(resolve(args.model), capabilities["dtype"], capabilities["num_threads"])
             results.append(results_of(args, workload, engines, measured, floor))
             print_report(results[-1])
-    return results
+            write_json(args.json_out, results)
 
 
 def main() -> None:
     args = parse_args()
     exit_on_sigterm()
     try:
-        results = run(args)
+        run(args)
     except PieError as error:
         raise SystemExit(f"{error.message}\nhint: {error.hint}" if error.hint else error.message) from error
     except BenchError as error:
         raise SystemExit(str(error)) from error
-    write_json(args.json_out, results)
 
 
 if __name__ == "__main__":

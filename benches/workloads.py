@@ -69,6 +69,12 @@ class Workload:
         return self.num_requests * self.num_forks
 
     @property
+    def context_len(self) -> int:
+        """The longest that a context becomes, in tokens."""
+        longest = self.prefix_len + self.input_len + self.output_len
+        return max(longest, self.late_input_len + self.late_output_len)
+
+    @property
     def is_single_stream(self) -> bool:
         """Whether the time per token is that of a batch of one."""
         return self.concurrency == self.num_forks == 1 and not self.late_input_len

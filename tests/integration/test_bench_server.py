@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -69,7 +68,5 @@ def test_a_server_that_is_never_ready_is_ended():
 
 def test_a_bench_past_its_time_is_asked_to_end_and_told_by_its_status():
     asked = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); time.sleep(60)"
-    with pytest.raises(subprocess.CalledProcessError) as raised:
-        run_within([sys.executable, "-c", asked], timeout_s=1.0)
-    assert raised.value.returncode in (143, -15)
-    run_within([sys.executable, "-c", "pass"], timeout_s=30)
+    assert run_within([sys.executable, "-c", asked], timeout_s=1.0) in (143, -15)
+    assert run_within([sys.executable, "-c", "pass"], timeout_s=30) == 0

@@ -24,6 +24,7 @@ from common import (
     figures_of_round,
     percentile,
     require_exact_counts,
+    require_room,
     waves_of,
     worst_gap_s,
 )
@@ -142,11 +143,19 @@ def test_interference_tells_the_worst_gap_before_and_after_the_late_prompt():
 def test_wrong_counts_are_refused_with_the_numbers():
     workload = Workload(1, 1, 4, 3, num_forks=2)
     require_exact_counts([[stamps(0, (1, 3)), stamps(0, (1, 2), (2, 1))]], workload)
-    with pytest.raises(BenchError, match=r"1 of 2 continuations.*1 with another number of tokens than 3: \[2\]"):
+    with pytest.raises(BenchError, match=r"1 of 2 continuations.*1 with a wrong number of tokens: \[2\]"):
         require_exact_counts([[stamps(0, (1, 2))]], workload)
     late = Workload(1, 1, 4, 3, late_input_len=8, late_output_len=2)
     with pytest.raises(BenchError, match=r"\[5\]"):
         require_exact_counts([[stamps(0, (1, 3))], [stamps(0, (1, 5))]], late)
+
+
+def test_a_workload_that_the_model_has_no_room_for_is_refused_with_the_numbers():
+    require_room(NAMED["interference"], 2064)
+    with pytest.raises(BenchError, match="interference needs contexts of 2064 tokens, the model has 2048"):
+        require_room(NAMED["interference"], 2048)
+    with pytest.raises(BenchError, match="prefix needs contexts of 1088 tokens"):
+        require_room(NAMED["prefix"], 1024)
 
 
 # The table.
