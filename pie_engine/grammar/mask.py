@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
-from llguidance import LLExecutor
 
 from pie_engine.grammar.match import Matcher
 from pie_engine.grammar.vocabulary import Words
 
 Mask = Callable[[], bytes]
 """Waits for the mask: a bit for each token of the vocabulary, little-endian, set where the token may come next."""
-Asked = tuple[Matcher, Words]
+HAND_OVER_FROM_S = 0.001
+"""Masks of a step that take less are computed by whoever asks first: most take some microseconds, and waking a thread
+takes 0.1 ms, and several where all cores are busy with the model."""
+_MAX_THREADS = 8
+_WEIGHT = 0.3
+"""Of the last step in what the next one is expected to take."""
 
 
 class Masks:
     """`ask` for the masks of a step, `start`, run the model, then call them; `finish` before the matchers change.
 
-    One thread hands all of a step to llguidance, which computes them beside the interpreter, in parallel.
+    llguidance lets go of the interpreter lock while it computes one.
     """
 
     def __init__(self) -> None:
-        self._asked: list[Asked] = []
-        self._running: Future[None] | None = None
+        self._asked: list[tuple[Matcher, Words]] = []
+        self._running: list[Future[float]] = []
+        self._is_done = False
         self._words = np.zeros((0, 0), np.uint32)
+        self._expected_s = 0.0
+        """Processor time that the masks of a step take."""
 
     @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, thread_name_prefix="masks")
-
-    @cached_property
-    def _executor(self) -> LLExecutor:
-        return LLExecutor()
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1), thread_name_prefix="masks")
 
     def ask(self, matcher: Matcher, stops: Words) -> Mask:
         """What may come next: what the grammar has there, and where it may end `stops` (`Vocabulary.words_of`)."""
@@ -44,31 +49,46 @@ class Masks:
         return lambda: self._mask(index, num_bytes)
 
     def start(self) -> None:
-        """Compute what was asked for."""
-        if self._asked:
-            asked, self._asked = self._asked, []
-            self._running = self._thread.submit(self._compute, asked)
+        """The model runs from now on: compute what was asked for beside it, if that pays."""
+        if not self._asked:
+            return
+        if len(self._words) < len(self._asked):
+            self._words = np.zeros((len(self._asked), self._asked[0][0].vocabulary.num_words), np.uint32)
+        if self._expected_s >= HAND_OVER_FROM_S:
+            num_parts = min(len(self._asked), self._threads._max_workers)
+            self._running = [self._threads.submit(self._compute, part, num_parts) for part in range(num_parts)]
 
     def finish(self) -> None:
-        """Wait for what is running, wanted or not."""
-        if self._running is not None:
-            self._running.result()
-            self._running = None
-
-    def _compute(self, asked: list[Asked]) -> None:
-        vocabulary = asked[0][0].vocabulary
-        if len(self._words) < len(asked):
-            self._words = np.zeros((len(asked), vocabulary.num_words), np.uint32)
-        words = self._words
-        pairs = [(matcher.inner, index) for index, (matcher, _) in enumerate(asked)]
-        self._executor.unsafe_compute_mask_ptr(pairs, words.ctypes.data, words.shape[1] * 4, len(words))
-        words[:, vocabulary.end_id >> 5] &= ~np.uint32(1 << (vocabulary.end_id & 31))
-        for index, (matcher, stops) in enumerate(asked):
-            if matcher.may_end and not matcher.is_broken:
-                words[index] |= stops
+        """Wait for what is running, wanted or not, and forget what was asked for."""
+        self._wait()
+        self._asked, self._is_done = [], False
 
     def _mask(self, index: int, num_bytes: int) -> bytes:
-        assert self._running is not None, "start comes first"
-        self._running.result()
+        self._wait()
+        if not self._is_done:
+            self._expect(self._compute(0, 1))
         mask: bytes = self._words[index].tobytes()
         return mask[:num_bytes]
+
+    def _wait(self) -> None:
+        if self._running:
+            self._expect(sum(part.result() for part in self._running))
+            self._running = []
+
+    def _expect(self, took_s: float) -> None:
+        self._is_done = True
+        self._expected_s += _WEIGHT * (took_s - self._expected_s)
+
+    def _compute(self, first: int, step: int) -> float:
+        """Every `step`-th mask from `first` on; returns the processor time."""
+        started = time.thread_time()
+        words = self._words
+        address, num_bytes = words.ctypes.data, words.strides[0]
+        for index in range(first, len(self._asked), step):
+            matcher, stops = self._asked[index]
+            matcher.write_mask(address + index * num_bytes, num_bytes)
+            if matcher.may_end and not matcher.is_broken:
+                words[index] |= stops
+        end_id = self._asked[0][0].vocabulary.end_id
+        words[first::step, end_id >> 5] &= ~np.uint32(1 << (end_id & 31))
+        return time.thread_time() - started

@@ -31,11 +31,6 @@ class Matcher:
     def vocabulary(self) -> Vocabulary:
         return self._vocabulary
 
-    @property
-    def inner(self) -> LLMatcher:
-        """For whoever computes masks of many."""
-        return self._inner
-
     def fork(self) -> Matcher:
         """Another one at the same place, which goes its own way."""
         return Matcher(self._inner.deep_copy(), self._grammar, self._vocabulary, self.num_tokens)
@@ -75,6 +70,10 @@ class Matcher:
         if num_tokens and not self.is_broken:
             self._inner.rollback(num_tokens)
         self.num_tokens -= num_tokens
+
+    def write_mask(self, address: int, num_bytes: int) -> None:
+        """Write which tokens may come next to `address`, in the form of `Words`; `end_id` is set where it may end."""
+        self._inner.unsafe_compute_mask_ptr(address, num_bytes)
 
     @property
     def may_end(self) -> bool:

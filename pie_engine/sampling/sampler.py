@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.sampling import TopToken
 from pie_engine.sampling.adjust import adjusted
 from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Drawn
@@ -30,14 +29,20 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> list[Drawn]:
     own. Single -inf entries are never chosen.
     """
     assert len(logits) == len(draws)
-    drawn = _greedy(logits, NO_DISTRIBUTION)
-    changed = [row for row, draw in enumerate(draws) if draw.is_adjusted and drawn[row].fault is None]
-    if changed:
-        own = adjusted(logits[changed], [draws[row] for row in changed])
-        for row, best in zip(changed, _greedy(own, NOTHING_ALLOWED), strict=True):
-            drawn[row] = best
-        _draw_random(own, dict(enumerate(changed)), draws, drawn)
-    _draw_random(logits, {row: row for row in range(len(draws)) if row not in changed}, draws, drawn)
+    drawn = [Drawn() for _ in draws]
+    rows: dict[bool, list[int]] = {False: [], True: []}
+    for row, draw in enumerate(draws):
+        rows[draw.is_adjusted].append(row)
+    for is_adjusted, members in rows.items():
+        if members:
+            own = logits if len(members) == len(draws) else logits[members]
+            own = adjusted(own, [draws[row] for row in members]) if is_adjusted else own
+            for row, best in zip(members, _greedy(own), strict=True):
+                drawn[row] = best
+                # What a NaN has become of by then is not looked at: a row without a distribution stays one.
+                if is_adjusted and best.fault is not None and _greedy(logits[row : row + 1])[0].fault is None:
+                    best.fault = NOTHING_ALLOWED
+            _draw_random(own, dict(enumerate(members)), draws, drawn)
     return drawn
 
 
@@ -55,10 +60,10 @@ def top_tokens(logits: Tensor, count: int) -> list[TopToken]:
     return [TopToken(token, value) for token, value in zip(ids.tolist(), logprobs, strict=True)]
 
 
-def _greedy(logits: Tensor, fault: ErrorInfo) -> list[Drawn]:
+def _greedy(logits: Tensor) -> list[Drawn]:
     highest, tokens = likeliest(logits)
     found = zip(highest.tolist(), tokens.tolist(), strict=True)
-    return [Drawn(token) if math.isfinite(value) else Drawn(fault=fault) for value, token in found]
+    return [Drawn(token) if math.isfinite(value) else Drawn(fault=NO_DISTRIBUTION) for value, token in found]
 
 
 def _draw_random(logits: Tensor, rows: Mapping[int, int], draws: Sequence[Draw], drawn: list[Drawn]) -> None:

@@ -317,3 +317,61 @@ def test_a_mask_has_a_bit_for_each_logit_and_padding_is_never_allowed(num_tokens
     assert len(mask()) == -(-num_tokens // 8)
     assert max(tokens_of(mask())) < TINY.vocab_size
     masks.finish()
+
+
+def test_masks_that_take_long_are_computed_beside_the_model_and_are_the_same(monkeypatch):
+    from pie_engine.grammar import mask as masking
+
+    monkeypatch.setattr(masking, "HAND_OVER_FROM_S", 0.0)
+    matchers = [matcher_of("regex", f"[a-{last}]+") for last in "bcdefghijkl"]
+    callers = []
+    write_mask = Matcher.write_mask
+
+    def write(matcher: Matcher, address: int, num_bytes: int) -> None:
+        callers.append(threading.current_thread())
+        write_mask(matcher, address, num_bytes)
+
+    monkeypatch.setattr(Matcher, "write_mask", write)
+    masks, nothing = Masks(), COMPILER.vocabulary.words_of([])
+    for _ in range(3):
+        asked = [masks.ask(matcher, nothing) for matcher in matchers]
+        masks.start()
+        found = [tokens_of(mask()) for mask in asked]
+        masks.finish()
+        assert found == [{token for token in range(TINY.vocab_size) if m.num_fitting([token])} for m in matchers]
+    assert len(callers) == 3 * len(matchers)
+    assert threading.current_thread() not in callers
+
+
+def test_masks_are_waited_for_although_nobody_wants_them(monkeypatch):
+    from pie_engine.grammar import mask as masking
+
+    monkeypatch.setattr(masking, "HAND_OVER_FROM_S", 0.0)
+    matcher, ends = matcher_of("regex", "[ab]+"), []
+    write_mask = Matcher.write_mask
+
+    def write(matcher: Matcher, address: int, num_bytes: int) -> None:
+        time.sleep(0.05)
+        write_mask(matcher, address, num_bytes)
+        ends.append(time.monotonic())
+
+    monkeypatch.setattr(Matcher, "write_mask", write)
+    masks = Masks()
+    masks.ask(matcher, matcher.vocabulary.words_of([]))
+    masks.start()
+    masks.finish()
+    assert len(ends) == 1
+
+
+def test_cheap_masks_are_computed_by_who_asks_and_dear_ones_handed_over_from_the_next_step_on(monkeypatch):
+    masks, matcher = Masks(), matcher_of("regex", "[ab]+")
+    spent = iter([0.0, 0.0001, 0.0, 0.5])
+    monkeypatch.setattr("pie_engine.grammar.mask.time.thread_time", lambda: next(spent, 0.0))
+    handed_over = []
+    for _ in range(3):
+        mask = masks.ask(matcher, matcher.vocabulary.words_of([]))
+        masks.start()
+        handed_over.append(bool(masks._running))
+        mask()
+        masks.finish()
+    assert handed_over == [False, False, True]
