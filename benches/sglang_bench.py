@@ -4,7 +4,7 @@
     python benches/sglang_bench.py tput --model FOLDER --workload all --json-out sglang.json
 
 Needs the virtual environment `sglang/.venv` below --peers. It runs with its radix cache and its own defaults otherwise.
-Options: https://docs.sglang.ai/advanced_features/server_arguments.html
+Options: https://docs.sglang.io/docs/advanced_features/server_arguments
 """
 
 from __future__ import annotations

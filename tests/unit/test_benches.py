@@ -34,6 +34,7 @@ from load import run_workload
 from openai_stream import CompletionClient, SseParser, TokenCounts
 from options import add_options, workloads_of
 from peer import main as peer_main
+from report import print_rounds, write_json
 from sglang_bench import Sglang
 from table import METRICS, floor_lines, markdown_table
 from workloads import NAMED, Request, Workload
@@ -197,6 +198,30 @@ def test_the_floor_stands_beside_the_time_per_token():
 
 def test_every_named_workload_is_in_the_table():
     assert {metric.workload for metric in METRICS} == set(NAMED)
+
+
+# Results.
+
+
+def test_a_report_has_the_floor_beside_tpot_and_the_worst_gap(capsys):
+    workload = Workload(1, 1, 4, 3, name="interference", late_input_len=8, late_output_len=1)
+    waves = [[stamps(0, (1, 1), (2, 1), (4, 1))], [stamps(2.5, (5, 1))]]
+    floor = {"tpot_ms": 1000.0, "weight_bytes": 20_000_000, "bytes_per_s": 20_000_000, "num_threads": 2}
+    runs = {"pie": [figures_of_round(waves, workload)]}
+    print_rounds({"workload": {"name": workload.name}, "runs": runs, "floor": floor})
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "worst gap of the decoders 2000.0 ms (1000.0 before), first token of the late one 2500 ms",
+        "some decoders ended before the late one had its first token: raise --output-len",
+        "floor 1000.00 ms = 20 MB of weights / 0.0 GB/s (2 threads): TPOT is 1.50×",
+    ]
+
+
+def test_one_result_is_an_object_and_several_are_a_list(tmp_path):
+    path = tmp_path / "result.json"
+    write_json(path, [{"a": 1}])
+    assert json.loads(path.read_text()) == {"a": 1}
+    write_json(path, [{"a": 1}, {"a": 2}])
+    assert json.loads(path.read_text()) == [{"a": 1}, {"a": 2}]
 
 
 # All engines.
