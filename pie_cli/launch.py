@@ -11,7 +11,7 @@ from pie_cli.options import read_options, split_target
 if TYPE_CHECKING:
     from pie_cli.options import Values
     from pie_client import PieClient
-    from pie_engine.protocol.http import ProgramView
+    from pie_engine.protocol.http import ProcessUsage, ProgramView
     from pie_engine.protocol.program import Bundle, Signature
 
 
@@ -84,14 +84,17 @@ async def _launch(client: PieClient, target: str, program: Bundle | str, signatu
     printer = JsonPrinter() if own.get("json") else TextPrinter()
     code = await follow(process, printer, timing, sends_stdin=sends_stdin)
     if code == exits.OK and own.get("summary", console.is_terminal()):
-        console.note(console.paint(timing.line(await _num_tokens(client, process.pid)), console.DIM))
+        console.note(console.paint(timing.line(await _usage(client, process.pid)), console.DIM))
     return code
 
 
-async def _num_tokens(client: PieClient, pid: str) -> int | None:
+async def _usage(client: PieClient, pid: str) -> ProcessUsage | None:
+    import msgspec
+
+    from pie_engine.protocol.http import ProcessUsage
+
     view = await client.inspect(pid)
-    usage = view["usage"]
-    return usage["tokens"] if usage and view["state"] == "ended" else None
+    return msgspec.convert(view["usage"], ProcessUsage) if view["usage"] and view["state"] == "ended" else None
 
 
 def _show_help(target: str, view: ProgramView) -> int:

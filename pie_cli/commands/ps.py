@@ -11,10 +11,10 @@ from pie_cli import console
 from pie_cli.client import new_client, run_async
 
 if TYPE_CHECKING:
-    from pie_engine.protocol.http import ProcessView
+    from pie_engine.protocol.http import ProcessUsage, ProcessView
 
-HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "AGE")
-NUMBERS = frozenset({3, 4, 5})
+HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "AGE")
+NUMBERS = frozenset({3, 4, 5, 6})
 
 
 def register(app: typer.Typer) -> None:
@@ -62,6 +62,7 @@ def _row(process: ProcessView, now: float) -> tuple[str, ...]:
         state_of(process),
         str(usage.pages) if usage else "-",
         str(usage.tokens) if usage else "-",
+        accept_rate(usage) if usage else "-",
         age((process.ended or now) - process.created),
     )
 
@@ -73,6 +74,11 @@ def state_of(process: ProcessView) -> str:
     if process.state == "running" and process.usage:
         return process.usage.state
     return process.state
+
+
+def accept_rate(usage: ProcessUsage) -> str:
+    """Of the tokens that were guessed, how many were right: `76%`."""
+    return f"{usage.accepted_tokens / usage.drafted_tokens:.0%}" if usage.drafted_tokens else "-"
 
 
 def age(seconds: float) -> str:

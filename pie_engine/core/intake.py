@@ -24,6 +24,7 @@ from pie_engine.protocol.to_core import (
     CoreMessage,
     CreateContext,
     Delivered,
+    Draft,
     Flush,
     Fork,
     Forward,
@@ -42,12 +43,21 @@ log = logging.getLogger(__name__)
 class Intake:
     """Applies messages. A message that makes no sense fails what it is about, never the core."""
 
-    def __init__(self, facts: ModelFacts, pool: PagePool, sharers: Sharers, scheduler: Scheduler, turns: Turns) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        pool: PagePool,
+        sharers: Sharers,
+        scheduler: Scheduler,
+        turns: Turns,
+        clock: Callable[[], float],
+    ) -> None:
         self._facts = facts
         self._pool = pool
         self._sharers = sharers
         self._scheduler = scheduler
         self._turns = turns
+        self._clock = clock
         self._num_arrivals = 0
         self._handlers: dict[type[Any], Callable[[Host, Any], None]] = {
             OpenProcess: self._open_process,
@@ -61,6 +71,7 @@ class Intake:
             Forward: self._forward,
             Generate: self._generate,
             Delivered: self._delivered,
+            Draft: self._draft,
             Steer: self._steer,
             Stop: self._stop,
         }
@@ -173,7 +184,9 @@ class Intake:
 
     def _generate(self, host: Host, message: Generate) -> None:
         context = self._context(host, message.ctx)
-        self._turns.enqueue(PlanOperation(message.op, message.plan, context, self._facts, self._arrive()))
+        self._turns.enqueue(
+            PlanOperation(message.op, message.plan, context, self._facts, self._arrive(), self._clock())
+        )
 
     def _arrive(self) -> int:
         self._num_arrivals += 1
@@ -184,6 +197,12 @@ class Intake:
         if isinstance(plan, PlanOperation) and not plan.is_over:
             plan.deliver(message.epoch, message.num_tokens)
             self._turns.settle(plan)
+
+    def _draft(self, host: Host, message: Draft) -> None:
+        plan = host.operations.get(message.op)
+        if isinstance(plan, PlanOperation) and not plan.is_over:
+            self._facts.check_tokens(message.tokens)
+            plan.give_draft(message.epoch, message.index, message.tokens)
 
     def _steer(self, host: Host, message: Steer) -> None:
         plan = host.operations.get(message.op)

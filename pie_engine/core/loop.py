@@ -72,7 +72,7 @@ class Core:
         self._scheduler = Scheduler(self.pool, section.max_batch_tokens, section.max_batch_sequences)
         self._turns = Turns(self._scheduler)
         sharers = Sharers(section.prefix_cache, capabilities.model_id, capabilities.page_size)
-        self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns)
+        self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, clock)
         self._is_stuck = False
 
     # Messages.
@@ -108,9 +108,11 @@ class Core:
         return self._is_stuck or not self._scheduler.runnable
 
     @property
-    def next_chunk_at(self) -> float | None:
-        """When `step` is needed for a chunk that waits for its time, even if nothing runs."""
-        return min((plan.next_chunk_at for plan in self._turns.plans if plan.holds_chunk), default=None)
+    def next_due_at(self) -> float | None:
+        """When `step` is needed even if nothing runs: a chunk waits for its time, or a plan's is over."""
+        chunks = (plan.next_chunk_at for plan in self._turns.plans if plan.holds_chunk)
+        deadlines = (plan.deadline for plan in self._turns.timed if plan.deadline is not None)
+        return min((*chunks, *deadlines), default=None)
 
     @property
     def is_compiling(self) -> bool:
@@ -122,6 +124,8 @@ class Core:
         if self._turns.waiting:
             self._turns.begin_waiting()
             self._is_stuck = False
+        if self._turns.timed:
+            self._turns.expire(self._clock())
         if not self.is_idle:
             batch = self._compose()
             if batch:
@@ -155,7 +159,7 @@ class Core:
     def _settle(self, batch: Batch, results: list[RowResult]) -> None:
         now = self._clock()
         for (operation, row), result in zip(batch, results, strict=True):
-            num_tokens = len(row.tokens)
+            num_tokens = len(row.tokens) - len(row.draft_uniforms)
             operation.num_run += num_tokens
             if num_tokens == 1:
                 self.num_decode_tokens += 1
@@ -229,7 +233,17 @@ class Core:
     def _usage(self, process: Process) -> ProcessUsage:
         contexts = process.contexts.values()
         pages = {page for context in contexts for page in context.kv.page_ids}
-        return ProcessUsage(process.pid, len(contexts), len(pages), process.num_generated, self._state(process))
+        return ProcessUsage(
+            process.pid,
+            len(contexts),
+            len(pages),
+            process.num_generated,
+            self._state(process),
+            process.num_prompt,
+            process.num_cached,
+            process.num_drafted,
+            process.num_accepted,
+        )
 
     def _state(self, process: Process) -> str:
         """Of what its operations do, the first in this order."""

@@ -108,6 +108,10 @@ class Operation:
         """Whether it could begin, if it is its turn."""
         return True
 
+    def draft(self, most: int) -> int:
+        """Guess at most `most` tokens for the next row; returns how many it has guessed."""
+        return 0
+
     def row(self, num_tokens: int) -> Row:
         """The next `num_tokens` uncomputed tokens as a row."""
         kv = self.kv

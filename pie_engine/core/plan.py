@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pie_engine.core.drafting import Drafter, can_draft
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText, StopStrings
-from pie_engine.driver.base import RowResult
+from pie_engine.driver.base import Row, RowResult, Sample
 from pie_engine.errors import ErrorInfo, Internal, InvalidInput
 from pie_engine.grammar.mask import Mask
 from pie_engine.grammar.match import Matcher
-from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
+from pie_engine.protocol.plan import MAX_DRAFT_TOKENS, RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
 from pie_engine.protocol.sampling import check_sampler
 from pie_engine.protocol.to_host import Chunk
 
@@ -26,9 +27,13 @@ class PlanOperation(Operation):
     """Tokens of the reply are at the end of the context, delivered or not. Counts are of the reply's tokens."""
 
     __slots__ = (
+        "_can_draft",
         "_chunk_s",
+        "_drafter",
+        "_drafts",
         "_early_inject",
         "_end",
+        "_end_reason",
         "_grammar",
         "_logprobs",
         "_matcher",
@@ -38,6 +43,7 @@ class PlanOperation(Operation):
         "_stop_tokens",
         "_stops",
         "_text",
+        "deadline",
         "ending",
         "epoch",
         "next_chunk_at",
@@ -45,8 +51,18 @@ class PlanOperation(Operation):
         "num_taken",
     )
 
-    def __init__(self, op: int, plan: Plan, context: Context, facts: ModelFacts, arrival: int) -> None:
+    def __init__(
+        self,
+        op: int,
+        plan: Plan,
+        context: Context,
+        facts: ModelFacts,
+        arrival: int,
+        now: float = 0.0,
+    ) -> None:
         super().__init__(op, context, facts, arrival)
+        self.deadline = None if plan.timeout_s is None else now + plan.timeout_s
+        """When it ends, wherever it is then."""
         self._ask(plan.sampler, want_logprob=plan.logprobs)
         self._plan = plan
         self._chunk_s = plan.chunk_ms / 1000
@@ -57,10 +73,17 @@ class PlanOperation(Operation):
         """When the next chunk may go; the first one at once."""
         self._logprobs: list[float] = []
         self._start = self._end = 0
+        self._end_reason: FinishReason = "length"
         self._num_cached: int | None = None
         """Tokens of the prompt that did not run for this plan; known with its first token."""
         self._early_inject: list[int] | None = None
         """Steered before it began: what is forced then."""
+        self._can_draft = plan.grammar is None and can_draft(plan.sampler)
+        self._drafter: Drafter | None = None
+        if plan.speculation is not None and self._can_draft:
+            self._drafter = Drafter(looks_up=True, longest=plan.speculation.max_tokens)
+        self._drafts: list[int] = []
+        """Of the row that runs."""
         self._grammar = None if plan.grammar is None else facts.grammars.compile(plan.grammar)
         self._matcher: Matcher | None = None
         """Has taken the tokens of the reply."""
@@ -75,9 +98,9 @@ class PlanOperation(Operation):
         self.check_context()
         kv, plan, facts = self.kv, self._plan, self.facts
         self._start = self._prompt_length = len(kv.tokens)
-        self._end = facts.max_context_tokens
-        if plan.max_tokens is not None:
-            self._end = min(self._start + plan.max_tokens, self._end)
+        self._end, self._end_reason = facts.max_context_tokens, "context"
+        if plan.max_tokens is not None and self._start + plan.max_tokens <= self._end:
+            self._end, self._end_reason = self._start + plan.max_tokens, "length"
         eos_ids = () if plan.ignore_eos else facts.tokenizer.eos_ids
         self._stop_tokens = frozenset((*plan.stop_tokens, *eos_ids))
         self._text = ReplyText(facts.tokenizer, kv.tokens, StopStrings(plan.stop))
@@ -97,6 +120,11 @@ class PlanOperation(Operation):
         check_sampler(self._plan.sampler, self.facts.vocab_size)
         if self._plan.max_tokens is not None and self._plan.max_tokens < 0:
             raise InvalidInput(f"max_tokens must be 0 or more, not {self._plan.max_tokens}")
+        if self._plan.timeout_s is not None and not self._plan.timeout_s >= 0:
+            raise InvalidInput(f"timeout_s must be 0 or more, not {self._plan.timeout_s}")
+        speculation = self._plan.speculation
+        if speculation is not None and not 1 <= speculation.max_tokens <= MAX_DRAFT_TOKENS:
+            raise InvalidInput(f"drafts must be of 1 to {MAX_DRAFT_TOKENS} tokens, not {speculation.max_tokens}")
 
     @property
     def num_generated(self) -> int:
@@ -113,19 +141,71 @@ class PlanOperation(Operation):
         """Whether something waits for its time to be sent."""
         return self._text.num_ready > self.num_sent
 
+    def give_draft(self, epoch: int, index: int, tokens: list[int]) -> None:
+        """The program expects `tokens` from token `index` of the reply on."""
+        if epoch == self.epoch and self._can_draft:
+            if self._drafter is None:
+                self._drafter = Drafter(looks_up=False, longest=0)
+            self._drafter.give(index, tokens)
+
+    def draft(self, most: int) -> int:
+        if self._drafter is not None:
+            tokens = self.kv.tokens
+            # One more token than are guessed comes of a row.
+            num_left = min(self._end - len(tokens), RUN_AHEAD_TOKENS + self._start + self.num_taken - len(tokens)) - 1
+            most = min(most, num_left)
+            self._drafts = self._drafter.guess(tokens, self._start, most) if most > 0 else []
+        return len(self._drafts)
+
+    def row(self, num_tokens: int) -> Row:
+        row = super().row(num_tokens)
+        if self._drafts:
+            first = row.end
+            row.tokens = [*row.tokens, *self._drafts]
+            if not self._plan.sampler.is_greedy:
+                draw = self.context.random.draw
+                *row.draft_uniforms, row.uniform = [draw(position) for position in range(first, row.end + 1)]
+            else:
+                row.draft_uniforms = [0.0] * len(self._drafts)
+        return row
+
     def settle(self, result: RowResult, now: float) -> None:
-        token = result.token
-        assert token is not None, "the driver gave no token"
-        context = self.context
+        assert result.token is not None, "the driver gave no token"
         if self._num_cached is None:
             self._num_cached = self._count_cached()
-        context.process.num_generated += 1
+        if not self._drafts:
+            self._take(result.token, result.logprob)
+            return
+        self._take_checked([*result.before_drafts, Sample(result.token, result.logprob)])
+
+    def _take_checked(self, samples: list[Sample]) -> None:
+        """Take what was sampled, up to and with the first token that is not the one guessed in its place."""
+        drafts, self._drafts = self._drafts, []
+        wrong = (at for at, draft in enumerate(drafts) if samples[at].token != draft)
+        num_right = next(wrong, len(drafts))
+        self._count_drafts(len(drafts), num_right)
+        for sample in samples[:num_right]:
+            self._take(sample.token, sample.logprob)
+            if self.is_over:
+                return
+            self.kv.advance(len(self.kv.tokens))
+        self._take(samples[num_right].token, samples[num_right].logprob)
+
+    def _count_drafts(self, num_drafted: int, num_right: int) -> None:
+        assert self._drafter is not None
+        self._drafter.learn(num_drafted, num_right, self.num_generated + num_right)
+        self.context.process.num_drafted += num_drafted
+        self.context.process.num_accepted += num_right
+
+    def _take(self, token: int, logprob: float | None) -> None:
+        """The next token of the reply."""
+        self.context.process.num_generated += 1
         matcher = self._matcher
         # Within a grammar that may not end here it is a token like any other.
         if token in self._stop_tokens and (matcher is None or matcher.may_end):
             self._end_with("stop")
             return
-        self._add(token, result.logprob or 0.0)
+        self._add(token, logprob or 0.0)
         if not self.is_over:
             self._add_forced()
 
@@ -144,7 +224,7 @@ class PlanOperation(Operation):
         elif matcher is not None and matcher.is_complete:
             self._end_with("stop")
         elif len(tokens) >= self._end:
-            self._end_with("length")
+            self._end_with(self._end_reason)
 
     def _add_forced(self) -> None:
         """What the grammar leaves no choice about needs no passes of its own: it runs with the next token."""
@@ -172,8 +252,9 @@ class PlanOperation(Operation):
         start, end = self.num_sent, self._text.num_ready
         self.num_sent = end
         logprobs = self._logprobs[start:end]
-        chunk = Chunk(self.op, self.epoch, self._reply(start, end), self._text.between(start, end), start, logprobs)
-        self.context.process.host.send(chunk)
+        ids, text = self._reply(start, end), self._text.between(start, end)
+        so_far = self._usage() if start == 0 or self._drafter is not None else None
+        self.context.process.host.send(Chunk(self.op, self.epoch, ids, text, start, logprobs, so_far=so_far))
 
     def deliver(self, epoch: int, num_tokens: int) -> None:
         """The program has taken `num_tokens` tokens of the reply in all."""
@@ -199,6 +280,14 @@ class PlanOperation(Operation):
             self.context.random.turn()
         self._force(inject)
         self._go_on()
+
+    def expire(self) -> None:
+        """Its time is over: what there is goes to the program."""
+        if self.has_begun:
+            self._end_with("deadline")
+        else:
+            self._start = len(self.kv.tokens)
+            self._send_last("deadline", ids=[], text="")
 
     def stop(self, keep: int) -> None:
         """End by the program's wish: the context keeps `keep` tokens of the reply."""
@@ -229,7 +318,7 @@ class PlanOperation(Operation):
         if self._matcher is not None and self._matcher.is_complete:
             self._end_with("stop")
         elif len(self.kv.tokens) >= max(self._end, 1):
-            self._end_with("length")
+            self._end_with(self._end_reason)
         else:
             if self.kv.tokens:
                 self._add_forced()
@@ -269,10 +358,19 @@ class PlanOperation(Operation):
     def _send_last(self, reason: FinishReason, ids: list[int], text: str) -> None:
         self.is_over = True
         index = self.num_sent - len(ids)
-        num_cached = self._count_cached() if self._num_cached is None else self._num_cached
-        usage = Usage(self._start, num_cached, self.num_generated)
+        usage, process = self._usage(), self.context.process
+        process.num_prompt += usage.prompt_tokens
+        process.num_cached += usage.cached_tokens
         chunk = Chunk(self.op, self.epoch, ids, text, index, self._logprobs[index:], reason, usage)
         self.context.process.host.send(chunk)
+
+    def _usage(self) -> Usage:
+        if not self.has_begun:
+            return Usage(self._start)
+        num_cached = self._count_cached() if self._num_cached is None else self._num_cached
+        drafter = self._drafter
+        num_drafted, num_accepted = (drafter.num_drafted, drafter.num_accepted) if drafter is not None else (0, 0)
+        return Usage(self._start, num_cached, self.num_generated, num_drafted, num_accepted)
 
     def _count_cached(self) -> int:
         """What did not run lies before what did. A prompt that was put back has run twice."""

@@ -73,7 +73,7 @@ class CoreProcess:
         if not self._core.is_idle:
             return
         now = time.monotonic()
-        until = min(self._stats_at, self._core.next_chunk_at or self._stats_at)
+        until = min(self._stats_at, self._core.next_due_at or self._stats_at)
         if self._core.is_compiling:
             until = min(until, now + LOOK_FOR_GRAMMAR_EVERY_S)
         # Rounded up: a chunk a millisecond late is better than a loop that spins until it is due.

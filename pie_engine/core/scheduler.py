@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import islice, takewhile
 from operator import attrgetter
 
+from pie_engine.core.drafting import num_draftable
 from pie_engine.core.operation import Operation
 from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
 from pie_engine.core.state import Context
@@ -72,11 +73,25 @@ class Scheduler:
             self._max_sequences,
         )
         batch = Batch()
+        num_spare = self._max_tokens - sum(shares)
         for operation, num_tokens in zip(operations, shares, strict=True):
             if num_tokens:
                 operation.last_step = step
+                num_spare -= self._draft(operation, num_spare)
                 batch.append((operation, operation.row(num_tokens)))
         return batch
+
+    def _draft(self, operation: Operation, num_spare: int) -> int:
+        """Let a decode guess ahead with tokens that nobody else needs in this step, and pages that nobody holds."""
+        kv = operation.kv
+        if kv.num_uncomputed != 1 or num_spare <= 0:
+            return 0
+        num_drafts = operation.draft(min(num_spare, num_draftable(kv, self._pool, len(self.runnable))))
+        end = len(kv.tokens) + num_drafts
+        if end > kv.writable_end:
+            copy = kv.reserve(end)
+            assert copy is None, "the page of a decode is its own"
+        return num_drafts
 
     def _with_pages(self) -> list[Operation]:
         """The operations that could run now, with pages for all tokens of their contexts; oldest first.

@@ -38,7 +38,7 @@ class Process:
         self.pid = pid
         self.user = user
         self.contexts: dict[int, Context] = {}
-        self.num_generated = 0
+        self.num_generated = self.num_prompt = self.num_cached = self.num_drafted = self.num_accepted = 0
 
 
 class Context:

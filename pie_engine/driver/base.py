@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.sampling import Sampler, TopToken
@@ -72,6 +72,9 @@ class Row:
     """A second random number of this draw."""
     mirostat_mu: float | None = None
     """Mirostat's bound for this draw, in bits; None: its start."""
+    draft_uniforms: Sequence[float] = ()
+    """The last `len(draft_uniforms)` tokens are drafts: sample before each of them, too, with these random numbers. Not
+    together with a mask."""
 
     @property
     def end(self) -> int:
@@ -95,6 +98,13 @@ class Row:
         )
 
 
+class Sample(NamedTuple):
+    """A token, and its log-probability where it was wanted."""
+
+    token: int
+    logprob: float | None
+
+
 @dataclass(slots=True)
 class RowResult:
     """What came out of the last position of a row; all None or empty when no logits were asked for."""
@@ -104,6 +114,8 @@ class RowResult:
     top: list[TopToken] = field(default_factory=list)
     mirostat_mu: float | None = None
     """The bound for the next draw, where mirostat chose."""
+    before_drafts: list[Sample] = field(default_factory=list)
+    """What was sampled in the place of each draft."""
     error: ErrorInfo | None = None
     """This row failed (the model gave NaN, say); the others of the step did not."""
 

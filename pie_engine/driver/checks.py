@@ -18,6 +18,8 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
         _check_range(row.tokens, capabilities.vocab_size, "token id")
         _check_range(row.page_ids, num_pages, "page id")
         assert row.top_k <= capabilities.max_top_k, f"top_k {row.top_k}"
+        assert len(row.draft_uniforms) < len(row.tokens), "a row of drafts alone"
+        assert not row.draft_uniforms or row.mask is None, "drafts under a mask"
         own = row.page_ids[row.start // size : (row.end - 1) // size + 1]
         assert written.isdisjoint(own), f"two rows write one of the pages {own}"
         written.update(own)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pie_engine.driver.base import Capabilities, Row, RowResult
+from pie_engine.driver.base import Capabilities, Row, RowResult, Sample
 from pie_engine.driver.checks import check_pairs, check_rows
 from pie_engine.driver.cpu_tuning import choose_dtype, choose_num_threads
 from pie_engine.errors import OutOfPages
@@ -19,7 +20,7 @@ from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import Model, choose_kernels, load_model
 from pie_engine.sampling import sampler
-from pie_engine.sampling.draw import Drawn
+from pie_engine.sampling.draw import Draw, Drawn
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +110,9 @@ class CpuDriver:
         order = row_order([len(row.tokens) for row in rows], [row.end for row in rows])
         spans, tokens = _lay_out([rows[index] for index in order])
         wanted = [(index, span) for index, span in zip(order, spans, strict=True) if rows[index].sampler is not None]
-        logits = self._model.forward(spans, tokens, cache, [span.first + span.length - 1 for _, span in wanted])
         asked = [rows[index] for index, _ in wanted]
+        positions = [position for index, span in wanted for position in _sampled(rows[index], span)]
+        logits = self._model.forward(spans, tokens, cache, positions)
         for (index, _), result in zip(wanted, sample_rows(logits, asked), strict=True):
             results[index] = result
         return results
@@ -129,9 +131,32 @@ class CpuDriver:
 
 
 def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:
-    """Sample and probe each row of `logits` [rows, vocab] as its `Row` asks."""
-    drawn = sampler.sample(logits, [row.draw() for row in rows])
-    return [_result(row_logits, row, one) for row_logits, row, one in zip(logits, rows, drawn, strict=True)]
+    """Sample and probe each of `rows` as it asks. `logits` [positions, vocab]: one more than it has drafts of each."""
+    drawn = sampler.sample(logits, [draw for row in rows for draw in _draws_of(row)])
+    results: list[RowResult] = []
+    first = 0
+    for row in rows:
+        last = first + len(row.draft_uniforms)
+        result = _result(logits[last], row, drawn[last])
+        for at in range(first, last):
+            before = _result(logits[at], row, drawn[at])
+            result.error = result.error or before.error
+            if before.token is not None:
+                result.before_drafts.append(Sample(before.token, before.logprob))
+        results.append(result)
+        first = last + 1
+    return results
+
+
+def _draws_of(row: Row) -> list[Draw]:
+    draw = row.draw()
+    return [*(replace(draw, uniform=uniform) for uniform in row.draft_uniforms), draw]
+
+
+def _sampled(row: Row, span: Span) -> range:
+    """The positions of a row at which something is sampled."""
+    end = span.first + span.length
+    return range(end - 1 - len(row.draft_uniforms), end)
 
 
 def _result(logits: Tensor, row: Row, drawn: Drawn) -> RowResult:

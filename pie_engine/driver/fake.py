@@ -14,9 +14,10 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pie_engine.driver.base import Capabilities, Row, RowResult
+from pie_engine.driver.base import Capabilities, Row, RowResult, Sample
 from pie_engine.driver.checks import check_pairs, check_rows
 from pie_engine.driver.fake_kv import FakeKv
 from pie_engine.driver.fake_script import FakeScript
@@ -126,6 +127,18 @@ class FakeDriver:
         if row.sampler is None:
             return RowResult()
         draw = row.draw()
+        before_drafts: list[Sample] = []
+        for index, uniform in enumerate(row.draft_uniforms):
+            before = self._drawn(row, sequence[: index - len(row.draft_uniforms)], replace(draw, uniform=uniform))
+            if before.token is None:
+                return before
+            before_drafts.append(Sample(before.token, before.logprob))
+        result = self._drawn(row, sequence, draw)
+        result.before_drafts = before_drafts
+        return result
+
+    def _drawn(self, row: Row, sequence: array[int], draw: Draw) -> RowResult:
+        """What comes after `sequence`."""
         top = self._writer.next_tokens(sequence, is_masked=draw.mask is not None)
         logprobs = self._writer.logprobs(sequence, top, draw)
         drawn = plain.choose(logprobs, draw)

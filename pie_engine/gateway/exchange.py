@@ -83,8 +83,16 @@ class Exchange:
         parts = [usage for stats in self.core_stats.values() for usage in stats.processes if usage.pid == pid]
         if not parts:
             return None
-        pages, tokens = sum(part.num_pages for part in parts), sum(part.num_tokens for part in parts)
-        return ProcessUsage(pages, tokens, sum(part.num_contexts for part in parts), parts[0].state)
+        return ProcessUsage(
+            pages=sum(part.num_pages for part in parts),
+            tokens=sum(part.num_tokens for part in parts),
+            contexts=sum(part.num_contexts for part in parts),
+            state=parts[0].state,
+            prompt_tokens=sum(part.num_prompt for part in parts),
+            cached_tokens=sum(part.num_cached for part in parts),
+            drafted_tokens=sum(part.num_drafted for part in parts),
+            accepted_tokens=sum(part.num_accepted for part in parts),
+        )
 
     # Arrivals.
 

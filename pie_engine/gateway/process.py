@@ -10,6 +10,7 @@ import msgspec
 from pie_engine.errors import ErrorInfo
 from pie_engine.gateway.sse import KEEP_ALIVE, Tail, frame
 from pie_engine.protocol.http import ProcessState, ProcessUsage, ProcessView
+from pie_engine.protocol.plan import Usage
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
@@ -28,7 +29,7 @@ class Process:
         self.is_terminating = record.is_terminating
         self.ended = record.ended
         self.outcome = record.outcome
-        self.num_tokens = record.num_tokens
+        self.usage = msgspec.json.decode(record.usage, type=Usage)
         self.num_messages = num_messages
         self.accepted_seq = record.last_seq
         """Newest event that has arrived."""
@@ -74,7 +75,7 @@ class Process:
         """The event is committed: followers may have it."""
         self.stored_seq = event.seq
         if event.is_terminal:
-            self.ended, self.outcome, self.num_tokens = event.time, outcome_of(event), event.num_tokens
+            self.ended, self.outcome, self.usage = event.time, outcome_of(event), event.usage
         if not self.followers:
             self.tail.forget(event.seq)
             return
@@ -85,7 +86,7 @@ class Process:
     def view(self, usage: ProcessUsage | None = None) -> ProcessView:
         record = self.record
         if self.is_ended:
-            usage = ProcessUsage(pages=0, tokens=self.num_tokens, contexts=0, state="ended")
+            usage = ProcessUsage.of(self.usage, pages=0, contexts=0, state="ended")
         return ProcessView(
             pid=record.pid,
             program=record.program,

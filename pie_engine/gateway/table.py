@@ -160,7 +160,6 @@ class ProcessTable:
             created=time.time(),
             ended=None,
             outcome=None,
-            num_tokens=0,
         )
         self._next_id += 1
         process = Process(record)

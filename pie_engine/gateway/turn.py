@@ -116,7 +116,7 @@ class Turn:
                 self._store.add_events((process.id, event) for process, event in events)
             for process, event in events:
                 if event.is_terminal:
-                    self._store.end_process(process.id, event.time, outcome_of(event), event.num_tokens)
+                    self._store.end_process(process.id, event.time, outcome_of(event), event.usage)
 
     def _refuse(self, writes: list[Write], events: list[tuple[Process, Event]], error: PieError) -> None:
         self._writes = [write for write in writes if write.done is None]

@@ -10,6 +10,7 @@ from collections import deque
 import msgspec
 
 from pie_engine.errors import InvalidInput
+from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import Event, EventKind
 
 MAX_JOINED_CHARS = 64 * 1024
@@ -83,16 +84,16 @@ class EventLog:
         """Whether the gateway has everything, to the end."""
         return self.has_ended and not self._unsent and not self._unstored
 
-    def add(self, kind: EventKind, data: str, num_tokens: int = 0) -> None:
+    def add(self, kind: EventKind, data: str, usage: Usage = NO_USAGE) -> None:
         """Append; `data` is JSON. Only for what counts as no output of the program."""
         self.close_text()
         self.last_seq += 1
-        self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time(), num_tokens))
+        self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time(), usage))
 
-    def end(self, kind: EventKind, data: str, num_tokens: int = 0) -> None:
+    def end(self, kind: EventKind, data: str, usage: Usage = NO_USAGE) -> None:
         """The terminal event; nothing comes after it."""
         assert not self.has_ended, f"process {self.pid} has ended already"
-        self.add(kind, data, num_tokens)
+        self.add(kind, data, usage)
         self.has_ended = True
 
     def output(self, kind: EventKind, data: str) -> None:

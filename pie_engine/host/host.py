@@ -300,9 +300,9 @@ class Host:
 
     def _conclude_run(self, process: Process, ending: Ending) -> None:
         if isinstance(ending, ErrorInfo):
-            process.events.end("error", json_text(ending), process.num_tokens)
+            process.events.end("error", json_text(ending), process.usage)
         else:
-            process.events.end("return", ending, process.num_tokens)
+            process.events.end("return", ending, process.usage)
         self.has_output(process)
 
     def _describe(self, order: Describe) -> None:

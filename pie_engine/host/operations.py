@@ -12,9 +12,9 @@ import msgspec
 
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
 from pie_engine.host.futures import Future
-from pie_engine.protocol.plan import Plan
+from pie_engine.protocol.plan import NO_USAGE, Plan, Usage
 from pie_engine.protocol.sampling import Sampler, TopToken
-from pie_engine.protocol.to_core import Delivered, Flush, Forward, Generate, Steer, Stop
+from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Steer, Stop
 from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class Stream(Operation):
         self._chunks: deque[Chunk] = deque()
         self._is_piped = False
         self._piped_texts: list[str] = []
+        self._usage = NO_USAGE
         context.core.send(Generate(self.handle, context.ctx, plan))
 
     def receive(self, result: CoreResult) -> None:
@@ -158,6 +159,9 @@ class Stream(Operation):
             self.fail(result.error)
             return
         assert isinstance(result, Chunk)
+        if (usage := result.usage or result.so_far) is not None:
+            self.context.process.count(usage, self._usage)
+            self._usage = usage
         if result.epoch != self.epoch:
             return  # sent before the core had heard of a rewind
         if self._is_piped:
@@ -192,12 +196,21 @@ class Stream(Operation):
             raise self.error.raised()
         return None
 
-    def stop(self) -> None:
-        """End the plan; what was not taken has never been."""
+    def stop(self) -> Usage:
+        """End the plan; what was not taken has never been. Its usage is that of the newest chunk."""
         self.context.core.send(Stop(self.handle, self.num_taken))
         self.close()
+        prompt_tokens = len(self.context.tokens) - self.num_taken
+        return msgspec.structs.replace(self._usage, prompt_tokens=prompt_tokens, completion_tokens=self.num_taken)
 
-    forget = stop
+    def forget(self) -> None:
+        self.stop()
+
+    def draft(self, index: int, tokens: list[int]) -> None:
+        """The program expects `tokens` from its token `index` on."""
+        self.context.core.model.check_tokens(tokens)
+        if self.error is None:
+            self.context.core.send(Draft(self.handle, self.epoch, index, tokens))
 
     def rewind(self, count: int) -> None:
         if count > self.num_taken:

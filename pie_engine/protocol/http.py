@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.plan import Usage
 from pie_engine.protocol.program import Bundle, Signature
 
 OnDisconnect = Literal["detach", "terminate"]
@@ -57,12 +58,31 @@ class StopRequest(Request, frozen=True):
 
 
 class ProcessUsage(Body, frozen=True):
-    """What a process holds in the cores."""
+    """What a process holds in the cores, and what it has taken of them."""
 
     pages: int
     tokens: int
+    """Generated."""
     contexts: int
     state: str
+    prompt_tokens: int = 0
+    """Of all plans, with those of the cache."""
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+    @classmethod
+    def of(cls, usage: Usage, *, pages: int, contexts: int, state: str) -> ProcessUsage:
+        return cls(
+            pages,
+            usage.completion_tokens,
+            contexts,
+            state,
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.drafted_tokens,
+            usage.accepted_tokens,
+        )
 
 
 class ProcessView(Body, frozen=True):

@@ -12,7 +12,12 @@ RUN_AHEAD_TOKENS = 64
 """Most tokens of a stream that the core generates before the program has taken them."""
 CHUNK_MS = 20
 
-FinishReason = Literal["stop", "length", "stopped"]
+MAX_DRAFT_TOKENS = 32
+"""Most tokens that are guessed at once."""
+
+FinishReason = Literal["stop", "length", "context", "deadline", "stopped"]
+"""A stop text or token, or the end of the grammar; `max_tokens`; the model's context is full; `timeout_s` is over; the
+program has stopped it."""
 GrammarKind = Literal["json-schema", "regex", "lark", "ebnf", "choice"]
 
 
@@ -23,6 +28,15 @@ class Grammar(msgspec.Struct, frozen=True):
     text: str
     """By kind: a JSON schema; a regular expression for the whole reply; Lark rules; EBNF as llama.cpp has it (GBNF); a
     JSON list of texts."""
+
+
+class Speculation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How tokens are guessed ahead. It never changes the reply, only how fast it comes."""
+
+    kind: Literal["lookup"] = "lookup"
+    """`lookup`: what followed the last tokens the time before."""
+    max_tokens: int = 8
+    """Most tokens guessed at once."""
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,13 +52,29 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     seed: int | None = None
     logprobs: bool = False
     chunk_ms: int = CHUNK_MS
+    timeout_s: float | None = None
+    """The plan ends with `deadline` when this much time has gone by since the core has heard of it."""
+    speculation: Speculation | None = None
     grammar: Grammar | None = None
     """The reply ends where it is complete; a stop token is only let in where it could end."""
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
-    """Tokens: of the context before the plan, of those the ones that did not have to run for it, and generated."""
+    """Tokens: of the context before the plan, of those the ones that did not have to run for it, and generated.
 
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    Drafted are the tokens that were guessed, and accepted those of them that were right.
+    """
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+    def plus(self, other: Usage, times: int = 1) -> Usage:
+        """The sum with another, or the difference with `times=-1`."""
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Usage(*(mine + times * others for mine, others in pairs))
+
+
+NO_USAGE = Usage()

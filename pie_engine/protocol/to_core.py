@@ -83,6 +83,15 @@ class Delivered(Message, frozen=True):
     num_tokens: int
 
 
+class Draft(Message, frozen=True):
+    """The program expects `tokens` from token `index` of the plan on; what comes does not depend on it."""
+
+    op: int
+    epoch: int
+    index: int
+    tokens: list[int]
+
+
 class Steer(Message, frozen=True):
     """Keep the first `keep` tokens of the plan, drop the rest, force `inject` next, go on as `epoch`."""
 
@@ -111,6 +120,7 @@ CoreMessage = (
     | Forward
     | Generate
     | Delivered
+    | Draft
     | Steer
     | Stop
 )

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.program import Signature
 
 EventKind = Literal["started", "message", "stdout", "stderr", "log", "return", "error"]
@@ -26,8 +27,8 @@ class Event(Message, frozen=True):
     data: str
     time: float
     """Seconds since the epoch."""
-    num_tokens: int = 0
-    """Of the terminal event: tokens that models have generated for the process, as far as it has taken them."""
+    usage: Usage = NO_USAGE
+    """Of the terminal event: of all plans of the process, as far as it has taken what came of them."""
 
     @property
     def is_terminal(self) -> bool:
@@ -64,6 +65,12 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     """Generated so far."""
     state: str
     """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: grammar`, `waiting: consumer`."""
+    num_prompt: int = 0
+    """Tokens of the prompts of its plans that are over, and those of them that did not have to run."""
+    num_cached: int = 0
+    num_drafted: int = 0
+    """Tokens guessed, and those of them that were right."""
+    num_accepted: int = 0
 
 
 class CoreStats(Message, frozen=True):

@@ -28,6 +28,9 @@ class Chunk(Message, frozen=True):
     logprobs: list[float] = []
     finish: FinishReason | None = None
     usage: Usage | None = None
+    """Of the last chunk."""
+    so_far: Usage | None = None
+    """The same of an earlier chunk: the first one, and each with which it has changed by more than its own tokens."""
 
 
 class Flushed(Message, frozen=True):

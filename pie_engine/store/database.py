@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pie_engine.errors import InvalidConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 5.0
 CHECKPOINT_INTERVAL_S = 1.0
 WAL_LIMIT_PAGES = 16384
@@ -35,7 +35,7 @@ CREATE TABLE processes (
     version TEXT NOT NULL, digest TEXT NOT NULL, input TEXT NOT NULL, on_disconnect TEXT NOT NULL,
     idempotency_key TEXT, host_boot TEXT, host TEXT, is_terminating INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL, ended REAL, outcome TEXT,
-    num_tokens INTEGER NOT NULL DEFAULT 0
+    usage TEXT NOT NULL DEFAULT '[]'
 );
 CREATE UNIQUE INDEX processes_key ON processes (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX processes_alive ON processes (id) WHERE ended IS NULL;
@@ -53,6 +53,16 @@ CREATE TABLE messages (
     process INTEGER NOT NULL, seq INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (process, seq)
 ) WITHOUT ROWID;
 """
+
+
+MIGRATIONS = {
+    1: """
+ALTER TABLE processes ADD COLUMN usage TEXT NOT NULL DEFAULT '[]';
+UPDATE processes SET usage = '[0,0,' || num_tokens || ']';
+ALTER TABLE processes DROP COLUMN num_tokens
+""",
+}
+"""From a version to the next one."""
 
 
 class Database:
@@ -93,9 +103,10 @@ class Database:
                 f"{self.path} is of a newer version of pie (schema {version}, this one knows {SCHEMA_VERSION})",
                 hint="use that version, or another PIE_HOME",
             )
-        if version == 0:
+        steps = [MIGRATIONS[old] for old in range(version, SCHEMA_VERSION)] if version else [SCHEMA]
+        if version < SCHEMA_VERSION:
             with self.transaction() as connection:
-                for statement in SCHEMA.split(";"):
+                for statement in ";".join(steps).split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

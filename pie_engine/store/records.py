@@ -34,8 +34,8 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     created: float
     ended: float | None
     outcome: str | None
-    num_tokens: int = 0
-    """Generated for it by models; 0 until it has ended."""
+    usage: str = "[]"
+    """JSON of `Usage`; empty until it has ended."""
     last_seq: int = 0
     """Its newest stored event."""
 

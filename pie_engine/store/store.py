@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from pie_engine.protocol.plan import Usage
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.database import Database
@@ -21,7 +22,7 @@ PRUNE_BATCH = 100
 
 _PROCESS_COLUMNS = (
     "id, pid, user, program, version, digest, input, on_disconnect, idempotency_key, host_boot, host,"
-    " is_terminating, created, ended, outcome, num_tokens"
+    " is_terminating, created, ended, outcome, usage"
 )
 _SELECT_PROCESS = (
     f"SELECT {_PROCESS_COLUMNS}, (SELECT coalesce(max(seq), 0) FROM events WHERE process = processes.id) FROM processes"
@@ -121,10 +122,10 @@ class Store:
     def mark_terminating(self, process: int) -> None:
         self._db.execute("UPDATE processes SET is_terminating = 1 WHERE id = ?", (process,))
 
-    def end_process(self, process: int, ended: float, outcome: str, num_tokens: int) -> None:
+    def end_process(self, process: int, ended: float, outcome: str, usage: Usage) -> None:
         self._db.execute(
-            "UPDATE processes SET ended = ?, outcome = ?, num_tokens = ? WHERE id = ?",
-            (ended, outcome, num_tokens, process),
+            "UPDATE processes SET ended = ?, outcome = ?, usage = ? WHERE id = ?",
+            (ended, outcome, msgspec.json.encode(usage).decode(), process),
         )
 
     def process(self, pid: str) -> ProcessRecord | None:

@@ -356,3 +356,34 @@ def test_the_control_plane_side_needs_no_torch() -> None:
         f"import sys, {', '.join(modules)}; sys.exit(' '.join({{'torch', 'transformers'}} & set(sys.modules)) or None)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, MIXED], ids=["greedy", "mixed"])
+@pytest.mark.parametrize("num_right", [0, 2, 4])
+def test_drafts_are_checked_in_one_row(driver: Driver, sampler: Sampler, num_right: int) -> None:
+    """Before each draft that follows right ones comes what would have come without drafts, with its log-probability."""
+    pages, other = pages_for(len(PROMPT) + 8), pages_for(len(PROMPT) + 8, first=32)
+    uniforms = [0.11, 0.83, 0.42, 0.67, 0.29]
+    driver.execute([Row(PROMPT[:-1], 0, pages), Row(PROMPT[:-1], 0, other)])
+    tokens, logprobs = [PROMPT[-1]], []
+    for index, uniform in enumerate(uniforms):
+        row = Row(tokens[-1:], len(PROMPT) - 1 + index, pages, sampler, uniform, want_logprob=True)
+        [result] = driver.execute([row])
+        assert result.token is not None
+        assert result.logprob is not None
+        tokens.append(result.token)
+        logprobs.append(result.logprob)
+    drafts = [token if index < num_right else (token + 1) % 300 for index, token in enumerate(tokens[1:5])]
+    row = Row([PROMPT[-1], *drafts], len(PROMPT) - 1, other, sampler, uniforms[4], want_logprob=True)
+    row.draft_uniforms = uniforms[:4]
+    beside = Row(PROMPT[:5], 0, pages_for(5, first=50), GREEDY)
+    result, neighbour = driver.execute([row, beside])
+    samples = [*result.before_drafts, (result.token, result.logprob)]
+    assert len(samples) == 5
+    assert [token for token, _ in samples[: num_right + 1]] == tokens[1 : num_right + 2]
+    assert [logprob for _, logprob in samples[: num_right + 1]] == pytest.approx(logprobs[: num_right + 1], abs=1e-4)
+    assert neighbour.before_drafts == []
+    # What was refused is written over, and the row goes on as if it had never been.
+    again = [tokens[num_right + 1]]
+    start = len(PROMPT) + num_right
+    assert decode(driver, again[0], start, other, 2) == decode(driver, again[0], start, pages, 2)

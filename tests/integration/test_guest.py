@@ -27,16 +27,16 @@ INTERFACES = {
     "futures": ["wait-any", "forget"],
     "model": ["list", "describe", "encode", "decode", "render-chat"],
     "context": [
-        *["create", "append", "append-packed", "append-text", "flush", "finish-flush", "fork"],
+        *["create", "append", "append-packed", "append-text", "encode", "flush", "finish-flush", "fork"],
         *["truncate", "release", "length", "tokens"],
     ],
-    "generate": ["start", "next", "stop", "rewind", "inject", "pipe"],
+    "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe"],
     "forward": ["start", "finish"],
     "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
     "runtime": ["process-id", "program", "version", "store-code"],
     "log": ["emit", "write"],
 }
-TAGGED = {"model.describe", "generate.next", "forward.finish"}
+TAGGED = {"model.describe", "generate.next", "generate.stop", "forward.finish"}
 """Functions whose value and error are both records, which wasmtime-py wants told apart."""
 
 
@@ -739,12 +739,31 @@ def test_a_generation_in_the_sandbox(sandbox):
     assert outcome.value == [
         "Hello you",
         "stop",
-        {"prompt_tokens": 9, "cached_tokens": 0, "completion_tokens": 9},
+        {"prompt_tokens": 9, "cached_tokens": 0, "completion_tokens": 9, "drafted_tokens": 0, "accepted_tokens": 0},
         True,
         "Two",
     ]
     assert "".join(outcome.host.messages) == "Hello you"
     assert outcome.host.contexts == {}
+
+
+def test_guesses_times_and_stops_in_the_sandbox(sandbox):
+    program = """
+    from inferlet import Context
+
+    async def main() -> list:
+        ctx = Context()
+        ctx.append("ab")
+        stream = ctx.generate(timeout=1.5, speculate="lookup", draft_tokens=5)
+        await anext(stream)
+        stream.draft("efg")
+        stream.stop()
+        return [stream.finish, stream.usage, ctx.text]
+    """
+    outcome = sandbox.call("run", program, host=FakeHost(replies=["abcdefgh"]))
+    counts = {"prompt_tokens": 2, "cached_tokens": 0, "completion_tokens": 4, "drafted_tokens": 0, "accepted_tokens": 0}
+    assert outcome.value == ["stopped", counts, "ababcd"]
+    assert [(index, len(tokens)) for index, tokens in outcome.host.drafts] == [(4, 3)]
 
 
 # The standard library.

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from pie_cli import console
-from pie_cli.commands.ps import age
+from pie_cli.commands.ps import accept_rate, age
 from pie_cli.render import JsonPrinter, Printer, TextPrinter
 from pie_cli.summary import Timing
+from pie_engine.protocol.http import ProcessUsage
 
 Capture = pytest.CaptureFixture[str]
 
@@ -77,8 +78,26 @@ def test_the_summary_leaves_out_what_was_not_seen() -> None:
     timing.saw("started")
     assert timing.ttft_s is None
     timing.saw("message")
-    assert timing.line(12).startswith("12 tokens, TTFT ")
-    assert "tokens/s" in timing.line(12)
+    line = timing.line(ProcessUsage(0, 12, 0, "ended"))
+    assert line.startswith("12 tokens, TTFT ")
+    assert "tokens/s" in line
+
+
+@pytest.mark.parametrize(
+    ("usage", "words"),
+    [
+        (ProcessUsage(0, 12, 0, "ended", prompt_tokens=40), "12 tokens (after 40), "),
+        (ProcessUsage(0, 12, 0, "ended", prompt_tokens=40, cached_tokens=32), "(after 40, 32 of them cached), "),
+        (ProcessUsage(0, 9, 0, "ended", 40, 0, 8, 6), "9 tokens (after 40; 6 of 8 guesses right), "),
+    ],
+)
+def test_the_summary_says_what_was_read_and_guessed(usage: ProcessUsage, words: str) -> None:
+    assert words in Timing().line(usage)
+
+
+def test_the_accept_rate_of_a_process() -> None:
+    assert accept_rate(ProcessUsage(0, 9, 0, "running", 40, 0, 8, 6)) == "75%"
+    assert accept_rate(ProcessUsage(0, 9, 0, "running")) == "-"
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ class Rig:
             self.step(after_s=0.1)
             if takes:
                 self.take_all()
-            if self.core.is_idle and self.core.next_chunk_at is None:
+            if self.core.is_idle and self.core.next_due_at is None:
                 self.check()
                 return
         raise AssertionError(f"still running after {max_steps} steps")

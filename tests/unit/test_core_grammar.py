@@ -152,11 +152,11 @@ def test_max_tokens_within_the_grammar_is_length():
     assert rig.text(ctx) == 'abc{"na'
 
 
-def test_the_end_of_the_context_within_the_grammar_is_length():
+def test_the_end_of_the_context_within_the_grammar_is_context():
     rig = Rig(script=FakeScript(max_context_tokens=20))
     op = rig.generate(rig.context("abc"), grammar=DIGITS)
     run(rig)
-    assert (rig.heard[op].finish, len(rig.heard[op].ids)) == ("length", 17)
+    assert (rig.heard[op].finish, len(rig.heard[op].ids)) == ("context", 17)
 
 
 def test_a_stop_text_ends_the_reply_also_within_the_grammar_and_within_what_is_forced():

@@ -219,13 +219,15 @@ def test_a_prompt_longer_than_the_models_context_is_refused_with_the_numbers():
     assert "takes 20" in error_of(rig, ops[0]).message
 
 
-def test_the_end_of_the_models_context_finishes_with_length():
+def test_the_end_of_the_models_context_is_told_from_max_tokens():
     rig = Rig(script=FakeScript(max_context_tokens=20))
     op = rig.generate(rig.context("x" * 12), max_tokens=1000)
+    exact = rig.generate(rig.context("x" * 12), max_tokens=8)
     full = rig.generate(rig.context("x" * 20))
     rig.run()
-    assert (rig.heard[op].finish, len(rig.heard[op].ids)) == ("length", 8)
-    assert (rig.heard[full].finish, rig.heard[full].ids) == ("length", [])
+    assert (rig.heard[op].finish, len(rig.heard[op].ids)) == ("context", 8)
+    assert (rig.heard[exact].finish, len(rig.heard[exact].ids)) == ("length", 8)
+    assert (rig.heard[full].finish, rig.heard[full].ids) == ("context", [])
 
 
 def test_an_injection_beyond_the_models_context_fails_and_keeps_what_was_delivered():

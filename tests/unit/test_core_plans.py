@@ -46,11 +46,11 @@ def test_a_parked_plan_still_sends_its_last_chunk_when_its_time_comes():
     rig.step(RUN_AHEAD_TOKENS)
     assert rig.core.is_idle
     assert len(rig.heard[op].ids) == 1
-    assert rig.core.next_chunk_at == pytest.approx(rig.now + 0.02)
+    assert rig.core.next_due_at == pytest.approx(rig.now + 0.02)
     num_steps = len(rig.driver.steps)
     rig.step(after_s=0.021)
     assert len(rig.heard[op].ids) == RUN_AHEAD_TOKENS
-    assert rig.core.next_chunk_at is None
+    assert rig.core.next_due_at is None
     assert len(rig.driver.steps) == num_steps
 
 

@@ -16,7 +16,7 @@ from pie_engine.host.interfaces import futures, generate
 from pie_engine.host.models import HostModel, unpack_tokens
 from pie_engine.host.process import Job, Process
 from pie_engine.host.programs import Program
-from pie_engine.protocol.plan import Plan, Usage
+from pie_engine.protocol.plan import Plan, Speculation, Usage
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.sampling import Sampler, TopToken
 from pie_engine.protocol.to_core import (
@@ -24,6 +24,7 @@ from pie_engine.protocol.to_core import (
     CloseProcess,
     CreateContext,
     Delivered,
+    Draft,
     Flush,
     Fork,
     Forward,
@@ -399,3 +400,48 @@ def test_a_piped_stream_over_the_output_limit_dooms_the_program():
     world.chunk(op, [1], 0, text="far too long a text")
     assert isinstance(world.process.doom, LimitExceeded)
     assert world.services.ready == [world.process]
+
+
+# Usage and drafts.
+
+
+def test_stopping_says_what_was_used(world):
+    contexts.append(world.process, world.ctx, [1, 2, 3])
+    op = world.stream()
+    world.answer(Chunk(op, 0, [4], "a", 0, so_far=Usage(3, 2, 1)))
+    world.answer(Chunk(op, 0, [5, 6], "b", 1, so_far=Usage(3, 2, 3, 4, 1)))
+    generate.take_next(world.process, op)
+    assert generate.stop(world.process, op) == Usage(3, 2, 3, 4, 1)
+    assert world.process.usage == Usage(3, 2, 3, 4, 1)
+
+
+def test_stopping_before_anything_came_counts_the_prompt(world):
+    contexts.append(world.process, world.ctx, [1, 2, 3])
+    assert generate.stop(world.process, world.stream()) == Usage(3, 0, 0)
+
+
+def test_the_usage_of_a_process_is_that_of_all_its_plans(world):
+    for _ in range(2):
+        op = world.stream()
+        world.answer(Chunk(op, 0, [4], "a", 0, so_far=Usage(3, 2, 1)))
+        world.answer(Chunk(op, 0, [5], "b", 1, [], "stop", Usage(3, 2, 2, 4, 1)))
+        generate.take_next(world.process, op)
+    assert world.process.usage == Usage(6, 4, 4, 8, 2)
+
+
+def test_a_draft_is_told_with_its_place_and_epoch(world):
+    op = world.stream()
+    world.chunk(op, [1, 2], 0)
+    generate.take_next(world.process, op)
+    generate.rewind(world.process, op, 1)
+    world.sent()
+    generate.draft(world.process, op, 1, [7, 8])
+    assert world.sent() == [Draft(op, 1, 1, [7, 8])]
+    with pytest.raises(InvalidInput, match="token id 100 is not in the vocabulary"):
+        generate.draft(world.process, op, 1, [100])
+
+
+def test_a_plan_crosses_with_its_time_and_its_guessing(world):
+    fields = msgspec.to_builtins(Plan(timeout_s=1.5, speculation=Speculation("lookup", 5)))
+    op = generate.start(world.process, world.ctx, {"sampler": {}, **fields})
+    assert world.sent()[-1] == Generate(op, world.ctx, Plan(timeout_s=1.5, speculation=Speculation("lookup", 5)))

@@ -234,7 +234,8 @@ def test_chunks_carry_ids_text_index_and_the_end():
     assert [chunk["index"] for chunk in chunks] == [0, 4, 8]
     assert all(len(chunk["logprobs"]) == len(chunk["ids"]) for chunk in chunks)
     assert [chunk["finish"] for chunk in chunks] == [None, None, "stop"]
-    assert chunks[-1]["usage"] == {"prompt_tokens": 1, "cached_tokens": 0, "completion_tokens": 10}
+    counts = {"prompt_tokens": 1, "cached_tokens": 0, "completion_tokens": 10}
+    assert chunks[-1]["usage"] == {**counts, "drafted_tokens": 0, "accepted_tokens": 0}
 
 
 def test_max_tokens_ends_with_length():
@@ -524,3 +525,71 @@ def test_models_by_name():
 def test_outside_of_pie_the_error_says_what_to_do():
     with pytest.raises(RuntimeError, match="`pie run`"):
         Context()
+
+
+def test_a_stopped_reply_says_what_was_used():
+    async def main():
+        ctx = Context()
+        ctx.append("ab")
+        stream = ctx.generate()
+        await anext(stream)
+        stream.stop()
+        return [stream.finish, stream.usage]
+
+    finish, usage = run(main, replies=["abcdefghij"])
+    assert (finish, usage["prompt_tokens"], usage["completion_tokens"]) == ("stopped", 2, 4)
+
+
+def test_a_plan_says_how_long_and_how_it_guesses():
+    plans = []
+
+    async def main():
+        start = host().generate.start
+        host().generate.start = lambda ctx, plan: plans.append(plan) or start(ctx, plan)
+        ctx = Context()
+        ctx.append("ab")
+        await ctx.generate(timeout=2, speculate="lookup", draft_tokens=5)
+        await ctx.generate()
+
+    run(main, replies=["x", "y"])
+    assert (plans[0].timeout_s, plans[0].speculation.kind.name, plans[0].speculation.max_tokens) == (2.0, "LOOKUP", 5)
+    assert (plans[1].timeout_s, plans[1].speculation) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeout": -1}, "timeout has to be a number of seconds from 0"),
+        ({"timeout": "1"}, "timeout has to be a number of seconds"),
+        ({"speculate": "magic"}, "`speculate` has to be None or `lookup`"),
+        ({"speculate": "lookup", "draft_tokens": 1.5}, "draft_tokens has to be an integer"),
+    ],
+)
+def test_wrong_time_and_guessing_are_named(options, words):
+    async def main():
+        ctx = Context()
+        ctx.append("ab")
+        await ctx.generate(**options)
+
+    with pytest.raises(InvalidInput, match=words):
+        run(main, replies=["x"])
+
+
+def test_a_draft_goes_where_the_reply_is():
+    drafts = []
+
+    async def main():
+        ctx = Context()
+        ctx.append("ab")
+        stream = ctx.generate()
+        await anext(stream)
+        stream.draft("efg")
+        stream.draft([7, 8])
+        drafts.extend(host().drafts)
+        text = await stream
+        with pytest.raises(InvalidInput, match="cannot draft: this reply has ended"):
+            stream.draft("x")
+        return text
+
+    assert run(main, replies=["abcdefghij"]) == "abcdefghij"
+    assert [(index, len(tokens)) for index, tokens in drafts] == [(4, 3), (4, 2)]

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from pie_engine.errors import InvalidConfig
+from pie_engine.protocol.plan import Usage
 from pie_engine.protocol.program import Bundle, Manifest
 from pie_engine.protocol.to_gateway import Event
+from pie_engine.store import database
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -53,11 +55,11 @@ def test_what_was_committed_is_there_after_opening_again(store, tmp_path):
         store.add_program(BUNDLE.digest, BUNDLE)
         store.add_process(record(7, idempotency_key="k"))
         store.add_events([event(7, 1, "started"), event(7, 2, "return", "null")])
-        store.end_process(7, 3.0, "return", 5)
+        store.end_process(7, 3.0, "return", Usage(1, 2, 3, 4, 5))
         store.set_meta("instance", "x")
     again = Store(tmp_path / "pie.sqlite")
     assert again.bundle(BUNDLE.digest) == BUNDLE
-    assert (again.process("p7").last_seq, again.process("p7").num_tokens) == (2, 5)
+    assert (again.process("p7").last_seq, again.process("p7").usage) == (2, "[1,2,3,4,5]")
     assert again.process_with_key("me", "k").outcome == "return"
     assert [row.seq for row in again.events(7, 0, 10)] == [1, 2]
     assert (again.meta("instance"), again.meta("nothing")) == ("x", None)
@@ -172,3 +174,16 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(InvalidConfig, match=r"pie\.sqlite"):
         Store(path)
+
+
+def test_a_database_of_the_version_before_is_taken_over(tmp_path):
+    path = tmp_path / "pie.sqlite"
+    with sqlite3.connect(path) as old:
+        old.executescript(database.SCHEMA.replace("usage TEXT NOT NULL DEFAULT '[]'", "num_tokens INTEGER"))
+        old.execute("PRAGMA user_version = 1")
+        columns = "id, pid, user, program, version, digest, input, on_disconnect, created, num_tokens"
+        old.execute(
+            f"INSERT INTO processes ({columns}) VALUES (7, 'p7', 'me', 'p', '1', 'd', '{{}}', 'detach', 1.0, 5)"
+        )
+    assert Store(path).process("p7").usage == "[0,0,5]"
+    assert Store(path).process("p7").last_seq == 0, "and opened again"

@@ -20,6 +20,11 @@ def append_packed(process: Process, ctx: int, tokens: str) -> None:
     process.context(ctx).append(unpack_tokens(tokens))
 
 
+def encode(process: Process, ctx: int, text: str) -> str:
+    context = process.context(ctx)
+    return pack_tokens(context.core.model.tokenizer.encode_after(context.tokens, text))
+
+
 def append_text(process: Process, ctx: int, text: str, special: bool) -> int:
     context = process.context(ctx)
     tokens = context.core.model.tokenizer.encode_after(context.tokens, text, special=special)
@@ -60,6 +65,7 @@ FUNCTIONS: dict[str, Function] = {
     "append": append,
     "append-packed": append_packed,
     "append-text": append_text,
+    "encode": encode,
     "flush": flush,
     "finish-flush": finish_flush,
     "fork": fork,

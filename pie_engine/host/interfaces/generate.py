@@ -7,7 +7,7 @@ from typing import Any
 from pie_engine.host.imports import Function
 from pie_engine.host.operations import Stream
 from pie_engine.host.process import Process
-from pie_engine.protocol.plan import Grammar, Plan
+from pie_engine.protocol.plan import Grammar, Plan, Speculation, Usage
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_host import Chunk
 
@@ -15,15 +15,21 @@ from pie_engine.protocol.to_host import Chunk
 def start(process: Process, ctx: int, plan: dict[str, Any]) -> int:
     sampler = Sampler(**plan.pop("sampler"))
     grammar = Grammar(**fields) if (fields := plan.pop("grammar", None)) else None
-    return process.futures.add(Stream(process.context(ctx), Plan(sampler=sampler, grammar=grammar, **plan)))
+    speculation = Speculation(**fields) if (fields := plan.pop("speculation", None)) else None
+    made = Plan(sampler=sampler, grammar=grammar, speculation=speculation, **plan)
+    return process.futures.add(Stream(process.context(ctx), made))
 
 
 def take_next(process: Process, stream: int) -> Chunk | None:
     return process.futures.get(stream, Stream).next()
 
 
-def stop(process: Process, stream: int) -> None:
-    process.futures.get(stream, Stream).stop()
+def stop(process: Process, stream: int) -> Usage:
+    return process.futures.get(stream, Stream).stop()
+
+
+def draft(process: Process, stream: int, index: int, tokens: list[int]) -> None:
+    process.futures.get(stream, Stream).draft(index, tokens)
 
 
 def rewind(process: Process, stream: int, count: int) -> None:
@@ -42,6 +48,7 @@ FUNCTIONS: dict[str, Function] = {
     "start": start,
     "next": take_next,
     "stop": stop,
+    "draft": draft,
     "rewind": rewind,
     "inject": inject,
     "pipe": pipe,

@@ -30,6 +30,14 @@ def count(name: str, value: Any) -> Any:
     return value
 
 
+def seconds(name: str, value: Any) -> float | None:
+    """A time from 0, or None."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 <= value < float("inf")):
+        raise InvalidInput(f"{name} has to be a number of seconds from 0; got {value!r}")
+    return None if value is None else float(value)
+
+
 def text(name: str, value: Any) -> str:
     """A text that UTF-8 can carry."""
     if not isinstance(value, str):

@@ -23,6 +23,7 @@ T = TypeVar("T")
 MAX_LISTED_TOKENS = 256
 """Longer token lists cross to the host packed."""
 CHUNK_MS = 20
+DRAFT_TOKENS = 8
 _GREEDY = Sampler.greedy()
 
 
@@ -190,6 +191,9 @@ class Context:
         sampler: Sampler | None = None,
         *,
         max_tokens: int | None = None,
+        timeout: float | None = None,
+        speculate: str | None = None,
+        draft_tokens: int = DRAFT_TOKENS,
         stop: str | Sequence[str] = (),
         stop_tokens: Sequence[int] = (),
         seed: int | None = None,
@@ -203,6 +207,10 @@ class Context:
         Args:
             sampler: how tokens are chosen; greedy if left out.
             max_tokens: most tokens to write; None: until a stop or the end of the model's context.
+            timeout: seconds until it ends with what there is then (`finish` is `deadline`); None: no limit.
+            speculate: `lookup` guesses tokens ahead: what followed the last ones the time before. The reply is the
+                same; where it copies from the context it comes faster. `Stream.draft` hands in guesses of your own.
+            draft_tokens: most tokens guessed at once, from 1 to 32.
             stop: text that ends the reply and is not part of it.
             stop_tokens: token ids that end the reply, besides the model's own.
             seed: starts the random numbers anew: the same seed on the same tokens gives the same reply.
@@ -222,6 +230,8 @@ class Context:
         plan = wire.Plan(
             record,
             _checks.count("max_tokens", max_tokens),
+            _checks.seconds("timeout", timeout),
+            _speculation(speculate, draft_tokens),
             [_checks.text("stop", text) for text in ([stop] if isinstance(stop, str) else stop)],
             _checks.token_ids("stop_tokens", stop_tokens),
             bool(ignore_eos),
@@ -271,7 +281,7 @@ class Context:
         record = None if sampler is None else sampler_record(sampler)
         self._chat.open_reply()
         is_text = isinstance(tokens, str)
-        ids = self.model.tokenizer.encode(tokens) if is_text else _checks.token_ids("tokens", tokens)
+        ids = self._encoded(tokens) if is_text else _checks.token_ids("tokens", tokens)
         wire = _transport.host.forward
         handle = _transport.call(wire.start, ctx, ids, record, _checks.count("top_k", top_k) or 0)
         if ids:
@@ -280,6 +290,11 @@ class Context:
         return Output(seen.token, seen.logprob, unpack_top(seen.top))
 
     # Inside.
+
+    def _encoded(self, text: str) -> list[int]:
+        """The tokens of a text that goes on after what is there."""
+        encode = _transport.host.context.encode
+        return unpack_tokens(_transport.call(encode, self._live_id(), _checks.text("the text", text)))
 
     def _noting_text(self) -> Callable[[str], None]:
         """What a new stream calls with all of its text, each time that there is more or less of it."""
@@ -339,6 +354,16 @@ class Context:
 
     def __repr__(self) -> str:
         return "Context(released)" if self._id is None else f"Context(id={self._id})"
+
+
+def _speculation(kind: str | None, max_tokens: int) -> Any:
+    """As the host takes it."""
+    if kind is None:
+        return None
+    if kind != "lookup":
+        raise InvalidInput(f"`speculate` has to be None or `lookup`; got {kind!r}")
+    wire = _transport.host.generate
+    return wire.Speculation(wire.SpeculationKind.LOOKUP, _checks.count("draft_tokens", max_tokens) or 0)
 
 
 class _Tokens:

@@ -16,8 +16,9 @@ from inferlet.errors import Busy, InvalidInput, PieError
 if TYPE_CHECKING:
     from inferlet.context import Context
 
-FinishReason = Literal["stop", "length", "stopped"]
-"""`stop`: a stop text or token; `length`: `max_tokens` or the model's context is full; `stopped`: by `Stream.stop`."""
+FinishReason = Literal["stop", "length", "context", "deadline", "stopped"]
+"""`stop`: a stop text or token, or the end of the grammar; `length`: `max_tokens`; `context`: the model's context is
+full; `deadline`: `timeout` is over; `stopped`: by `Stream.stop`."""
 
 
 @dataclass(slots=True)
@@ -29,6 +30,10 @@ class Usage:
     cached_tokens: int
     """Of those, the ones whose KV was there already."""
     completion_tokens: int
+    drafted_tokens: int = 0
+    """Guessed ahead with `speculate=` or `Stream.draft`."""
+    accepted_tokens: int = 0
+    """Of those, the ones that were right."""
 
 
 @dataclass(slots=True)
@@ -83,7 +88,7 @@ class Stream:
         self.finish: FinishReason | None = None
         """Why it ended; None while it goes on."""
         self.usage: Usage | None = None
-        """Token counts, when it has ended by itself."""
+        """Token counts, when it has ended. After `stop()`: of what was received."""
 
     # Receiving.
 
@@ -115,8 +120,7 @@ class Stream:
     def stop(self) -> _Done:
         """End the reply here; the context keeps what was received."""
         if not self.is_finished:
-            _transport.call(_transport.host.generate.stop, self._handle)
-            self._end("stopped")
+            self._end("stopped", _usage(_transport.call(_transport.host.generate.stop, self._handle)))
         return _DONE
 
     def rewind(self, count: int) -> _Done:
@@ -136,9 +140,20 @@ class Stream:
         """Force this text (or these token ids) next and go on after it. It arrives as a chunk, too."""
         self._require_running("inject", "`ctx.append(…)` adds to the context after the end")
         is_text = isinstance(what, str)
-        tokens = self._context.model.tokenizer.encode(what) if is_text else _checks.token_ids("what is injected", what)
+        tokens = self._encoded(what) if is_text else _checks.token_ids("what is injected", what)
         if tokens:
             _transport.call(_transport.host.generate.inject, self._handle, tokens)
+        return _DONE
+
+    def draft(self, what: str | Sequence[int]) -> _Done:
+        """Say what you expect next, after what has been received: the model reads it all at once, and what it would
+        have written anyway comes sooner. What is wrong costs a little time and changes nothing.
+
+        It replaces what was said before. Nothing is guessed in a reply with a grammar or with penalties.
+        """
+        self._require_running("draft", "there is nothing left to come")
+        tokens = self._encoded(what) if isinstance(what, str) else _checks.token_ids("a draft", what)
+        _transport.call(_transport.host.generate.draft, self._handle, len(self.ids), tokens)
         return _DONE
 
     def pipe(self, session: Session | None = None) -> Stream:
@@ -153,6 +168,10 @@ class Stream:
         return self
 
     # Inside.
+
+    def _encoded(self, text: str) -> list[int]:
+        """As it goes on after what has been received."""
+        return self._context._encoded(text)
 
     @property
     def _text(self) -> str:
@@ -185,9 +204,7 @@ class Stream:
             self._texts.append(chunk.text)
             self._on_text(self._text)
         if wire.finish is not None:
-            counts = wire.usage
-            if counts is not None:
-                chunk.usage = Usage(counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens)
+            chunk.usage = None if wire.usage is None else _usage(wire.usage)
             chunk.finish = wire.finish.name.lower()
             self._end(chunk.finish, chunk.usage)
         return chunk
@@ -216,6 +233,12 @@ class Stream:
     def __del__(self) -> None:
         if getattr(self, "_handle", 0):
             self._abandon()
+
+
+def _usage(wire: Any) -> Usage:
+    return Usage(
+        wire.prompt_tokens, wire.cached_tokens, wire.completion_tokens, wire.drafted_tokens, wire.accepted_tokens
+    )
 
 
 class _Iteration:

@@ -99,7 +99,19 @@ class _Output(enum.Enum):
 class _Finish(enum.Enum):
     STOP = 0
     LENGTH = 1
-    STOPPED = 2
+    CONTEXT = 2
+    DEADLINE = 3
+    STOPPED = 4
+
+
+class _SpeculationKind(enum.Enum):
+    LOOKUP = 0
+
+
+@dataclass
+class _Speculation:
+    kind: _SpeculationKind
+    max_tokens: int
 
 
 class _GrammarKind(enum.Enum):
@@ -127,6 +139,8 @@ class _Sampler:
 class _Plan:
     sampler: _Sampler
     max_tokens: int | None
+    timeout_s: float | None
+    speculation: _Speculation | None
     stop: list[str]
     stop_tokens: list[int]
     ignore_eos: bool
@@ -166,6 +180,8 @@ class FakeHost:
         self.contexts: dict[int, list[int]] = {}
         self.stored_code: dict[str, str] = {}
         self.calls: dict[str, int] = {}
+        self.drafts: list[tuple[int, list[int]]] = []
+        """(index, tokens) of each `Stream.draft`."""
         self.tokens_per_chunk = TOKENS_PER_CHUNK
         self._special: list[str] = []
         self._streams: dict[int, _Stream] = {}
@@ -228,6 +244,7 @@ class FakeHost:
             append=lambda ctx, tokens: self._tokens_of(ctx).extend(tokens),
             append_packed=lambda ctx, tokens: self._tokens_of(ctx).extend(unpack_tokens(tokens)),
             append_text=self._append_text,
+            encode=lambda ctx, text: pack_tokens(self.encode(text)),
             flush=lambda ctx: self._new_handle(is_ready=True),
             finish_flush=lambda handle: None,
             fork=self._fork,
@@ -238,10 +255,11 @@ class FakeHost:
         )
         self.generate = self._interface(
             "generate", start=self._start, next=self._next, stop=self._stop, rewind=self._rewind, inject=self._inject,
-            pipe=self._pipe,
+            pipe=self._pipe, draft=lambda stream, index, tokens: self.drafts.append((index, tokens)),
         )  # fmt: skip
         self.generate.Plan, self.generate.Sampler = _Plan, _Sampler
         self.generate.Grammar, self.generate.GrammarKind = _Grammar, _GrammarKind
+        self.generate.Speculation, self.generate.SpeculationKind = _Speculation, _SpeculationKind
         self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
         self.session = self._interface(
             "session",
@@ -367,9 +385,7 @@ class FakeHost:
         else:
             del self._streams[handle]
             chunk.finish = stream.finish
-            chunk.usage = SimpleNamespace(
-                prompt_tokens=stream.num_prompt, cached_tokens=0, completion_tokens=len(stream.delivered)
-            )
+            chunk.usage = _usage(stream)
         return chunk
 
     def _last_piped(self, handle: int, stream: _Stream) -> SimpleNamespace:
@@ -380,8 +396,8 @@ class FakeHost:
         stream.coming = []
         return self._chunk(handle, stream, [], text)
 
-    def _stop(self, handle: int) -> None:
-        self._streams.pop(handle, None)
+    def _stop(self, handle: int) -> SimpleNamespace:
+        return _usage(self._streams.pop(handle))
 
     def _rewind(self, handle: int, count: int) -> None:
         stream = self._stream_of(handle)
@@ -431,6 +447,16 @@ class FakeHost:
 
     def _write(self, output: _Output, text: str) -> None:
         self.printed.append((output.name.lower(), text))
+
+
+def _usage(stream: _Stream) -> SimpleNamespace:
+    return SimpleNamespace(
+        prompt_tokens=stream.num_prompt,
+        cached_tokens=0,
+        completion_tokens=len(stream.delivered),
+        drafted_tokens=0,
+        accepted_tokens=0,
+    )
 
 
 def _characters(text: str) -> list[int]:

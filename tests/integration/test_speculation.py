@@ -1,0 +1,113 @@
+"""A real model writes the same with and without guesses: token by token, greedy and drawn."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pie_engine.config import ModelSection
+from pie_engine.core.loop import Core
+from pie_engine.driver.cpu import CpuDriver
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.plan import Plan, Speculation, Usage
+from pie_engine.protocol.sampling import GREEDY, Sampler
+from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Draft, Generate, OpenProcess
+from pie_engine.protocol.to_host import Chunk
+from tests import models
+
+NUM_TOKENS = 48
+PROMPTS = [[5 + 7 * i % 300 for i in range(20)] * 2, [9, 8, 9, 8, 9, 8, 9], list(range(40, 90))]
+SAMPLERS = [
+    GREEDY,
+    Sampler(temperature=0.7, top_k=20),
+    Sampler(temperature=1.0),
+    Sampler(temperature=1.3, min_p=0.02, top_p=0.95),
+]
+
+
+class Rig:
+    """A core over a small random checkpoint in fp32."""
+
+    def __init__(self, driver: CpuDriver, tokenizer: Tokenizer) -> None:
+        section = ModelSection(path="m", num_pages=64, max_batch_tokens=64)
+        self.core = Core(driver, tokenizer, section)
+        self.ids: dict[int, list[int]] = {}
+        self.usage: dict[int, Usage] = {}
+        self.core.receive("h", [OpenProcess("p", "p")])
+
+    def start(self, op: int, prompt: list[int], plan: Plan) -> None:
+        ctx = op + 1000
+        self.ids[op] = []
+        self.core.receive("h", [CreateContext(ctx, "p", op), Append(ctx, prompt), Generate(op, ctx, plan)])
+
+    def step(self) -> None:
+        self.core.step()
+        for result in self.core.take_outgoing().get("h", []):
+            assert isinstance(result, Chunk), result
+            self.ids[result.op] += result.ids
+            if result.usage is not None:
+                self.usage[result.op] = result.usage
+            else:
+                self.core.receive("h", [Delivered(result.op, 0, len(self.ids[result.op]))])
+
+    def run(self) -> None:
+        while not self.core.is_idle:
+            self.step()
+        assert self.core.check_integrity() == []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speculation")
+    models.write_tokenizer(folder)
+    return models.write_checkpoint(folder, gain=2.0)
+
+
+@pytest.fixture
+def new_rig(folder: Path) -> Any:
+    tokenizer = Tokenizer.load(folder)
+    return lambda: Rig(CpuDriver.load(folder, dtype="float32", num_threads=1), tokenizer)
+
+
+def plans(sampler: Sampler, **more: Any) -> Plan:
+    return Plan(sampler=sampler, max_tokens=NUM_TOKENS, ignore_eos=True, seed=17, chunk_ms=0, **more)
+
+
+def test_lookup_changes_no_token(new_rig: Any) -> None:
+    plain, guessing = new_rig(), new_rig()
+    cases = [(prompt, sampler) for prompt in PROMPTS for sampler in SAMPLERS]
+    for op, (prompt, sampler) in enumerate(cases):
+        plain.start(op, prompt, plans(sampler))
+        guessing.start(op, prompt, plans(sampler, speculation=Speculation("lookup", 8)))
+    plain.run()
+    guessing.run()
+    assert guessing.ids == plain.ids
+    assert sum(usage.drafted_tokens for usage in guessing.usage.values()) > 10, "it has guessed at all"
+    assert sum(usage.accepted_tokens for usage in guessing.usage.values()) > 0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=range(len(SAMPLERS)))
+def test_guesses_of_the_program_change_no_token(new_rig: Any, sampler: Sampler) -> None:
+    """Right, wrong and half right ones, for many seeds at once: each draw is the one that it would have been."""
+    plain, guessing = new_rig(), new_rig()
+    choice = random.Random(3)
+    seeds = range(12)
+    for op in seeds:
+        plan = Plan(sampler=sampler, max_tokens=NUM_TOKENS, ignore_eos=True, seed=op, chunk_ms=0)
+        plain.start(op, PROMPTS[0], plan)
+        guessing.start(op, PROMPTS[0], plan)
+    plain.run()
+    while not guessing.core.is_idle:
+        for op in seeds:
+            at = len(guessing.ids[op])
+            guess = [token if choice.random() < 0.8 else 5 for token in plain.ids[op][at : at + choice.randrange(6)]]
+            guessing.core.receive("h", [Draft(op, 0, at, guess)])
+        guessing.step()
+    assert guessing.ids == plain.ids
+    drafted = sum(usage.drafted_tokens for usage in guessing.usage.values())
+    accepted = sum(usage.accepted_tokens for usage in guessing.usage.values())
+    assert 0 < accepted < drafted
+    assert guessing.core.num_steps < plain.core.num_steps
