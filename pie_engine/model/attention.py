@@ -22,7 +22,7 @@ from torch import Tensor
 
 _SUM = 0
 """`embedding_bag`'s mode."""
-_NUM_KEPT_TABLES = 4
+_NUM_KEPT_TABLES = 8
 
 
 @dataclass(frozen=True, slots=True)

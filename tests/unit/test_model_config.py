@@ -100,6 +100,12 @@ def test_windows_of_the_upper_layers(architecture: str) -> None:
     assert windows_of(architecture, use_sliding_window=True, layer_types=kinds, **window) == [4096, None, 4096, None]
 
 
+def test_windows_of_qwen3_with_experts_are_those_of_all_layers() -> None:
+    window = {"sliding_window": 64, "max_window_layers": 3}
+    assert windows_of("Qwen3MoeForCausalLM", **window) == [None] * 4
+    assert windows_of("Qwen3MoeForCausalLM", use_sliding_window=True, **window) == [64] * 4
+
+
 def test_windows_of_gemma() -> None:
     assert windows_of("Gemma2ForCausalLM", sliding_window=64) == [64, None, 64, None]
     assert windows_of("Gemma3ForCausalLM", sliding_window=64, sliding_window_pattern=2) == [64, None, 64, None]
