@@ -34,20 +34,18 @@ class Floor:
         return {**asdict(self), "bytes_per_s": round(self.bytes_per_s), "tpot_ms": round(self.tpot_ms, 3)}
 
 
-def floor_of(folder: Path, dtype: str, num_threads: int) -> Floor:
-    """The floor of the checkpoint in `folder` when its weights are kept as `dtype`."""
-    threads = num_threads or 1
-    return Floor(weight_bytes(folder, dtype), read_bandwidth(threads), threads)
+def floor_of(folder: Path, dtype: str, num_threads: int) -> Floor | None:
+    """The floor of the checkpoint in `folder` when its weights are kept as `dtype`; None for one of another format."""
+    num_bytes, threads = weight_bytes(folder, dtype), num_threads or 1
+    return Floor(num_bytes, read_bandwidth(threads), threads) if num_bytes else None
 
 
 def weight_bytes(folder: Path, dtype: str) -> int:
     """Bytes of the weights that a token passes through: all but an input embedding that is not the output's too.
 
-    `dtype` `auto` is that of the file. Raises `SystemExit` when there are no safetensors.
+    `dtype` `auto` is that of the file. 0 when there are no safetensors.
     """
     tensors = {name: entry for path in sorted(folder.glob("*.safetensors")) for name, entry in _header(path).items()}
-    if not tensors:
-        raise SystemExit(f"{folder.name} has no safetensors file to count weights in")
     has_own_output = any(name.endswith("lm_head.weight") for name in tensors)
     return sum(
         _num_bytes(entry, dtype)

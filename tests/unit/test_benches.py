@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benches"))
 
-from bandwidth import weight_bytes
+from bandwidth import floor_of, weight_bytes
 from common import (
     BenchError,
     Stamps,
@@ -426,5 +426,5 @@ def test_weights_are_counted_without_an_embedding_that_only_gives_a_row(tmp_path
     assert weight_bytes(tmp_path, "float32") == 4 * 404
     write_safetensors(tmp_path / "model-2.safetensors", {"lm_head.weight": [100, 4]})
     assert weight_bytes(tmp_path, "bfloat16") == 2 * 404
-    with pytest.raises(SystemExit, match="no safetensors"):
-        weight_bytes(tmp_path / "nothing", "auto")
+    assert weight_bytes(tmp_path / "model.gguf", "auto") == 0
+    assert floor_of(tmp_path / "model.gguf", "auto", 1) is None
