@@ -56,6 +56,8 @@ class ModelSection(Section, frozen=True):
     context (`longrope`, `dynamic`) is settled by it."""
     prefix_cache: Literal["user", "shared", "off"] = "user"
     """Whose prompts may reuse KV pages that another one has computed: those of the same user, everybody's, nobody's."""
+    saved_contexts_mb: Annotated[int, Meta(ge=0, le=1_073_741_824)] = 10_240
+    """Disk for the contexts that one user saves with this model, in MiB."""
     max_batch_tokens: Annotated[int, Meta(ge=1, le=1_048_576)] = 512
     """Most tokens in one step; longer prompts are prefilled in chunks."""
     max_batch_sequences: Annotated[int, Meta(ge=1, le=65536)] = 128
@@ -145,6 +147,10 @@ class Paths(msgspec.Struct, frozen=True):
             return inside
         digest = hashlib.blake2b(str(self.home).encode(), digest_size=6).hexdigest()
         return Path(tempfile.gettempdir()) / f"pie-{os.getuid()}-{digest}"
+
+    @property
+    def saved_contexts(self) -> Path:
+        return self.home / "contexts"
 
     @property
     def api_socket(self) -> Path:

@@ -96,7 +96,7 @@ class LimitExceeded(PieError):
     """`code` is the limit's own name: `memory_limit`, `cpu_limit`, `output_limit`, `wall_limit`."""
 
     code = "limit_exceeded"
-    LIMITS: ClassVar = ("memory_limit", "cpu_limit", "output_limit", "wall_limit", "queue_limit")
+    LIMITS: ClassVar = ("memory_limit", "cpu_limit", "output_limit", "wall_limit", "queue_limit", "disk_limit")
 
     @classmethod
     def of(cls, limit: str, message: str, *, hint: str = "") -> LimitExceeded:

@@ -11,6 +11,7 @@ from pie_engine.core.forward import PassOperation
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.operation import ModelFacts
 from pie_engine.core.plan import PlanOperation
+from pie_engine.core.save import SaveOperation
 from pie_engine.core.scheduler import Scheduler
 from pie_engine.core.state import Context, Host, Process
 from pie_engine.core.turns import Turns
@@ -31,6 +32,8 @@ from pie_engine.protocol.to_core import (
     Generate,
     OpenProcess,
     Release,
+    Restore,
+    Save,
     Steer,
     Stop,
     Truncate,
@@ -67,6 +70,8 @@ class Intake:
             Fork: self._fork,
             Truncate: self._truncate,
             Release: self._release,
+            Restore: self._restore,
+            Save: self._save,
             Flush: self._flush,
             Forward: self._forward,
             Generate: self._generate,
@@ -131,6 +136,7 @@ class Intake:
         child = self._add(message.child, parent.process, kv, parent.random.fork())
         child.memory = parent.memory.fork(len(kv.tokens))
         child.fault = parent.fault
+        child.backing, child.num_backed = parent.backing, min(parent.num_backed, len(kv.tokens))
         if message.length > num_tokens:
             child.fault = Internal(f"forked at {message.length} of {num_tokens} tokens").info
 
@@ -139,6 +145,13 @@ class Intake:
         context.truncate(min(message.length, len(context.kv.tokens)))
         context.random.turn()
         self._turns.forget_ended(context)
+
+    def _restore(self, host: Host, message: Restore) -> None:
+        context = self._context(host, message.ctx)
+        if self._facts.archive is not None:
+            tokens = context.kv.tokens
+            context.backing = self._facts.archive.backing(context.process.user, message.name, tokens)
+            context.num_backed = len(tokens)
 
     def _release(self, host: Host, message: Release) -> None:
         context = host.contexts.get(message.ctx)
@@ -177,6 +190,10 @@ class Intake:
     def _flush(self, host: Host, message: Flush) -> None:
         context = self._context(host, message.ctx)
         self._turns.enqueue(FlushOperation(message.op, context, self._facts, self._arrive()))
+
+    def _save(self, host: Host, message: Save) -> None:
+        context = self._context(host, message.ctx)
+        self._turns.enqueue(SaveOperation(message, context, self._facts, self._arrive()))
 
     def _forward(self, host: Host, message: Forward) -> None:
         context = self._context(host, message.ctx)

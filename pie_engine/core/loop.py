@@ -12,14 +12,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from pie_engine.config import MIB, ModelSection
+from pie_engine.core.archive import Archive
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
 from pie_engine.core.scheduler import Batch, Scheduler
 from pie_engine.core.state import Host, Process
 from pie_engine.core.turns import Turns
-from pie_engine.driver.base import Driver, Row, RowResult
+from pie_engine.driver.base import Driver, KvPages, Row, RowResult
 from pie_engine.errors import Lost, OutOfPages, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
@@ -29,6 +31,7 @@ from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
 from pie_engine.protocol.to_host import CoreResult
+from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +49,10 @@ class Core:
         tokenizer: Tokenizer,
         section: ModelSection,
         *,
+        saved: SavedContexts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Reserves the KV memory. Raises `OutOfPages` when it is not there."""
+        """Reserves the KV memory. Raises `OutOfPages` when it is not there. `saved`: where `save` puts contexts."""
         capabilities = driver.capabilities
         num_pages = num_pages_of(section, capabilities.page_bytes)
         driver.allocate_kv(num_pages)
@@ -62,6 +66,7 @@ class Core:
             num_pages=num_pages,
             grammars=Compiler(tokenizer, capabilities.vocab_size, clock=clock),
             masks=Masks(),
+            archive=None if saved is None else Archive(saved, driver, section.label, section.saved_contexts_mb),
         )
         self.pool = PagePool(num_pages, capabilities.page_size)
         self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = 0
@@ -119,6 +124,11 @@ class Core:
         """Whether something waits for a grammar; nobody says when that is there, so `step` has to look."""
         return bool(self._turns.waiting)
 
+    @property
+    def has_disk_work(self) -> bool:
+        """Whether a saved context is on its way to or from the disk; `step` has to look for it as well."""
+        return self.facts.archive is not None and self.facts.archive.is_busy
+
     def step(self) -> None:
         """Run one batch, and send the chunks that are due. Raises `DeviceFailed`."""
         if self._turns.waiting:
@@ -126,8 +136,13 @@ class Core:
             self._is_stuck = False
         if self._turns.timed:
             self._turns.expire(self._clock())
+        if self.facts.archive is not None and self.facts.archive.is_busy:
+            self._settle_saves(self.facts.archive)
+            has_news = self.facts.archive.has_news()
+            self._is_stuck = self._is_stuck and not has_news
         if not self.is_idle:
             batch = self._compose()
+            self._prepare_pages()
             if batch:
                 self._settle(batch, self._execute([row for _, row in batch]))
         self._send_due()
@@ -135,22 +150,43 @@ class Core:
     def _compose(self) -> Batch:
         scheduler = self._scheduler
         batch = scheduler.compose(self.num_steps + 1)
-        self._is_stuck = not batch and not scheduler.outgrown
+        self._is_stuck = not batch and not scheduler.outgrown and not scheduler.restores
         for operation in scheduler.outgrown:
             self._turns.fail(operation, out_of_pages(len(operation.kv.tokens), self.facts).info)
         return batch
 
+    def _prepare_pages(self) -> None:
+        """What has to be in the pages before the rows run."""
+        scheduler = self._scheduler
+        try:
+            if scheduler.copies:
+                self._driver.copy_pages(scheduler.copies)
+            for operation, pages in scheduler.restores:
+                self._restore(operation, pages)
+        except Exception as error:
+            self._fail_device(error)
+
+    def _restore(self, operation: Operation, pages: KvPages) -> None:
+        context, archive = operation.context, self.facts.archive
+        assert archive is not None
+        assert context.backing is not None
+        archive.restore(operation.kv, pages, min(context.num_backed, len(operation.kv.tokens) - 1))
+        context.backing.drop()
+
+    def _settle_saves(self, archive: Archive) -> None:
+        for operation, error in archive.take_saved():
+            # It may have been called off meanwhile, or its process may have ended.
+            if not operation.is_over and operation in operation.context.queue:
+                operation.finish(error)
+                self._turns.settle(operation)
+
     def _execute(self, rows: list[Row]) -> list[RowResult]:
         try:
-            if self._scheduler.copies:
-                self._driver.copy_pages(self._scheduler.copies)
             self.facts.masks.start()
             results = self._driver.execute(rows)
             assert len(results) == len(rows), f"{len(results)} results for {len(rows)} rows"
         except Exception as error:
-            log.exception("step %d of %d rows", self.num_steps + 1, len(rows))
-            self._fail_everything(error)
-            raise DeviceFailed(f"{type(error).__name__}: {error}") from error
+            self._fail_device(error)
         finally:
             self.facts.masks.finish()
         self.num_steps += 1
@@ -191,6 +227,11 @@ class Core:
         for plan in self._turns.plans:
             if plan.next_chunk_at <= now and plan.holds_chunk:
                 plan.send_chunk(now)
+
+    def _fail_device(self, error: Exception) -> NoReturn:
+        log.exception("step %d", self.num_steps + 1)
+        self._fail_everything(error)
+        raise DeviceFailed(f"{type(error).__name__}: {error}") from error
 
     def _fail_everything(self, error: Exception) -> None:
         lost = Lost.of(
@@ -254,6 +295,8 @@ class Core:
             return "running"
         if any(operation.lacks_pages for operation in operations):
             return "waiting: pages"
+        if any(operation.awaits_disk for operation in operations):
+            return "waiting: disk"
         if any(not operation.is_ready for operation in operations):
             return "waiting: grammar"
         return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pie_engine.core.archive import Archive
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row, RowResult
 from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPages
@@ -28,6 +29,8 @@ class ModelFacts:
     grammars: Compiler
     masks: Masks
     """Of the next step."""
+    archive: Archive | None
+    """Of saved contexts; None: this core has no folder for them."""
 
     def check_tokens(self, tokens: list[int]) -> None:
         """Ids outside the vocabulary would be a device failure later on."""
@@ -64,6 +67,7 @@ class Operation:
         "_top_k",
         "_want_logprob",
         "arrival",
+        "awaits_disk",
         "context",
         "facts",
         "has_begun",
@@ -88,6 +92,8 @@ class Operation:
         self.num_run = 0
         """Tokens that have gone through the model for it."""
         self.lacks_pages = False
+        self.awaits_disk = False
+        """Its KV is being read."""
         self.has_begun = False
         self.is_runnable = False
         """Whether the scheduler has it in its list."""

@@ -27,11 +27,12 @@ from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
 from pie_engine.protocol.to_host import GatewayOrder
+from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
 
 STATS_EVERY_S = 0.5
-LOOK_FOR_GRAMMAR_EVERY_S = 0.001
+LOOK_EVERY_S = 0.001
 EXIT_DEVICE_FAILED = 75
 
 
@@ -74,8 +75,8 @@ class CoreProcess:
             return
         now = time.monotonic()
         until = min(self._stats_at, self._core.next_due_at or self._stats_at)
-        if self._core.is_compiling:
-            until = min(until, now + LOOK_FOR_GRAMMAR_EVERY_S)
+        if self._core.is_compiling or self._core.has_disk_work:
+            until = min(until, now + LOOK_EVERY_S)
         # Rounded up: a chunk a millisecond late is better than a loop that spins until it is due.
         if not self._poller.poll(max(0, int((until - now) * 1000) + 1)):
             self._check_integrity()
@@ -184,7 +185,7 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
         progress=progress,
         script=section.script or None,
     )
-    core = Core(driver, Tokenizer.load(folder), section)
+    core = Core(driver, Tokenizer.load(folder), section, saved=SavedContexts(paths.saved_contexts))
     core.facts.grammars.prepare()
     return core, _detail(core, section, folder, asdict(driver.capabilities)) | {"kv_regions": list(driver.kv_regions)}
 

@@ -11,7 +11,7 @@ from pie_engine.core.drafting import num_draftable
 from pie_engine.core.operation import Operation
 from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
 from pie_engine.core.state import Context
-from pie_engine.driver.base import Row
+from pie_engine.driver.base import KvPages, Row
 from pie_engine.kv.pool import PagePool
 
 Batch = list[tuple[Operation, Row]]
@@ -33,6 +33,8 @@ class Scheduler:
         """Page copies to be done before the rows of the last `compose` run."""
         self.outgrown: list[Operation] = []
         """Operations of the last `compose` that need more pages than there are."""
+        self.restores: list[tuple[Operation, KvPages]] = []
+        """Operations of the last `compose` whose KV was read from a saved context; their pages are reserved."""
         self.num_preemptions = self.num_page_hits = 0
         self._coming: set[bytes] = set()
         """Keys of the pages that the prefills chosen so far make full in this step."""
@@ -64,7 +66,7 @@ class Scheduler:
     def compose(self, step: int) -> Batch:
         """The rows of step `step`. Their pages are reserved; `copies` have to be done first."""
         self._step = step
-        self.copies, self.outgrown = [], []
+        self.copies, self.outgrown, self.restores = [], [], []
         operations = self._with_pages()
         shares = share_step(
             [len(operation.kv.tokens) - operation.kv.num_computed for operation in operations],
@@ -112,14 +114,23 @@ class Scheduler:
             if is_newcomer and is_blocked:
                 operation.lacks_pages = True
                 continue
-            if is_prefill and not self._look_up(operation, tokens_left):
-                operation.lacks_pages = False
-                continue
+            pages: KvPages | None = None
+            operation.awaits_disk = False
+            if is_prefill:
+                if not self._look_up(operation, tokens_left):
+                    operation.lacks_pages = False
+                    continue
+                pages = self._fetch(operation)
+                if operation.awaits_disk:
+                    continue
             if num_tokens > kv.writable_end:
                 operation.lacks_pages = not self._reserve(operation, is_newcomer)
                 if operation.lacks_pages:
                     is_blocked = is_blocked or is_newcomer
                     continue
+            if pages is not None:
+                self.restores.append((operation, pages))
+                continue
             if is_prefill:
                 self._announce(operation, tokens_left)
                 tokens_left -= num_tokens - kv.num_computed
@@ -142,6 +153,18 @@ class Scheduler:
             kv.adopt(pages)
             self.num_page_hits += len(pages)
         return True
+
+    def _fetch(self, operation: Operation) -> KvPages | None:
+        """KV of the operation's context that can be read instead of computed; sets `awaits_disk` while it is coming."""
+        context, kv = operation.context, operation.kv
+        backing = context.backing
+        if backing is None or context.num_backed - kv.num_computed < self._pool.page_size:
+            return None
+        pages = backing.fetch()
+        if pages is None and backing.is_gone:
+            context.backing = None
+        operation.awaits_disk = pages is None and not backing.is_gone
+        return pages
 
     def _announce(self, operation: Operation, tokens_left: int) -> None:
         """Who comes later in this step may wait for what the operation computes in it."""

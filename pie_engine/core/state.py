@@ -12,6 +12,7 @@ from pie_engine.kv.context import KvContext
 from pie_engine.protocol.to_host import CoreResult
 
 if TYPE_CHECKING:
+    from pie_engine.core.archive import Backing
     from pie_engine.core.operation import Operation
     from pie_engine.core.plan import PlanOperation
 
@@ -56,6 +57,9 @@ class Context:
         self.fault: ErrorInfo | None = None
         """What went wrong in a message that has no answer of its own; whatever is asked of it then fails so."""
         self.last_used = 0
+        self.backing: Backing | None = None
+        """Where the KV of its first `num_backed` tokens can be read, if it came from there."""
+        self.num_backed = 0
 
     @property
     def is_idle(self) -> bool:
@@ -64,4 +68,5 @@ class Context:
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens, as if the others had never been."""
         self.kv.truncate(length)
+        self.num_backed = min(self.num_backed, length)
         self.memory.truncate(length)

@@ -94,7 +94,8 @@ class Turns:
                 return
             _begin(operation)
             if not operation.is_over:
-                self._scheduler.add(operation)
+                if not operation.is_parked:
+                    self._scheduler.add(operation)
                 if isinstance(operation, PlanOperation):
                     self.plans[operation] = None
                 return

@@ -6,13 +6,16 @@ list of rows, each a slice of one sequence with the page table that it reads and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.sampling import Sampler, TopToken
 from pie_engine.sampling.draw import Draw
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,10 @@ class RowResult:
     """This row failed (the model gave NaN, say); the others of the step did not."""
 
 
+KvPages = Mapping[str, "np.ndarray[Any, Any]"]
+"""Content of KV pages for who keeps it elsewhere: arrays that only the driver understands; the first axis are pages."""
+
+
 class Driver(Protocol):
     """The seam between the core and a device. Not thread-safe; the core is its only caller.
 
@@ -141,5 +148,11 @@ class Driver(Protocol):
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy whole pages `(source, destination)`, in order, before the next `execute`."""
+
+    def read_pages(self, page_ids: Sequence[int]) -> KvPages:
+        """A copy of the content of these pages."""
+
+    def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
+        """Put back what `read_pages` gave, here or in another process with the same model id and page size."""
 
     def close(self) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pie_engine.driver.base import Capabilities, Row
+from pie_engine.driver.base import Capabilities, KvPages, Row
 
 
 def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) -> None:
@@ -28,6 +28,13 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
 def check_pairs(pairs: Sequence[tuple[int, int]], num_pages: int) -> None:
     for source, destination in pairs:
         _check_range((source, destination), num_pages, "page id")
+
+
+def check_pages(page_ids: Sequence[int], num_pages: int, pages: KvPages | None = None) -> None:
+    if page_ids:
+        _check_range(page_ids, num_pages, "page id")
+    for name, array in (pages or {}).items():
+        assert len(array) == len(page_ids), f"`{name}` has {len(array)} pages, {len(page_ids)} are to be written"
 
 
 def _check_range(ids: Sequence[int], limit: int, what: str) -> None:

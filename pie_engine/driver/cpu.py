@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pie_engine.driver.base import Capabilities, Row, RowResult, Sample
-from pie_engine.driver.checks import check_pairs, check_rows
+from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
+from pie_engine.driver.checks import check_pages, check_pairs, check_rows
 from pie_engine.driver.cpu_tuning import choose_dtype, choose_num_threads
 from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
@@ -121,6 +121,16 @@ class CpuDriver:
         cache = self._allocated()
         check_pairs(pairs, cache.num_pages)
         cache.copy_pages(pairs)
+
+    def read_pages(self, page_ids: Sequence[int]) -> KvPages:
+        cache = self._allocated()
+        check_pages(page_ids, cache.num_pages)
+        return {name: tensor.numpy() for name, tensor in cache.read_pages(page_ids).items()}
+
+    def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
+        cache = self._allocated()
+        check_pages(page_ids, cache.num_pages, pages)
+        cache.write_pages(page_ids, {name: torch.from_numpy(array) for name, array in pages.items()})
 
     def close(self) -> None:
         self._cache = None

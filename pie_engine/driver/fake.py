@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pie_engine.driver.base import Capabilities, Row, RowResult, Sample
-from pie_engine.driver.checks import check_pairs, check_rows
+from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
+from pie_engine.driver.checks import check_pages, check_pairs, check_rows
 from pie_engine.driver.fake_kv import FakeKv
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
@@ -105,6 +105,16 @@ class FakeDriver:
         check_pairs(pairs, kv.num_pages)
         for source, destination in pairs:
             kv.copy(source, destination)
+
+    def read_pages(self, page_ids: Sequence[int]) -> KvPages:
+        kv = self._allocated()
+        check_pages(page_ids, kv.num_pages)
+        return kv.read_pages(page_ids)
+
+    def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
+        kv = self._allocated()
+        check_pages(page_ids, kv.num_pages, pages)
+        kv.write_pages(page_ids, pages)
 
     def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
         """The first `end` tokens whose KV these pages hold, for tests. Asserts that it is KV of one sequence."""

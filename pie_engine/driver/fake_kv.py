@@ -5,6 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
+import numpy as np
+
+from pie_engine.driver.base import KvPages
+
 _UNWRITTEN = -1
 _START = 0
 """What comes before the first token."""
@@ -52,6 +56,18 @@ class FakeKv:
         del sequence[end:]
         assert _UNWRITTEN not in sequence, f"position {sequence.index(_UNWRITTEN)} was never written"
         return sequence
+
+    def read_pages(self, page_ids: Sequence[int]) -> KvPages:
+        tokens, digests = (np.array(values).reshape(-1, self._size) for values in (self._tokens, self._digests))
+        ids = np.array(page_ids, dtype=np.int64)
+        return {"tokens": tokens[ids], "digests": digests[ids], "parents": np.array(self._parents)[ids]}
+
+    def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
+        size = self._size
+        for index, page in enumerate(page_ids):
+            self._tokens[page * size : (page + 1) * size] = array("i", pages["tokens"][index].tolist())
+            self._digests[page * size : (page + 1) * size] = array("Q", pages["digests"][index].tolist())
+            self._parents[page] = int(pages["parents"][index])
 
     def copy(self, source: int, destination: int) -> None:
         size = self._size

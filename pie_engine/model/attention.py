@@ -14,7 +14,7 @@ batch, whatever the order of the pages. Prefill chunks go row by row through `sc
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +91,20 @@ class KvCache:
         while len(self._tables) > _NUM_KEPT_TABLES:
             self._tables.popitem(last=False)
         return found
+
+    def read_pages(self, page_ids: Sequence[int]) -> dict[str, Tensor]:
+        """Copies [pages, layers, …] of the keys and values in these pages."""
+        ids = torch.tensor(page_ids, dtype=torch.int64)
+        return {
+            "keys": self.keys.index_select(1, ids).transpose(0, 1).contiguous(),
+            "values": self.values.index_select(1, ids).transpose(0, 1).contiguous(),
+        }
+
+    def write_pages(self, page_ids: Sequence[int], pages: Mapping[str, Tensor]) -> None:
+        """What `read_pages` gave."""
+        ids = torch.tensor(page_ids, dtype=torch.int64)
+        self.keys.index_copy_(1, ids, pages["keys"].transpose(0, 1))
+        self.values.index_copy_(1, ids, pages["values"].transpose(0, 1))
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy pages `(source, destination)` over all layers, in order."""

@@ -52,6 +52,22 @@ class Truncate(Message, frozen=True):
     length: int
 
 
+class Restore(Message, frozen=True):
+    """The tokens of `ctx` come from the saved context `name`: their KV can be read instead of computed."""
+
+    ctx: int
+    name: str
+
+
+class Save(Message, frozen=True):
+    """Compute the context to its end and keep it under `name`, with `meta` for who opens it."""
+
+    op: int
+    ctx: int
+    name: str
+    meta: str = ""
+
+
 class Release(Message, frozen=True):
     ctx: int
 
@@ -116,6 +132,8 @@ CoreMessage = (
     | Fork
     | Truncate
     | Release
+    | Restore
+    | Save
     | Flush
     | Forward
     | Generate

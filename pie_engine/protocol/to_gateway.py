@@ -64,7 +64,8 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_tokens: int
     """Generated so far."""
     state: str
-    """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: grammar`, `waiting: consumer`."""
+    """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: disk`, `waiting: grammar`,
+    `waiting: consumer`."""
     num_prompt: int = 0
     """Tokens of the prompts of its plans that are over, and those of them that did not have to run."""
     num_cached: int = 0

@@ -37,6 +37,10 @@ class Flushed(Message, frozen=True):
     op: int
 
 
+class Saved(Message, frozen=True):
+    op: int
+
+
 class Forwarded(Message, frozen=True):
     op: int
     token: int | None = None
@@ -99,5 +103,5 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Forwarded | Failed
+CoreResult = Chunk | Flushed | Saved | Forwarded | Failed
 GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen

@@ -194,6 +194,34 @@ def test_pages_are_copied_in_order(driver: Driver) -> None:
     assert decode(driver, first, len(PROMPT), [20, 1, 2, 21, 4, 5], 10) == expected
 
 
+def test_pages_that_were_read_continue_elsewhere_like_the_original(new_driver: Callable[[], Driver]) -> None:
+    """In other pages of another driver, the last page not full."""
+    here, there = new_driver(), new_driver()
+    for driver in (here, there):
+        driver.allocate_kv(NUM_PAGES)
+    pages, others = [0, 1, 2, 3, 4, 5], [9, 4, 7, 1, 2, 3]
+    first = prefill(here, PROMPT, pages)
+    num_pages = len(pages_for(len(PROMPT)))
+    kept = here.read_pages(pages[:num_pages])
+    assert all(len(array) == num_pages for array in kept.values())
+    expected = decode(here, first, len(PROMPT), pages, 15)
+    there.write_pages(others[:num_pages], kept)
+    assert decode(there, first, len(PROMPT), others, 15) == expected
+    # It was a copy.
+    here.write_pages(pages[:num_pages], kept)
+    assert decode(here, first, len(PROMPT), pages, 15) == expected
+
+
+def test_pages_to_read_and_write_stay_inside_the_pool(driver: Driver) -> None:
+    with pytest.raises(AssertionError, match="page id"):
+        driver.read_pages([NUM_PAGES])
+    kept = driver.read_pages([0, 1])
+    with pytest.raises(AssertionError, match="2 pages, 1 are to be written"):
+        driver.write_pages([0], kept)
+    with pytest.raises(AssertionError, match="page id"):
+        driver.write_pages([0, -1], kept)
+
+
 def test_going_back_is_as_if_it_had_not_been_generated(driver: Driver) -> None:
     pages = pages_for(64)
     first = prefill(driver, PROMPT, pages)

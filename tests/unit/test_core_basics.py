@@ -10,7 +10,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
-from pie_engine.driver.base import Capabilities, Row, RowResult
+from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult
 from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.errors import ErrorInfo
@@ -33,7 +33,8 @@ from pie_engine.protocol.to_core import (
     Steer,
     Stop,
 )
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved
+from pie_engine.store.contexts import SavedContexts
 
 PAGE_SIZE = 4
 HOST = "host-1"
@@ -63,7 +64,7 @@ class RecordingDriver:
         self._inner = inner
         self.steps: list[list[tuple[int, int]]] = []
         """Of each step, (start, number of tokens) of each row."""
-        self.num_copies = 0
+        self.num_copies = self.num_pages_written = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,6 +80,13 @@ class RecordingDriver:
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         self.num_copies += len(pairs)
         self._inner.copy_pages(pairs)
+
+    def read_pages(self, page_ids: Sequence[int]) -> KvPages:
+        return self._inner.read_pages(page_ids)
+
+    def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
+        self.num_pages_written += len(page_ids)
+        self._inner.write_pages(page_ids, pages)
 
     def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
         return self._inner.tokens_in(page_ids, end)
@@ -116,6 +124,8 @@ class Rig:
         max_batch_tokens: int = 64,
         max_batch_sequences: int = 32,
         prefix_cache: Sharing = "user",
+        saved: SavedContexts | None = None,
+        saved_contexts_mb: int = 10,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
@@ -128,8 +138,9 @@ class Rig:
             max_batch_tokens=max_batch_tokens,
             max_batch_sequences=max_batch_sequences,
             prefix_cache=prefix_cache,
+            saved_contexts_mb=saved_contexts_mb,
         )
-        self.core = Core(self.driver, self.tokenizer, section, clock=lambda: self.now)
+        self.core = Core(self.driver, self.tokenizer, section, saved=saved, clock=lambda: self.now)
         self.heard: dict[int, Heard] = {}
         self._num_ids = 0
         self.send(OpenProcess("p1", "test"))
@@ -234,7 +245,7 @@ def _take(heard: Heard, result: CoreResult) -> None:
             heard.finish, heard.usage = result.finish, result.usage
         case Failed():
             heard.error = result.error
-        case Flushed():
+        case Flushed() | Saved():
             heard.is_flushed = True
         case Forwarded():
             heard.forwarded = result

@@ -1,0 +1,56 @@
+"""`save`: compute the KV of everything that was appended, and keep it on the disk under a name."""
+
+from __future__ import annotations
+
+from pie_engine.core.operation import ModelFacts, Operation
+from pie_engine.core.state import Context
+from pie_engine.driver.base import RowResult
+from pie_engine.errors import Cancelled, ErrorInfo, InvalidInput, Unsupported
+from pie_engine.protocol.to_core import Save
+from pie_engine.protocol.to_host import Saved
+from pie_engine.store.contexts import check_name
+
+
+class SaveOperation(Operation):
+    """Over when the manifest is in its place. Called off, the name may be written all the same."""
+
+    __slots__ = ("_is_writing", "_message")
+
+    def __init__(self, message: Save, context: Context, facts: ModelFacts, arrival: int) -> None:
+        super().__init__(message.op, context, facts, arrival)
+        self._message = message
+        self._is_writing = False
+
+    def begin(self) -> None:
+        self.has_begun = True
+        if self.facts.archive is None:
+            raise Unsupported(f"{self.facts.label} keeps no contexts: its core has no data folder")
+        check_name(self._message.name)
+        self.check_context()
+        if not self.kv.tokens:
+            raise InvalidInput("the context is empty", hint="append at least one token before it is saved")
+        if not self.kv.num_uncomputed:
+            self._write()
+
+    def settle(self, result: RowResult, now: float) -> None:
+        self._write()
+
+    def stop(self, keep: int) -> None:
+        self.fail(Cancelled("the save was called off").info)
+
+    @property
+    def is_parked(self) -> bool:
+        return self._is_writing
+
+    def finish(self, error: ErrorInfo | None) -> None:
+        """The file has been written, or could not be."""
+        if error is not None:
+            self.fail(error)
+            return
+        self.is_over = True
+        self.context.process.host.send(Saved(self.op))
+
+    def _write(self) -> None:
+        assert self.facts.archive is not None
+        self._is_writing = self.awaits_disk = True
+        self.facts.archive.save(self, self.context.process.user, self._message.name, self._message.meta)
