@@ -71,6 +71,7 @@ _MEANINGS = {
     "invalid_program": "The program cannot start: manifest, syntax, no `main`, native package.",
     "limit_exceeded": "A limit of the process was hit.",
     "lost": "The daemon ended while the program was running.",
+    "disk_limit": "What was to be saved does not fit: the disk or the user's share of it is full.",
     "memory_limit": "The program needed more memory than it may have.",
     "model_error": "The checkpoint cannot be loaded.",
     "no_daemon": "No daemon answers.",
