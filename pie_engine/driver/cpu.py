@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,12 +132,13 @@ class CpuDriver:
     def read_pages(self, page_ids: Sequence[int]) -> KvPages:
         cache = self._allocated()
         check_pages(page_ids, cache.num_pages)
-        return {name: tensor.numpy() for name, tensor in cache.read_pages(page_ids).items()}
+        return {name: _as_array(tensor) for name, tensor in cache.read_pages(page_ids).items()}
 
     def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
         cache = self._allocated()
         check_pages(page_ids, cache.num_pages, pages)
-        cache.write_pages(page_ids, {name: torch.from_numpy(array) for name, array in pages.items()})
+        dtype = cache.keys.dtype
+        cache.write_pages(page_ids, {name: torch.from_numpy(array).view(dtype) for name, array in pages.items()})
 
     def close(self) -> None:
         self._cache = None
@@ -144,6 +146,11 @@ class CpuDriver:
     def _allocated(self) -> KvCache:
         assert self._cache is not None, "allocate_kv comes first"
         return self._cache
+
+
+def _as_array(tensor: Tensor) -> np.ndarray:
+    """numpy has no bf16: its bits, then."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:

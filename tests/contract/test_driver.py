@@ -29,11 +29,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.write_checkpoint(folder)
 
 
-@pytest.fixture(params=["cpu compiled", "cpu torch", "fake"])
+@pytest.fixture(params=["cpu compiled float32", "cpu compiled bfloat16", "cpu torch float32", "fake"])
 def new_driver(request: pytest.FixtureRequest, folder: Path) -> Callable[[], Driver]:
-    name, _, kernels = request.param.partition(" ")
-    options: Any = {"kernels": kernels} if kernels else {}
-    return lambda: load_driver(name, folder, dtype="float32", num_threads=1, page_size=PAGE, **options)
+    name, *how = request.param.split()
+    options: Any = {"kernels": how[0], "dtype": how[1]} if how else {}
+    return lambda: load_driver(name, folder, num_threads=1, page_size=PAGE, **options)
 
 
 @pytest.fixture
