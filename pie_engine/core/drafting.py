@@ -55,7 +55,7 @@ class DraftLength:
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._length = min(_FIRST_LENGTH, longest)
-        self._rate = 1.0
+        self._rate = 0.5
         self._rest = _FIRST_REST
         self._is_resting_until = 0
 

@@ -13,7 +13,6 @@ from pie_engine.hub.memory import Need, available_bytes
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.config import read_json
 from pie_engine.model.gguf_file.index import INDEX, read_index
-from pie_engine.model.kernels.support import PAGE_SIZE, kv_bytes_per_token
 
 SAMPLE_CONTEXT = 4096
 """Tokens of the context whose KV is told."""
@@ -146,7 +145,7 @@ def _memory(checkpoint: Checkpoint, kv_memory: int) -> MemoryFacts:
     weights = {dtype: checkpoint.weight_bytes(dtype) for dtype in SHOWN_DTYPES}
     return MemoryFacts(
         weights=weights,
-        kv_per_token=kv_bytes_per_token(checkpoint.config, checkpoint.config.dtype, PAGE_SIZE),
+        kv_per_token=checkpoint.config.kv_bytes_per_token,
         kv_memory=kv_memory,
         needed={dtype: Need(size, kv_memory).total for dtype, size in weights.items()},
         available=available_bytes(),

@@ -1,0 +1,172 @@
+"""What guessing ahead brings: the same requests with and without `speculate="lookup"`, bare engine loop, interleaved.
+
+    python benches/speculation.py [--model FOLDER] [--dtype float32] [--rounds 5] [--json-out result.json]
+
+copy     a text three times over, to be gone on with: what comes next has been there before
+prose    the beginning of a story: little of what comes has been there
+drawn    the same, drawn at temperature 1.2: next to nothing comes true, so this is what guessing costs
+
+128 tokens each, for one request alone and for eight at once. Tokens/s are by the CPU time of the process, which others
+on the machine disturb least; the replies with and without guesses are compared token by token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from common import BenchError, describe_machine
+
+from pie_engine.config import ModelSection
+from pie_engine.core.loop import Core
+from pie_engine.driver.create import load_driver
+from pie_engine.hub.places import resolve
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.plan import NO_USAGE, Plan, Speculation, Usage
+from pie_engine.protocol.sampling import GREEDY, Sampler
+from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Generate, OpenProcess, Release
+
+HOST = "bench"
+NUM_TOKENS = 128
+STORY = (
+    "Once upon a time there was a little fox named Tim. Tim loved to play in the big green park near his home. "
+    "One day he found a shiny red ball under a tall tree. He picked it up and ran to his friend Mia. "
+)
+WORKLOADS: dict[str, tuple[str, Sampler]] = {
+    "copy": (STORY * 3, GREEDY),
+    "prose": (STORY, GREEDY),
+    "drawn": (STORY, Sampler(temperature=1.2)),
+}
+CONCURRENCY = (1, 8)
+
+
+class Bench:
+    """One core. Contexts, operations and requests share their numbers."""
+
+    def __init__(self, section: ModelSection) -> None:
+        folder = resolve(section.path)
+        driver = load_driver("cpu", folder, dtype=section.dtype, num_threads=section.num_threads)
+        self.capabilities = driver.capabilities
+        self._tokenizer = Tokenizer.load(folder)
+        self._core = Core(driver, self._tokenizer, section)
+        self._core.receive(HOST, [OpenProcess("p", "bench")])
+        self._num_ids = 0
+
+    def run(self, prompt: str, sampler: Sampler, num_requests: int, speculation: Speculation | None) -> Round:
+        """All requests at once, after their prompts have been read."""
+        tokens = self._tokenizer.encode(prompt)
+        ops = [self._start(tokens, Plan(sampler, NUM_TOKENS, ignore_eos=True, seed=number, speculation=speculation))
+               for number in range(num_requests)]  # fmt: skip
+        result = Round({op: [] for op in ops})
+        self._step(result)
+        started, num_steps = time.process_time(), self._core.num_steps
+        while result.num_running:
+            self._step(result)
+        result.cpu_s, result.num_steps = time.process_time() - started, self._core.num_steps - num_steps
+        self._core.receive(HOST, [Release(op) for op in ops])
+        return result
+
+    def _start(self, tokens: Sequence[int], plan: Plan) -> int:
+        self._num_ids += 1
+        op = self._num_ids
+        self._core.receive(HOST, [CreateContext(op, "p", 1), Append(op, list(tokens)), Generate(op, op, plan)])
+        return op
+
+    def _step(self, result: Round) -> None:
+        self._core.step()
+        for chunk in self._core.take_outgoing().get(HOST, []):
+            if not hasattr(chunk, "ids"):
+                raise BenchError(f"a request has failed: {chunk}")
+            result.take(chunk)
+            if chunk.finish is None:
+                self._core.receive(HOST, [Delivered(chunk.op, 0, len(result.ids[chunk.op]))])
+
+
+class Round:
+    """What came of one run."""
+
+    def __init__(self, ids: dict[int, list[int]]) -> None:
+        self.ids = ids
+        self.usage = NO_USAGE
+        self.num_running = len(ids)
+        self.cpu_s = 0.0
+        self.num_steps = 0
+
+    def take(self, chunk: Any) -> None:
+        self.ids[chunk.op] += chunk.ids
+        usage: Usage | None = chunk.usage
+        if usage is not None:
+            self.usage = self.usage.plus(usage)
+            self.num_running -= 1
+
+    @property
+    def replies(self) -> list[list[int]]:
+        return list(self.ids.values())
+
+    @property
+    def tokens_per_s(self) -> float:
+        return len(self.ids) * NUM_TOKENS / self.cpu_s
+
+
+def measure(bench: Bench, name: str, num_requests: int, rounds: int) -> dict[str, object]:
+    """With and without guesses in turns; the first turn of each is not counted."""
+    prompt, sampler = WORKLOADS[name]
+    speeds: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(rounds + 1):
+        plain = bench.run(prompt, sampler, num_requests, None)
+        guessed = bench.run(prompt, sampler, num_requests, Speculation())
+        if number:
+            speeds[False].append(plain.tokens_per_s)
+            speeds[True].append(guessed.tokens_per_s)
+    same = sum(mine == other for mine, other in zip(plain.replies, guessed.replies, strict=True))
+    drafted, accepted = guessed.usage.drafted_tokens, guessed.usage.accepted_tokens
+    without, with_ = statistics.median(speeds[False]), statistics.median(speeds[True])
+    return {
+        "workload": name,
+        "concurrency": num_requests,
+        "tokens_per_cpu_s": round(without, 1),
+        "tokens_per_cpu_s_guessing": round(with_, 1),
+        "ratio": round(with_ / without, 2),
+        "spread": [round(max(each) / min(each), 2) for each in speeds.values()],
+        "steps": plain.num_steps,
+        "steps_guessing": guessed.num_steps,
+        "drafted": drafted,
+        "accepted": accepted,
+        "accept_rate": round(accepted / drafted, 3) if drafted else None,
+        "same_replies": f"{same} of {num_requests}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What guessing ahead brings and what it costs.")
+    parser.add_argument("--model", default="pie-tiny")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json-out", type=Path)
+    options = parser.parse_args()
+    section = ModelSection(path=options.model, dtype=options.dtype, num_threads=1, num_pages=2048)
+    bench = Bench(section)
+    rows = []
+    for name in WORKLOADS:
+        for num_requests in CONCURRENCY:
+            row = measure(bench, name, num_requests, options.rounds)
+            rows.append(row)
+            before, after = row["tokens_per_cpu_s"], row["tokens_per_cpu_s_guessing"]
+            guesses = f"{row['accepted']} of {row['drafted']} guesses right, same replies {row['same_replies']}"
+            print(f"{name:5} × {num_requests}: {before:>7} → {after:>7} tokens/s ({row['ratio']}×), {guesses}")
+            sys.stdout.flush()
+    if options.json_out:
+        capabilities = bench.capabilities
+        head = {"bench": "speculation", "model": section.label, "dtype": capabilities.dtype, "num_threads": 1}
+        result = {**head, "rounds": options.rounds, "machine": describe_machine(), "results": rows}
+        options.json_out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
