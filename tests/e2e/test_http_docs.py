@@ -20,7 +20,7 @@ ID = re.compile(r"[0-9a-f]{16,}")
 MACHINES_OWN = {
     *("os_pid", "daemon_os_pid", "version", "uptime_s", "time", "created", "ended", "last_event"),
     *("folder", "model_id", "dtype", "num_threads", "vocab_size", "max_context_tokens", "max_top_k", "page_bytes"),
-    *("weight_bytes", "kernels"),
+    *("weight_bytes", "kernels", "kv_regions"),
     *("num_cached_pages", "num_page_hits", "num_page_misses"),
     *("num_pages", "num_free_pages", "num_steps", "num_running", "num_warm", "cpu_s", "rss_bytes"),
 }
@@ -49,12 +49,12 @@ def documents(text: str) -> list[Any]:
 
 def common(value: Any, key: str = "") -> Any:
     """What must be the same everywhere: of other values only the type."""
+    if key in MACHINES_OWN:
+        return type(value).__name__
     if isinstance(value, dict):
         return {name: common(part, name) for name, part in value.items()}
     if isinstance(value, list):
         return [common(part) for part in value]
-    if key in MACHINES_OWN:
-        return type(value).__name__
     return ID.sub("<id>", value) if isinstance(value, str) else value
 
 
