@@ -46,6 +46,7 @@ from pie_engine.protocol.to_host import (
     Launch,
     Terminate,
 )
+from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Host:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cores = Cores([section.label for section in config.models])
+        self.saved = SavedContexts(config.paths.saved_contexts)
         self.processes: dict[str, Process] = {}
         self._config = config.host
         self._warm = warm

@@ -25,6 +25,8 @@ class HostModel:
     tokenizer: Tokenizer
     chat: ChatTemplate | PieError
     """A template that cannot be read is the trouble of who wants to render it."""
+    model_id: str = ""
+    """Configuration, weights and dtype: KV of another one is of no use."""
 
     @property
     def stop_tokens(self) -> list[int]:
@@ -37,7 +39,8 @@ class HostModel:
             int(str(detail[key])) for key in ("vocab_size", "max_context_tokens", "page_size")
         )
         tokenizer, chat = _read_folder(str(detail["folder"]), str(detail.get("chat_template", "")))
-        return cls(str(detail["model"]), vocab_size, max_context_tokens, page_size, tokenizer, chat)
+        sizes = (vocab_size, max_context_tokens, page_size)
+        return cls(str(detail["model"]), *sizes, tokenizer, chat, str(detail.get("model_id", "")))
 
     def render_chat(self, messages: list[Any], tools: list[Any] | None, add_generation_prompt: bool) -> str:
         if isinstance(self.chat, PieError):

@@ -14,8 +14,9 @@ from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
 from pie_engine.host.futures import Future
 from pie_engine.protocol.plan import NO_USAGE, Plan, Usage
 from pie_engine.protocol.sampling import Sampler, TopToken
-from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Steer, Stop
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded
+from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Save, Steer, Stop
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved
+from pie_engine.store.contexts import check_name
 
 if TYPE_CHECKING:
     from pie_engine.host.contexts import Context
@@ -104,6 +105,18 @@ class FlushOperation(OneShot):
 
     def finish(self) -> None:
         assert isinstance(self.take(), Flushed)
+
+
+class SaveOperation(OneShot):
+    kind = "a save"
+
+    def __init__(self, context: Context, name: str, meta: str) -> None:
+        check_name(name)
+        super().__init__(context)
+        context.core.send(Save(self.handle, context.ctx, name, meta))
+
+    def finish(self) -> None:
+        assert isinstance(self.take(), Saved)
 
 
 class PassOutput(msgspec.Struct, frozen=True):

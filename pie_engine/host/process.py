@@ -19,6 +19,7 @@ from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.runner import Guest
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import EventKind
+from pie_engine.store.contexts import SavedContexts
 
 if TYPE_CHECKING:
     from pie_engine.host.programs import Program
@@ -28,6 +29,7 @@ class HostServices(Protocol):
     """What a process needs of its host."""
 
     cores: Cores
+    saved: SavedContexts
 
     def next_id(self) -> int:
         """For operations, contexts and futures; never the same twice in this host."""
@@ -144,6 +146,10 @@ class Process:
     @property
     def model_names(self) -> list[str]:
         return self._services.cores.names
+
+    @property
+    def saved(self) -> SavedContexts:
+        return self._services.saved
 
     def context(self, ctx: int) -> Context:
         context = self.contexts.get(ctx)

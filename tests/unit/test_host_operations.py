@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from itertools import count
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -31,11 +33,14 @@ from pie_engine.protocol.to_core import (
     Generate,
     OpenProcess,
     Release,
+    Restore,
+    Save,
     Steer,
     Stop,
     Truncate,
 )
-from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded
+from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Saved
+from pie_engine.store.contexts import SavedContexts
 
 PLAN = {
     "sampler": {"temperature": 0.0, "top_k": 0, "top_p": 1.0},
@@ -54,6 +59,7 @@ class Services:
 
     def __init__(self) -> None:
         self.cores = Cores(["tiny", "other"])
+        self.saved = SavedContexts(Path(tempfile.mkdtemp(prefix="pie-t-")))
         self.ids = count(1)
         self.ready: list[Process] = []
 
@@ -75,7 +81,7 @@ class World:
 
     def __init__(self, **limits: float) -> None:
         self.services = Services()
-        self.services.cores.add("boot", HostModel("tiny", 100, 64, 16, None, None))  # type: ignore[arg-type]
+        self.services.cores.add("boot", HostModel("tiny", 100, 64, 16, None, None, "id-1"))  # type: ignore[arg-type]
         self.core = self.services.cores.of_model("")
         program = Program("d", Bundle(Manifest(name="p", limits=Limits(**limits)), files={"main.py": ""}))  # type: ignore[arg-type]
         job = Job("pid", "ann", program, "run", ("{}",), lambda _process, _ending: None)
@@ -111,6 +117,58 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+# Saved contexts.
+
+
+def write_saved(world, name, *, model_id="id-1", user="ann"):
+    world.services.saved.write(
+        user, "tiny", name, b"kv", model_id=model_id, page_size=16, tokens=[4, 5, 6], meta="{}", quota_bytes=1 << 20
+    )
+
+
+def test_a_save_is_told_with_its_name_and_done_when_the_core_says_so(world):
+    contexts.append(world.process, world.ctx, [1, 2])
+    op = contexts.save(world.process, world.ctx, "story", "meta")
+    assert world.sent()[-1] == Save(op, world.ctx, "story", "meta")
+    with pytest.raises(Busy):
+        contexts.append(world.process, world.ctx, [3])
+    world.answer(Saved(op))
+    assert world.ready() == [op]
+    contexts.finish_save(world.process, op)
+    with pytest.raises(InvalidInput, match="cannot be the name"):
+        contexts.save(world.process, world.ctx, "", "")
+
+
+def test_opening_gives_a_context_with_the_saved_tokens(world):
+    write_saved(world, "story")
+    opened = contexts.open_saved(world.process, "", "story", 3)
+    assert (world.tokens(opened.ctx), opened.meta) == ([4, 5, 6], "{}")
+    told = [CreateContext(opened.ctx, "pid", 3), Append(opened.ctx, [4, 5, 6]), Restore(opened.ctx, "story")]
+    assert world.sent() == told
+
+
+def test_a_context_of_another_model_is_refused_with_both(world):
+    write_saved(world, "story", model_id="id-0")
+    with pytest.raises(InvalidInput, match="saved with id-0, and tiny is id-1 now"):
+        contexts.open_saved(world.process, "", "story", None)
+    assert world.sent() == []
+
+
+def test_saved_contexts_are_listed_and_deleted_for_the_user_alone(world):
+    for name in ("b", "a"):
+        write_saved(world, name)
+    write_saved(world, "c", user="bob")
+    listed = contexts.list_saved(world.process, "")
+    assert [(each.name, each.num_tokens, each.num_bytes) for each in listed] == [("a", 3, 2), ("b", 3, 2)]
+    contexts.delete(world.process, "", "a")
+    assert [each.name for each in contexts.list_saved(world.process, "")] == ["b"]
+    for name in ("a", "c"):
+        with pytest.raises(NotFound):
+            contexts.delete(world.process, "", name)
+        with pytest.raises(NotFound):
+            contexts.open_saved(world.process, "", name, None)
 
 
 # Contexts.

@@ -593,3 +593,57 @@ def test_a_draft_goes_where_the_reply_is():
 
     assert run(main, replies=["abcdefghij"]) == "abcdefghij"
     assert [(index, len(tokens)) for index, tokens in drafts] == [(4, 3), (4, 2)]
+
+
+# On the disk.
+
+
+def test_a_chat_that_was_saved_goes_on_after_it_was_opened():
+    async def main():
+        ctx = Context()
+        ctx.system("S").user("A")
+        await ctx.generate()
+        await ctx.save("chat")
+        ctx.user("not saved")
+        again = Context.open("chat")
+        assert again.last_text == "one"
+        again.user("B")
+        await again.generate()
+        return [again.text, [message["content"] for message in again.messages]]
+
+    text, messages = run(main, replies=["one", "two"])
+    begin = "<|begin|><|system|>S<|end|><|user|>A<|end|><|assistant|>one<|end|>"
+    assert text == begin + "<|user|>B<|end|><|assistant|>two"
+    assert messages == ["S", "A", "one", "B"]
+
+
+def test_a_saved_context_can_be_cut_like_the_original():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        await ctx.flush()
+        length = ctx.length
+        await ctx.generate()
+        await ctx.save("chat")
+        again = Context.open("chat")
+        again.truncate(length)
+        return [message["content"] for message in again.messages]
+
+    assert run(main, replies=["one"]) == ["A"]
+
+
+def test_names_are_listed_and_deleted():
+    async def main():
+        ctx = Context()
+        ctx.append("abc")
+        for name in ("b", "a"):
+            await ctx.save(name)
+        names = [(saved.name, saved.num_tokens) for saved in Context.list()]
+        Context.delete("a")
+        with pytest.raises(NotFound, match="`a`"):
+            Context.delete("a")
+        with pytest.raises(NotFound, match="`a`"):
+            Context.open("a")
+        return [names, [saved.name for saved in Context.list("fake")]]
+
+    assert run(main) == [[["a", 3], ["b", 3]], ["b"]]

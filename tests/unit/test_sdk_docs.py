@@ -1,4 +1,4 @@
-"""Every program in docs/sdk.md runs as it stands, and the public surface is what the page and the package say."""
+"""Every program in docs/sdk.md and docs/kv-cache.md runs as it stands, and the public surface is what the page and the package say."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 import inferlet
 from inferlet.testing import run_inferlet
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text("utf-8")
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "sdk.md").read_text("utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE + (DOCS / "kv-cache.md").read_text("utf-8"), re.DOTALL)
 
 
 @pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source[:60].replace("\n", " "))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from pie_engine.errors import InvalidInput
 from pie_engine.host.imports import Function
 from pie_engine.host.models import pack_tokens, unpack_tokens
-from pie_engine.host.operations import FlushOperation
+from pie_engine.host.operations import FlushOperation, SaveOperation
 from pie_engine.host.process import Process
+from pie_engine.protocol.to_core import Restore
 
 
 def create(process: Process, model: str, seed: int | None) -> int:
@@ -52,6 +56,56 @@ def release(process: Process, ctx: int) -> None:
     process.release_context(ctx)
 
 
+class Opened(msgspec.Struct, frozen=True):
+    """`context.opened`"""
+
+    ctx: int
+    meta: str
+
+
+class SavedContext(msgspec.Struct, frozen=True):
+    """`context.saved`"""
+
+    name: str
+    num_tokens: int
+    num_bytes: int
+    saved_at: float
+
+
+def save(process: Process, ctx: int, name: str, meta: str) -> int:
+    return process.futures.add(SaveOperation(process.context(ctx), name, meta))
+
+
+def finish_save(process: Process, done: int) -> None:
+    process.futures.get(done, SaveOperation).finish()
+
+
+def open_saved(process: Process, model: str, name: str, seed: int | None) -> Opened:
+    core = process.core(model)
+    manifest = process.saved.read(process.job.user, core.model.name, name)
+    if manifest.model_id != core.model.model_id:
+        raise InvalidInput(
+            f"saved context `{name}` belongs to another model: it was saved with {manifest.model_id}, and "
+            f"{core.model.name} is {core.model.model_id} now",
+            hint="load the model that it was saved with (weights and dtype), or delete it and save it again",
+        )
+    context = process.create_context(model, seed)
+    context.append(manifest.tokens)
+    core.send(Restore(context.ctx, name))
+    return Opened(context.ctx, manifest.meta)
+
+
+def delete(process: Process, model: str, name: str) -> None:
+    process.saved.delete(process.job.user, process.core(model).model.name, name)
+
+
+def list_saved(process: Process, model: str) -> list[SavedContext]:
+    return [
+        SavedContext(manifest.name, len(manifest.tokens), manifest.blob_bytes, manifest.saved_at)
+        for manifest in process.saved.list(process.job.user, process.core(model).model.name)
+    ]
+
+
 def length(process: Process, ctx: int) -> int:
     return len(process.context(ctx).tokens)
 
@@ -71,6 +125,11 @@ FUNCTIONS: dict[str, Function] = {
     "fork": fork,
     "truncate": truncate,
     "release": release,
+    "save": save,
+    "finish-save": finish_save,
+    "open": open_saved,
+    "delete": delete,
+    "list-saved": list_saved,
     "length": length,
     "tokens": tokens,
 }

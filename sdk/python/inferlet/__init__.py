@@ -13,7 +13,7 @@
 from inferlet import log
 from inferlet._process import Runtime, runtime
 from inferlet._session import Session, session
-from inferlet.context import Context, Output
+from inferlet.context import Context, Output, SavedContext
 from inferlet.errors import (
     Busy,
     Cancelled,
@@ -55,6 +55,7 @@ __all__ = [
     "PieError",
     "Runtime",
     "Sampler",
+    "SavedContext",
     "Session",
     "Stream",
     "Tokenizer",

@@ -119,6 +119,31 @@ class Transcript:
             [*self._marks],
         )
 
+    def state(self) -> dict[str, Any]:
+        """All of it but the tokens, as JSON carries it."""
+        return {
+            "messages": self.messages,
+            "rendered": self._rendered,
+            "is_cued": self._is_cued,
+            "base": self._base,
+            "reply": self._reply,
+            "marks": [[mark.length, mark.num_messages, mark.rendered, mark.is_cued] for mark in self._marks],
+        }
+
+    @classmethod
+    def restored(cls, tokens: Tokens, state: dict[str, Any]) -> Transcript:
+        """The chat that gave `state`, over a context with the same tokens."""
+        return cls(
+            tokens,
+            list(state["messages"]),
+            state["rendered"],
+            state["is_cued"],
+            state["base"],
+            state["reply"],
+            False,
+            [_Mark(*mark) for mark in state["marks"]],
+        )
+
     def _close_reply(self) -> None:
         if self._reply is None:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,17 @@ MAX_LISTED_TOKENS = 256
 CHUNK_MS = 20
 DRAFT_TOKENS = 8
 _GREEDY = Sampler.greedy()
+
+
+@dataclass(slots=True)
+class SavedContext:
+    """What `Context.list` tells of a context on the disk."""
+
+    name: str
+    num_tokens: int
+    num_bytes: int
+    saved_at: float
+    """Seconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -183,6 +195,55 @@ class Context:
                 stream._abandon()
             ctx, self._id = self._id, None
             _transport.host.context.release(ctx)
+
+    # On the disk.
+
+    async def save(self, name: str) -> None:
+        """Keep the context on the disk under `name`, in place of what had the name; wait until it is there to stay.
+
+        Names belong to the user and the model; they survive the end of the program and of the daemon. Raises
+        `LimitExceeded` with the numbers when the disk or the user's share of it is full.
+        """
+        wire = _transport.host.context
+        _checks.text("the name of a saved context", name)
+        ctx = self._idle_id("save")
+        self._chat.sync()
+        state = {"chat": self._chat.state(), "last_text": self._last_text}
+        await finished(_transport.call(wire.save, ctx, name, readable_json(state)), wire.finish_save)
+
+    @classmethod
+    def open(
+        cls, name: str, model: Model | str | None = None, *, seed: int | None = None, tools: Sequence[Any] = ()
+    ) -> Context:
+        """A context with what was saved under `name`, chat and all, without computing it again.
+
+        It is a copy: what is done with it leaves the saved one alone. `tools` are those of `Context()`. Raises
+        `NotFound`, and `InvalidInput` when the name was saved with other weights or another dtype than the model has
+        now.
+        """
+        context = cls.__new__(cls)
+        context._id, context.tools = None, [*tools]
+        context.model = model if isinstance(model, Model) else Model(model or "")
+        wire = _transport.host.context
+        _checks.text("the name of a saved context", name)
+        opened = _transport.call(wire.open, context.model._name, name, _checks.seed(seed))
+        context._adopt(opened.ctx, None)
+        state = json.loads(opened.meta)
+        context._chat = Transcript.restored(_Tokens(context), state["chat"])
+        context._last_text = state["last_text"]
+        return context
+
+    @staticmethod
+    def delete(name: str, model: Model | str | None = None) -> None:
+        """Remove a saved context. Contexts that were opened from it live on. Raises `NotFound`."""
+        _checks.text("the name of a saved context", name)
+        _transport.call(_transport.host.context.delete, _model_name(model), name)
+
+    @staticmethod
+    def list(model: Model | str | None = None) -> Sequence[SavedContext]:
+        """The saved contexts of this user and model, by name."""
+        found = _transport.call(_transport.host.context.list_saved, _model_name(model))
+        return [SavedContext(each.name, each.num_tokens, each.num_bytes, each.saved_at) for each in found]
 
     # Generation.
 
@@ -397,6 +458,10 @@ class _Tokens:
 
     def render(self, messages: Sequence[Message], cue: bool) -> str:
         return self._model.render_chat(messages, tools=self._tools, add_generation_prompt=cue)
+
+
+def _model_name(model: Model | str | None) -> str:
+    return model._name if isinstance(model, Model) else model or ""
 
 
 def _append_tokens(ctx: int, tokens: list[int]) -> None:

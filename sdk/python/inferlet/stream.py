@@ -28,7 +28,7 @@ class Usage:
     prompt_tokens: int
     """In the context before it."""
     cached_tokens: int
-    """Of those, the ones whose KV was there already."""
+    """Of those, the ones that did not have to run: their KV was there already."""
     completion_tokens: int
     drafted_tokens: int = 0
     """Guessed ahead with `speculate=` or `Stream.draft`."""

@@ -178,6 +178,8 @@ class FakeHost:
         self.prompts: list[str] = []
         self.printed: list[tuple[str, str]] = []
         self.contexts: dict[int, list[int]] = {}
+        self.saved: dict[str, tuple[list[int], str]] = {}
+        """Saved contexts by name: tokens, and what the SDK keeps with them."""
         self.stored_code: dict[str, str] = {}
         self.calls: dict[str, int] = {}
         self.drafts: list[tuple[int, list[int]]] = []
@@ -250,6 +252,14 @@ class FakeHost:
             fork=self._fork,
             truncate=self._truncate,
             release=lambda ctx: self.contexts.pop(ctx, None) and None,
+            save=self._save,
+            finish_save=lambda handle: None,
+            open=self._open,
+            delete=self._delete,
+            list_saved=lambda model: [
+                SimpleNamespace(name=name, num_tokens=len(tokens), num_bytes=0, saved_at=0.0)
+                for name, (tokens, _) in sorted(self.saved.items())
+            ],
             length=lambda ctx: len(self._tokens_of(ctx)),
             tokens=lambda ctx, start, end: pack_tokens(self._tokens_of(ctx)[start:end]),
         )
@@ -333,6 +343,25 @@ class FakeHost:
         child = self._create("", None)
         self.contexts[child] = list(self._tokens_of(ctx))
         return child
+
+    def _save(self, ctx: int, name: str, meta: str) -> int:
+        self.saved[name] = (list(self._tokens_of(ctx)), meta)
+        return self._new_handle(is_ready=True)
+
+    def _open(self, model: str, name: str, seed: int | None) -> SimpleNamespace:
+        self._find_saved(name)
+        ctx = self._create(model, seed)
+        tokens, meta = self.saved[name]
+        self.contexts[ctx] = list(tokens)
+        return SimpleNamespace(ctx=ctx, meta=meta)
+
+    def _delete(self, model: str, name: str) -> None:
+        self._find_saved(name)
+        del self.saved[name]
+
+    def _find_saved(self, name: str) -> None:
+        if name not in self.saved:
+            raise errors.NotFound(f"no context is saved as `{name}` with model fake")
 
     def _truncate(self, ctx: int, length: int) -> None:
         del self._tokens_of(ctx)[length:]
