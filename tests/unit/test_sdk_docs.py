@@ -1,4 +1,4 @@
-"""Every program in docs/sdk.md and docs/kv-cache.md runs as it stands, and the public surface is what the page and the package say."""
+"""The programs of docs/sdk.md and docs/kv-cache.md run as they stand; the public surface is what is written there."""
 
 from __future__ import annotations
 
