@@ -182,6 +182,7 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
         kv_bytes=section.kv_memory_mb * MIB,
         num_pages=section.num_pages,
         kernels=section.kernels,
+        quantize=section.quantize,
         progress=progress,
         script=section.script or None,
     )

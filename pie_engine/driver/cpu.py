@@ -20,6 +20,7 @@ from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import Model, choose_kernels, load_model
+from pie_engine.model.quantization import Quantization
 from pie_engine.sampling import sampler
 from pie_engine.sampling.draw import Draw, Drawn
 
@@ -29,7 +30,15 @@ log = logging.getLogger(__name__)
 class CpuDriver:
     """Implements `driver.base.Driver`."""
 
-    def __init__(self, checkpoint: Checkpoint, model: Model, *, page_size: int, num_threads: int) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: Model,
+        *,
+        page_size: int,
+        num_threads: int,
+        quantize: Quantization = "none",
+    ) -> None:
         self._model, self._page_size = model, page_size
         self._cache: KvCache | None = None
         config, dtype = model.config, str(model.dtype).removeprefix("torch.")
@@ -38,14 +47,14 @@ class CpuDriver:
             device="cpu",
             dtype=dtype,
             # Of the kernels too: they round differently, and what one has computed is not for the other.
-            model_id=f"{checkpoint.model_id}-{dtype}-{model.kernels}",
+            model_id=f"{checkpoint.model_id}-{dtype}-{model.kernels}{'' if quantize == 'none' else f'-{quantize}'}",
             vocab_size=config.vocab_size,
             max_context_tokens=config.max_context_tokens,
             page_size=page_size,
             page_bytes=page_size * config.kv_bytes_per_token,
             max_top_k=config.vocab_size,
             num_threads=num_threads,
-            weight_bytes=checkpoint.weight_bytes(dtype),
+            weight_bytes=checkpoint.weight_bytes(dtype, quantize),
             kernels=model.kernels,
         )
 
@@ -61,25 +70,27 @@ class CpuDriver:
         kv_bytes: int = 0,
         num_pages: int = 0,
         kernels: Literal["auto", "compiled", "torch"] = "auto",
+        quantize: Quantization = "none",
     ) -> CpuDriver:
         """Load the checkpoint in `folder`, if there is memory for its weights and for `num_pages` or `kv_bytes` of KV.
 
         `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where that is fast, fp32 otherwise.
         `num_threads=0` means one, unless all cores decode more than 1.15 times as fast. `kernels` is `compiled`,
-        `torch` or `auto`: compiled where they can run the model. `max_context_tokens=0` means the model's own. Raises
+        `torch` or `auto`: compiled where they can run the model. `quantize` is `none`, or what the linears' weights
+        become: `int8` or `int4`. `max_context_tokens=0` means the model's own. Raises
         `NotFound`, `ModelError` or `Unsupported`, and `InvalidConfig` when the model takes no context of that length.
         """
         checkpoint = Checkpoint.open(folder, max_context_tokens=max_context_tokens)
-        runner = choose_kernels(kernels, checkpoint.config, page_size)
+        runner = choose_kernels(kernels, checkpoint.config, page_size, quantize)
         chosen = choose_dtype(dtype, checkpoint, runner)
         name = str(chosen).removeprefix("torch.")
         kv_bytes = num_pages * page_size * checkpoint.config.kv_bytes_per_token or kv_bytes
-        need = Need(checkpoint.weight_bytes(name), kv_bytes)
-        check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=_smaller(chosen))
-        model = load_model(checkpoint, chosen, runner)
+        need = Need(checkpoint.weight_bytes(name, quantize), kv_bytes)
+        check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=_smaller(chosen, quantize))
+        model = load_model(checkpoint, chosen, runner, quantize)
         num_threads = choose_num_threads(num_threads, model)
         log.info("loaded %s: %s, %s kernels, %d threads", checkpoint.folder, chosen, runner, num_threads)
-        return cls(checkpoint, model, page_size=page_size, num_threads=num_threads)
+        return cls(checkpoint, model, page_size=page_size, num_threads=num_threads, quantize=quantize)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -197,6 +208,8 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
     return spans, tokens
 
 
-def _smaller(dtype: torch.dtype) -> tuple[str, ...]:
+def _smaller(dtype: torch.dtype, quantize: Quantization) -> tuple[str, ...]:
     """Settings with which the weights need less."""
-    return () if dtype == torch.bfloat16 else ('dtype = "bfloat16"',)
+    ways = [] if dtype == torch.bfloat16 else ['dtype = "bfloat16"']
+    fewer_bits = {"none": ['quantize = "int8"'], "int8": ['quantize = "int4"'], "int4": []}
+    return (*ways, *fewer_bits[quantize])

@@ -23,6 +23,7 @@ def load_driver(
     kv_bytes: int = 0,
     num_pages: int = 0,
     kernels: Literal["auto", "compiled", "torch"] = "auto",
+    quantize: Literal["none", "int8", "int4"] = "none",
     script: str | Path | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Driver:
@@ -53,6 +54,7 @@ def load_driver(
             kv_bytes=kv_bytes,
             num_pages=num_pages,
             kernels=kernels,
+            quantize=quantize,
         )
     if name == "fake":
         from pie_engine.driver.fake import FakeDriver

@@ -13,11 +13,14 @@ from pie_engine.hub.memory import Need, available_bytes
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.config import read_json
 from pie_engine.model.gguf_file.index import INDEX, read_index
+from pie_engine.model.quantization import Quantization
 
 SAMPLE_CONTEXT = 4096
 """Tokens of the context whose KV is told."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 SHOWN_DTYPES = ("float32", "bfloat16")
+QUANTIZED: tuple[Quantization, ...] = ("int8", "int4")
+"""With what is not quantized in bfloat16."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -37,7 +40,7 @@ class MemoryFacts(msgspec.Struct, frozen=True):
     """In bytes."""
 
     weights: dict[str, int]
-    """By the dtype that the engine computes in."""
+    """By the dtype that the engine computes in, and by what `quantize` makes of them."""
     kv_per_token: int
     kv_memory: int
     """What is configured, or the default."""
@@ -143,6 +146,7 @@ def _shape(checkpoint: Checkpoint) -> Shape:
 
 def _memory(checkpoint: Checkpoint, kv_memory: int) -> MemoryFacts:
     weights = {dtype: checkpoint.weight_bytes(dtype) for dtype in SHOWN_DTYPES}
+    weights |= {quantize: checkpoint.weight_bytes("bfloat16", quantize) for quantize in QUANTIZED}
     return MemoryFacts(
         weights=weights,
         kv_per_token=checkpoint.config.kv_bytes_per_token,

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pie_engine.errors import Busy, InvalidInput, NotFound
+from pie_engine.errors import Busy, InvalidInput, ModelError, NotFound
 from pie_engine.hub.places import PIE_TINY, HubId, is_name, named, refs_of
+from pie_engine.model.gguf_file.index import INDEX, read_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,17 @@ def plan_removal(model: str, names: Path) -> Removal:
 def refuse_in_use(removal: Removal, in_use: Iterable[tuple[str, str]]) -> None:
     """Raises `Busy` when one of the folders that a daemon uses, by the name of its core, would go."""
     for core, folder in in_use:
-        is_link = removal.folder.resolve() == Path(folder).resolve()
-        if is_link or any(Path(folder).absolute().is_relative_to(path.absolute()) for path in removal.doomed):
+        used = _source(Path(folder)).absolute()
+        if removal.folder.resolve() == used.resolve() or any(used.is_relative_to(p.absolute()) for p in removal.doomed):
             raise Busy(f"{removal.label} is in use by the running daemon (core {core})", hint="`pie stop` first")
+
+
+def _source(folder: Path) -> Path:
+    """The folder, or the GGUF file that it was made of."""
+    try:
+        return read_index(folder)[0] if (folder / INDEX).is_file() else folder
+    except ModelError:
+        return folder
 
 
 def _of_cache(hub_id: HubId, *, has_revision: bool) -> Removal:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pie_engine.model.description import ModelConfig, RopeConfig
 from pie_engine.model.experts import Experts, Mlp
-from pie_engine.model.layers import Linear, RMSNorm
+from pie_engine.model.layers import AnyLinear, RMSNorm
 from pie_engine.model.packed import StackedExperts
 from pie_engine.model.rope import pair_order
 from pie_engine.model.weights import WeightReader
@@ -20,7 +20,7 @@ class Block:
     """One layer's weights. A norm that the family does not have is None."""
 
     attention_norm: RMSNorm | None
-    qkv: Linear
+    qkv: AnyLinear
     """Queries, keys and values side by side; queries and keys in `rope.pair_order`."""
     qk_norms: tuple[RMSNorm, ...]
     """One over each head of queries and keys; or one over all queries and one over all keys; or none."""
@@ -29,7 +29,7 @@ class Block:
     window: int | None
     sinks: Tensor | None
     """Scores [heads] of attention sinks."""
-    attention_out: Linear
+    attention_out: AnyLinear
     attention_post_norm: RMSNorm | None
     mlp_norm: RMSNorm | None
     mlp: Mlp | Experts
@@ -71,7 +71,7 @@ class BlockReader:
             mlp_post_norm=norm(names.mlp_post_norm),
         )
 
-    def _qkv(self, prefix: str) -> Linear:
+    def _qkv(self, prefix: str) -> AnyLinear:
         config, names = self._config, [prefix + name for name in self._config.names.qkv]
         num_rotated = len(self._order)
         values = torch.arange(num_rotated, num_rotated + config.num_kv_heads * config.head_dim)

@@ -15,6 +15,7 @@ from pie_engine.model.description import ModelConfig
 from pie_engine.model.fields import DTYPES
 from pie_engine.model.gguf_file import index as gguf_file
 from pie_engine.model.gguf_file.index import BLOCKS, num_bytes
+from pie_engine.model.quantization import Quantization, can_quantize, quantized_bytes
 from pie_engine.model.tensors import expected_tensors
 
 _STORED_DTYPES = ("F32", "BF16", "F16")
@@ -73,9 +74,16 @@ class Checkpoint:
         names = self.tensors if self.config.needs_transformers else expected_tensors(self.config)
         return sum(_num_numbers(name, self.tensors[name].shape) for name in names)
 
-    def weight_bytes(self, dtype: str) -> int:
-        """Memory that the weights need in `dtype`."""
-        return self.num_parameters * DTYPES[dtype]
+    def weight_bytes(self, dtype: str, quantize: Quantization = "none") -> int:
+        """Memory that the weights need in `dtype`, with the matrices of the layers quantized."""
+        total = 0
+        for name in expected_tensors(self.config):
+            shape = self.tensors[name].shape
+            if name.startswith(self.config.names.layers) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
+                total += quantized_bytes(quantize, *shape[::-1])
+            else:
+                total += _num_elements(shape) * DTYPES[dtype]
+        return total
 
 
 def read_tensors(folder: Path) -> dict[str, TensorInfo]:

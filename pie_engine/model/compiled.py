@@ -24,7 +24,7 @@ from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.kernels.vector import LANES
-from pie_engine.model.layers import Linear, RMSNorm
+from pie_engine.model.layers import AnyLinear, Linear, RMSNorm
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
 
@@ -282,7 +282,8 @@ class _Step:
         )
 
 
-def _packed(linear: Linear) -> PackedLinear:
+def _packed(linear: AnyLinear) -> PackedLinear:
+    assert isinstance(linear, Linear), "quantized weights run on torch"
     return PackedLinear.of_rows(linear.weight.t(), linear.bias)
 
 

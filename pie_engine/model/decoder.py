@@ -14,7 +14,8 @@ from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.experts import Experts, Gated
-from pie_engine.model.layers import Linear, RMSNorm
+from pie_engine.model.layers import AnyLinear, RMSNorm
+from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
 
@@ -28,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Decoder:
     """The weights, and the forward pass over the rows of a step."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, quantize: Quantization = "none") -> None:
         config = checkpoint.config
         self.config, self.dtype = config, dtype
         self.heads = HeadShape(
@@ -38,7 +39,7 @@ class Decoder:
             config.score_softcap,
             has_sinks=config.names.sinks is not None,
         )
-        reader = WeightReader(checkpoint, dtype)
+        reader = WeightReader(checkpoint, dtype, quantize)
         blocks = BlockReader(reader, config)
         self._ropes = [Rope(rope, config.head_dim) for rope in blocks.ropes]
         self._embedding = reader.tensor(f"{config.names.embedding}.weight")
@@ -97,7 +98,7 @@ class Decoder:
         self._gated(views.gate, views.up, out=views.inner)
         self._add_product(hidden, block.mlp.down, views.inner, block.mlp_post_norm)
 
-    def _add_product(self, hidden: Tensor, linear: Linear, x: Tensor, post_norm: RMSNorm | None) -> None:
+    def _add_product(self, hidden: Tensor, linear: AnyLinear, x: Tensor, post_norm: RMSNorm | None) -> None:
         if post_norm is None:
             linear.add_to(hidden, x, self.config.residual_scale)
         else:

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pie_engine.model.layers import Linear
+from pie_engine.model.layers import AnyLinear
 
 
 class Gated(Protocol):
@@ -21,16 +21,16 @@ class Gated(Protocol):
 class Mlp:
     """A gated MLP."""
 
-    gate_up: Linear
+    gate_up: AnyLinear
     """Gate and up projection side by side."""
-    down: Linear
+    down: AnyLinear
 
 
 @dataclass(frozen=True, slots=True)
 class Experts:
     """The router and the MLPs of one layer."""
 
-    router: Linear
+    router: AnyLinear
     experts: tuple[Mlp, ...]
     num_active: int
     normalize: bool

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class AnyLinear(Protocol):
+    """What a projection can do, however its weights are kept."""
+
+    def into(self, out: Tensor, x: Tensor) -> None: ...
+
+    def of(self, x: Tensor) -> Tensor: ...
+
+    def add_to(self, residual: Tensor, x: Tensor, scale: float = 1.0) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
 from pie_engine.model.description import Kernels, ModelConfig
+from pie_engine.model.quantization import Quantization
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,13 @@ class Model(Protocol):
         """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32."""
 
 
-def choose_kernels(asked: Literal["auto", "compiled", "torch"], config: ModelConfig, page_size: int) -> Kernels:
+def choose_kernels(
+    asked: Literal["auto", "compiled", "torch"], config: ModelConfig, page_size: int, quantize: Quantization = "none"
+) -> Kernels:
     """`auto`: compiled where they can run this model. Raises `Unsupported` when they are asked for and cannot."""
     if asked == "torch":
         return "torch"
-    obstacle = _obstacle(config, page_size)
+    obstacle = _obstacle(config, page_size) if quantize == "none" else f"its weights are quantized to {quantize}"
     if obstacle is None:
         return "compiled"
     if asked == "compiled":
@@ -49,14 +52,19 @@ def choose_kernels(asked: Literal["auto", "compiled", "torch"], config: ModelCon
     return "torch"
 
 
-def load_model(checkpoint: Checkpoint, dtype: torch.dtype, kernels: Kernels = "torch") -> Model:
+def load_model(
+    checkpoint: Checkpoint, dtype: torch.dtype, kernels: Kernels = "torch", quantize: Quantization = "none"
+) -> Model:
     """The checkpoint's weights in memory, ready to run; raises `ModelError` or `Unsupported`."""
+    config = checkpoint.config
+    if quantize != "none" and (config.needs_transformers or config.experts is not None):
+        raise Unsupported(f"weights of {config.architecture} cannot be quantized on load", hint="leave `quantize` out")
     if checkpoint.config.needs_transformers:
         from pie_engine.model.transformers_model import TransformersModel
 
         return TransformersModel(checkpoint, dtype)
     if kernels == "torch":
-        return Decoder(checkpoint, dtype)
+        return Decoder(checkpoint, dtype, quantize)
     from pie_engine.model.compiled import CompiledDecoder
 
     return CompiledDecoder(checkpoint, dtype)

@@ -12,14 +12,18 @@ from torch import Tensor
 
 from pie_engine.errors import ModelError
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.layers import Linear
+from pie_engine.model.layers import AnyLinear, Linear
+from pie_engine.model.quantization import Quantization, can_quantize
+from pie_engine.model.quantized import quantized
 
 
 class WeightReader:
     """Reads the tensors of a checkpoint in the dtype that the engine computes in."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, quantize: Quantization = "none") -> None:
+        """`quantize` is for the linears; what they cannot take stays in `dtype`."""
         self.dtype = dtype
+        self._quantize = quantize
         self._checkpoint = checkpoint
         self._files: dict[Path, Any] = {}
 
@@ -27,7 +31,7 @@ class WeightReader:
         """A copy of one tensor."""
         return self.stored(name).to(dtype or self.dtype, copy=True).contiguous()
 
-    def linear(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None = None) -> Linear:
+    def linear(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None = None) -> AnyLinear:
         """The projections `names` side by side as one linear.
 
         Output i of the result is output `order[i]` of what the checkpoint has; no output moves to another projection.
@@ -44,6 +48,8 @@ class WeightReader:
             if bias is not None:
                 bias[columns] = self.stored(f"{name}.bias")[rows]
             first += size[0]
+        if can_quantize(self._quantize, num_inputs, num_outputs):
+            return quantized(self._quantize, weight.t(), bias)
         return Linear(weight, bias)
 
     def stored(self, name: str) -> Tensor:

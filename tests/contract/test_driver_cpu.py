@@ -146,7 +146,7 @@ def test_available_memory_is_the_containers(tmp_path: Path, limit: str | None, e
     ("available_mib", "dtype", "hint"),
     [
         (100, "float32", 'set dtype = "bfloat16"'),
-        (100, "bfloat16", "use a smaller model"),
+        (100, "bfloat16", 'set quantize = "int8"'),
         (300, "bfloat16", "set kv_memory_mb = 43 or less"),
         (300, "float32", 'set kv_memory_mb = 43 or less, or dtype = "bfloat16"'),
     ],

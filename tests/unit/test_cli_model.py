@@ -19,7 +19,7 @@ from pie_cli import console
 from pie_cli.main import invoke
 from pie_engine.config import load_config
 from pie_engine.hub import facts
-from pie_engine.hub.places import resolve
+from pie_engine.hub.places import give_name, resolve
 from tests.unit.cli_standin import StandIn, short_home
 from tests.unit.hub_standin import HubStandIn
 
@@ -180,9 +180,11 @@ class TestInfo:
         assert invoke(["model", "info", "pie-tiny"]) == 0
         lines = capsys.readouterr().out.splitlines()
         rows = {line[:13].strip(): line[13:].strip() for line in lines}
-        assert rows["weights"] == "15.1 MiB in float32, 7.6 MiB in bfloat16"
+        assert rows["weights"] == "15.1 MiB in float32, 7.6 MiB in bfloat16, 4.3 MiB in int8, 3.1 MiB in int4"
         assert rows["KV"] == "5.0 KiB a token, 10.0 MiB for 2,048 tokens"
-        assert rows["fits here"] == "yes in float32: 783 MiB of 8.0 GiB; yes in bfloat16: 776 MiB of 8.0 GiB"
+        assert rows["fits here"].startswith(
+            "yes in float32: 783 MiB of 8.0 GiB; yes in bfloat16: 776 MiB of 8.0 GiB; yes"
+        )
 
     def test_a_model_that_does_not_fit(self, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
         monkeypatch.setattr(facts, "available_bytes", lambda: 780 << 20)
@@ -330,6 +332,17 @@ class TestRemove:
             assert invoke(["model", "remove", "org/tiny@main", "--yes"]) == 1
             assert invoke(["model", "remove", "org/tiny@v2", "--yes"]) == 0
         assert "org/tiny" in listed(capsys)
+
+    def test_a_gguf_file_in_use_keeps_its_name(self, home: Path, capsys: Capture) -> None:
+        file, unpacked = home / "a.gguf", home / "cache" / "a"
+        file.write_bytes(b"GGUF")
+        unpacked.mkdir(parents=True)
+        (unpacked / "gguf.json").write_text(json.dumps({"file": str(file), "size": 4, "tensors": {}}))
+        give_name(load_config().paths.names, "mine", file)
+        with StandIn(load_config().paths.api_socket) as daemon:
+            daemon.health["members"][-1]["detail"] = {"folder": str(unpacked)}
+            assert invoke(["model", "remove", "mine", "--yes"]) == 1
+        assert "in use by the running daemon" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
         ("model", "code", "says"),
