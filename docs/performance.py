@@ -25,7 +25,7 @@ LAUNCH_ROWS = (
 
 def performance_page() -> str:
     """Markdown with one section for each kind of result that is there."""
-    return "\n".join([INTRO, *_compare(), *_launch(), *_tax(), *_prefix(), *_speculation(), *_links()])
+    return "\n".join([INTRO, *_compare(), *_launch(), *_tax(), *_prefix(), *_grammar(), *_speculation(), *_links()])
 
 
 def _read(pattern: str) -> list[dict[str, Any]]:
@@ -131,6 +131,38 @@ def _prefix() -> list[str]:
             row = result[part][name]
             times = " | ".join(f"{row[key]:.1f}" for key in ("median_ms", "min_ms", "max_ms"))
             lines.append(f"| {result['model']['name']} | {text} | {times} | {row['tokens_computed']:,} |")
+    return [*lines, "", *([_machine(results[0]), ""] if results else [])]
+
+
+GRAMMAR_ROWS = (
+    ("none", "none"),
+    ("text", "an array of strings: a mask for every token"),
+    ("records", "an array of objects of four fields: what is forced takes no passes"),
+)
+
+
+def _grammar() -> list[str]:
+    results = _read("grammar-*.json")
+    lines = [
+        "## Grammars",
+        "",
+        "`python benches/grammar.py --model …`: 16 requests at a time, 128 tokens in and 64 out, with and without a",
+        "JSON schema, on the bare engine loop, interleaved. The difference is the median over the rounds.",
+        "",
+        "| model | grammar | tokens/s: median (least … most) | difference | CPU ms/token | passes |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        for name, text in GRAMMAR_ROWS:
+            row = result["grammars"][name]
+            rates = f"{row['tokens_per_s']:.0f} ({row['least']:.0f} … {row['most']:.0f})"
+            difference = "" if name == "none" else f"{row['against_none_percent']:+.1f} %"
+            lines.append(
+                f"| {result['model']['name']} | {text} | {rates} | {difference} | {row['cpu_ms_per_token']:.3f} "
+                f"| {row['steps']:,} |"
+            )
+    compiled = [f"{result['model']['name']} {max(result['compile_ms'].values()):.1f} ms" for result in results]
+    lines += ["", f"Compiling the larger of the two schemas: {', '.join(compiled)}."] if compiled else []
     return [*lines, "", *([_machine(results[0]), ""] if results else [])]
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 Words = NDArray[np.uint32]
 """A mask as llguidance writes it."""
 
-_SENTINEL = "\x02"
 _END = b"<end of grammar>"
 
 
@@ -23,7 +22,7 @@ class TokenSource(Protocol):
 
     def token_bytes(self, token_id: int) -> bytes: ...
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]: ...
+    def encode(self, text: str, *, special: bool = True, continues: bool = False) -> list[int]: ...
 
 
 class Vocabulary:
@@ -73,17 +72,5 @@ class _Wrapper:
         self.special_token_ids = sorted({*source.special_ids, num_tokens})
 
     def __call__(self, text: str) -> list[int]:
-        """How the model's tokenizer writes `text` in the middle of a reply: where forced tokens come from.
-
-        SentencePiece puts a space before what it takes for the start of a text, so it is given something to start with.
-        """
-        ids = self._encode(text)
-        if self._spell(ids) != text.encode():
-            ids = self._encode(_SENTINEL + text)[len(self._encode(_SENTINEL)) :]
-        return ids
-
-    def _encode(self, text: str) -> list[int]:
-        return self._source.encode(text, special=False)
-
-    def _spell(self, ids: Iterable[int]) -> bytes:
-        return b"".join(map(self._source.token_bytes, ids))
+        """How the model's tokenizer writes `text` in the middle of a reply: where forced tokens come from."""
+        return self._source.encode(text, special=False, continues=True)

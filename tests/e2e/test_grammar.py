@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
+
+import pytest
 
 from tests.e2e.test_programs import error_of, program, value_of
 
+PAGE = (Path(__file__).parents[2] / "docs" / "grammar.md").read_text("utf-8")
+PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 PERSON = """
     import asyncio, dataclasses, enum, json
     from typing import Literal
@@ -228,3 +233,12 @@ async def test_many_programs_each_under_its_own_grammar(client):
     replies = await asyncio.gather(*(value_of(client, bundle, n=n) for n in range(24)))
     for n, reply in enumerate(replies):
         assert n % 4 == 0 or re.fullmatch(rf"{n}:[a-f]{{{10 + n}}}", reply), (n, reply)
+
+
+@pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source[:40].replace("\n", " "))
+async def test_every_program_on_the_page_runs_in_the_sandbox(client, source):
+    assert await value_of(client, program(source))
+
+
+def test_there_are_programs_on_the_page():
+    assert len(PROGRAMS) >= 3

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 from llguidance import LLParserLimits
+from tokenizers import models, normalizers
 
 from pie_engine.errors import InvalidInput, PieError, Unsupported
 from pie_engine.grammar import compile as compiling
@@ -18,6 +22,7 @@ from pie_engine.grammar.mask import Masks
 from pie_engine.grammar.match import Matcher
 from pie_engine.grammar.vocabulary import Vocabulary
 from pie_engine.hub.places import resolve
+from pie_engine.model.pieces import piece_decoder
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Grammar, GrammarKind
 
@@ -241,10 +246,21 @@ def test_forced_tokens_spell_what_has_to_come():
     assert matcher.forced() == []
 
 
-def test_a_sentencepiece_tokenizer_forces_no_space_of_its_own(tmp_path):
-    from tests.models import write_tokenizer
+def metaspace() -> Tokenizer:
+    """As Llama 2 has it: a space is put before what it takes for the start of a text."""
 
-    tokenizer = Tokenizer.load(write_tokenizer(tmp_path, "metaspace"))
+    def load() -> tokenizers.Tokenizer:
+        vocab = {piece: index for index, piece in enumerate(["<unk>", "▁", *"abehrt:0123456789", "▁t", "▁th", "▁the"])}
+        made = tokenizers.Tokenizer(models.BPE(vocab, [("▁", "t"), ("▁t", "h"), ("▁th", "e")], unk_token="<unk>"))
+        made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        return made
+
+    steps = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}]
+    return Tokenizer(load, piece_decoder({"type": "Sequence", "decoders": steps}, "test"))
+
+
+def test_a_sentencepiece_tokenizer_forces_no_space_of_its_own():
+    tokenizer = metaspace()
     forced = done(Compiler(tokenizer, tokenizer.vocab_size), Grammar("regex", "the bear: [0-9]")).matcher().forced()
     assert b"".join(map(tokenizer.token_bytes, forced)) == b"the bear: "
 
@@ -375,3 +391,34 @@ def test_cheap_masks_are_computed_by_who_asks_and_dear_ones_handed_over_from_the
         mask()
         masks.finish()
     assert handed_over == [False, False, True]
+
+
+# What the page says.
+
+PAGE = (Path(__file__).parents[2] / "docs" / "grammar.md").read_text("utf-8")
+REFUSED = re.findall(r"`([$\w]+)`", PAGE.split("cannot be enforced while writing: ")[1].split("|")[0])
+FORMATS = re.findall(r"`([\w-]+)`", PAGE.split("Known formats: ")[1].split(". ")[0])
+VALUES = {"uniqueItems": True, "dependentRequired": {"a": ["b"]}, "unevaluatedItems": False, "$dynamicRef": "#x"}
+
+
+@pytest.mark.parametrize("keyword", REFUSED)
+def test_keywords_that_the_page_calls_refused_are_refused(keyword):
+    with pytest.raises(Unsupported, match=re.escape(f"`$.{keyword}`")):
+        matcher_of("json-schema", {keyword: VALUES.get(keyword, {})})
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_that_the_page_calls_known_are_known(name):
+    assert matcher_of("json-schema", {"type": "string", "format": name}).num_tokens == 0
+
+
+def test_a_lenient_schema_ignores_what_cannot_be_enforced():
+    lenient = {"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}
+    assert take(matcher_of("json-schema", lenient), "[1, 1]")
+
+
+def test_a_lark_grammar_may_hold_a_schema():
+    rules = 'start: "<think>" /[^<]{1,20}/ "</think>" answer\nanswer: %json {"type": "boolean"}'
+    matcher = matcher_of("lark", rules)
+    assert take(matcher, "<think>hm</think>true")
+    assert matcher.is_complete
