@@ -5,7 +5,7 @@ from __future__ import annotations
 from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.state import Context
 from pie_engine.driver.base import RowResult
-from pie_engine.errors import Cancelled, InvalidInput
+from pie_engine.errors import Cancelled
 from pie_engine.protocol.sampling import GREEDY, check_sampler
 from pie_engine.protocol.to_core import Forward
 from pie_engine.protocol.to_host import Forwarded
@@ -20,7 +20,9 @@ class PassOperation(Operation):
         facts.check_tokens(message.tokens)
         super().__init__(message.op, context, facts, arrival)
         # A distribution without a sample still needs the logits.
-        self._ask(message.sampler or (GREEDY if message.top_k else None), message.top_k, message.sampler is not None)
+        sampler = message.sampler or (None if message.probes.is_empty else GREEDY)
+        self._ask(sampler, message.probes, message.sampler is not None)
+        self._prompt_length = message.prompt_length
         self._message = message
         self._was_called_off = False
 
@@ -35,9 +37,7 @@ class PassOperation(Operation):
         self.require_logits()
 
     def _check_message(self) -> None:
-        top_k, max_top_k = self._message.top_k, self.facts.max_top_k
-        if not 0 <= top_k <= max_top_k:
-            raise InvalidInput(f"top_k must be from 0 to {max_top_k} on {self.facts.label}, not {top_k}")
+        self.facts.check_probes(self._message.probes)
         if self._message.sampler is not None:
             check_sampler(self._message.sampler, self.facts.vocab_size)
 
@@ -45,7 +45,7 @@ class PassOperation(Operation):
         self.is_over = True
         has_sample = self._message.sampler is not None
         token, logprob = (result.token, result.logprob) if has_sample else (None, None)
-        self.context.process.host.send(Forwarded(self.op, token, logprob, result.top))
+        self.context.process.host.send(Forwarded(self.op, token, logprob, result.probed))
 
     def stop(self, keep: int) -> None:
         if self._was_called_off:

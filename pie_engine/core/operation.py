@@ -11,7 +11,7 @@ from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPage
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Mask, Masks
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 from pie_engine.protocol.to_host import Failed
 
 
@@ -31,6 +31,12 @@ class ModelFacts:
     """Of the next step."""
     archive: Archive | None
     """Of saved contexts; None: this core has no folder for them."""
+
+    def check_probes(self, probes: Probes, top_k: str = "top_k") -> None:
+        """`top_k` is what the program knows that field as."""
+        if not 0 <= probes.top_k <= self.max_top_k:
+            raise InvalidInput(f"`{top_k}` has to be from 0 to {self.max_top_k} on {self.label}; got {probes.top_k}")
+        self.check_tokens(probes.logprobs_of)
 
     def check_tokens(self, tokens: list[int]) -> None:
         """Ids outside the vocabulary would be a device failure later on."""
@@ -62,9 +68,9 @@ class Operation:
     """One flush, pass or plan. The loop calls `begin` at its turn, then `row` and `settle` until it `is_over`."""
 
     __slots__ = (
+        "_probes",
         "_prompt_length",
         "_sampler",
-        "_top_k",
         "_want_logprob",
         "arrival",
         "awaits_disk",
@@ -100,9 +106,9 @@ class Operation:
         self.is_over = False
         self._ask(None)
 
-    def _ask(self, sampler: Sampler | None, top_k: int = 0, want_logprob: bool = False) -> None:
+    def _ask(self, sampler: Sampler | None, probes: Probes = NO_PROBES, want_logprob: bool = False) -> None:
         """What is wanted of the last position; without a sampler its logits are not needed."""
-        self._sampler, self._top_k, self._want_logprob = sampler, top_k, want_logprob
+        self._sampler, self._probes, self._want_logprob = sampler, probes, want_logprob
         self._prompt_length = 0
 
     def begin(self) -> None:
@@ -125,7 +131,8 @@ class Operation:
         end = start + num_tokens
         if end < len(tokens):
             return Row(tokens[start:end], start, kv.page_ids)
-        row = Row(tokens[start:], start, kv.page_ids, self._sampler, top_k=self._top_k, want_logprob=self._want_logprob)
+        row = Row(tokens[start:], start, kv.page_ids, self._sampler, want_logprob=self._want_logprob)
+        row.probes = self._probes
         row.mask = self._ask_mask()
         if self._sampler is not None:
             self._prepare(row, self._sampler)

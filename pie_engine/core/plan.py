@@ -7,6 +7,7 @@ from typing import Literal
 from pie_engine.core.drafting import Drafter, can_draft
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.operation import ModelFacts, Operation
+from pie_engine.core.probes import TokenProbes, probes_of
 from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText, StopStrings
 from pie_engine.driver.base import Row, RowResult, Sample
@@ -19,8 +20,6 @@ from pie_engine.protocol.to_host import Chunk
 
 Ending = Literal["none", "finished", "failed"]
 """How a plan came to its end by itself. Until its program has seen that, it may still steer or stop it."""
-FORCED_LOGPROB = 0.0
-"""Of a token that the program or the grammar dictated: it had no alternative."""
 
 
 class PlanOperation(Operation):
@@ -35,10 +34,10 @@ class PlanOperation(Operation):
         "_end",
         "_end_reason",
         "_grammar",
-        "_logprobs",
         "_matcher",
         "_num_cached",
         "_plan",
+        "_reported",
         "_start",
         "_stop_tokens",
         "_stops",
@@ -63,7 +62,7 @@ class PlanOperation(Operation):
         super().__init__(op, context, facts, arrival)
         self.deadline = None if plan.timeout_s is None else now + plan.timeout_s
         """When it ends, wherever it is then."""
-        self._ask(plan.sampler, want_logprob=plan.logprobs)
+        self._ask(plan.sampler, probes_of(plan), plan.logprobs)
         self._plan = plan
         self._chunk_s = plan.chunk_ms / 1000
         self.epoch = 0
@@ -71,7 +70,7 @@ class PlanOperation(Operation):
         self.num_taken = 0
         self.next_chunk_at = 0.0
         """When the next chunk may go; the first one at once."""
-        self._logprobs: list[float] = []
+        self._reported = TokenProbes(plan)
         self._start = self._end = 0
         self._end_reason: FinishReason = "length"
         self._num_cached: int | None = None
@@ -118,6 +117,7 @@ class PlanOperation(Operation):
 
     def _check_plan(self) -> None:
         check_sampler(self._plan.sampler, self.facts.vocab_size)
+        self.facts.check_probes(self._probes, "top_logprobs")
         if self._plan.max_tokens is not None and self._plan.max_tokens < 0:
             raise InvalidInput(f"max_tokens must be 0 or more, not {self._plan.max_tokens}")
         if self._plan.timeout_s is not None and not self._plan.timeout_s >= 0:
@@ -174,9 +174,9 @@ class PlanOperation(Operation):
         if self._num_cached is None:
             self._num_cached = self._count_cached()
         if not self._drafts:
-            self._take(result.token, result.logprob)
+            self._take(Sample(result.token, result.logprob, result.probed))
             return
-        self._take_checked([*result.before_drafts, Sample(result.token, result.logprob)])
+        self._take_checked([*result.before_drafts, Sample(result.token, result.logprob, result.probed)])
 
     def _take_checked(self, samples: list[Sample]) -> None:
         """Take what was sampled, up to and with the first token that is not the one guessed in its place."""
@@ -185,11 +185,11 @@ class PlanOperation(Operation):
         num_right = next(wrong, len(drafts))
         self._count_drafts(len(drafts), num_right)
         for sample in samples[:num_right]:
-            self._take(sample.token, sample.logprob)
+            self._take(sample)
             if self.is_over:
                 return
             self.kv.advance(len(self.kv.tokens))
-        self._take(samples[num_right].token, samples[num_right].logprob)
+        self._take(samples[num_right])
 
     def _count_drafts(self, num_drafted: int, num_right: int) -> None:
         assert self._drafter is not None
@@ -197,26 +197,25 @@ class PlanOperation(Operation):
         self.context.process.num_drafted += num_drafted
         self.context.process.num_accepted += num_right
 
-    def _take(self, token: int, logprob: float | None) -> None:
+    def _take(self, sample: Sample) -> None:
         """The next token of the reply."""
         self.context.process.num_generated += 1
-        matcher = self._matcher
+        matcher, token = self._matcher, sample.token
         # Within a grammar that may not end here it is a token like any other.
         if token in self._stop_tokens and (matcher is None or matcher.may_end):
             self._end_with("stop")
             return
-        self._add(token, logprob or 0.0)
+        self._reported.add(sample)
+        self._add(token)
         if not self.is_over:
             self._add_forced()
 
-    def _add(self, token: int, logprob: float) -> None:
-        """One more token of the reply, which may be its last."""
+    def _add(self, token: int) -> None:
+        """One more token of the reply, which may be its last; what is reported of it has been added."""
         matcher, tokens = self._matcher, self.kv.tokens
         if matcher is not None and not matcher.take(token):
             raise Internal(f"token {token} is not in the mask of the grammar")
         tokens.append(token)
-        if self._plan.logprobs:
-            self._logprobs.append(logprob)
         if self._text.push(token):
             self._text.cut_stop(self.num_sent)
             self._keep(self._text.num_tokens)
@@ -230,7 +229,8 @@ class PlanOperation(Operation):
         """What the grammar leaves no choice about needs no passes of its own: it runs with the next token."""
         for token in [] if self._matcher is None else self._matcher.forced():
             self.context.process.num_generated += 1
-            self._add(token, FORCED_LOGPROB)
+            self._reported.add_forced(1)
+            self._add(token)
             if self.is_over:
                 return
 
@@ -251,10 +251,10 @@ class PlanOperation(Operation):
         self.next_chunk_at = now + self._chunk_s
         start, end = self.num_sent, self._text.num_ready
         self.num_sent = end
-        logprobs = self._logprobs[start:end]
         ids, text = self._reply(start, end), self._text.between(start, end)
+        reported = self._reported.between(start, end)
         so_far = self._usage() if start == 0 or self._drafter is not None else None
-        self.context.process.host.send(Chunk(self.op, self.epoch, ids, text, start, logprobs, so_far=so_far))
+        self.context.process.host.send(Chunk(self.op, self.epoch, ids, text, start, *reported, so_far=so_far))
 
     def deliver(self, epoch: int, num_tokens: int) -> None:
         """The program has taken `num_tokens` tokens of the reply in all."""
@@ -330,7 +330,7 @@ class PlanOperation(Operation):
             if self._matcher is not None:
                 self._matcher.rewind(self.num_generated - num_tokens)
             self.context.truncate(self._start + num_tokens)
-            del self._logprobs[num_tokens:]
+            self._reported.keep(num_tokens)
 
     def _force(self, tokens: list[int]) -> None:
         if not tokens:
@@ -341,8 +341,7 @@ class PlanOperation(Operation):
             self._matcher.inject(tokens)
         self.kv.tokens += tokens
         self._text.force(tokens)
-        if self._plan.logprobs:
-            self._logprobs += [FORCED_LOGPROB] * len(tokens)
+        self._reported.add_forced(len(tokens))
 
     def _end_with(self, reason: FinishReason) -> None:
         """Nothing that was held back can change any more."""
@@ -361,7 +360,8 @@ class PlanOperation(Operation):
         usage, process = self._usage(), self.context.process
         process.num_prompt += usage.prompt_tokens
         process.num_cached += usage.cached_tokens
-        chunk = Chunk(self.op, self.epoch, ids, text, index, self._logprobs[index:], reason, usage)
+        reported = self._reported.between(index, self.num_sent)
+        chunk = Chunk(self.op, self.epoch, ids, text, index, *reported, reason, usage)
         self.context.process.host.send(chunk)
 
     def _usage(self) -> Usage:

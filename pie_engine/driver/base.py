@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pie_engine.errors import ErrorInfo
-from pie_engine.protocol.sampling import Sampler, TopToken
+from pie_engine.protocol.sampling import NO_PROBES, NOTHING_PROBED, Probed, Probes, Sampler
 from pie_engine.sampling.draw import Draw
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Capabilities:
     """Tokens in a KV page."""
     page_bytes: int
     """Memory of one KV page over all layers."""
+    hidden_size: int
+    """Numbers in a hidden state."""
     max_top_k: int
     """Largest distribution that a probe may ask for."""
     num_threads: int = 0
@@ -58,8 +60,8 @@ class Row:
     """None: no logits are needed (a prefill chunk that is not the last one)."""
     uniform: float = 0.0
     """The random number in [0, 1) of this draw; counter-based, so it does not depend on the batch."""
-    top_k: int = 0
-    """Also return the `top_k` most likely tokens with their log-probabilities."""
+    probes: Probes = NO_PROBES
+    """What else to return of the last position."""
     want_logprob: bool = False
     """Also return the log-probability of the sampled token."""
     mask: bytes | Callable[[], bytes] | None = None
@@ -102,10 +104,11 @@ class Row:
 
 
 class Sample(NamedTuple):
-    """A token, and its log-probability where it was wanted."""
+    """A token, its log-probability where it was wanted, and what was looked at beside it."""
 
     token: int
     logprob: float | None
+    probed: Probed
 
 
 @dataclass(slots=True)
@@ -114,7 +117,7 @@ class RowResult:
 
     token: int | None = None
     logprob: float | None = None
-    top: list[TopToken] = field(default_factory=list)
+    probed: Probed = NOTHING_PROBED
     mirostat_mu: float | None = None
     """The bound for the next draw, where mirostat chose."""
     before_drafts: list[Sample] = field(default_factory=list)

@@ -17,7 +17,9 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
         assert len(row.page_ids) * size >= row.end, f"{len(row.page_ids)} pages for {row.end} positions"
         _check_range(row.tokens, capabilities.vocab_size, "token id")
         _check_range(row.page_ids, num_pages, "page id")
-        assert row.top_k <= capabilities.max_top_k, f"top_k {row.top_k}"
+        assert row.probes.top_k <= capabilities.max_top_k, f"top_k {row.probes.top_k}"
+        if row.probes.logprobs_of:
+            _check_range(row.probes.logprobs_of, capabilities.vocab_size, "token id")
         assert len(row.draft_uniforms) < len(row.tokens), "a row of drafts alone"
         assert not row.draft_uniforms or row.mask is None, "drafts under a mask"
         own = row.page_ids[row.start // size : (row.end - 1) // size + 1]

@@ -21,7 +21,8 @@ from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import Model, choose_kernels, load_model
 from pie_engine.model.quantization import Quantization
-from pie_engine.sampling import sampler
+from pie_engine.protocol.sampling import NOTHING_PROBED
+from pie_engine.sampling import probes, sampler
 from pie_engine.sampling.draw import Draw, Drawn
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class CpuDriver:
             max_context_tokens=config.max_context_tokens,
             page_size=page_size,
             page_bytes=page_size * config.kv_bytes_per_token,
+            hidden_size=config.hidden_size,
             max_top_k=config.vocab_size,
             num_threads=num_threads,
             weight_bytes=checkpoint.weight_bytes(dtype, quantize),
@@ -124,10 +126,16 @@ class CpuDriver:
         wanted = [(index, span) for index, span in zip(order, spans, strict=True) if rows[index].sampler is not None]
         asked = [rows[index] for index, _ in wanted]
         positions = [position for index, span in wanted for position in _sampled(rows[index], span)]
-        logits = self._model.forward(spans, tokens, cache, positions)
-        for (index, _), result in zip(wanted, sample_rows(logits, asked), strict=True):
+        states = self._new_states(asked, len(positions))
+        logits = self._model.forward(spans, tokens, cache, positions, states)
+        for (index, _), result in zip(wanted, sample_rows(logits, states, asked), strict=True):
             results[index] = result
         return results
+
+    def _new_states(self, rows: Sequence[Row], count: int) -> Tensor | None:
+        """Room for `count` hidden states, if one of `rows` asks for its."""
+        is_wanted = any(row.probes.hidden for row in rows)
+        return torch.empty(count, self._capabilities.hidden_size) if is_wanted else None
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         cache = self._allocated()
@@ -158,19 +166,26 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def sample_rows(logits: Tensor, rows: Sequence[Row]) -> list[RowResult]:
-    """Sample and probe each of `rows` as it asks. `logits` [positions, vocab]: one more than it has drafts of each."""
+def sample_rows(logits: Tensor, states: Tensor | None, rows: Sequence[Row]) -> list[RowResult]:
+    """Sample and probe each of `rows` as it asks.
+
+    `logits` [positions, vocab] and `states` [positions, hidden size]: one more than it has drafts of each.
+    """
     drawn = sampler.sample(logits, [draw for row in rows for draw in _draws_of(row)])
     results: list[RowResult] = []
     first = 0
+
+    def result_at(position: int, row: Row) -> RowResult:
+        return _result(logits[position], None if states is None else states[position], row, drawn[position])
+
     for row in rows:
         last = first + len(row.draft_uniforms)
-        result = _result(logits[last], row, drawn[last])
+        result = result_at(last, row)
         for at in range(first, last):
-            before = _result(logits[at], row, drawn[at])
+            before = result_at(at, row)
             result.error = result.error or before.error
             if before.token is not None:
-                result.before_drafts.append(Sample(before.token, before.logprob))
+                result.before_drafts.append(Sample(before.token, before.logprob, before.probed))
         results.append(result)
         first = last + 1
     return results
@@ -187,13 +202,13 @@ def _sampled(row: Row, span: Span) -> range:
     return range(end - 1 - len(row.draft_uniforms), end)
 
 
-def _result(logits: Tensor, row: Row, drawn: Drawn) -> RowResult:
+def _result(logits: Tensor, state: Tensor | None, row: Row, drawn: Drawn) -> RowResult:
     if drawn.token is None:
         return RowResult(error=drawn.fault)
     return RowResult(
         token=drawn.token,
-        logprob=sampler.logprob(logits, drawn.token) if row.want_logprob else None,
-        top=sampler.top_tokens(logits, row.top_k) if row.top_k else [],
+        logprob=probes.logprobs(logits, [drawn.token])[0] if row.want_logprob else None,
+        probed=NOTHING_PROBED if row.probes.is_empty else probes.probed(logits, state, row.probes),
         mirostat_mu=drawn.mirostat_mu,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import struct
 import time
 from array import array
 from collections import OrderedDict
@@ -23,13 +24,14 @@ from pie_engine.driver.fake_kv import FakeKv
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.sampling import TopToken
+from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, Probes, TopToken
 from pie_engine.sampling import plain
 from pie_engine.sampling.draw import Draw
 from pie_engine.sampling.plain import may_choose
 
 _NUM_CANDIDATES = 20
 """Size of the distributions; each token is half as likely as the one before it."""
+_HIDDEN_SIZE = 16
 _UNLIKELY = -20.0
 """Log-probability of what is not in a distribution, where it still has to have one."""
 _MAX_REMEMBERED = 1 << 17
@@ -52,6 +54,7 @@ class FakeDriver:
             max_context_tokens=self._script.max_context_tokens,
             page_size=page_size,
             page_bytes=self._script.page_bytes,
+            hidden_size=_HIDDEN_SIZE,
             max_top_k=_NUM_CANDIDATES,
         )
 
@@ -142,7 +145,7 @@ class FakeDriver:
             before = self._drawn(row, sequence[: index - len(row.draft_uniforms)], replace(draw, uniform=uniform))
             if before.token is None:
                 return before
-            before_drafts.append(Sample(before.token, before.logprob))
+            before_drafts.append(Sample(before.token, before.logprob, before.probed))
         result = self._drawn(row, sequence, draw)
         result.before_drafts = before_drafts
         return result
@@ -156,7 +159,21 @@ class FakeDriver:
             return RowResult(error=drawn.fault)
         self._writer.remember(sequence, drawn.token)
         logprob = logprobs[drawn.token] if row.want_logprob else None
-        return RowResult(drawn.token, logprob, top[: row.top_k], drawn.mirostat_mu)
+        return RowResult(drawn.token, logprob, self._probed(row.probes, sequence, top), drawn.mirostat_mu)
+
+    def _probed(self, wanted: Probes, sequence: array[int], top: list[TopToken]) -> Probed:
+        """The candidates have all of the probability; the hidden state is the digest of the sequence."""
+        if wanted.is_empty:
+            return NOTHING_PROBED
+        logprobs = {entry.token: entry.logprob for entry in top}
+        logits = [logprobs.get(token, -math.inf) for token in range(self._capabilities.vocab_size)]
+        return Probed(
+            top=top[: wanted.top_k],
+            logprobs=[logprobs.get(token, -math.inf) for token in wanted.logprobs_of],
+            entropy=-math.fsum(math.exp(each) * each for each in logprobs.values()) if wanted.entropy else None,
+            logits=struct.pack(f"<{len(logits)}f", *logits) if wanted.logits else b"",
+            hidden=struct.pack(f"<{_HIDDEN_SIZE}f", *_digest(sequence)) if wanted.hidden else b"",
+        )
 
 
 class _Writer:
@@ -250,4 +267,4 @@ def _overlap(sequence: array[int], reply: list[int]) -> int:
 
 
 def _digest(sequence: array[int]) -> bytes:
-    return hashlib.blake2b(sequence.tobytes(), digest_size=16).digest()
+    return hashlib.blake2b(sequence.tobytes(), digest_size=_HIDDEN_SIZE).digest()

@@ -12,8 +12,8 @@ import msgspec
 
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
 from pie_engine.host.futures import Future
-from pie_engine.protocol.plan import NO_USAGE, Plan, Usage
-from pie_engine.protocol.sampling import Sampler, TopToken
+from pie_engine.protocol.plan import NO_USAGE, FinishReason, Plan, Usage
+from pie_engine.protocol.sampling import Probes, Sampler, TopToken
 from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Save, Steer, Stop
 from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved
 from pie_engine.store.contexts import check_name
@@ -125,29 +125,62 @@ class PassOutput(msgspec.Struct, frozen=True):
     token: int | None
     logprob: float | None
     top: str
+    logprobs: list[float]
+    entropy: float | None
+    logits: str
+    hidden: str
 
 
 class PassOperation(OneShot):
     kind = "a pass"
 
-    def __init__(self, context: Context, tokens: list[int], sampler: Sampler | None, top_k: int) -> None:
+    def __init__(
+        self, context: Context, tokens: list[int], sampler: Sampler | None, probes: Probes, prompt_length: int
+    ) -> None:
         context.check_append(tokens)
         super().__init__(context)
         context.tokens += tokens
         self.num_unapplied = len(tokens)
-        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, top_k))
+        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, probes, prompt_length))
 
     def finish(self) -> PassOutput:
         result = self.take()
         assert isinstance(result, Forwarded)
         self.context.process.num_tokens += result.token is not None
-        return PassOutput(result.token, result.logprob, packed_top(result.top))
+        seen = result.probed
+        return PassOutput(
+            result.token,
+            result.logprob,
+            packed_top(seen.top),
+            seen.logprobs,
+            seen.entropy,
+            base64.b64encode(seen.logits).decode("ascii"),
+            base64.b64encode(seen.hidden).decode("ascii"),
+        )
 
 
 def packed_top(top: Sequence[TopToken]) -> str:
     """base64 of little-endian pairs of u32 token and f32 log-probability."""
     pairs = b"".join([struct.pack("<If", one.token, one.logprob) for one in top])
     return base64.b64encode(pairs).decode("ascii") if pairs else ""
+
+
+class ChunkOutput(msgspec.Struct, frozen=True):
+    """`generate.chunk`, where its distributions have to be packed."""
+
+    ids: list[int]
+    text: str
+    logprobs: list[float]
+    top: list[str]
+    entropies: list[float]
+    index: int
+    finish: FinishReason | None
+    usage: Usage | None
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> ChunkOutput:
+        top = [packed_top(each) for each in chunk.top]
+        return cls(chunk.ids, chunk.text, chunk.logprobs, top, chunk.entropies, chunk.index, chunk.finish, chunk.usage)
 
 
 class Stream(Operation):
@@ -271,7 +304,7 @@ class Stream(Operation):
         self._take(chunk)
         if chunk.finish is not None:
             text = "".join(self._piped_texts)
-            last = Chunk(chunk.op, chunk.epoch, [], text, self.num_taken, [], chunk.finish, chunk.usage)
+            last = Chunk(chunk.op, chunk.epoch, [], text, self.num_taken, finish=chunk.finish, usage=chunk.usage)
             self._chunks.append(last)
             self.notify()
 
@@ -288,6 +321,8 @@ def joined(chunks: Sequence[Chunk]) -> Chunk:
         text="".join(chunk.text for chunk in chunks),
         index=first.index,
         logprobs=[logprob for chunk in chunks for logprob in chunk.logprobs],
+        top=[top for chunk in chunks for top in chunk.top],
+        entropies=[entropy for chunk in chunks for entropy in chunk.entropies],
         finish=last.finish,
         usage=last.usage,
     )

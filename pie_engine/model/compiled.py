@@ -121,7 +121,14 @@ class CompiledDecoder:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
 
     @torch.inference_mode()
-    def forward(self, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int]) -> Tensor:
+    def forward(
+        self,
+        spans: Sequence[Span],
+        tokens: Sequence[int],
+        cache: KvCache,
+        wanted: Sequence[int],
+        states: Tensor | None = None,
+    ) -> Tensor:
         """As `Decoder.forward`. What a row gets is the same bit for bit in any batch and any chunk."""
         step = self._step_for(len(tokens), cache)
         positions = [position for span in spans for position in range(span.start, span.end)]
@@ -133,15 +140,17 @@ class CompiledDecoder:
         for rope, turns in zip(self._ropes, step.turns, strict=True):
             turns[: len(tokens)] = torch.view_as_real(rope.rotations(positions)).flatten(1)
         step.run(self._team, spans)
-        return self._logits(hidden[torch.tensor(wanted, dtype=torch.int64)])
+        return self._logits(hidden[torch.tensor(wanted, dtype=torch.int64)], states)
 
-    def _logits(self, last: Tensor) -> Tensor:
+    def _logits(self, last: Tensor, states: Tensor | None) -> Tensor:
         config = self.config
         if not len(last):
             return torch.empty(0, config.vocab_size)
         if self._last is None or self._last.capacity < len(last):
             self._last = _LastRows(self, max(len(last), 16))
         logits = self._last.run(self._team, last)
+        if states is not None:
+            states.copy_(self._last.normed[: len(last)])
         if config.logit_scale != 1.0:
             logits = logits * config.logit_scale
         if config.logit_softcap is not None:
@@ -161,7 +170,7 @@ class _LastRows:
         self.capacity = capacity
         config = model.config
         self._vocab_size = config.vocab_size
-        self._rows = torch.empty(capacity, config.hidden_size)
+        self._rows = self.normed = torch.empty(capacity, config.hidden_size)
         self._logits = torch.empty(capacity, model._head.padded_outputs)
         self._program = Program(model._team.num_threads)
         _norm(self._program, self._rows, model._norm, self._rows)

@@ -62,10 +62,18 @@ class Decoder:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
 
     @torch.inference_mode()
-    def forward(self, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int]) -> Tensor:
+    def forward(
+        self,
+        spans: Sequence[Span],
+        tokens: Sequence[int],
+        cache: KvCache,
+        wanted: Sequence[int],
+        states: Tensor | None = None,
+    ) -> Tensor:
         """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32.
 
-        `spans` are in the order of `attention.row_order`; `wanted` are indices into `tokens`.
+        `spans` are in the order of `attention.row_order`; `wanted` are indices into `tokens`. `states`
+        [len(wanted), hidden size] gets what the output layer gets: the last hidden states after the final norm.
         """
         views = self._buffers_for(len(tokens)).views(len(tokens))
         positions = [position for span in spans for position in range(span.start, span.end)]
@@ -76,7 +84,7 @@ class Decoder:
             hidden.mul_(self._embedding_scale)
         for layer, block in enumerate(self._blocks):
             self._run_block(block, hidden, views, rotations[block.rope], plan, cache.layer(layer))
-        return self._logits(hidden, wanted)
+        return self._logits(hidden, wanted, states)
 
     def _run_block(
         self, block: Block, hidden: Tensor, views: Views, rotations: Tensor, plan: AttentionPlan, kv: LayerKv
@@ -110,10 +118,12 @@ class Decoder:
             post_norm.into(result, result)
         hidden.add_(result, alpha=self.config.residual_scale)
 
-    def _logits(self, hidden: Tensor, wanted: Sequence[int]) -> Tensor:
+    def _logits(self, hidden: Tensor, wanted: Sequence[int], states: Tensor | None) -> Tensor:
         last = hidden[torch.tensor(wanted, dtype=torch.int64)]
         normed = torch.empty_like(last, dtype=self.dtype)
         self._norm.into(normed, last)
+        if states is not None:
+            states.copy_(normed)
         logits = torch.mm(normed, self._head.t()).float()
         if self.config.logit_scale != 1.0:
             logits.mul_(self.config.logit_scale)

@@ -33,8 +33,18 @@ class Model(Protocol):
 
     def set_num_threads(self, num_threads: int) -> None: ...
 
-    def forward(self, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int]) -> Tensor:
-        """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32."""
+    def forward(
+        self,
+        spans: Sequence[Span],
+        tokens: Sequence[int],
+        cache: KvCache,
+        wanted: Sequence[int],
+        states: Tensor | None = None,
+    ) -> Tensor:
+        """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32.
+
+        `states` [len(wanted), hidden size] gets the last hidden states after the final norm.
+        """
 
 
 def choose_kernels(

@@ -71,15 +71,31 @@ class TransformersModel:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
 
     @torch.inference_mode()
-    def forward(self, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int]) -> Tensor:
+    def forward(
+        self,
+        spans: Sequence[Span],
+        tokens: Sequence[int],
+        cache: KvCache,
+        wanted: Sequence[int],
+        states: Tensor | None = None,
+    ) -> Tensor:
         """As `Decoder.forward`."""
         positions = [position for span in spans for position in range(span.start, span.end)]
         step = _Step(spans, len(tokens), self.heads, cache)
-        return self._run(step.attend, tokens, positions, wanted)
+        return self._run(step.attend, tokens, positions, wanted, states)
 
-    def _run(self, attend: Attend, tokens: Sequence[int], positions: Sequence[int], wanted: Sequence[int]) -> Tensor:
+    def _run(
+        self,
+        attend: Attend,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        wanted: Sequence[int],
+        states: Tensor | None = None,
+    ) -> Tensor:
         kept = torch.tensor(wanted, dtype=torch.int64)
-        options = {"logits_to_keep": kept} if self._keeps_logits else {}
+        options: dict[str, Any] = {"logits_to_keep": kept} if self._keeps_logits else {}
+        if states is not None:
+            options["output_hidden_states"] = True
         token = _attend.set(attend)
         try:
             result = self._model(
@@ -87,6 +103,8 @@ class TransformersModel:
             )
         finally:
             _attend.reset(token)
+        if states is not None:
+            states.copy_(result.hidden_states[-1][0][kept])
         logits: Tensor = result.logits[0]
         return (logits if self._keeps_logits else logits[kept]).float()
 

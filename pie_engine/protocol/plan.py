@@ -51,6 +51,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     ignore_eos: bool = False
     seed: int | None = None
     logprobs: bool = False
+    top_logprobs: int = 0
+    """The most likely tokens at each position, with their log-probabilities."""
+    entropy: bool = False
+    """Of the distribution at each position, in nats."""
     chunk_ms: int = CHUNK_MS
     timeout_s: float | None = None
     """The plan ends with `deadline` when this much time has gone by since the core has heard of it."""

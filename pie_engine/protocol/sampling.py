@@ -77,6 +77,44 @@ class TopToken(msgspec.Struct, frozen=True, array_like=True):
     logprob: float
 
 
+class Probes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is looked at beside the draw: what the model says, before masks, bias, penalties and temperature."""
+
+    top_k: int = 0
+    """The most likely tokens with their log-probabilities."""
+    logprobs_of: list[int] = []
+    """Log-probabilities of these tokens."""
+    entropy: bool = False
+    """Of the distribution, in nats."""
+    logits: bool = False
+    hidden: bool = False
+    """The hidden state of the last position after the final norm, as the output layer gets it."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.top_k or self.logprobs_of or self.entropy or self.logits or self.hidden)
+
+
+NO_PROBES = Probes()
+
+
+class Probed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was seen, of what was asked for."""
+
+    top: list[TopToken] = []
+    """Most likely first."""
+    logprobs: list[float] = []
+    """One for each of `logprobs_of`."""
+    entropy: float | None = None
+    logits: bytes = b""
+    """fp32, little-endian: one for each token of the vocabulary."""
+    hidden: bytes = b""
+    """fp32, little-endian: one for each of the model's dimensions."""
+
+
+NOTHING_PROBED = Probed()
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """What a number may be. Neither NaN nor an infinity is ever inside."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from pie_engine.protocol.plan import Plan
-from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -82,7 +82,9 @@ class Forward(Message, frozen=True):
     ctx: int
     tokens: list[int]
     sampler: Sampler | None = None
-    top_k: int = 0
+    probes: Probes = NO_PROBES
+    prompt_length: int = 0
+    """How many tokens of the context were not generated, for the penalties."""
 
 
 class Generate(Message, frozen=True):

@@ -7,7 +7,7 @@ import msgspec
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.plan import FinishReason, Usage
 from pie_engine.protocol.program import Bundle
-from pie_engine.protocol.sampling import TopToken
+from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, TopToken
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -26,6 +26,9 @@ class Chunk(Message, frozen=True):
     text: str
     index: int
     logprobs: list[float] = []
+    """These three, if asked for, have one entry for each id; 0 and empty for what was forced."""
+    top: list[list[TopToken]] = []
+    entropies: list[float] = []
     finish: FinishReason | None = None
     usage: Usage | None = None
     """Of the last chunk."""
@@ -45,7 +48,7 @@ class Forwarded(Message, frozen=True):
     op: int
     token: int | None = None
     logprob: float | None = None
-    top: list[TopToken] = []
+    probed: Probed = NOTHING_PROBED
 
 
 class Failed(Message, frozen=True):

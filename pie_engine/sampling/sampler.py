@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pie_engine.protocol.sampling import TopToken
 from pie_engine.sampling.adjust import adjusted
 from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Drawn
 from pie_engine.sampling.rows import likeliest, ranked, row_sums
@@ -44,20 +43,6 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> list[Drawn]:
                     best.fault = NOTHING_ALLOWED
             _draw_random(own, dict(enumerate(members)), draws, drawn)
     return drawn
-
-
-@torch.inference_mode()
-def logprob(logits: Tensor, token: int) -> float:
-    """Log-probability of `token` under one row of logits [vocab], before temperature and filters."""
-    return float(logits[token] - logits.logsumexp(-1))
-
-
-@torch.inference_mode()
-def top_tokens(logits: Tensor, count: int) -> list[TopToken]:
-    """The `count` likeliest tokens of one row [vocab], likeliest first."""
-    values, ids = logits.topk(min(count, len(logits)))
-    logprobs = (values - logits.logsumexp(-1)).tolist()
-    return [TopToken(token, value) for token, value in zip(ids.tolist(), logprobs, strict=True)]
 
 
 def _greedy(logits: Tensor) -> list[Drawn]:

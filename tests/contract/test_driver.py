@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pie_engine.driver.base import Driver, Row
+from pie_engine.driver.base import Driver, Row, Sample
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, OutOfPages, PieError, Unsupported
-from pie_engine.protocol.sampling import GREEDY, Sampler
+from pie_engine.protocol.sampling import GREEDY, Probed, Probes, Sampler
 from tests import models
 
 PAGE = 16
@@ -233,7 +235,7 @@ def test_sampling_depends_on_the_row_alone(driver: Driver) -> None:
     draws = [0.03, 0.5, 0.77, 0.999]
     tables = [pages_for(40, first=6 * i) for i in range(len(draws))]
     rows = [
-        Row(PROMPT, 0, pages, MIXED if i % 2 else Sampler(1.0), uniform=draw, top_k=i, want_logprob=True)
+        Row(PROMPT, 0, pages, MIXED if i % 2 else Sampler(1.0), uniform=draw, probes=Probes(top_k=i), want_logprob=True)
         for i, (draw, pages) in enumerate(zip(draws, tables, strict=True))
     ]
     together = driver.execute(rows)
@@ -241,7 +243,7 @@ def test_sampling_depends_on_the_row_alone(driver: Driver) -> None:
         [alone] = driver.execute([row])
         assert alone.token == result.token
         assert alone.logprob == pytest.approx(result.logprob, abs=1e-4)
-        assert [entry.token for entry in alone.top] == [entry.token for entry in result.top]
+        assert [entry.token for entry in alone.probed.top] == [entry.token for entry in result.probed.top]
     assert len({result.token for result in together}) > 1
 
 
@@ -251,13 +253,13 @@ def mask_of(tokens: Iterable[int], num_bytes: int = 40) -> bytes:
 
 @pytest.mark.parametrize("sampler", [GREEDY, Sampler(1.0), MIXED], ids=["greedy", "random", "mixed"])
 def test_a_mask_rules_what_is_chosen_and_probes_do_not_see_it(driver: Driver, sampler: Sampler) -> None:
-    [free] = driver.execute([Row(PROMPT, 0, pages_for(40), sampler, 0.3, top_k=3)])
+    [free] = driver.execute([Row(PROMPT, 0, pages_for(40), sampler, 0.3, probes=Probes(top_k=3))])
     for allowed in ({7, 300}, {9}, set(range(320)) - {free.token}):
         for draw in (0.0, 0.5, 0.999):
-            row = Row(PROMPT, 0, pages_for(40), sampler, draw, top_k=3, mask=mask_of(allowed))
+            row = Row(PROMPT, 0, pages_for(40), sampler, draw, probes=Probes(top_k=3), mask=mask_of(allowed))
             [result] = driver.execute([row])
             assert result.token in allowed
-            assert [entry.token for entry in result.top] == [entry.token for entry in free.top]
+            assert [entry.token for entry in result.probed.top] == [entry.token for entry in free.probed.top]
     everything = Row(PROMPT, 0, pages_for(40), sampler, 0.3, mask=mask_of(range(320)))
     assert driver.execute([everything])[0].token == free.token
 
@@ -279,16 +281,79 @@ def test_tokens_past_the_end_of_a_mask_are_not_allowed(driver: Driver) -> None:
 
 
 def test_probes_are_a_distribution(driver: Driver) -> None:
-    [result] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY, top_k=5, want_logprob=True)])
-    logprobs = [entry.logprob for entry in result.top]
+    [result] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY, probes=Probes(top_k=5), want_logprob=True)])
+    logprobs = [entry.logprob for entry in result.probed.top]
     assert len(logprobs) == 5
     assert logprobs == sorted(logprobs, reverse=True)
     assert all(value <= 0 for value in logprobs)
-    assert result.top[0].token == result.token
+    assert result.probed.top[0].token == result.token
     assert result.logprob == pytest.approx(logprobs[0], abs=1e-6)
     [bare] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY)])
     assert bare.logprob is None
-    assert bare.top == []
+    assert bare.probed.top == []
+
+
+def test_every_probe_tells_of_the_same_distribution(driver: Driver) -> None:
+    [first] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY, probes=Probes(top_k=20))])
+    asked = [entry.token for entry in first.probed.top[:3]]
+    probes = Probes(top_k=20, logprobs_of=asked, entropy=True, logits=True, hidden=True)
+    row = Row(PROMPT, 0, pages_for(40), Sampler(banned_tokens=tuple(asked)), probes=probes, mask=mask_of(range(320)))
+    [result] = driver.execute([row])
+    seen, capabilities = result.probed, driver.capabilities
+    assert result.token not in asked
+    assert seen.logprobs == pytest.approx([entry.logprob for entry in seen.top[:3]], abs=1e-5)
+    logits = array("f", seen.logits)
+    assert len(logits) == capabilities.vocab_size
+    total = math.log(math.fsum(map(math.exp, logits)))
+    for entry in seen.top:
+        assert logits[entry.token] - total == pytest.approx(entry.logprob, abs=1e-4)
+    logs = [value - total for value in logits if value > -math.inf]
+    assert seen.entropy == pytest.approx(-math.fsum(math.exp(value) * value for value in logs), abs=1e-4)
+    assert len(array("f", seen.hidden)) == capabilities.hidden_size
+
+
+def test_probes_are_of_the_rows_that_ask_and_the_same_alone(driver: Driver) -> None:
+    wanted = [Probes(hidden=True), Probes(), Probes(logits=True, hidden=True, entropy=True)]
+    prompts = [PROMPT, PROMPT[3:20], PROMPT[:7]]
+    rows = [Row(p, 0, pages_for(40, first=6 * i), GREEDY, probes=wanted[i]) for i, p in enumerate(prompts)]
+    together = [result.probed for result in driver.execute(rows)]
+    assert [bool(seen.hidden) for seen in together] == [True, False, True]
+    assert [bool(seen.logits) for seen in together] == [False, False, True]
+    assert together[1] == Probed()
+    for row, seen in zip(rows, together, strict=True):
+        [alone] = driver.execute([row])
+        assert list(array("f", alone.probed.hidden)) == pytest.approx(list(array("f", seen.hidden)), abs=1e-4)
+        assert list(array("f", alone.probed.logits)) == pytest.approx(list(array("f", seen.logits)), abs=1e-4)
+
+
+ADVANCED = [
+    Sampler(repetition_penalty=1.8, frequency_penalty=1.0),
+    Sampler(1.0, min_p=0.2, typical_p=0.9, dry_multiplier=1.0),
+    Sampler(1.0, xtc_probability=1.0, xtc_threshold=0.05, logit_bias={7: 30.0, 8: 30.0}),
+    Sampler(1.0, mirostat_tau=2.0, allowed_tokens=(3, 4, 5, 6)),
+]
+
+
+def test_every_step_of_the_sampler_reaches_the_driver(driver: Driver) -> None:
+    rows = [
+        Row(PROMPT, 0, pages_for(40, first=6 * i), sampler, 0.4, history=PROMPT, prompt_length=9, xtc_uniform=0.1)
+        for i, sampler in enumerate(ADVANCED)
+    ]
+    together = driver.execute(rows)
+    for row, result in zip(rows, together, strict=True):
+        [alone] = driver.execute([row])
+        assert (alone.token, alone.error) == (result.token, None)
+        assert alone.mirostat_mu == pytest.approx(result.mirostat_mu, abs=1e-3)
+    assert together[2].token in (7, 8)
+    assert together[3].token in (3, 4, 5, 6)
+    assert [result.mirostat_mu is None for result in together] == [True, True, True, False]
+    favourite = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY)])[0].token
+    assert favourite is not None
+    seen = [favourite] * 3
+    punished = Row(PROMPT, 0, pages_for(40), Sampler(frequency_penalty=2.0), history=[*PROMPT, *seen])
+    assert driver.execute([punished])[0].token != favourite
+    punished.prompt_length = len(PROMPT) + 3
+    assert driver.execute([punished])[0].token == favourite
 
 
 def test_an_empty_step_is_no_step(driver: Driver) -> None:
@@ -306,7 +371,7 @@ def test_an_empty_step_is_no_step(driver: Driver) -> None:
         (Row([1], 100_000, list(range(64)) * 300, GREEDY), "positions"),
         (Row([320], 0, [0], GREEDY), "token id"),
         (Row([-1], 0, [0], GREEDY), "token id"),
-        (Row([1], 0, [0], GREEDY, top_k=100_000), "top_k"),
+        (Row([1], 0, [0], GREEDY, probes=Probes(top_k=100_000)), "top_k"),
     ],
 )
 def test_a_row_that_is_our_bug_is_an_assertion(driver: Driver, row: Row, says: str) -> None:
@@ -406,10 +471,10 @@ def test_drafts_are_checked_in_one_row(driver: Driver, sampler: Sampler, num_rig
     row.draft_uniforms = uniforms[:4]
     beside = Row(PROMPT[:5], 0, pages_for(5, first=50), GREEDY)
     result, neighbour = driver.execute([row, beside])
-    samples = [*result.before_drafts, (result.token, result.logprob)]
+    samples = [*result.before_drafts, Sample(result.token, result.logprob, result.probed)]
     assert len(samples) == 5
-    assert [token for token, _ in samples[: num_right + 1]] == tokens[1 : num_right + 2]
-    assert [logprob for _, logprob in samples[: num_right + 1]] == pytest.approx(logprobs[: num_right + 1], abs=1e-4)
+    assert [sample.token for sample in samples[: num_right + 1]] == tokens[1 : num_right + 2]
+    assert [sample.logprob for sample in samples[: num_right + 1]] == pytest.approx(logprobs[: num_right + 1], abs=1e-4)
     assert neighbour.before_drafts == []
     # What was refused is written over, and the row goes on as if it had never been.
     again = [tokens[num_right + 1]]

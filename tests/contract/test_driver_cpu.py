@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
+import transformers
 
 from pie_engine.driver import cpu_tuning
 from pie_engine.driver.base import Row
@@ -14,7 +17,7 @@ from pie_engine.driver.cpu import CpuDriver
 from pie_engine.errors import InvalidConfig, ModelError, Unsupported
 from pie_engine.hub import memory
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.protocol.sampling import GREEDY
+from pie_engine.protocol.sampling import GREEDY, Probes
 from tests import models
 
 
@@ -189,3 +192,20 @@ def test_a_page_full_of_nan_does_not_reach_its_next_owner(folder: Path, kernels:
     driver._cache.values[:, 0, 4:] = float("nan")
     [after] = driver.execute([row])
     assert (after.token, after.logprob) == (before.token, before.logprob)
+
+
+@pytest.mark.parametrize("kernels", ["torch", "compiled"])
+def test_the_hidden_state_is_that_of_transformers(tmp_path: Path, kernels: Literal["torch", "compiled"]) -> None:
+    """After the final norm, as the output layer gets it."""
+    models.write_tokenizer(tmp_path)
+    models.write_checkpoint(tmp_path)
+    driver = CpuDriver.load(tmp_path, dtype="float32", num_threads=1, page_size=16, kernels=kernels)
+    driver.allocate_kv(8)
+    prompt = list(range(5, 30))
+    driver.execute([Row(prompt[:-1], 0, range(8))])
+    [result] = driver.execute([Row(prompt[-1:], 24, range(8), GREEDY, probes=Probes(hidden=True, logits=True))])
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    with torch.inference_mode():
+        expected = theirs(torch.tensor([prompt]), output_hidden_states=True)
+    assert list(array("f", result.probed.hidden)) == pytest.approx(expected.hidden_states[-1][0, -1].tolist(), abs=1e-4)
+    assert list(array("f", result.probed.logits)) == pytest.approx(expected.logits[0, -1].tolist(), abs=1e-3)

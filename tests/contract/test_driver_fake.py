@@ -14,7 +14,7 @@ from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Fault, Reply
 from pie_engine.errors import InvalidConfig, OutOfPages
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.sampling import GREEDY, Sampler
+from pie_engine.protocol.sampling import GREEDY, Probes, Sampler
 from tests import models
 
 PAGES = list(range(20))
@@ -121,8 +121,11 @@ def test_no_matching_reply_falls_back_to_pseudo_text(folder: Path) -> None:
 def test_sampling_follows_its_distribution(folder: Path) -> None:
     driver = new(folder)
     uniforms = [(i + 0.5) / 1000 for i in range(1000)]
-    sampled = [driver.execute([Row([5, 6], 0, [0], Sampler(1.0, top_k=3), uniform=u, top_k=3)])[0] for u in uniforms]
-    likeliest = [entry.token for entry in sampled[0].top]
+    sampled = [
+        driver.execute([Row([5, 6], 0, [0], Sampler(1.0, top_k=3), uniform=u, probes=Probes(top_k=3))])[0]
+        for u in uniforms
+    ]
+    likeliest = [entry.token for entry in sampled[0].probed.top]
     counts = [sum(result.token == token for result in sampled) for token in likeliest]
     assert counts == pytest.approx([1000 * 4 / 7, 1000 * 2 / 7, 1000 / 7], abs=2)
 

@@ -536,7 +536,7 @@ def test_a_stream_reaches_the_program_chunk_by_chunk(inline):
     inline.answer(Chunk(op, 0, [5], "a", 0))
     for _ in range(10):
         inline.turn()
-    inline.answer(Chunk(op, 0, [6], "b", 1), Chunk(op, 0, [7], "c", 2, [], "length"))
+    inline.answer(Chunk(op, 0, [6], "b", 1), Chunk(op, 0, [7], "c", 2, finish="length"))
     inline.run_to_end()
     kind, value = inline.ending(pid)
     assert kind == "return", value

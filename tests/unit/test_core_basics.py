@@ -19,7 +19,7 @@ from pie_engine.kv.context import KvContext
 from pie_engine.model.pieces import piece_decoder
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan, Usage
-from pie_engine.protocol.sampling import Sampler
+from pie_engine.protocol.sampling import Probes, Sampler
 from pie_engine.protocol.to_core import (
     Append,
     CoreMessage,
@@ -164,7 +164,7 @@ class Rig:
 
     def forward(self, ctx: int, tokens: Sequence[int] = (), sampler: Sampler | None = None, top_k: int = 0) -> int:
         op = self.new_id()
-        self.send(Forward(op, ctx, list(tokens), sampler, top_k))
+        self.send(Forward(op, ctx, list(tokens), sampler, Probes(top_k=top_k)))
         return op
 
     def flush(self, ctx: int) -> int:
@@ -347,9 +347,9 @@ def test_a_pass_appends_and_looks_at_the_last_position():
     rig.run()
     answer = rig.heard[op].forwarded
     assert answer is not None
-    assert answer.token == answer.top[0].token
+    assert answer.token == answer.probed.top[0].token
     assert answer.logprob is not None
-    assert len(answer.top) == 3
+    assert len(answer.probed.top) == 3
     # The sample is not appended.
     assert rig.tokens(ctx) == [*rig.tokenizer.encode("abcd"), 5, 6]
     assert rig.driver.steps == [[(0, 6)]]
@@ -362,7 +362,7 @@ def test_a_pass_without_a_sampler_gives_the_distribution_only():
     rig.run()
     answer = rig.heard[probe].forwarded
     assert answer is not None
-    assert (answer.token, answer.logprob, len(answer.top)) == (None, None, 2)
+    assert (answer.token, answer.logprob, len(answer.probed.top)) == (None, None, 2)
     assert rig.heard[silent].forwarded == Forwarded(silent)
 
 

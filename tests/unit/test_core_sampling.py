@@ -9,8 +9,9 @@ import pytest
 
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.memory import SamplerMemory
-from pie_engine.protocol.sampling import GREEDY, RANGES, Sampler, check_sampler
-from pie_engine.protocol.to_core import Append, Truncate
+from pie_engine.protocol.plan import Speculation
+from pie_engine.protocol.sampling import GREEDY, RANGES, Probes, Sampler, check_sampler
+from pie_engine.protocol.to_core import Append, Forward, Truncate
 from pie_engine.sampling import plain
 from pie_engine.sampling.draw import Draw
 from tests.unit.test_core_basics import Rig
@@ -187,3 +188,83 @@ def test_appended_tokens_are_part_of_the_history():
     rig.generate(ctx, sampler=RANDOM, max_tokens=5)
     rig.run()
     draws_of(rig, ctx, 10, RANDOM, RandomStream(2))
+
+
+def test_a_plan_reports_what_each_token_was_chosen_from():
+    rig = Rig()
+    ctx = rig.context("abcd", seed=5)
+    op = rig.generate(ctx, sampler=Sampler(1.0), max_tokens=12, logprobs=True, top_logprobs=3, entropy=True)
+    rig.step(6, after_s=0.1)
+    rig.steer(op, 3, [80, 81])
+    rig.run()
+    chunks = [chunk for chunk in rig.heard[op].chunks if chunk.epoch == 1]
+    tokens, writer = rig.tokens(ctx), rig.driver._inner._writer
+    for chunk in chunks:
+        assert len(chunk.ids) == len(chunk.logprobs) == len(chunk.top) == len(chunk.entropies)
+        for index, (logprob, top, entropy) in enumerate(
+            zip(chunk.logprobs, chunk.top, chunk.entropies, strict=True), chunk.index
+        ):
+            if index in (3, 4):
+                assert (logprob, top, entropy) == (0.0, [], 0.0)
+                continue
+            expected = writer.next_tokens(array("i", tokens[: 4 + index]))
+            assert top == expected[:3]
+            assert logprob == next(entry.logprob for entry in expected if entry.token == tokens[4 + index])
+            assert entropy == pytest.approx(-sum(math.exp(each.logprob) * each.logprob for each in expected))
+    silent = rig.generate(ctx, max_tokens=5)
+    rig.run()
+    assert all(not (chunk.logprobs or chunk.top or chunk.entropies) for chunk in rig.heard[silent].chunks)
+
+
+def test_drafted_tokens_are_reported_like_any_other():
+    chunks = []
+    for speculation in (None, Speculation()):
+        rig = Rig(reply="one two three one two three one two three one two three one two three")
+        op = rig.generate(
+            rig.context("one two three "), logprobs=True, top_logprobs=2, entropy=True, speculation=speculation
+        )
+        rig.run()
+        heard = rig.heard[op]
+        parts = [(chunk.ids, chunk.logprobs, chunk.top, chunk.entropies) for chunk in heard.chunks]
+        chunks.append([[entry for part in column for entry in part] for column in zip(*parts, strict=True)])
+        assert heard.usage is not None
+        assert (heard.usage.accepted_tokens > 0) == (speculation is not None)
+    assert chunks[0] == chunks[1]
+
+
+def test_probes_out_of_range_are_refused():
+    rig = Rig()
+    ctx = rig.context("abcd")
+    plan = rig.generate(ctx, top_logprobs=21)
+    passes = [rig.new_id() for _ in range(2)]
+    rig.send(
+        Forward(passes[0], ctx, [], None, Probes(logprobs_of=[257])),
+        Forward(passes[1], ctx, [], None, Probes(top_k=21)),
+    )
+    rig.run()
+    messages = [rig.heard[op].error.message for op in (plan, *passes)]  # type: ignore[union-attr]
+    assert messages == [
+        "`top_logprobs` has to be from 0 to 20 on test-model; got 21",
+        "token id 257 is not in the vocabulary of test-model (0 … 256)",
+        "`top_k` has to be from 0 to 20 on test-model; got 21",
+    ]
+
+
+def test_a_pass_counts_what_its_program_says_was_generated():
+    rig = Rig()
+    ctx = rig.context("abcd", seed=5)
+    tokens = rig.tokens(ctx)
+    writer = rig.driver._inner._writer
+    sampler = Sampler(presence_penalty=2.0)
+    for prompt_length in (0, 4):
+        op = rig.new_id()
+        best = writer.next_tokens(array("i", tokens))[0].token
+        rig.send(Forward(op, ctx, [], Sampler(logit_bias={}), Probes(), prompt_length))
+        rig.run()
+        assert rig.heard[op].forwarded.token == best  # type: ignore[union-attr]
+        op = rig.new_id()
+        rig.send(Forward(op, ctx, [best], sampler, Probes(), prompt_length))
+        rig.run()
+        logits = {entry.token: entry.logprob for entry in writer.next_tokens(array("i", tokens))}
+        expected = plain.choose(logits, Draw(sampler, history=tokens, prompt_length=prompt_length))
+        assert rig.heard[op].forwarded.token == expected.token  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from pie_engine.host.process import Job, Process
 from pie_engine.host.programs import Program
 from pie_engine.protocol.plan import Plan, Speculation, Usage
 from pie_engine.protocol.program import Bundle, Limits, Manifest
-from pie_engine.protocol.sampling import Sampler, TopToken
+from pie_engine.protocol.sampling import Probed, Probes, Sampler, TopToken
 from pie_engine.protocol.to_core import (
     Append,
     CloseProcess,
@@ -43,13 +43,15 @@ from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Saved
 from pie_engine.store.contexts import SavedContexts
 
 PLAN = {
-    "sampler": {"temperature": 0.0, "top_k": 0, "top_p": 1.0},
+    "sampler": {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "more": None},
     "max_tokens": 9,
     "stop": ["x"],
     "stop_tokens": [],
     "ignore_eos": False,
     "seed": None,
     "logprobs": False,
+    "top_logprobs": 0,
+    "entropy": False,
     "chunk_ms": 20,
 }
 
@@ -100,7 +102,7 @@ class World:
     def chunk(self, op, ids, index, *, epoch=0, text=None, finish=None) -> None:
         usage = Usage(3, 0, index + len(ids)) if finish else None
         words = "".join(f"<{token}>" for token in ids) if text is None else text
-        self.answer(Chunk(op, epoch, ids, words, index, [], finish, usage))
+        self.answer(Chunk(op, epoch, ids, words, index, finish=finish, usage=usage))
 
     def stream(self) -> int:
         op = generate.start(self.process, self.ctx, msgspec.to_builtins(PLAN))
@@ -257,14 +259,18 @@ def test_a_failed_flush_raises_its_error(world):
 
 
 def test_a_pass_appends_its_tokens_and_gives_token_and_distribution(world):
-    sampler = {"temperature": 0.5, "top_k": 3, "top_p": 0.9}
-    op = passes.start(world.process, world.ctx, [4, 5], sampler, 2)
-    assert world.sent() == [Forward(op, world.ctx, [4, 5], Sampler(0.5, 3, 0.9), 2)]
+    sampler = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1, "more": None}
+    probes = {"top_k": 2, "logprobs_of": [9], "entropy": True, "logits": True, "hidden": True}
+    op = passes.start(world.process, world.ctx, [4, 5], sampler, probes, 1)
+    asked = Probes(2, [9], True, True, True)
+    assert world.sent() == [Forward(op, world.ctx, [4, 5], Sampler(0.5, 3, 0.9, 0.1), asked, 1)]
     assert world.tokens() == [4, 5]
-    world.answer(Forwarded(op, 6, -0.5, [TopToken(6, -0.5), TopToken(7, -1.0)]))
+    probed = Probed([TopToken(6, -0.5), TopToken(7, -1.0)], [-3.0], 0.7, b"\0\0\x80?", b"")
+    world.answer(Forwarded(op, 6, -0.5, probed))
     output = passes.finish(world.process, op)
     assert (output.token, output.logprob) == (6, -0.5)
     assert unpack_tokens(output.top)[::2] == [6, 7]
+    assert (output.logprobs, output.entropy, output.logits, output.hidden) == ([-3.0], 0.7, "AACAPw==", "")
     assert world.tokens() == [4, 5]
 
 
@@ -279,9 +285,9 @@ def test_a_context_cannot_change_while_something_runs_on_it(world):
 
 
 def test_a_fork_waits_for_a_pass_that_is_not_at_its_turn(world):
-    passes.start(world.process, world.ctx, [1], None, 0)
+    passes.start(world.process, world.ctx, [1], None, None, 0)
     contexts.fork(world.process, world.ctx)
-    passes.start(world.process, world.ctx, [2], None, 0)
+    passes.start(world.process, world.ctx, [2], None, None, 0)
     with pytest.raises(Busy):
         contexts.fork(world.process, world.ctx)
 
@@ -351,7 +357,7 @@ def test_nothing_else_runs_on_a_context_that_generates_but_forks_are_free(world)
     world.chunk(op, [2], 1)
     for refused in (
         lambda: contexts.flush(world.process, world.ctx),
-        lambda: passes.start(world.process, world.ctx, [], None, 0),
+        lambda: passes.start(world.process, world.ctx, [], None, None, 0),
         lambda: generate.start(world.process, world.ctx, msgspec.to_builtins(PLAN)),
     ):
         with pytest.raises(Busy, match="generating"):
@@ -482,7 +488,7 @@ def test_the_usage_of_a_process_is_that_of_all_its_plans(world):
     for _ in range(2):
         op = world.stream()
         world.answer(Chunk(op, 0, [4], "a", 0, so_far=Usage(3, 2, 1)))
-        world.answer(Chunk(op, 0, [5], "b", 1, [], "stop", Usage(3, 2, 2, 4, 1)))
+        world.answer(Chunk(op, 0, [5], "b", 1, finish="stop", usage=Usage(3, 2, 2, 4, 1)))
         generate.take_next(world.process, op)
     assert world.process.usage == Usage(6, 4, 4, 8, 2)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from pie_engine.protocol.sampling import GREEDY, Sampler
 from pie_engine.sampling import sampler as sampling
 from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw
+from pie_engine.sampling.probes import entropy, logprobs, top_tokens
 from pie_engine.sampling.random import stream_key, uniform
 from pie_engine.sampling.rows import row_sums
-from pie_engine.sampling.sampler import logprob, top_tokens
 
 NAN, INF = float("nan"), float("inf")
 SAMPLERS = [
@@ -167,11 +167,13 @@ def test_no_rows(vocab: int) -> None:
 def test_logprobs_are_before_temperature_and_filters() -> None:
     logits = random_logits(1, 100)[0]
     reference = logits.log_softmax(-1)
-    assert logprob(logits, 17) == pytest.approx(float(reference[17]), abs=1e-5)
+    assert logprobs(logits, [17, 3]) == pytest.approx(reference[[17, 3]].tolist(), abs=1e-5)
     top = top_tokens(logits, 5)
     assert [entry.token for entry in top] == reference.topk(5).indices.tolist()
     assert [entry.logprob for entry in top] == pytest.approx(reference.topk(5).values.tolist(), abs=1e-5)
     assert len(top_tokens(logits, 1000)) == 100
+    assert entropy(logits) == pytest.approx(float(-(reference.exp() * reference).sum()), abs=1e-5)
+    assert entropy(torch.tensor([0.0, 0.0, -INF])) == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("vocab", [300, 301, 12800])

@@ -467,11 +467,16 @@ def test_what_is_no_sampler_is_named(verb, wrong, shown, hint):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sampler.top_p(1.5), "top_p has to be a number from 0 to 1; got 1.5"),
-        (lambda: Sampler.top_p(0), "top_p has to be above 0"),
-        (lambda: Sampler.temperature(-1), "temperature has to be a number from 0; got -1"),
-        (lambda: Sampler.temperature("hot"), "temperature has to be a number from 0; got 'hot'"),
-        (lambda: Sampler.top_k(2.5), "top_k has to be an integer from 0 (off); got 2.5"),
+        (lambda: Sampler.top_p(1.5), "`top_p` has to be above 0 and at most 1; got 1.5"),
+        (lambda: Sampler.top_p(0), "`top_p` has to be above 0 and at most 1; got 0"),
+        (lambda: Sampler.temperature(-1), "`temperature` has to be 0 or more; got -1"),
+        (lambda: Sampler.temperature("hot"), "`temperature` has to be a number, 0 or more; got 'hot'"),
+        (lambda: Sampler.top_k(2.5), "`top_k` has to be an integer, 0 or more; got 2.5"),
+        (lambda: Sampler.top_k(True), "`top_k` has to be an integer, 0 or more; got True"),
+        (lambda: Sampler(logit_bias=[1]), "`logit_bias` has to be a dict from token ids to numbers; got [1]"),
+        (lambda: Sampler(logit_bias={"a": 1}), "`logit_bias` has to be token ids, integers from 0; got 'a'"),
+        (lambda: Sampler(banned_tokens="a"), "`banned_tokens` has to be a list of token ids; got 'a'"),
+        (lambda: Sampler(top_n=3), "a sampler has no `top_n`"),
     ],
 )
 def test_samplers_refuse_what_makes_no_sense(make, message):

@@ -1,4 +1,4 @@
-"""The programs of docs/sdk.md and docs/kv-cache.md run as they stand; the public surface is what is written there."""
+"""Every program of the pages on the SDK runs as it stands, and the public surface is what page and package say."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from inferlet.testing import run_inferlet
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "sdk.md").read_text("utf-8")
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE + (DOCS / "kv-cache.md").read_text("utf-8"), re.DOTALL)
+PAGES = [PAGE, *((DOCS / name).read_text("utf-8") for name in ("kv-cache.md", "sampling.md"))]
+PROGRAMS = re.findall(r"```python\n(.*?)```", "".join(PAGES), re.DOTALL)
 
 
 @pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source[:60].replace("\n", " "))
-def test_every_program_on_the_page_runs(source):
+def test_every_program_on_the_pages_runs(source):
     scope: dict[str, object] = {"__name__": "page"}
-    exec(compile(source, "docs/sdk.md", "exec", dont_inherit=True), scope)
+    exec(compile(source, "docs", "exec", dont_inherit=True), scope)
     run_inferlet(scope["main"], replies=["A bad story.", "Two", "Three", "Four"], inbox=["Ann", None])
     if "test_main" in scope:
         scope["test_main"]()

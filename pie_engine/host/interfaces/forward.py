@@ -7,12 +7,21 @@ from typing import Any
 from pie_engine.host.imports import Function
 from pie_engine.host.operations import PassOperation, PassOutput
 from pie_engine.host.process import Process
-from pie_engine.protocol.sampling import Sampler
+from pie_engine.host.samplers import sampler_of
+from pie_engine.protocol.sampling import NO_PROBES, Probes
 
 
-def start(process: Process, ctx: int, tokens: list[int], sampler: dict[str, Any] | None, top_k: int) -> int:
-    how = None if sampler is None else Sampler(**sampler)
-    return process.futures.add(PassOperation(process.context(ctx), tokens, how, top_k))
+def start(
+    process: Process,
+    ctx: int,
+    tokens: list[int],
+    sampler: dict[str, Any] | None,
+    probes: dict[str, Any] | None,
+    prompt_length: int,
+) -> int:
+    how = None if sampler is None else sampler_of(sampler)
+    what = NO_PROBES if probes is None else Probes(**probes)
+    return process.futures.add(PassOperation(process.context(ctx), tokens, how, what, prompt_length))
 
 
 def finish(process: Process, done: int) -> PassOutput:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from pie_engine.host.imports import Function
-from pie_engine.host.operations import Stream
+from pie_engine.host.operations import ChunkOutput, Stream
 from pie_engine.host.process import Process
+from pie_engine.host.samplers import sampler_of
 from pie_engine.protocol.plan import Grammar, Plan, Speculation, Usage
-from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_host import Chunk
 
 
 def start(process: Process, ctx: int, plan: dict[str, Any]) -> int:
-    sampler = Sampler(**plan.pop("sampler"))
+    sampler = sampler_of(plan.pop("sampler"))
     grammar = Grammar(**fields) if (fields := plan.pop("grammar", None)) else None
     speculation = Speculation(**fields) if (fields := plan.pop("speculation", None)) else None
     made = Plan(sampler=sampler, grammar=grammar, speculation=speculation, **plan)
     return process.futures.add(Stream(process.context(ctx), made))
 
 
-def take_next(process: Process, stream: int) -> Chunk | None:
-    return process.futures.get(stream, Stream).next()
+def take_next(process: Process, stream: int) -> Chunk | ChunkOutput | None:
+    chunk = process.futures.get(stream, Stream).next()
+    return ChunkOutput.of(chunk) if chunk is not None and chunk.top else chunk
 
 
 def stop(process: Process, stream: int) -> Usage:

@@ -26,6 +26,19 @@ def unpack_top(packed: str) -> list[tuple[int, float]]:
     return list(_PAIR.iter_unpack(base64.b64decode(packed)))
 
 
+def pack_pairs(pairs: Iterable[tuple[int, float]]) -> str:
+    """(token id, number) pairs as base64 of little-endian (u32, f32)."""
+    return base64.b64encode(b"".join([_PAIR.pack(*pair) for pair in pairs])).decode("ascii")
+
+
+def unpack_floats(packed: str) -> array[float]:
+    """Numbers from base64 of little-endian f32."""
+    numbers = array("f", base64.b64decode(packed))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
 def _swapped(tokens: array[int]) -> array[int]:
     if sys.byteorder == "big":
         tokens.byteswap()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import weakref
+from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from inferlet import _checks, _transport
 from inferlet._loop import finished
-from inferlet._packing import pack_tokens, unpack_tokens, unpack_top
+from inferlet._packing import pack_tokens, unpack_floats, unpack_tokens, unpack_top
 from inferlet._transcript import Message, Transcript
 from inferlet.errors import Busy, InvalidInput, PieError
 from inferlet.grammar import Grammar, grammar_record, value_of
@@ -26,6 +27,24 @@ MAX_LISTED_TOKENS = 256
 CHUNK_MS = 20
 DRAFT_TOKENS = 8
 _GREEDY = Sampler.greedy()
+
+
+class GenerateOptions(TypedDict, total=False):
+    """What `generate` takes besides the sampler."""
+
+    max_tokens: int | None
+    timeout: float | None
+    stop: str | Sequence[str]
+    stop_tokens: Sequence[int]
+    seed: int | None
+    logprobs: bool
+    top_logprobs: int
+    entropy: bool
+    ignore_eos: bool
+    grammar: Grammar | Any
+    speculate: str | None
+    draft_tokens: int
+    chunk_ms: int
 
 
 @dataclass(slots=True)
@@ -49,6 +68,14 @@ class Output:
     """Of `token`, before temperature."""
     top: list[tuple[int, float]]
     """The `top_k` most likely (token id, log-probability), most likely first, before temperature."""
+    logprobs: dict[int, float] = field(default_factory=dict)
+    """Of the tokens of `logprobs_of`, before temperature."""
+    entropy: float | None = None
+    """Of the model's distribution, in nats."""
+    logits: array[float] | None = None
+    """What the model said, one number for each token of the vocabulary."""
+    hidden: array[float] | None = None
+    """The hidden state of the last position, as the output layer gets it."""
 
 
 class Context:
@@ -259,6 +286,8 @@ class Context:
         stop_tokens: Sequence[int] = (),
         seed: int | None = None,
         logprobs: bool = False,
+        top_logprobs: int = 0,
+        entropy: bool = False,
         ignore_eos: bool = False,
         grammar: Grammar | Any = None,
         chunk_ms: int = CHUNK_MS,
@@ -276,6 +305,8 @@ class Context:
             stop_tokens: token ids that end the reply, besides the model's own.
             seed: starts the random numbers anew: the same seed on the same tokens gives the same reply.
             logprobs: report the log-probability of each token.
+            top_logprobs: how many of the most likely tokens to report at each token.
+            entropy: report the entropy of the model's distribution at each token, in nats.
             ignore_eos: go on past the model's own stop tokens.
             grammar: what the reply has to follow: a `Grammar`, or a type or JSON schema for its JSON. The reply ends
                 where it is complete; `max_tokens`, a stop text or the end of the context may end it before.
@@ -285,7 +316,7 @@ class Context:
         raises `InvalidInput` or `Unsupported` for a grammar that is wrong, cannot be enforced or leads nowhere.
         """
         ctx = self._idle_id("generate")
-        record = sampler_record(_GREEDY if sampler is None else sampler)
+        record = sampler_record(_GREEDY if sampler is None else sampler, self.model)
         self._chat.open_reply()
         wire = _transport.host.generate
         plan = wire.Plan(
@@ -298,6 +329,8 @@ class Context:
             bool(ignore_eos),
             _checks.seed(seed),
             bool(logprobs),
+            _checks.count("top_logprobs", top_logprobs) or 0,
+            bool(entropy),
             _checks.count("chunk_ms", chunk_ms) or 0,
             grammar_record(grammar),
         )
@@ -328,27 +361,83 @@ class Context:
             raise InvalidInput(f"the reply was cut after {len(stream.ids)} tokens and is not complete", hint=hint)
         return value_of(text, kind)
 
+    async def generate_n(self, n: int, sampler: Sampler, **options: Unpack[GenerateOptions]) -> list[Stream]:
+        """Let the model write `n` replies side by side, each in a fork of its own, which read the prompt once.
+
+        >>> replies = await asyncio.gather(*await ctx.generate_n(4, Sampler.temperature(1.0), max_tokens=40))
+
+        Args:
+            n: how many.
+            sampler: how tokens are chosen; forks draw different random numbers.
+            options: those of `generate`. With `seed`, reply i has the seed `seed + i`.
+
+        Returns the streams; `stream.context` is the fork, to go on with the one that was best. This context stays as
+        it is. Raises what `generate` raises.
+        """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise InvalidInput(f"`n` has to be an integer, 1 or more; got {n!r}")
+        seed = options.pop("seed", None)
+        self._idle_id("generate")
+        self._chat.open_reply()
+        await self.flush()
+        forks = [self.fork() for _ in range(n)]
+        seeds = [None if seed is None else (_checks.seed(seed) + i) % 2**64 for i in range(n)]
+        return [fork.generate(sampler, seed=own, **options) for fork, own in zip(forks, seeds, strict=True)]
+
     async def forward(
-        self, tokens: str | Sequence[int] = (), sampler: Sampler | None = None, *, top_k: int = 0
+        self,
+        tokens: str | Sequence[int] = (),
+        sampler: Sampler | None = None,
+        *,
+        top_k: int = 0,
+        logprobs_of: Sequence[int] = (),
+        entropy: bool = False,
+        logits: bool = False,
+        hidden: bool = False,
+        prompt_length: int = 0,
     ) -> Output:
         """Append `tokens` (ids or text), let the model read all that is new, and look at what it expects next.
+
+        All that is looked at is what the model says: before masks, bias, penalties and temperature.
 
         Args:
             tokens: what to append; nothing: look at the end of what is there.
             sampler: draw `Output.token` with it.
             top_k: how many of the most likely tokens `Output.top` lists.
+            logprobs_of: tokens whose log-probabilities `Output.logprobs` has.
+            entropy: whether `Output.entropy` is wanted.
+            logits: whether `Output.logits` are wanted.
+            hidden: whether `Output.hidden` is wanted.
+            prompt_length: how many tokens of the context the frequency and presence penalties leave out, because they
+                were not generated.
         """
         ctx = self._idle_id("forward")
-        record = None if sampler is None else sampler_record(sampler)
+        record = None if sampler is None else sampler_record(sampler, self.model)
         self._chat.open_reply()
         is_text = isinstance(tokens, str)
         ids = self._encoded(tokens) if is_text else _checks.token_ids("tokens", tokens)
         wire = _transport.host.forward
-        handle = _transport.call(wire.start, ctx, ids, record, _checks.count("top_k", top_k) or 0)
+        asked = _checks.token_ids("`logprobs_of`", logprobs_of) if logprobs_of else []
+        num_top = _checks.count("top_k", top_k) or 0
+        probes = None
+        if num_top or asked or entropy or logits or hidden:
+            probes = wire.Probes(num_top, asked, bool(entropy), bool(logits), bool(hidden))
+        num_prompt = _checks.count("prompt_length", prompt_length) or 0
+        handle = _transport.call(wire.start, ctx, ids, record, probes, num_prompt)
         if ids:
             self._chat.note_reply(ids)
         seen = await finished(handle, wire.finish)
-        return Output(seen.token, seen.logprob, unpack_top(seen.top))
+        if probes is None:
+            return Output(seen.token, seen.logprob, [])
+        return Output(
+            seen.token,
+            seen.logprob,
+            unpack_top(seen.top),
+            dict(zip(asked, seen.logprobs, strict=True)),
+            seen.entropy,
+            unpack_floats(seen.logits) if logits else None,
+            unpack_floats(seen.hidden) if hidden else None,
+        )
 
     # Inside.
 

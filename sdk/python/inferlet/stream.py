@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from inferlet import _checks, _transport
 from inferlet._loop import host_loop
+from inferlet._packing import unpack_top
 from inferlet._session import Session
 from inferlet.errors import Busy, InvalidInput, PieError
 
@@ -47,6 +48,10 @@ class Chunk:
     """One for each id; empty unless asked for."""
     index: int
     """Where `ids[0]` is among the tokens of this reply."""
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
+    """With `top_logprobs`: the most likely (token id, log-probability) at each id; none for what was forced."""
+    entropies: list[float] = field(default_factory=list)
+    """With `entropy`: in nats, one for each id."""
     finish: FinishReason | None = None
     """Set on the last chunk, which may be empty otherwise."""
     usage: Usage | None = None
@@ -85,6 +90,10 @@ class Stream:
         """Token ids received so far."""
         self.logprobs: list[float] = []
         """One for each id, with `logprobs=True`."""
+        self.top: list[list[tuple[int, float]]] = []
+        """As in `Chunk`, with `top_logprobs`."""
+        self.entropies: list[float] = []
+        """As in `Chunk`, with `entropy=True`."""
         self.finish: FinishReason | None = None
         """Why it ended; None while it goes on."""
         self.usage: Usage | None = None
@@ -109,6 +118,11 @@ class Stream:
         async for _ in self:
             pass
         return self._text
+
+    @property
+    def context(self) -> Context:
+        """Where the reply is written."""
+        return self._context
 
     @property
     def is_finished(self) -> bool:
@@ -198,8 +212,11 @@ class Stream:
 
     def _received(self, wire: Any) -> Chunk:
         chunk = Chunk(wire.ids, wire.text, wire.logprobs, wire.index)
+        chunk.top, chunk.entropies = [unpack_top(each) for each in wire.top], wire.entropies
         self.ids += chunk.ids
         self.logprobs += chunk.logprobs
+        self.top += chunk.top
+        self.entropies += chunk.entropies
         if chunk.text:
             self._texts.append(chunk.text)
             self._on_text(self._text)
@@ -210,7 +227,8 @@ class Stream:
         return chunk
 
     def _forget_last(self, count: int) -> None:
-        del self.ids[-count:], self.logprobs[-count:]
+        for each in (self.ids, self.logprobs, self.top, self.entropies):
+            del each[-count:]
         self._texts = [self._context.model.tokenizer.decode(self.ids, skip_special=True)]
         self._on_text(self._text)
 

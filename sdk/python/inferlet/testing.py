@@ -18,14 +18,14 @@ import re
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 from inferlet import _transport, errors
 from inferlet._loop import TERMINATION, HostLoop
-from inferlet._packing import pack_tokens, unpack_tokens
+from inferlet._packing import pack_pairs, pack_tokens, unpack_tokens
 from inferlet._reply_check import check_reply
 from inferlet.signature import Signature, dump_json
 
@@ -34,6 +34,8 @@ Reply = str | Callable[[str], str]
 TOKENS_PER_CHUNK = 4
 LOGPROB = -0.25
 """Of every token that the fake model writes."""
+ENTROPY = 1.25
+"""At every token, in nats."""
 _sleep = time.sleep  # in the sandbox's build, before it is replaced by one that waits on the host
 _SPECIAL = re.compile(r"<\|\w+\|>")
 _FIRST_CHARACTER = 100
@@ -129,10 +131,43 @@ class _Grammar:
 
 
 @dataclass
+class _SamplerOptions:
+    typical_p: float
+    epsilon_cutoff: float
+    eta_cutoff: float
+    xtc_probability: float
+    xtc_threshold: float
+    mirostat_tau: float
+    mirostat_eta: float
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    penalty_window: int
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_breakers: str
+    logit_bias: str
+    allowed_tokens: str | None
+    banned_tokens: str
+
+
+@dataclass
+class _Probes:
+    top_k: int
+    logprobs_of: list[int]
+    entropy: bool
+    logits: bool
+    hidden: bool
+
+
+@dataclass
 class _Sampler:
     temperature: float
     top_k: int
     top_p: float
+    min_p: float
+    more: _SamplerOptions | None
 
 
 @dataclass
@@ -146,6 +181,8 @@ class _Plan:
     ignore_eos: bool
     seed: int | None
     logprobs: bool
+    top_logprobs: int
+    entropy: bool
     chunk_ms: int
     grammar: _Grammar | None
 
@@ -187,7 +224,7 @@ class FakeHost:
         self.tokens_per_chunk = TOKENS_PER_CHUNK
         self._special: list[str] = []
         self._streams: dict[int, _Stream] = {}
-        self._passes: dict[int, tuple[int, Any, int]] = {}
+        self._passes: dict[int, tuple[int, _Sampler | None, _Probes | None]] = {}
         self._receives: deque[int] = deque()
         self._promised: dict[int, str] = {}
         self._ready: list[int] = []
@@ -268,9 +305,11 @@ class FakeHost:
             pipe=self._pipe, draft=lambda stream, index, tokens: self.drafts.append((index, tokens)),
         )  # fmt: skip
         self.generate.Plan, self.generate.Sampler = _Plan, _Sampler
+        self.generate.SamplerOptions = _SamplerOptions
         self.generate.Grammar, self.generate.GrammarKind = _Grammar, _GrammarKind
         self.generate.Speculation, self.generate.SpeculationKind = _Speculation, _SpeculationKind
         self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
+        self.forward.Probes = _Probes
         self.session = self._interface(
             "session",
             send=lambda value: self.messages.append(json.loads(value)),
@@ -408,7 +447,11 @@ class FakeHost:
         stream.delivered += ids
         self.contexts[stream.ctx] += ids
         logprobs = [LOGPROB] * len(ids) if stream.plan.logprobs else []
-        chunk = SimpleNamespace(ids=ids, text=text, logprobs=logprobs, index=index, finish=None, usage=None)
+        top = [_packed_top(token, stream.plan.top_logprobs) for token in ids] if stream.plan.top_logprobs else []
+        entropies = [ENTROPY] * len(ids) if stream.plan.entropy else []
+        chunk = SimpleNamespace(
+            ids=ids, text=text, logprobs=logprobs, top=top, entropies=entropies, index=index, finish=None, usage=None
+        )
         if stream.coming:
             self._ready.append(handle)
         else:
@@ -443,20 +486,31 @@ class FakeHost:
         self._stream_of(handle).is_piped = True
         self._ready.append(handle)
 
-    def _start_pass(self, ctx: int, tokens: list[int], sampler: _Sampler | None, top_k: int) -> int:
+    def _start_pass(
+        self, ctx: int, tokens: list[int], sampler: _Sampler | None, probes: _Probes | None, prompt_length: int
+    ) -> int:
         self._tokens_of(ctx).extend(tokens)
         handle = self._new_handle(is_ready=True)
-        self._passes[handle] = (ctx, sampler, top_k)
+        self._passes[handle] = (ctx, sampler, probes)
         return handle
 
     def _finish_pass(self, handle: int) -> SimpleNamespace:
-        """The next token is always the next letter of the alphabet after the last one."""
-        ctx, sampler, top_k = self._passes.pop(handle)
-        best = self.contexts[ctx][-1] + 1
-        pairs = [struct.pack("<If", best + i, math.log(0.5) * (i + 1)) for i in range(top_k)]
-        top = base64.b64encode(b"".join(pairs)).decode("ascii")
+        """The next token is always the next letter of the alphabet after the last one.
+
+        Logits are 0 but for that one, and the hidden state is the last token.
+        """
+        ctx, sampler, probes = self._passes.pop(handle)
+        last = self.contexts[ctx][-1]
+        best = last + 1
         token, logprob = (best, math.log(0.5)) if sampler is not None else (None, None)
-        return SimpleNamespace(token=token, logprob=logprob, top=top)
+        seen = SimpleNamespace(token=token, logprob=logprob, top="", logprobs=[], entropy=None, logits="", hidden="")
+        if probes is not None:
+            seen.top = _packed_top(best, probes.top_k)
+            seen.logprobs = [math.log(0.5) * (1 + abs(token - best)) for token in probes.logprobs_of]
+            seen.entropy = ENTROPY if probes.entropy else None
+            seen.logits = _packed_floats(float(token == best) for token in range(256)) if probes.logits else ""
+            seen.hidden = _packed_floats([float(last)]) if probes.hidden else ""
+        return seen
 
     def _receive(self) -> int:
         handle = self._new_handle()
@@ -490,3 +544,13 @@ def _usage(stream: _Stream) -> SimpleNamespace:
 
 def _characters(text: str) -> list[int]:
     return [ord(character) + _FIRST_CHARACTER for character in text]
+
+
+def _packed_top(best: int, count: int) -> str:
+    """`best` and the tokens after it, each half as likely as the one before."""
+    return pack_pairs((best + i, math.log(0.5) * (i + 1)) for i in range(count))
+
+
+def _packed_floats(values: Iterable[float]) -> str:
+    numbers = list(values)
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode("ascii")
