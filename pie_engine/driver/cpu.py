@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,8 @@ from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.kernels.cache import are_compiled
+from pie_engine.model.kernels.support import kv_bytes_per_token
 from pie_engine.model.load import Model, choose_kernels, load_model
 from pie_engine.model.quantization import Quantization
 from pie_engine.protocol.sampling import NOTHING_PROBED
@@ -52,7 +54,7 @@ class CpuDriver:
             vocab_size=config.vocab_size,
             max_context_tokens=config.max_context_tokens,
             page_size=page_size,
-            page_bytes=page_size * config.kv_bytes_per_token,
+            page_bytes=page_size * config.kv_numbers_per_token * model.kv_dtype.itemsize,
             hidden_size=config.hidden_size,
             max_top_k=config.vocab_size,
             num_threads=num_threads,
@@ -73,6 +75,7 @@ class CpuDriver:
         num_pages: int = 0,
         kernels: Literal["auto", "compiled", "torch"] = "auto",
         quantize: Quantization = "none",
+        progress: Callable[[str], None] = lambda stage: None,
     ) -> CpuDriver:
         """Load the checkpoint in `folder`, if there is memory for its weights and for `num_pages` or `kv_bytes` of KV.
 
@@ -86,9 +89,12 @@ class CpuDriver:
         runner = choose_kernels(kernels, checkpoint.config, page_size, quantize)
         chosen = choose_dtype(dtype, checkpoint, runner)
         name = str(chosen).removeprefix("torch.")
-        kv_bytes = num_pages * page_size * checkpoint.config.kv_bytes_per_token or kv_bytes
+        per_token = kv_bytes_per_token(checkpoint.config, name, page_size, is_compiled=runner == "compiled")
+        kv_bytes = num_pages * page_size * per_token or kv_bytes
         need = Need(checkpoint.weight_bytes(name, quantize), kv_bytes)
         check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=_smaller(chosen, quantize))
+        if runner == "compiled" and not are_compiled(name):
+            progress("compiling kernels for this processor (once per version)")
         model = load_model(checkpoint, chosen, runner, quantize)
         num_threads = choose_num_threads(num_threads, model)
         log.info("loaded %s: %s, %s kernels, %d threads", checkpoint.folder, chosen, runner, num_threads)

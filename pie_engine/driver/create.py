@@ -41,10 +41,7 @@ def load_driver(
         raise Unsupported(f"driver {name!r} takes no script", hint="only the fake driver is scriptable")
     if name == "cpu":
         from pie_engine.driver.cpu import CpuDriver
-        from pie_engine.model.kernels.cache import are_compiled
 
-        if kernels != "torch" and not are_compiled():
-            progress("compiling kernels for this processor (once per version)")
         return CpuDriver.load(
             model_folder,
             dtype=dtype,
@@ -55,6 +52,7 @@ def load_driver(
             num_pages=num_pages,
             kernels=kernels,
             quantize=quantize,
+            progress=progress,
         )
     if name == "fake":
         from pie_engine.driver.fake import FakeDriver

@@ -13,6 +13,7 @@ from pie_engine.hub.memory import Need, available_bytes
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.config import read_json
 from pie_engine.model.gguf_file.index import INDEX, read_index
+from pie_engine.model.kernels.support import PAGE_SIZE, kv_bytes_per_token
 from pie_engine.model.quantization import Quantization
 
 SAMPLE_CONTEXT = 4096
@@ -149,7 +150,7 @@ def _memory(checkpoint: Checkpoint, kv_memory: int) -> MemoryFacts:
     weights |= {quantize: checkpoint.weight_bytes("bfloat16", quantize) for quantize in QUANTIZED}
     return MemoryFacts(
         weights=weights,
-        kv_per_token=checkpoint.config.kv_bytes_per_token,
+        kv_per_token=kv_bytes_per_token(checkpoint.config, checkpoint.config.dtype, PAGE_SIZE),
         kv_memory=kv_memory,
         needed={dtype: Need(size, kv_memory).total for dtype, size in weights.items()},
         available=available_bytes(),

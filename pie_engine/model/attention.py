@@ -53,7 +53,7 @@ class HeadShape:
 
 
 class KvCache:
-    """Keys and values of all layers in pages, fp32.
+    """Keys and values of all layers in pages: in fp32 for the attention of this module.
 
     keys   [layers, pages + 1, kv_heads * head_dim, page_size]  (transposed within the page)
     values [layers, pages + 1, page_size, kv_heads * head_dim]
@@ -62,10 +62,12 @@ class KvCache:
     reach another sequence.
     """
 
-    def __init__(self, num_layers: int, num_pages: int, page_size: int, shape: HeadShape) -> None:
+    def __init__(
+        self, num_layers: int, num_pages: int, page_size: int, shape: HeadShape, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.num_pages, self.page_size, self.shape = num_pages, page_size, shape
-        self.keys = torch.zeros(num_layers, num_pages + 1, shape.kv_size, page_size)
-        self.values = torch.zeros(num_layers, num_pages + 1, page_size, shape.kv_size)
+        self.keys = torch.zeros(num_layers, num_pages + 1, shape.kv_size, page_size, dtype=dtype)
+        self.values = torch.zeros(num_layers, num_pages + 1, page_size, shape.kv_size, dtype=dtype)
         self.line_offsets = torch.arange(0, shape.kv_size * page_size, page_size)
         self._tables: OrderedDict[object, DecodeTables] = OrderedDict()
         self._layers = [

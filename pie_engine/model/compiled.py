@@ -1,7 +1,7 @@
 """The forward pass as one program of compiled kernels: no operation is dispatched from Python, and weights stay bf16.
 
 The same description and the same tensors as `decoder.Decoder`, which is the oracle for this path and runs whatever it
-does not: where the kernels' libraries or sizes do not fit (`why_not`). Activations are fp32.
+does not (`kernels.support`). Activations are fp32.
 """
 
 from __future__ import annotations
@@ -17,36 +17,17 @@ from torch import Tensor
 from pie_engine.model.attention import HeadShape, KvCache, Span
 from pie_engine.model.blocks import Block, BlockReader
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.description import Kernels, ModelConfig
+from pie_engine.model.description import Kernels
 from pie_engine.model.experts import Mlp
-from pie_engine.model.kernels import attention, operations
+from pie_engine.model.kernels import attention, codes
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
-from pie_engine.model.kernels.vector import LANES
 from pie_engine.model.layers import AnyLinear, Linear, RMSNorm
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
 
-_GATES = {"silu": operations.GATE_SILU, "gelu_tanh": operations.GATE_GELU}
-
-
-def why_not(config: ModelConfig, page_size: int) -> str | None:
-    """What keeps this model from running compiled; None: nothing."""
-    if page_size != attention.PAGE_SIZE:
-        return f"pages have {page_size} tokens, not {attention.PAGE_SIZE}"
-    if config.needs_transformers:
-        return "Transformers runs it"
-    if config.experts is not None:
-        return "it has experts"
-    if config.names.sinks is not None:
-        return "it has attention sinks"
-    if config.activation not in _GATES:
-        return f"its activation is {config.activation}"
-    sizes = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
-    sizes["head_dim"] = config.head_dim
-    odd = [f"{name} {size}" for name, size in sizes.items() if size % LANES]
-    return f"{', '.join(odd)} is no multiple of {LANES}" if odd else None
+_GATES = {"silu": codes.GATE_SILU, "gelu_tanh": codes.GATE_GELU}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +71,8 @@ class CompiledDecoder:
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, num_threads: int = 1) -> None:
         """`dtype` is that of the weights: bf16 or fp32."""
         config = checkpoint.config
-        self.config, self.dtype = config, dtype
+        self.config, self.dtype, self.kv_dtype = config, dtype, dtype
+        self._kind = str(dtype).removeprefix("torch.")
         self.heads = HeadShape(config.num_heads, config.num_kv_heads, config.head_dim)
         reader = WeightReader(checkpoint, dtype)
         blocks = BlockReader(reader, config)
@@ -104,7 +86,7 @@ class CompiledDecoder:
         self._embedding = None if config.tie_embeddings else reader.tensor(f"{names.embedding}.weight")
         # Rounded as `Decoder` rounds it.
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
-        self._team = Team(1)
+        self._team = Team(1, self._kind)
         self.set_num_threads(num_threads)
 
     kernels: Kernels = "compiled"
@@ -113,12 +95,12 @@ class CompiledDecoder:
         """Threads of the steps from here on. What torch does beside them is too small for more than one."""
         torch.set_num_threads(1)
         self._team.close()
-        self._team = Team(num_threads)
+        self._team = Team(num_threads, self._kind)
         self._step: _Step | None = None
         self._last: _LastRows | None = None
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
-        return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
+        return KvCache(self.config.num_layers, num_pages, page_size, self.heads, self.kv_dtype)
 
     @torch.inference_mode()
     def forward(
@@ -234,7 +216,7 @@ class _Step:
         self._add_qk_norms(block)
         rotated = self._rotated
         steps.add(
-            operations.ROTATE, self._qkv, config.head_dim, self.turns[block.rope], rotated, row_bytes(rotated),
+            codes.ROTATE, self._qkv, config.head_dim, self.turns[block.rope], rotated, row_bytes(rotated),
             config.num_heads + config.num_kv_heads, config.num_heads, factors=(config.score_scale, 1.0),
         )  # fmt: skip
         self._add_attention(index, block)
@@ -257,7 +239,7 @@ class _Step:
             for norm in block.qk_norms:
                 scale = _unscaled(norm)
                 self._program.add(
-                    operations.HEAD_NORM, qkv, config.head_dim, scale, len(scale), factors=(_eps(norm),)
+                    codes.HEAD_NORM, qkv, config.head_dim, scale, len(scale), factors=(_eps(norm),)
                 )  # fmt: skip
 
     def _add_attention(self, index: int, block: PackedBlock) -> None:
@@ -265,11 +247,9 @@ class _Step:
         num_queries = config.num_heads * config.head_dim
         keys = self._rotated[:, num_queries:]
         values = self._qkv[:, num_queries + self.heads_size :]
+        steps.add(codes.WRITE_KV, keys, values, row_bytes(values), kv.keys, kv.values, self.heads_size)
         steps.add(
-            operations.WRITE_KV, keys, values, row_bytes(values), kv.keys, kv.values, self.heads_size
-        )  # fmt: skip
-        steps.add(
-            operations.ATTEND, self._rotated, kv.keys, kv.values, config.num_heads // config.num_kv_heads,
+            codes.ATTEND, self._rotated, kv.keys, kv.values, config.num_heads // config.num_kv_heads,
             config.num_kv_heads, config.head_dim, block.window or attention.NO_WINDOW,
             self._attended, row_bytes(self._attended), factors=(config.score_softcap or 0.0,),
         )  # fmt: skip
@@ -287,7 +267,7 @@ class _Step:
         linear.into(steps, x, self._added)
         _norm(steps, self._added, post_norm, self._added)
         steps.add(
-            operations.ADD, self._added, self._config.hidden_size, self.hidden, row_bytes(self.hidden), factors=(scale,)
+            codes.ADD, self._added, self._config.hidden_size, self.hidden, row_bytes(self.hidden), factors=(scale,)
         )
 
 
@@ -299,7 +279,7 @@ def _packed(linear: AnyLinear) -> PackedLinear:
 def _norm(steps: Program, x: Tensor, norm: RMSNorm | None, out: Tensor) -> None:
     if norm is not None:
         scale = _unscaled(norm)
-        steps.add(operations.RMS_NORM, x, scale.shape[-1], scale, out, row_bytes(out), factors=(_eps(norm),))
+        steps.add(codes.RMS_NORM, x, scale.shape[-1], scale, out, row_bytes(out), factors=(_eps(norm),))
 
 
 def _unscaled(norm: RMSNorm) -> Tensor:

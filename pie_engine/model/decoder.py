@@ -53,6 +53,7 @@ class Decoder:
         self._buffers = Buffers(config, dtype, max_tokens=1)
 
     kernels: Kernels = "torch"
+    kv_dtype = torch.float32
 
     def set_num_threads(self, num_threads: int) -> None:
         """Of the whole process, for that is how torch has it."""

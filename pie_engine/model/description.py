@@ -171,6 +171,6 @@ class ModelConfig:
         return 1 / math.sqrt(self.head_dim) if self.query_scale is None else self.query_scale
 
     @property
-    def kv_bytes_per_token(self) -> int:
-        """Over all layers, in fp32, which is how the CPU engine keeps it."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * 4
+    def kv_numbers_per_token(self) -> int:
+        """Keys and values of all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim

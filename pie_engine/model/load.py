@@ -14,6 +14,7 @@ from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
 from pie_engine.model.description import Kernels, ModelConfig
+from pie_engine.model.kernels.support import why_not
 from pie_engine.model.quantization import Quantization
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class Model(Protocol):
 
     dtype: torch.dtype
     """Of the weights."""
+    kv_dtype: torch.dtype
     config: ModelConfig
     """As loaded: where it differs from the checkpoint's, this is the one that counts."""
     kernels: Kernels
@@ -81,8 +83,10 @@ def load_model(
 
 
 def _obstacle(config: ModelConfig, page_size: int) -> str | None:
-    try:
-        from pie_engine.model.compiled import why_not
-    except ImportError as error:
-        return f"numba does not work here ({error})"
-    return why_not(config, page_size)
+    obstacle = why_not(config, page_size)
+    if obstacle is None:
+        try:
+            from pie_engine.model import compiled  # noqa: F401
+        except ImportError as error:
+            return f"numba does not work here ({error})"
+    return obstacle

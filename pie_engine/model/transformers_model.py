@@ -63,6 +63,7 @@ class TransformersModel:
         )
 
     kernels: Kernels = "torch"
+    kv_dtype = torch.float32
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)

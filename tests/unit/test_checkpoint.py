@@ -248,7 +248,7 @@ def test_defaults_and_derived_sizes() -> None:
     assert (config.head_dim, config.num_kv_heads, config.max_context_tokens) == (16, 4, 2048)
     assert not config.tie_embeddings
     assert config.dtype == "float32"
-    assert config.kv_bytes_per_token == 2 * 2 * 4 * 16 * 4
+    assert config.kv_numbers_per_token == 2 * 2 * 4 * 16
     assert parse_config({**RAW, "head_dim": 32, "torch_dtype": "bfloat16"}, eos_ids=()).head_dim == 32
 
 

@@ -7,22 +7,20 @@ same pages in the same order, so its output is the same bit for bit in a chunk, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.panel import make_panel
-from pie_engine.model.kernels.tile import KINDS
-from pie_engine.model.kernels.vector import LANES, clear_row, scale_row, scatter_row, softmax
+from pie_engine.model.kernels.support import LANES, PAGE_SIZE
+from pie_engine.model.kernels.tile import Kind
+from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, scale_row, softmax
 
-PAGE_SIZE = LANES
-"""A page's slots are the lanes of a vector."""
 MAX_ROWS = 24
 """Queries of a tile."""
 NO_WINDOW = 1 << 40
 
-_score = make_panel(1, KINDS["float32"], adds=False)
-_mix_wide = make_panel(2, KINDS["float32"], adds=True)
-_mix_narrow = make_panel(1, KINDS["float32"], adds=True)
 _ONE = np.float32(1)
 
 
@@ -31,25 +29,45 @@ def scratch_numbers(head_dim: int, max_pages: int) -> int:
     return MAX_ROWS * (2 * head_dim + max_pages * PAGE_SIZE)
 
 
-@compiled(
-    "void(int64, int64, int64, int64, int64[:, ::1], int64[::1], int64, int64, int64, int64, float32,"
-    " int64, int64, int64, int64, int64, int64)"
-)
-def attend(
+def make_attend(kind: Kind) -> Any:
+    """The kernel `attend` (see `_attend`) over keys and values of this kind."""
+    return compiled(
+        "void(int64, int64, int64, int64, int64[:, ::1], int64[::1], int64, int64, int64, int64, float32,"
+        " int64, int64, int64, int64, int64, int64)",
+        name=f"attend_{kind.name}",
+        score=make_panel(1, kind, adds=False),
+        mix_wide=make_panel(2, kind, adds=True),
+        mix_narrow=make_panel(1, kind, adds=True),
+        number_bytes=kind.num_bytes,
+    )(_attend)
+
+
+def make_write(kind: Kind) -> Any:
+    """The kernel `write` (see `_write`) into keys and values of this kind."""
+    return compiled(
+        "void(int64, int64, int64, int64, int64, int64, int64, int64[::1], int64, int64)",
+        name=f"write_{kind.name}",
+        scatter=make_scatter(to_bf16=kind.name == "bfloat16"),
+        number_bytes=kind.num_bytes,
+    )(_write)
+
+
+def _attend(
     queries, query_stride, keys, values, spans, tables, group, num_kv_heads, head_dim, window, soft_cap,
     out, out_stride, scratch, max_pages, part, num_parts,
 ):  # fmt: skip
     """Attend for every `num_parts`-th pair of a span and a key-value head, beginning with the one at `part`.
 
     queries  address of fp32 [tokens, num_kv_heads * group * head_dim], scaled; tokens `query_stride` bytes apart
-    keys     address of fp32 [pages, num_kv_heads * head_dim, 16];  values [pages, 16, num_kv_heads * head_dim]
+    keys     address of [pages, num_kv_heads * head_dim, 16];  values [pages, 16, num_kv_heads * head_dim]
     spans    [n, 4]: first token in the batch, number of tokens, position of the first, where its table begins
     out      address of fp32 [tokens, num_kv_heads * group * head_dim], `out_stride` bytes apart
     scratch  address of `scratch_numbers`, for this part alone
     A query sees the last `window` positions up to its own. `soft_cap` 0: none.
     """
     row_bytes = head_dim * 4
-    kv_bytes = num_kv_heads * row_bytes
+    kv_row_bytes = head_dim * number_bytes
+    kv_bytes = num_kv_heads * kv_row_bytes
     page_bytes = kv_bytes * PAGE_SIZE
     score_stride = max_pages * PAGE_SIZE * 4
     tile, mixed = scratch, scratch + MAX_ROWS * row_bytes
@@ -57,7 +75,7 @@ def attend(
     for item in range(part, len(spans) * num_kv_heads, num_parts):
         span, head = item // num_kv_heads, item % num_kv_heads
         first, length, start, table = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
-        query_bytes, head_bytes = head * group * row_bytes, head * row_bytes
+        query_bytes, head_bytes = head * group * row_bytes, head * kv_row_bytes
         for top in range(0, length * group, MAX_ROWS):
             num_rows = min(MAX_ROWS, length * group - top)
             end = start + (top + num_rows - 1) // group + 1
@@ -71,7 +89,9 @@ def attend(
             for slot in range(begin, end, PAGE_SIZE):
                 at = keys + tables[table + slot // PAGE_SIZE] * page_bytes + head_bytes * PAGE_SIZE
                 to = scores + (slot - begin) * 4
-                _score(num_rows, tile, row_bytes, at, PAGE_SIZE * 4, head_dim, to, score_stride)
+                following = tables[table + min(slot + PAGE_SIZE, end - 1) // PAGE_SIZE] * page_bytes
+                fetch(keys + following + head_bytes * PAGE_SIZE, kv_row_bytes * PAGE_SIZE)
+                score(num_rows, tile, row_bytes, at, PAGE_SIZE * number_bytes, head_dim, to, score_stride)
             for row in range(num_rows):
                 seen = start + (top + row) // group + 1
                 row_scores = scores + row * score_stride
@@ -80,27 +100,31 @@ def attend(
             for slot in range(begin, end, PAGE_SIZE):
                 at = values + tables[table + slot // PAGE_SIZE] * page_bytes + head_bytes
                 weights = scores + (slot - begin) * 4
+                following = tables[table + min(slot + PAGE_SIZE, end - 1) // PAGE_SIZE] * page_bytes
+                for line in range(PAGE_SIZE):
+                    fetch(values + following + head_bytes + line * kv_bytes, kv_row_bytes)
                 # Slots behind the last query may hold what an earlier owner left there, NaN even.
                 count = min(PAGE_SIZE, end - slot)
                 column = 0
                 while column + 2 * LANES <= head_dim:
-                    here, to = at + column * 4, mixed + column * 4
-                    _mix_wide(num_rows, weights, score_stride, here, kv_bytes, count, to, row_bytes)
+                    here, to = at + column * number_bytes, mixed + column * 4
+                    mix_wide(num_rows, weights, score_stride, here, kv_bytes, count, to, row_bytes)
                     column += 2 * LANES
                 if column < head_dim:
-                    here, to = at + column * 4, mixed + column * 4
-                    _mix_narrow(num_rows, weights, score_stride, here, kv_bytes, count, to, row_bytes)
+                    here, to = at + column * number_bytes, mixed + column * 4
+                    mix_narrow(num_rows, weights, score_stride, here, kv_bytes, count, to, row_bytes)
             for row in range(num_rows):
                 token, query = (top + row) // group, (top + row) % group
                 to = out + (first + token) * out_stride + query_bytes + query * row_bytes
                 scale_row(mixed + row * row_bytes, head_dim, _ONE, to)
 
 
-@compiled("void(int64, int64, int64, int64, int64, int64, int64, int64[::1], int64, int64)")
-def write(new_keys, key_stride, new_values, value_stride, keys, values, kv_size, slots, first, last):
+def _write(new_keys, key_stride, new_values, value_stride, keys, values, kv_size, slots, first, last):
     """Put the key and value [kv_size] of tokens `first … last - 1` into their slots, `page * 16 + offset`."""
     for token in range(first, last):
         page, offset = slots[token] // PAGE_SIZE, slots[token] % PAGE_SIZE
-        to = keys + (page * kv_size * PAGE_SIZE + offset) * 4
-        scatter_row(new_keys + token * key_stride, kv_size, to, PAGE_SIZE * 4)
-        scale_row(new_values + token * value_stride, kv_size, _ONE, values + slots[token] * kv_size * 4)
+        to = keys + (page * kv_size * PAGE_SIZE + offset) * number_bytes
+        scatter(new_keys + token * key_stride, kv_size, to, PAGE_SIZE * number_bytes)
+        scatter(
+            new_values + token * value_stride, kv_size, values + slots[token] * kv_size * number_bytes, number_bytes
+        )

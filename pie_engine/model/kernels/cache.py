@@ -8,8 +8,6 @@ from pathlib import Path
 
 from pie_engine.config import cache_folder
 
-_DONE = "complete"
-
 
 def kernel_folder() -> Path:
     """numba itself would notice only an edit of a function, not of what the function is made of."""
@@ -21,14 +19,14 @@ def kernel_folder() -> Path:
     return cache_folder() / "kernels" / digest
 
 
-def are_compiled() -> bool:
+def are_compiled(kind: str) -> bool:
     """Whether loading them will take a moment rather than half a minute; also where they cannot be compiled at all."""
     try:
-        return (kernel_folder() / _DONE).exists()
+        return (kernel_folder() / f"{kind}.complete").exists()
     except (ImportError, PackageNotFoundError):
         return True
 
 
-def mark_compiled() -> None:
-    """All of them are there."""
-    (kernel_folder() / _DONE).touch()
+def mark_compiled(kind: str) -> None:
+    """All for this kind of weights are there."""
+    (kernel_folder() / f"{kind}.complete").touch()

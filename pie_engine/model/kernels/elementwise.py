@@ -10,7 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from pie_engine.model.kernels import vector
-from pie_engine.model.kernels.vector import FLOAT, LANES, VECTOR
+from pie_engine.model.kernels.support import LANES
+from pie_engine.model.kernels.vector import FLOAT, VECTOR
 
 SILU, GELU_TANH = 0, 1
 """Activations of a gated MLP."""

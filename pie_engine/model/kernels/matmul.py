@@ -33,8 +33,8 @@ def _matmul(x, x_stride, num_rows, w, num_inputs, bias, y, y_stride, first, last
         count = min(ROW_BLOCK, num_rows - start)
         x_rows, y_rows = x + start * x_stride, y + start * y_stride
         for index in range(first, last):
-            weights, column = w + index * num_inputs * w_stride, index * WIDTH * 4  # noqa: F821
-            panel(count, x_rows, x_stride, weights, w_stride, num_inputs, y_rows + column, y_stride)  # noqa: F821
+            weights, column = w + index * num_inputs * w_stride, index * WIDTH * 4
+            panel(count, x_rows, x_stride, weights, w_stride, num_inputs, y_rows + column, y_stride)
             if bias:
                 for row in range(count):
                     add_row(y_rows + row * y_stride + column, WIDTH, bias + column)

@@ -7,14 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pie_engine.model.kernels import operations
+from pie_engine.model.kernels import codes
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.tile import WIDTH
-
-_CODES = {
-    torch.float32: (operations.MATMUL_F32, operations.ADD_MATMUL_F32),
-    torch.bfloat16: (operations.MATMUL_BF16, operations.ADD_MATMUL_BF16),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +61,6 @@ class PackedLinear:
 
     def _append(self, steps: Program, x: Tensor, y: Tensor, *, adds: bool) -> None:
         assert y.shape[1] >= self.padded_outputs, (y.shape, self.num_outputs)
-        code = _CODES[self.panels.dtype][adds]
+        code = codes.ADD_MATMUL if adds else codes.MATMUL
         bias: Tensor | int = 0 if self.bias is None else self.bias
         steps.add(code, x, self.panels, self.panels.shape[1], bias, y, row_bytes(y), len(self.panels))

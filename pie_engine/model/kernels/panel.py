@@ -20,24 +20,24 @@ def make_panel(num_vectors: int, kind: Kind, *, adds: bool) -> Any:
 def _panel(num_rows, x, x_stride, w, w_stride, num_inputs, y, y_stride):
     # 24 rows go as 12 and 12, 16 as 8 and 8: fewer loads of the panel for more sums in registers.
     while num_rows >= 24 or num_rows == 12:
-        tile12(x, x_stride, w, w_stride, num_inputs, y, y_stride)  # noqa: F821
+        tile12(x, x_stride, w, w_stride, num_inputs, y, y_stride)
         x += 12 * x_stride
         y += 12 * y_stride
         num_rows -= 12
     while num_rows >= 8:
-        tile8(x, x_stride, w, w_stride, num_inputs, y, y_stride)  # noqa: F821
+        tile8(x, x_stride, w, w_stride, num_inputs, y, y_stride)
         x += 8 * x_stride
         y += 8 * y_stride
         num_rows -= 8
     if num_rows >= 4:
-        tile4(x, x_stride, w, w_stride, num_inputs, y, y_stride)  # noqa: F821
+        tile4(x, x_stride, w, w_stride, num_inputs, y, y_stride)
         x += 4 * x_stride
         y += 4 * y_stride
         num_rows -= 4
     if num_rows >= 2:
-        tile2(x, x_stride, w, w_stride, num_inputs, y, y_stride)  # noqa: F821
+        tile2(x, x_stride, w, w_stride, num_inputs, y, y_stride)
         x += 2 * x_stride
         y += 2 * y_stride
         num_rows -= 2
     if num_rows:
-        tile1(x, x_stride, w, w_stride, num_inputs, y, y_stride)  # noqa: F821
+        tile1(x, x_stride, w, w_stride, num_inputs, y, y_stride)

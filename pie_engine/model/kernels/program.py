@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from pie_engine.model.kernels import operations
+from pie_engine.model.kernels import codes
 
 _CHUNKS_PER_THREAD = 4
 """Chunks of an operation, so that one thread can take over what another does not get to."""
@@ -23,8 +23,8 @@ class Program:
         self._rows: list[list[int]] = []
         self._factors: list[tuple[float, ...]] = []
         self._kept: list[Tensor] = []
-        self.operations = np.zeros((0, operations.NUM_COLUMNS), np.int64)
-        self.factors = np.zeros((0, operations.NUM_FACTORS), np.float32)
+        self.operations = np.zeros((0, codes.NUM_COLUMNS), np.int64)
+        self.factors = np.zeros((0, codes.NUM_FACTORS), np.float32)
 
     def add(self, code: int, x: Tensor, *arguments: Tensor | int, factors: Sequence[float] = ()) -> None:
         """Append an operation over the rows of `x`; a tensor among the arguments stands for its address."""
@@ -32,19 +32,19 @@ class Program:
         self._kept += tensors
         numbers = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
         row = [code, 1, x.data_ptr(), row_bytes(x), 0, *numbers]
-        assert len(row) <= operations.NUM_COLUMNS, code
-        self._rows.append(row + [0] * (operations.NUM_COLUMNS - len(row)))
-        self._factors.append((*factors, 0.0, 0.0)[: operations.NUM_FACTORS])
+        assert len(row) <= codes.NUM_COLUMNS, code
+        self._rows.append(row + [0] * (codes.NUM_COLUMNS - len(row)))
+        self._factors.append((*factors, 0.0, 0.0)[: codes.NUM_FACTORS])
 
     def seal(self) -> None:
         """No more operations come."""
-        assert len(self._rows) <= operations.MAX_OPERATIONS, len(self._rows)
+        assert len(self._rows) <= codes.MAX_OPERATIONS, len(self._rows)
         self.operations = np.array(self._rows, np.int64)
         self.factors = np.array(self._factors, np.float32)
-        codes = self.operations[:, _CODE]
-        self._is_matmul = codes <= operations.ADD_MATMUL_BF16
-        self._attends = np.flatnonzero(codes == operations.ATTEND)
-        self._is_by_row = ~self._is_matmul & (codes != operations.ATTEND)
+        which = self.operations[:, _CODE]
+        self._is_matmul = which <= codes.ADD_MATMUL
+        self._attends = np.flatnonzero(which == codes.ATTEND)
+        self._is_by_row = ~self._is_matmul & (which != codes.ATTEND)
         panels = self.operations[self._is_matmul, 10]
         self.operations[self._is_matmul, _CHUNKS] = np.minimum(panels, self._most_chunks)
 

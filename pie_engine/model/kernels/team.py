@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pie_engine.model.kernels import operations
+from pie_engine.model.kernels import codes, step
 from pie_engine.model.kernels.program import Program
 
 _PATIENCE = 2000
@@ -19,13 +19,15 @@ _NO_SPANS = np.zeros((0, 4), np.int64)
 class Team:
     """A thread for each processor that a model may use; the caller's is one of them."""
 
-    def __init__(self, num_threads: int) -> None:
+    def __init__(self, num_threads: int, kind: str) -> None:
+        """`kind` is that of the weights: `bfloat16` or `float32`."""
         self.num_threads = num_threads
+        self.kernels = step.step_kernels(kind)
         self.current = np.zeros(1, np.int64)
         self.work: tuple[Any, ...] = ()
         self.is_closed = False
         self._step = 0
-        self._words = np.zeros((operations.MAX_OPERATIONS, operations.WORDS_PER_OPERATION), np.int64)
+        self._words = np.zeros((codes.MAX_OPERATIONS, step.WORDS_PER_OPERATION), np.int64)
         self._helpers = [_Helper(self, number) for number in range(1, num_threads)]
 
     def run(
@@ -34,15 +36,15 @@ class Team:
         """Run a program to its end. The arrays are what its attention works on: see `attention.attend` and `write`."""
         rows = steps.operations
         if not self._helpers:
-            operations.run_alone(rows, steps.factors, spans, tables, slots)
+            self.kernels.run_alone(rows, steps.factors, spans, tables, slots)
             return
-        self._step = self._step % operations.MAX_STEP + 1
+        self._step = self._step % step.MAX_STEP + 1
         self.work = (rows, steps.factors, spans, tables, slots, self._words, len(rows), self._step)
-        operations.open_step(rows, self._words, self._step)
+        step.open_step(rows, self._words, self._step)
         self.current[0] = self._step
         for helper in self._helpers:
             helper.wake()
-        operations.run_shared(*self.work, 0)
+        self.kernels.run_shared(*self.work, 0)
 
     def close(self) -> None:
         """The other threads end."""
@@ -68,14 +70,14 @@ class _Helper:
     def _live(self) -> None:
         team, last = self._team, 0
         while not team.is_closed:
-            step = operations.await_step(team.current, last, _PATIENCE)
-            if step == last:
+            number = step.await_step(team.current, last, _PATIENCE)
+            if number == last:
                 self._sleep(last)
                 continue
-            last = step
+            last = number
             work = team.work
-            if work[-1] == step:
-                operations.run_shared(*work, self._number)
+            if work[-1] == number:
+                team.kernels.run_shared(*work, self._number)
 
     def _sleep(self, last: int) -> None:
         self._alarm.clear()

@@ -17,7 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from pie_engine.model.kernels import vector
-from pie_engine.model.kernels.vector import FLOAT, INT, LANES, VECTOR
+from pie_engine.model.kernels.support import LANES
+from pie_engine.model.kernels.vector import FLOAT, INT, VECTOR
 
 NUM_VECTORS = 2
 WIDTH = LANES * NUM_VECTORS

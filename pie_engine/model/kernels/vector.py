@@ -13,8 +13,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-"""Numbers of a vector: one AVX-512 register, and a few registers each elsewhere."""
+from pie_engine.model.kernels.support import LANES
+
+CACHE_LINE = 64
 
 INT = ir.IntType(64)
 WORD = ir.IntType(32)
@@ -145,6 +146,23 @@ def add_scaled(_typing: Any, source: Any, count: Any, scale: Any, target: Any) -
 
 
 @intrinsic
+def fetch(_typing: Any, address: Any, num_bytes: Any) -> Any:
+    """Ask for memory that will be read soon."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        address, num_bytes = arguments
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        with cgutils.for_range(builder, builder.sdiv(num_bytes, ir.Constant(INT, CACHE_LINE))) as loop:
+            place = builder.add(address, builder.mul(loop.index, ir.Constant(INT, CACHE_LINE)))
+            hints = [ir.Constant(WORD, value) for value in (0, 3, 1)]  # to read, to keep, data
+            builder.call(function, [builder.inttoptr(place, ir.IntType(8).as_pointer()), *hints])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
+
+
+@intrinsic
 def clear_row(_typing: Any, target: Any, count: Any) -> Any:
     """target[count] = 0"""
 
@@ -157,20 +175,34 @@ def clear_row(_typing: Any, target: Any, count: Any) -> Any:
     return types.void(types.int64, types.int64), emit
 
 
-@intrinsic
-def scatter_row(_typing: Any, source: Any, count: Any, target: Any, stride: Any) -> Any:
-    """Put number i of source[count] `i * stride` bytes behind `target`."""
+def make_scatter(to_bf16: bool) -> Any:
+    """A kernel `scatter(source, count, target, stride)`: number i of the fp32 source[count] goes `i * stride` bytes
+    behind `target`, as it is or as bf16."""
+    kind = ir.IntType(16) if to_bf16 else FLOAT
 
-    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+    @intrinsic
+    def scatter(_typing: Any, source: Any, count: Any, target: Any, stride: Any) -> Any:
+        return types.void(types.int64, types.int64, types.int64, types.int64), _emit
+
+    def _emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         source, count, target, stride = arguments
         with cgutils.for_range(builder, count) as loop:
             offset = builder.mul(loop.index, ir.Constant(INT, 4))
             number = builder.load(builder.inttoptr(builder.add(source, offset), FLOAT.as_pointer()))
             place = builder.add(target, builder.mul(loop.index, stride))
-            builder.store(number, builder.inttoptr(place, FLOAT.as_pointer()))
+            value = _rounded(builder, number) if to_bf16 else number
+            builder.store(value, builder.inttoptr(place, kind.as_pointer())).align = 2
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64, types.int64), emit
+    return scatter
+
+
+def _rounded(builder: Any, number: Any) -> Any:
+    """fp32 to the nearest bf16, ties to even, as 16 bits."""
+    bits = builder.bitcast(number, WORD)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(WORD, 16)), ir.Constant(WORD, 1))
+    bits = builder.add(bits, builder.add(odd, ir.Constant(WORD, 0x7FFF)))
+    return builder.trunc(builder.lshr(bits, ir.Constant(WORD, 16)), ir.IntType(16))
 
 
 @intrinsic
