@@ -23,6 +23,7 @@ from pie_engine.errors import InvalidConfig, PieError
 from pie_engine.hub.places import resolve
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Hub, Link
+from pie_engine.ipc.memory import give_memory_back
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
@@ -144,7 +145,9 @@ def main() -> int:
         child.fail_start(error)
         raise  # not reached
     # Everything loaded so far stays for good; the collector need not look at it again.
+    gc.collect()
     gc.freeze()
+    give_memory_back()
     child.ready(**detail)
     status = 0
     try:

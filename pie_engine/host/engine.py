@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from ctypes import CDLL
 from pathlib import Path
 
 from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
@@ -67,13 +66,6 @@ def trap_text(error: WasmtimeError) -> str:
     message, _, causes = str(error).partition("Caused by:")
     lines = [line.strip().removeprefix("0: ") for line in (causes or message).strip().splitlines()]
     return lines[-1] if causes else lines[0]
-
-
-def give_memory_back() -> None:
-    """Return what the C allocator keeps of guests that are gone, about 500 kB of each. Takes milliseconds."""
-    trim = getattr(CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
 
 
 class Ticker:

@@ -23,7 +23,6 @@ from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
 from pie_engine.host.components import ComponentRunners
 from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
-from pie_engine.host.engine import give_memory_back
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.models import HostModel
 from pie_engine.host.operations import Operation
@@ -33,6 +32,7 @@ from pie_engine.host.programs import ProgramCache
 from pie_engine.host.runner import Guest, Status
 from pie_engine.host.scheduler import Scheduler
 from pie_engine.host.warm import WarmGuests
+from pie_engine.ipc.memory import give_memory_back
 from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import Described, HostReport
