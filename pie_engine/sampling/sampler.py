@@ -25,7 +25,7 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> list[Drawn]:
     """One token for each row of `logits` [rows, vocab], as `draws[row]` asks. `logits` stay as they are.
 
     A row that has no distribution (a NaN, +inf, or nothing but -inf), or whose draw allows nothing, is a fault of its
-    own. Single -inf entries are never chosen.
+    own. Single -inf entries are never chosen, and a +inf that may not be chosen does no harm.
     """
     assert len(logits) == len(draws)
     drawn = [Drawn() for _ in draws]

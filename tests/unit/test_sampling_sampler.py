@@ -216,3 +216,13 @@ def test_large_vocabularies_give_a_row_the_same_bits_alone_and_in_a_batch(vocab:
         torch.set_num_threads(before)
     assert torch.equal(together, alone)
     assert together[:, 0].tolist() == pytest.approx(values.double().sum(-1).tolist(), rel=1e-5)
+
+
+def test_an_infinity_that_may_not_be_chosen_does_no_harm_and_a_nan_does() -> None:
+    logits = random_logits(1, 30)
+    draw = Draw(Sampler(allowed_tokens=(1, 2, 3)))
+    best = sampling.sample(logits, [draw])
+    logits[0, 17] = INF
+    assert sampling.sample(logits, [draw]) == best
+    logits[0, 17] = NAN
+    assert sampling.sample(logits, [draw])[0].fault == NO_DISTRIBUTION
