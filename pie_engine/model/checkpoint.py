@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,17 @@ class Checkpoint:
 
     @property
     def num_parameters(self) -> int:
-        names = self.tensors if self.config.needs_transformers else expected_tensors(self.config)
-        return sum(_num_numbers(name, self.tensors[name].shape) for name in names)
+        return sum(_num_numbers(name, self.tensors[name].shape) for name in self._names)
+
+    @property
+    def _names(self) -> Iterable[str]:
+        """Of the tensors that are loaded."""
+        return self.tensors if self.config.needs_transformers else expected_tensors(self.config)
 
     def weight_bytes(self, dtype: str, quantize: Quantization = "none") -> int:
         """Memory that the weights need in `dtype`, with the matrices of the layers quantized."""
         total = 0
-        for name in expected_tensors(self.config):
+        for name in self._names:
             shape = self.tensors[name].shape
             if name.startswith(self.config.names.layers) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
                 total += quantized_bytes(quantize, *shape[::-1])

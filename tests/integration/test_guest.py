@@ -27,7 +27,21 @@ INTERFACES = {
     "futures": ["wait-any", "forget"],
     "model": ["list", "describe", "encode", "decode", "render-chat"],
     "context": [
-        *["create", "append", "append-packed", "append-text", "encode", "flush", "finish-flush", "fork"],
+        *[
+            "create",
+            "append",
+            "append-packed",
+            "append-text",
+            "encode",
+            "flush",
+            "finish-flush",
+            "fork",
+            "save",
+            "finish-save",
+            "open",
+            "delete",
+            "list-saved",
+        ],
         *["truncate", "release", "length", "tokens"],
     ],
     "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe"],
@@ -36,7 +50,7 @@ INTERFACES = {
     "runtime": ["process-id", "program", "version", "store-code"],
     "log": ["emit", "write"],
 }
-TAGGED = {"model.describe", "generate.next", "generate.stop", "forward.finish"}
+TAGGED = {"model.describe", "context.open", "generate.next", "generate.stop", "forward.finish"}
 """Functions whose value and error are both records, which wasmtime-py wants told apart."""
 
 

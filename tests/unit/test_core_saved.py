@@ -263,4 +263,4 @@ def test_a_pass_after_opening_sees_the_same_distribution(saved: SavedContexts):
     alone.run()
     assert again.heard[op].forwarded is not None
     assert alone.heard[same].forwarded is not None
-    assert again.heard[op].forwarded.top == alone.heard[same].forwarded.top
+    assert again.heard[op].forwarded.probed == alone.heard[same].forwarded.probed
