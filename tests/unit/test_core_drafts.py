@@ -245,7 +245,7 @@ def test_nobody_loses_a_page_to_a_guess():
 @given(
     num_pages=st.integers(24, 60),
     max_batch_tokens=st.integers(3, 24),
-    seeds=st.lists(st.integers(0, 50), min_size=1, max_size=5),
+    seeds=st.lists(st.integers(0, 9), min_size=1, max_size=5),
 )
 def test_under_pressure_the_replies_are_those_of_a_quiet_machine(
     num_pages: int, max_batch_tokens: int, seeds: list[int]
