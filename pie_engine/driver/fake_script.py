@@ -15,7 +15,11 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Reply(_Part, frozen=True):
-    """What to answer: the first reply whose `match` is found in the prompt."""
+    """What to answer: the first reply whose `match` is found in the prompt.
+
+    How far a reply has come is read off the sequence: a prompt that is another prompt and the beginning of its reply is
+    answered with the rest of that reply.
+    """
 
     text: str
     match: str | None = None
