@@ -17,6 +17,7 @@ from pie_engine.driver.cpu import CpuDriver
 from pie_engine.errors import InvalidConfig, ModelError, Unsupported
 from pie_engine.hub import memory
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.kernels.support import kv_bytes_per_token
 from pie_engine.protocol.sampling import GREEDY, Probes
 from tests import models
 
@@ -67,17 +68,25 @@ def test_compiled_kernels_keep_a_bf16_checkpoint_as_it_is(folder: Path, monkeypa
     assert (capabilities.dtype, capabilities.kernels) == ("bfloat16", "compiled")
 
 
-@pytest.mark.parametrize(("page_size", "changes"), [(8, {}), (16, {"head_dim": 24}), (16, {"intermediate_size": 100})])
-def test_what_the_compiled_kernels_lack_runs_on_torch(
-    tmp_path: Path, page_size: int, changes: dict[str, int], caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = models.write_checkpoint(tmp_path / "model", **changes)
+def test_what_the_compiled_kernels_lack_runs_on_torch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = models.write_checkpoint(tmp_path / "model")
     with caplog.at_level(logging.INFO, logger="pie_engine"):
-        assert load(folder, page_size=page_size).capabilities.kernels == "torch"
-    assert "torch runs this model, because for compiled kernels" in caplog.text
+        assert load(folder, page_size=8).capabilities.kernels == "torch"
+    assert "torch runs this model, because for compiled kernels pages have 8 tokens, not 16" in caplog.text
     with pytest.raises(Unsupported, match="the compiled kernels cannot run this model") as refused:
-        load(folder, page_size=page_size, kernels="compiled")
+        load(folder, page_size=8, kernels="compiled")
     assert refused.value.hint == "use kernels `auto`"
+
+
+@pytest.mark.parametrize("kernels", ["compiled", "torch"])
+def test_pages_are_as_large_as_the_driver_says(tmp_path: Path, kernels: str) -> None:
+    """Heads of 24 numbers: the compiled kernels keep them as 32."""
+    folder = models.write_checkpoint(tmp_path / "model", head_dim=24)
+    driver = load(folder, kernels=kernels)
+    page_bytes = driver.capabilities.page_bytes
+    assert sum(size for _, size in driver.kv_regions) == (16 + 1) * page_bytes
+    config = Checkpoint.open(folder).config
+    assert page_bytes == 16 * kv_bytes_per_token(config, "float32", 16, is_compiled=kernels == "compiled")
 
 
 def test_auto_takes_bf16_when_fp32_does_not_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

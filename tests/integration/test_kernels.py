@@ -20,12 +20,22 @@ NUM_PAGES = 64
 PAGE = 16
 
 
-@pytest.fixture(params=["bfloat16", "float32"], scope="module")
+SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+    "float32": ("biases", {}),
+    "bfloat16": ("biases", {}),
+    "bfloat16 experts": ("qwen3-moe", {"num_experts_per_tok": 4}),
+    "bfloat16 odd": ("gpt-oss", {"hidden_size": 72, "head_dim": 20, "intermediate_size": 40, "num_attention_heads": 6}),
+}
+"""Biases; experts beside a dense layer; sinks, experts with biases, and sizes that no vector divides. The vocabulary is
+never a multiple of a panel."""
+
+
+@pytest.fixture(params=SHAPES, scope="module")
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> CompiledDecoder:
-    """Biases, and a vocabulary that is no multiple of a panel."""
-    folder = tmp_path_factory.mktemp("kernels") / request.param
-    checkpoint = Checkpoint.open(models.write_checkpoint(folder, "biases", dtype=request.param, vocab_size=333))
-    return CompiledDecoder(checkpoint, getattr(torch, request.param))
+    dtype, (shape, changes) = request.param.split()[0], SHAPES[request.param]
+    folder = tmp_path_factory.mktemp("kernels") / "model"
+    checkpoint = Checkpoint.open(models.write_checkpoint(folder, shape, dtype=dtype, vocab_size=333, **changes))
+    return CompiledDecoder(checkpoint, getattr(torch, dtype))
 
 
 @pytest.fixture
@@ -113,6 +123,18 @@ def test_a_page_full_of_nan_behind_the_last_token(model: CompiledDecoder, cache:
     cache.keys.fill_(float("nan"))
     cache.values.fill_(float("nan"))
     assert torch.equal(run(model, cache, tokens, [3, 4], [20, 1])[-1], expected)
+
+
+def test_nan_of_a_step_stays_in_it(model: CompiledDecoder, cache: KvCache) -> None:
+    """Sizes are padded, and what pads a row must not outlive a step that went wrong."""
+    tokens = tokens_of(21)
+    expected = run(model, cache, tokens, [3, 4], [20, 1])
+    values = cache.values[:, 3].clone()
+    cache.values[:, 3] = float("nan")
+    assert run(model, cache, tokens, [3, 4], [1])[0].isfinite().all()
+    assert not model.forward([Span(0, 5, 16, [3, 4])], tokens[16:], cache, range(5)).isfinite().any()
+    cache.values[:, 3] = values
+    assert torch.equal(run(model, cache, tokens, [3, 4], [20, 1]), expected)
 
 
 def test_the_weights_are_held_once(tmp_path: Path) -> None:

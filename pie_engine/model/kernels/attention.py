@@ -15,13 +15,13 @@ from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.panel import make_panel
 from pie_engine.model.kernels.support import LANES, PAGE_SIZE
 from pie_engine.model.kernels.tile import Kind
-from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, scale_row, softmax
+from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, number_at, scale_row, softmax
 
 MAX_ROWS = 24
 """Queries of a tile."""
 NO_WINDOW = 1 << 40
 
-_ONE = np.float32(1)
+_ONE, _NO_SINK = np.float32(1), np.float32(-np.inf)
 
 
 def scratch_numbers(head_dim: int, max_pages: int) -> int:
@@ -32,7 +32,7 @@ def scratch_numbers(head_dim: int, max_pages: int) -> int:
 def make_attend(kind: Kind) -> Any:
     """The kernel `attend` (see `_attend`) over keys and values of this kind."""
     return compiled(
-        "void(int64, int64, int64, int64, int64[:, ::1], int64[::1], int64, int64, int64, int64, float32,"
+        "void(int64, int64, int64, int64, int64[:, ::1], int64[::1], int64, int64, int64, int64, float32, int64,"
         " int64, int64, int64, int64, int64, int64)",
         name=f"attend_{kind.name}",
         score=make_panel(1, kind, adds=False),
@@ -53,7 +53,7 @@ def make_write(kind: Kind) -> Any:
 
 
 def _attend(
-    queries, query_stride, keys, values, spans, tables, group, num_kv_heads, head_dim, window, soft_cap,
+    queries, query_stride, keys, values, spans, tables, group, num_kv_heads, head_dim, window, soft_cap, sinks,
     out, out_stride, scratch, max_pages, part, num_parts,
 ):  # fmt: skip
     """Attend for every `num_parts`-th pair of a span and a key-value head, beginning with the one at `part`.
@@ -64,6 +64,7 @@ def _attend(
     out      address of fp32 [tokens, num_kv_heads * group * head_dim], `out_stride` bytes apart
     scratch  address of `scratch_numbers`, for this part alone
     A query sees the last `window` positions up to its own. `soft_cap` 0: none.
+    `sinks` [heads] are the scores of a key that every query has besides, and that has no value; their address, or 0.
     """
     row_bytes = head_dim * 4
     kv_row_bytes = head_dim * number_bytes
@@ -95,7 +96,8 @@ def _attend(
             for row in range(num_rows):
                 seen = start + (top + row) // group + 1
                 row_scores = scores + row * score_stride
-                total = softmax(row_scores, max(0, seen - window) - begin, seen - begin, num_slots, soft_cap)
+                sink = number_at(sinks + (head * group + (top + row) % group) * 4) if sinks else _NO_SINK
+                total = softmax(row_scores, max(0, seen - window) - begin, seen - begin, num_slots, soft_cap, sink)
                 scale_row(row_scores, num_slots, _ONE / total, row_scores)
             for slot in range(begin, end, PAGE_SIZE):
                 at = values + tables[table + slot // PAGE_SIZE] * page_bytes + head_bytes

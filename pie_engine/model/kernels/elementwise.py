@@ -1,4 +1,4 @@
-"""Norms, rotations and activations over rows of fp32. Rows are `… _stride` bytes apart; sizes are multiples of 16."""
+"""Norms, rotations and activations over rows of fp32. A size means as many whole vectors as hold so many numbers."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from numba.extending import intrinsic
 
 from pie_engine.model.kernels import vector
 from pie_engine.model.kernels.support import LANES
-from pie_engine.model.kernels.vector import FLOAT, VECTOR
+from pie_engine.model.kernels.vector import VECTOR
 
-SILU, GELU_TANH = 0, 1
+SILU, GELU, GELU_TANH, CLAMPED = 0, 1, 2, 3
 """Activations of a gated MLP."""
+
+_ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+_ERF_SLOPE = 0.3275911
+"""Formula 7.1.26 of Abramowitz and Stegun: erf to 1.5e-7."""
 
 
 @intrinsic
-def rms_norm(_typing: Any, x: Any, size: Any, scale: Any, eps: Any, out: Any) -> Any:
-    """out[size] = x / sqrt(mean(x²) + eps) * scale (https://arxiv.org/abs/1910.07467)."""
+def rms_norm(_typing: Any, x: Any, size: Any, scale: Any, eps: Any, count: Any, out: Any) -> Any:
+    """out[size] = x / sqrt(sum(x²) / count + eps) * scale (https://arxiv.org/abs/1910.07467)."""
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        x, size, scale, eps, out = arguments
+        x, size, scale, eps, count, out = arguments
         squares = cgutils.alloca_once(builder, VECTOR)
         builder.store(vector.constant(0.0), squares)
         with vector.each_vector(builder, size) as loop:
             value = vector.load(builder, vector.at(builder, x, loop.index))
             builder.store(vector.operation(builder, "fma", value, value, builder.load(squares)), squares)
         total = vector.fold(builder, "add", builder.load(squares))
-        mean = builder.fdiv(total, builder.sitofp(size, FLOAT))
+        mean = builder.fdiv(total, count)
         root = vector.operation(builder, "sqrt", vector.spread(builder, builder.fadd(mean, eps)))
         inverse = builder.fdiv(vector.constant(1.0), root)
         with vector.each_vector(builder, size) as loop:
@@ -38,7 +42,7 @@ def rms_norm(_typing: Any, x: Any, size: Any, scale: Any, eps: Any, out: Any) ->
             vector.store(builder, value, vector.at(builder, out, loop.index))
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64, types.float32, types.int64), emit
+    return types.void(*[types.int64] * 3, types.float32, types.float32, types.int64), emit
 
 
 @intrinsic
@@ -63,29 +67,60 @@ def rotate(_typing: Any, x: Any, size: Any, turns: Any, factor: Any, out: Any) -
 
 
 def make_gate(activation: int) -> Any:
-    """A kernel `gate(a, b, size, out)`: out[size] = activation(a) * b."""
+    """A kernel `gate(a, b, size, out, alpha, limit)`: out[size] = activation(a) * b.
+
+    The last two are for `CLAMPED` (https://arxiv.org/abs/2508.10925): a is at most `limit` and b within ± `limit`, and
+    out = a * logistic(alpha a) * (b + 1).
+    """
 
     @intrinsic
-    def gate(_typing: Any, a: Any, b: Any, size: Any, out: Any) -> Any:
-        return types.void(types.int64, types.int64, types.int64, types.int64), _emit
+    def gate(_typing: Any, a: Any, b: Any, size: Any, out: Any, alpha: Any, limit: Any) -> Any:
+        return types.void(*[types.int64] * 4, types.float32, types.float32), _emit
 
     def _emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        a, b, size, out = arguments
+        a, b, size, out, alpha, limit = arguments
         with vector.each_vector(builder, size) as loop:
             x = vector.load(builder, vector.at(builder, a, loop.index))
             other = vector.load(builder, vector.at(builder, b, loop.index))
-            # Both are x times a logistic function: gelu's tanh form is x * logistic(2 sqrt(2/π) (x + 0.044715 x³)).
-            slope = x
-            if activation == GELU_TANH:
+            if activation == CLAMPED:
+                most = vector.spread(builder, limit)
+                x, other = (vector.operation(builder, "minnum", value, most) for value in (x, other))
+                other = vector.operation(builder, "maxnum", other, builder.fneg(most))
+                other = builder.fadd(other, vector.constant(1.0))
+                active = _logistic_unit(builder, x, builder.fmul(x, vector.spread(builder, alpha)))
+            elif activation == GELU:
+                active = _gelu(builder, x)
+            elif activation == GELU_TANH:
+                # x * logistic(2 sqrt(2/π) (x + 0.044715 x³))
                 cube = builder.fmul(builder.fmul(x, x), x)
                 inner = vector.operation(builder, "fma", cube, vector.constant(0.044715), x)
-                slope = builder.fmul(inner, vector.constant(1.5957691216057308))
-            decay = vector.exp(builder, builder.fneg(slope))
-            active = builder.fdiv(x, builder.fadd(vector.constant(1.0), decay))
+                active = _logistic_unit(builder, x, builder.fmul(inner, vector.constant(1.5957691216057308)))
+            else:
+                active = _logistic_unit(builder, x, x)
             vector.store(builder, builder.fmul(active, other), vector.at(builder, out, loop.index))
         return context.get_dummy_value()
 
     return gate
+
+
+def _logistic_unit(builder: Any, x: Any, slope: Any) -> Any:
+    """x * logistic(slope)"""
+    decay = vector.exp(builder, builder.fneg(slope))
+    return builder.fdiv(x, builder.fadd(vector.constant(1.0), decay))
+
+
+def _gelu(builder: Any, x: Any) -> Any:
+    """x (1 + erf(x / √2)) / 2, which is half of erfc for one sign of x and its complement for the other."""
+    z = vector.operation(builder, "fabs", builder.fmul(x, vector.constant(0.7071067811865476)))
+    one = vector.constant(1.0)
+    t = builder.fdiv(one, vector.operation(builder, "fma", z, vector.constant(_ERF_SLOPE), one))
+    terms = vector.constant(_ERF[-1])
+    for term in reversed(_ERF[:-1]):
+        terms = vector.operation(builder, "fma", terms, t, vector.constant(term))
+    tail = builder.fmul(builder.fmul(terms, t), vector.exp(builder, builder.fneg(builder.fmul(z, z))))
+    half = builder.fmul(vector.constant(0.5), tail)
+    is_negative = builder.fcmp_ordered("<", x, vector.constant(0.0))
+    return builder.fmul(x, builder.select(is_negative, half, builder.fsub(one, half)))
 
 
 def _pick(builder: Any, value: Any, lanes: list[int]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,10 +43,6 @@ class PackedLinear:
         """Columns that are written: whole panels."""
         return len(self.panels) * WIDTH
 
-    @property
-    def is_whole(self) -> bool:
-        return self.padded_outputs == self.num_outputs
-
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the weight [ids, inputs]: an embedding that is tied to its head."""
         return self.panels[ids // WIDTH, :, ids % WIDTH]
@@ -55,8 +52,7 @@ class PackedLinear:
         self._append(steps, x, y, adds=False)
 
     def add_to(self, steps: Program, x: Tensor, y: Tensor) -> None:
-        """Append y += x W + b; for whole panels only."""
-        assert self.is_whole, self.num_outputs
+        """Append y[:, :padded_outputs] += x W + b."""
         self._append(steps, x, y, adds=True)
 
     def _append(self, steps: Program, x: Tensor, y: Tensor, *, adds: bool) -> None:
@@ -64,3 +60,29 @@ class PackedLinear:
         code = codes.ADD_MATMUL if adds else codes.MATMUL
         bias: Tensor | int = 0 if self.bias is None else self.bias
         steps.add(code, x, self.panels, self.panels.shape[1], bias, y, row_bytes(y), len(self.panels))
+
+
+@dataclass(frozen=True, slots=True)
+class PackedExperts:
+    """Linears of the same size: `panels` [experts, panels, inputs, 32], `bias` [experts, padded outputs]."""
+
+    panels: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, linears: Sequence[PackedLinear]) -> PackedExperts:
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        return cls(torch.stack([linear.panels for linear in linears]), torch.stack(biases) if biases else None)
+
+    def into(self, steps: Program, x: Tensor, y: Tensor, starts: Tensor, times: int) -> None:
+        """Append y = x W + b, of each expert for its rows: those from its start to that of the next one.
+
+        `times` is the number of experts that a token goes through.
+        """
+        num_experts, num_panels, num_inputs, width = self.panels.shape
+        assert y.shape[1] >= num_panels * width, (y.shape, self.panels.shape)
+        bias: Tensor | int = 0 if self.bias is None else self.bias
+        steps.add(
+            codes.EXPERTS, x, self.panels, num_inputs, bias, y, row_bytes(y), num_panels, starts, num_experts,
+            self.panels[0].nbytes, times=times,
+        )  # fmt: skip

@@ -13,6 +13,8 @@ _CHUNKS_PER_THREAD = 4
 """Chunks of an operation, so that one thread can take over what another does not get to."""
 _CODE, _CHUNKS, _NUM_ROWS = 0, 1, 4
 _SCRATCH, _SCRATCH_STRIDE, _MAX_PAGES = 13, 14, 15
+_IN_PANELS = (codes.MATMUL, codes.ADD_MATMUL, codes.EXPERTS)
+_NUM_PANELS = 10
 
 
 class Program:
@@ -22,12 +24,18 @@ class Program:
         self._most_chunks = 1 if num_threads == 1 else num_threads * _CHUNKS_PER_THREAD
         self._rows: list[list[int]] = []
         self._factors: list[tuple[float, ...]] = []
+        self._times: list[int] = []
         self._kept: list[Tensor] = []
         self.operations = np.zeros((0, codes.NUM_COLUMNS), np.int64)
         self.factors = np.zeros((0, codes.NUM_FACTORS), np.float32)
 
-    def add(self, code: int, x: Tensor, *arguments: Tensor | int, factors: Sequence[float] = ()) -> None:
-        """Append an operation over the rows of `x`; a tensor among the arguments stands for its address."""
+    def add(
+        self, code: int, x: Tensor, *arguments: Tensor | int, factors: Sequence[float] = (), times: int = 1
+    ) -> None:
+        """Append an operation over the rows of `x`, of which there are so many `times` as there are tokens.
+
+        A tensor among the arguments stands for its address.
+        """
         tensors = [x, *(argument for argument in arguments if isinstance(argument, Tensor))]
         self._kept += tensors
         numbers = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
@@ -35,6 +43,7 @@ class Program:
         assert len(row) <= codes.NUM_COLUMNS, code
         self._rows.append(row + [0] * (codes.NUM_COLUMNS - len(row)))
         self._factors.append((*factors, 0.0, 0.0)[: codes.NUM_FACTORS])
+        self._times.append(times)
 
     def seal(self) -> None:
         """No more operations come."""
@@ -42,16 +51,17 @@ class Program:
         self.operations = np.array(self._rows, np.int64)
         self.factors = np.array(self._factors, np.float32)
         which = self.operations[:, _CODE]
-        self._is_matmul = which <= codes.ADD_MATMUL
+        self._all_times = np.array(self._times, np.int64)
         self._attends = np.flatnonzero(which == codes.ATTEND)
-        self._is_by_row = ~self._is_matmul & (which != codes.ATTEND)
-        panels = self.operations[self._is_matmul, 10]
-        self.operations[self._is_matmul, _CHUNKS] = np.minimum(panels, self._most_chunks)
+        in_panels = np.isin(which, _IN_PANELS)
+        self._by_row = np.flatnonzero(~in_panels & ~np.isin(which, (codes.ATTEND, codes.GROUP)))
+        self.operations[in_panels, _CHUNKS] = np.minimum(self.operations[in_panels, _NUM_PANELS], self._most_chunks)
 
     def set_num_rows(self, num_rows: int) -> None:
         """How many rows of the buffers the next runs work on."""
-        self.operations[:, _NUM_ROWS] = num_rows
-        self.operations[self._is_by_row, _CHUNKS] = min(num_rows, self._most_chunks)
+        rows = self._all_times * num_rows
+        self.operations[:, _NUM_ROWS] = rows
+        self.operations[self._by_row, _CHUNKS] = np.minimum(rows[self._by_row], self._most_chunks)
 
     def set_attention(self, num_items: int, scratch: Tensor, scratch_numbers: int, max_pages: int) -> None:
         """Pairs of a span and a head in the next run, and the room of each thread for their scores."""

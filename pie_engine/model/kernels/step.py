@@ -23,15 +23,23 @@ from pie_engine.model.kernels.codes import (
     ADD,
     ADD_MATMUL,
     ATTEND,
+    COMBINE,
+    EXPERTS,
+    GATE_CLAMPED,
     GATE_GELU,
+    GATE_GELU_TANH,
     GATE_SILU,
+    GATHER,
+    GROUP,
     HEAD_NORM,
     MATMUL,
     RMS_NORM,
     ROTATE,
+    ROUTE,
     WRITE_KV,
 )
-from pie_engine.model.kernels.elementwise import GELU_TANH, SILU, make_gate, rms_norm, rotate
+from pie_engine.model.kernels.elementwise import CLAMPED, GELU, GELU_TANH, SILU, make_gate, rms_norm, rotate
+from pie_engine.model.kernels.experts import combine, gather, group, make_experts, route
 from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.matmul import make_matmul
 from pie_engine.model.kernels.tile import KINDS
@@ -45,7 +53,7 @@ _SPINS = 200
 _STEP_BITS = 32
 _COUNT = (1 << _STEP_BITS) - 1
 
-_gate_silu, _gate_gelu = make_gate(SILU), make_gate(GELU_TANH)
+_gate_silu, _gate_gelu, _gate_gelu_tanh, _gate_clamped = map(make_gate, (SILU, GELU, GELU_TANH, CLAMPED))
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,13 @@ class StepKernels:
 def step_kernels(kind_name: str) -> StepKernels:
     """For `bfloat16` or `float32`. The first time on a machine this takes half a minute."""
     kind = KINDS[kind_name]
+    matmul = make_matmul(kind, adds=False)
     run_chunk = compiled(
         "void(int64[::1], float32[::1], int64[:, ::1], int64[::1], int64[::1], int64, int64)",
         name=f"run_chunk_{kind_name}",
-        matmul=make_matmul(kind, adds=False),
+        matmul=matmul,
         add_matmul=make_matmul(kind, adds=True),
+        experts=make_experts(kind_name, matmul),
         attend=make_attend(kind),
         write=make_write(kind),
     )(_run_chunk)
@@ -92,27 +102,50 @@ def _run_chunk(op, factors, spans, tables, slots, chunk, thread):
         return
     if code == ATTEND:
         attend(
-            op[2], op[3], op[5], op[6], spans, tables, op[7], op[8], op[9], op[10], factors[0],
+            op[2], op[3], op[5], op[6], spans, tables, op[7], op[8], op[9], op[10], factors[0], op[16],
             op[11], op[12], op[13] + thread * op[14], op[15], chunk, num_chunks,
         )  # fmt: skip
+        return
+    if code == EXPERTS:
+        experts(
+            op[2], op[3], op[5], op[6], op[7], op[8], op[9], op[10], op[11], op[12], op[13], chunk, num_chunks
+        )  # fmt: skip
+        return
+    if code == GROUP:
+        group(op[2], op[4], op[5], op[6], op[7], op[8], op[9])
         return
     first, last = op[4] * chunk // num_chunks, op[4] * (chunk + 1) // num_chunks
     if code == WRITE_KV:
         write(op[2], op[3], op[5], op[6], op[7], op[8], op[9], slots, first, last)
         return
+    if code == GATHER:
+        gather(op[2], op[3], op[5], op[6], op[7], op[8], first, last)
+        return
     for row in range(first, last):
         if code == RMS_NORM:
-            rms_norm(op[2] + row * op[3], op[5], op[6], factors[0], op[7] + row * op[8])
+            rms_norm(op[2] + row * op[3], op[5], op[6], factors[0], factors[1], op[7] + row * op[8])
         elif code == HEAD_NORM:
             for head in range(op[7]):
                 at = op[2] + row * op[3] + head * op[5] * 4
-                rms_norm(at, op[5], op[6] + head * op[5] * 4, factors[0], at)
+                rms_norm(at, op[5], op[6] + head * op[5] * 4, factors[0], factors[1], at)
         elif code == ADD:
             add_scaled(op[2] + row * op[3], op[5], factors[0], op[6] + row * op[7])
-        elif code == GATE_SILU:
-            _gate_silu(op[2] + row * op[3], op[5] + row * op[3], op[6], op[7] + row * op[8])
-        elif code == GATE_GELU:
-            _gate_gelu(op[2] + row * op[3], op[5] + row * op[3], op[6], op[7] + row * op[8])
+        elif GATE_SILU <= code <= GATE_CLAMPED:
+            a, b, out = op[2] + row * op[3], op[5] + row * op[3], op[7] + row * op[8]
+            if code == GATE_SILU:
+                _gate_silu(a, b, op[6], out, factors[0], factors[1])
+            elif code == GATE_GELU:
+                _gate_gelu(a, b, op[6], out, factors[0], factors[1])
+            elif code == GATE_GELU_TANH:
+                _gate_gelu_tanh(a, b, op[6], out, factors[0], factors[1])
+            elif code == GATE_CLAMPED:
+                _gate_clamped(a, b, op[6], out, factors[0], factors[1])
+        elif code == ROUTE:
+            chosen, shares = op[7] + row * op[6] * 8, op[8] + row * op[6] * 4
+            route(op[2] + row * op[3], op[5], op[6], chosen, shares, op[9], factors[0])
+        elif code == COMBINE:
+            places, shares = op[5] + row * op[7] * 8, op[6] + row * op[7] * 4
+            combine(op[2], op[3], places, shares, op[7], op[8], op[9] + row * op[10])
         elif code == ROTATE:
             size = op[5] * 4
             for head in range(op[9]):

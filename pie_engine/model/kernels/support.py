@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pie_engine.model.description import ModelConfig
 
 LANES = 16
 """Numbers of a vector: one AVX-512 register, and a few registers each elsewhere."""
 PAGE_SIZE = LANES
 """A page's slots are the lanes of a vector."""
-ACTIVATIONS = ("silu", "gelu_tanh")
 
 
 def why_not(config: ModelConfig, page_size: int) -> str | None:
@@ -17,22 +18,21 @@ def why_not(config: ModelConfig, page_size: int) -> str | None:
         return f"pages have {page_size} tokens, not {PAGE_SIZE}"
     if config.needs_transformers:
         return "Transformers runs it"
-    if config.experts is not None:
-        return "it has experts"
-    if config.names.sinks is not None:
-        return "it has attention sinks"
-    if config.activation not in ACTIVATIONS:
-        return f"its activation is {config.activation}"
-    sizes = {
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "head_dim": config.head_dim,
-    }
-    odd = [f"{name} {size}" for name, size in sizes.items() if size % LANES]
-    return f"{', '.join(odd)} is no multiple of {LANES}" if odd else None
+    return None
+
+
+def whole_vectors(size: int) -> int:
+    """The least multiple of a vector's size that holds so many numbers."""
+    return -(-size // LANES) * LANES
+
+
+def padded(config: ModelConfig) -> ModelConfig:
+    """As the kernels run it: with heads of whole vectors, filled up with zeros."""
+    return replace(config, head_dim=whole_vectors(config.head_dim), query_scale=config.score_scale)
 
 
 def kv_bytes_per_token(config: ModelConfig, dtype: str, page_size: int, *, is_compiled: bool = True) -> int:
     """Of all layers: the kernels keep keys and values as bf16 where the weights are, torch always as fp32."""
-    is_small = is_compiled and dtype == "bfloat16" and why_not(config, page_size) is None
-    return config.kv_numbers_per_token * (2 if is_small else 4)
+    if not is_compiled or why_not(config, page_size) is not None:
+        return config.kv_numbers_per_token * 4
+    return padded(config).kv_numbers_per_token * (2 if dtype == "bfloat16" else 4)

@@ -1,6 +1,6 @@
 """Loops over rows of fp32, in vectors: what the compiler would not make of loops over single numbers.
 
-All take addresses; counts are of numbers and multiples of `LANES`.
+All take addresses; counts are of numbers, and mean as many whole vectors as hold them.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def fold(builder: Any, name: str, vector: Any) -> Any:
 
 def each_vector(builder: Any, count: Any) -> Any:
     """A loop over `count` numbers; `index` of what it gives counts vectors, 64 bytes each."""
-    return cgutils.for_range(builder, builder.sdiv(count, ir.Constant(INT, LANES)))
+    rounded = builder.add(count, ir.Constant(INT, LANES - 1))
+    return cgutils.for_range(builder, builder.sdiv(rounded, ir.Constant(INT, LANES)))
 
 
 def at(builder: Any, address: Any, index: Any) -> Any:
@@ -143,6 +144,48 @@ def add_scaled(_typing: Any, source: Any, count: Any, scale: Any, target: Any) -
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float32, types.int64), emit
+
+
+@intrinsic
+def number_at(_typing: Any, address: Any) -> Any:
+    """The fp32 there."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], FLOAT.as_pointer()))
+
+    return types.float32(types.int64), emit
+
+
+@intrinsic
+def put_number(_typing: Any, address: Any, number: Any) -> Any:
+    """Write an fp32."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], FLOAT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32), emit
+
+
+@intrinsic
+def index_at(_typing: Any, address: Any) -> Any:
+    """The int64 there."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], INT.as_pointer()))
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic
+def put_index(_typing: Any, address: Any, index: Any) -> Any:
+    """Write an int64."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], INT.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
 
 
 @intrinsic
@@ -206,15 +249,16 @@ def _rounded(builder: Any, number: Any) -> Any:
 
 
 @intrinsic
-def softmax(_typing: Any, row: Any, first: Any, end: Any, count: Any, soft_cap: Any) -> Any:
+def softmax(_typing: Any, row: Any, first: Any, end: Any, count: Any, soft_cap: Any, sink: Any) -> Any:
     """Turn scores into weights, in place, and return the weights' sum; numbers outside `first … end - 1` get weight 0.
 
-    With `soft_cap` > 0 the scores first become `soft_cap * tanh(score / soft_cap)`. Sums run lane by lane, so they do
-    not depend on how many numbers follow `end`.
+    With `soft_cap` > 0 the scores first become `soft_cap * tanh(score / soft_cap)`. `sink` is one score more, whose
+    weight is in the sum only; minus infinity: none. Sums run lane by lane, so they do not depend on how many numbers
+    follow `end`.
     """
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        row, first, end, count, soft_cap = arguments
+        row, first, end, count, soft_cap, sink = arguments
         highest = cgutils.alloca_once(builder, VECTOR)
         total = cgutils.alloca_once(builder, VECTOR)
         builder.store(_LOWEST, highest)
@@ -232,6 +276,7 @@ def softmax(_typing: Any, row: Any, first: Any, end: Any, count: Any, soft_cap: 
             score = builder.select(_is_inside(builder, loop.index, first, end), load(builder, place), _LOWEST)
             store(builder, score, place)
             builder.store(operation(builder, "maxnum", builder.load(highest), score), highest)
+        builder.store(operation(builder, "maxnum", builder.load(highest), spread(builder, sink)), highest)
         most = spread(builder, fold(builder, "max", builder.load(highest)))
         with each_vector(builder, count) as loop:
             place = at(builder, row, loop.index)
@@ -239,9 +284,12 @@ def softmax(_typing: Any, row: Any, first: Any, end: Any, count: Any, soft_cap: 
             weight = builder.select(_is_inside(builder, loop.index, first, end), weight, constant(0.0))
             store(builder, weight, place)
             builder.store(builder.fadd(builder.load(total), weight), total)
-        return fold(builder, "add", builder.load(total))
+        # e**-87 where there is none, which changes no sum that has a one in it.
+        extra = exp(builder, builder.fsub(spread(builder, sink), most))
+        first_lane = builder.extract_element(extra, ir.Constant(WORD, 0))
+        return builder.fadd(fold(builder, "add", builder.load(total)), first_lane)
 
-    return types.float32(types.int64, types.int64, types.int64, types.int64, types.float32), emit
+    return types.float32(*[types.int64] * 4, types.float32, types.float32), emit
 
 
 def _is_inside(builder: Any, index: Any, first: Any, end: Any) -> Any:

@@ -1,0 +1,196 @@
+"""The program of a model's layers, and the buffers that it works in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pie_engine.model.attention import KvCache, Span
+from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, PackedMlp
+from pie_engine.model.description import ModelConfig
+from pie_engine.model.kernels import attention, codes
+from pie_engine.model.kernels.packed import PackedLinear
+from pie_engine.model.kernels.program import Program, row_bytes
+from pie_engine.model.kernels.team import Team
+from pie_engine.model.kernels.tile import WIDTH
+
+_GATES = {
+    "silu": codes.GATE_SILU,
+    "gelu": codes.GATE_GELU,
+    "gelu_tanh": codes.GATE_GELU_TANH,
+    "clamped_swiglu": codes.GATE_CLAMPED,
+}
+
+
+def padded_rows(num_rows: int, size: int) -> Tensor:
+    """A buffer of rows of `size` numbers, and beside them zeros up to whole panels."""
+    return torch.zeros(num_rows, -(-size // WIDTH) * WIDTH)
+
+
+class Step:
+    """The layers' program over buffers for up to `capacity` tokens, and one cache."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        blocks: Sequence[PackedBlock],
+        num_ropes: int,
+        cache: KvCache,
+        capacity: int,
+        num_threads: int,
+    ) -> None:
+        """`config` as the kernels run it (`support.padded`)."""
+        self.capacity, self.cache = capacity, cache
+        self._config, self._num_threads = config, num_threads
+        self._scratch = torch.empty(0)
+        num_all = config.num_heads + 2 * config.num_kv_heads
+        num_rotated = config.num_heads + config.num_kv_heads
+        self.turns = [torch.zeros(capacity, config.head_dim) for _ in range(num_ropes)]
+        """The rotations of each rope, to be filled in."""
+        self._hidden = padded_rows(capacity, config.hidden_size)
+        self._normed = padded_rows(capacity, config.hidden_size)
+        self._added = padded_rows(capacity, config.hidden_size)
+        self._qkv = padded_rows(capacity, num_all * config.head_dim)
+        self._rotated = torch.empty(capacity, num_rotated * config.head_dim)
+        self._attended = torch.empty(capacity, config.num_heads * config.head_dim)
+        self._program = Program(num_threads)
+        self._mlp = _MlpSteps(self._program, config, capacity)
+        for index, block in enumerate(blocks):
+            self._add_block(index, block)
+        self._program.seal()
+
+    def hidden_of(self, num_tokens: int) -> Tensor:
+        """The residual stream [tokens, hidden size], to be filled in and read."""
+        size = self._config.hidden_size
+        self._hidden[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
+        return self._hidden[:num_tokens, :size]
+
+    def run(self, team: Team, spans: Sequence[Span]) -> None:
+        page_size, config = self.cache.page_size, self._config
+        rows: list[tuple[int, ...]] = []
+        tables: list[int] = []
+        slots: list[int] = []
+        for span in spans:
+            rows.append((span.first, span.length, span.start, len(tables)))
+            tables.extend(span.page_ids[: -(-span.end // page_size)])
+            for position in range(span.start, span.end):
+                slots.append(span.page_ids[position // page_size] * page_size + position % page_size)
+        max_pages = max(-(-span.end // page_size) for span in spans)
+        numbers = attention.scratch_numbers(config.head_dim, max_pages)
+        if self._scratch.numel() < numbers * self._num_threads:
+            self._scratch = torch.empty(2 * numbers * self._num_threads)
+        self._program.set_num_rows(len(slots))
+        self._program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
+        team.run(self._program, *(np.array(part, np.int64) for part in (rows, tables, slots)))
+
+    def _add_block(self, index: int, block: PackedBlock) -> None:
+        steps, config, rotated = self._program, self._config, self._rotated
+        block.qkv.into(steps, self._normed_by(block.attention_norm), self._qkv)
+        self._add_qk_norms(block)
+        steps.add(
+            codes.ROTATE, self._qkv, config.head_dim, self.turns[block.rope], rotated, row_bytes(rotated),
+            config.num_heads + config.num_kv_heads, config.num_heads, factors=(config.score_scale, 1.0),
+        )  # fmt: skip
+        self._add_attention(index, block)
+        self._add_to_hidden(block.attention_out, self._attended, block.attention_post_norm)
+        x = self._normed_by(block.mlp_norm)
+        if isinstance(block.mlp, PackedMlp):
+            self._add_to_hidden(block.mlp.down, self._mlp.add_gated(block.mlp, x), block.mlp_post_norm)
+        else:
+            self._mlp.add_mixture(block.mlp, x, self._added)
+            self._add_added(block.mlp_post_norm)
+
+    def _normed_by(self, norm: Norm | None) -> Tensor:
+        """The residual stream, through the norm if there is one."""
+        if norm is None:
+            return self._hidden
+        norm.into(self._program, self._hidden, self._normed)
+        return self._normed
+
+    def _add_qk_norms(self, block: PackedBlock) -> None:
+        num_queries = self._config.num_heads * self._config.head_dim
+        parts = (self._qkv[:, :num_queries], self._qkv[:, num_queries:])
+        for norm, part in zip(block.qk_norms, parts, strict=False):
+            norm.into(self._program, part, part)
+
+    def _add_attention(self, index: int, block: PackedBlock) -> None:
+        config, steps, kv = self._config, self._program, self.cache.layer(index)
+        num_queries, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        keys, values = self._rotated[:, num_queries:], self._qkv[:, num_queries + kv_size :]
+        steps.add(codes.WRITE_KV, keys, values, row_bytes(values), kv.keys, kv.values, kv_size)
+        steps.add(
+            codes.ATTEND, self._rotated, kv.keys, kv.values, config.num_heads // config.num_kv_heads,
+            config.num_kv_heads, config.head_dim, block.window or attention.NO_WINDOW,
+            self._attended, row_bytes(self._attended), 0, 0, 0, 0 if block.sinks is None else block.sinks,
+            factors=(config.score_softcap or 0.0,),
+        )  # fmt: skip
+
+    def _add_to_hidden(self, linear: PackedLinear, x: Tensor, post_norm: Norm | None) -> None:
+        """Add what attention or the MLP gives to the residual stream."""
+        if post_norm is None and self._config.residual_scale == 1.0:
+            linear.add_to(self._program, x, self._hidden)
+            return
+        linear.into(self._program, x, self._added)
+        self._add_added(post_norm)
+
+    def _add_added(self, post_norm: Norm | None) -> None:
+        steps, hidden = self._program, self._hidden
+        if post_norm is not None:
+            post_norm.into(steps, self._added, self._added)
+        steps.add(
+            codes.ADD, self._added, self._config.hidden_size, hidden, row_bytes(hidden),
+            factors=(self._config.residual_scale,),
+        )  # fmt: skip
+
+
+class _MlpSteps:
+    """Appends MLPs and mixtures of experts to a program, over buffers that all layers share."""
+
+    def __init__(self, steps: Program, config: ModelConfig, capacity: int) -> None:
+        self._steps, self._config = steps, config
+        if not all(layer.has_experts for layer in config.layers):
+            self._gate_up = padded_rows(capacity, 2 * config.intermediate_size)
+            self._inner = padded_rows(capacity, config.intermediate_size)
+        if config.experts is not None:
+            num_experts, num_pairs = config.experts.num_experts, capacity * config.experts.num_active
+            self._logits = padded_rows(capacity, num_experts)
+            self._shares = torch.zeros(num_pairs)
+            self._chosen, self._sources, self._places = torch.zeros(3, num_pairs, dtype=torch.int64)
+            self._starts = torch.zeros(num_experts + 1, dtype=torch.int64)
+            self._pairs = padded_rows(num_pairs, config.hidden_size)
+            self._expert_gate_up = padded_rows(num_pairs, 2 * config.experts.intermediate_size)
+            self._expert_inner = padded_rows(num_pairs, config.experts.intermediate_size)
+
+    def add_gated(self, mlp: PackedMlp, x: Tensor) -> Tensor:
+        """Where the input of the down projection will be."""
+        mlp.gate_up.into(self._steps, x, self._gate_up)
+        self._add_gate(self._gate_up, self._inner, self._config.intermediate_size)
+        return self._inner
+
+    def add_mixture(self, mixture: PackedMixture, x: Tensor, out: Tensor) -> None:
+        """Append out = the weighted sum of what the chosen experts make of x."""
+        steps, experts, hidden_size = self._steps, self._config.experts, self._config.hidden_size
+        assert experts is not None
+        num_experts, times = experts.num_experts, mixture.num_active
+        mixture.router.into(steps, x, self._logits)
+        steps.add(
+            codes.ROUTE, self._logits, num_experts, times, self._chosen, self._shares, int(mixture.normalize),
+            factors=(1.0,),
+        )  # fmt: skip
+        steps.add(codes.GROUP, self._chosen, num_experts, times, self._sources, self._places, self._starts)
+        pairs = self._pairs
+        steps.add(codes.GATHER, x, self._sources, hidden_size, pairs, row_bytes(pairs), times=times)
+        mixture.gate_up.into(steps, pairs, self._expert_gate_up, self._starts, times)
+        self._add_gate(self._expert_gate_up, self._expert_inner, experts.intermediate_size, times)
+        mixture.down.into(steps, self._expert_inner, pairs, self._starts, times)
+        steps.add(codes.COMBINE, pairs, self._places, self._shares, times, hidden_size, out, row_bytes(out))
+
+    def _add_gate(self, gate_up: Tensor, inner: Tensor, size: int, times: int = 1) -> None:
+        config = self._config
+        self._steps.add(
+            _GATES[config.activation], gate_up, gate_up[:, size:], size, inner, row_bytes(inner),
+            factors=(config.swiglu_alpha, config.swiglu_limit), times=times,
+        )  # fmt: skip

@@ -1,0 +1,148 @@
+"""The weights of a decoder's layers in the layout of the compiled kernels.
+
+Kernels work on whole vectors, so heads whose size is no multiple of one are filled up with zeros: rows of the query,
+key and value projections, weights of the norms over heads, and columns of the projection after attention. Zeros change
+no score and no sum, so the results are those of the heads as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pie_engine.model.blocks import Block
+from pie_engine.model.description import ModelConfig
+from pie_engine.model.experts import Experts
+from pie_engine.model.kernels import codes
+from pie_engine.model.kernels.packed import PackedExperts, PackedLinear
+from pie_engine.model.kernels.program import Program, row_bytes
+from pie_engine.model.kernels.support import whole_vectors
+from pie_engine.model.layers import AnyLinear, Linear, RMSNorm
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """An RMS norm over each row, or with `scale` [heads, size] over each head, of which `count` numbers are none that
+    rows were filled up with."""
+
+    scale: Tensor
+    eps: float
+    count: int
+
+    def into(self, steps: Program, x: Tensor, out: Tensor) -> None:
+        """Append out = norm(x); over heads in place."""
+        factors = (self.eps, float(self.count))
+        if self.scale.dim() == 2:
+            steps.add(codes.HEAD_NORM, x, self.scale.shape[1], self.scale, len(self.scale), factors=factors)
+        else:
+            steps.add(codes.RMS_NORM, x, len(self.scale), self.scale, out, row_bytes(out), factors=factors)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMlp:
+    """A gated MLP: gate and up projection side by side."""
+
+    gate_up: PackedLinear
+    down: PackedLinear
+
+
+@dataclass(frozen=True, slots=True)
+class PackedMixture:
+    """A router and its experts."""
+
+    router: PackedLinear
+    gate_up: PackedExperts
+    down: PackedExperts
+    num_active: int
+    normalize: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """`blocks.Block` in the layout of the kernels."""
+
+    attention_norm: Norm | None
+    qkv: PackedLinear
+    qk_norms: tuple[Norm, ...]
+    rope: int
+    window: int | None
+    sinks: Tensor | None
+    attention_out: PackedLinear
+    attention_post_norm: Norm | None
+    mlp_norm: Norm | None
+    mlp: PackedMlp | PackedMixture
+    mlp_post_norm: Norm | None
+
+    @classmethod
+    def of(cls, block: Block, config: ModelConfig) -> PackedBlock:
+        """`config` is the checkpoint's."""
+        size = config.head_dim
+        num_all = config.num_heads + 2 * config.num_kv_heads
+        qkv, out = _linear(block.qkv), _linear(block.attention_out)
+        bias = None if qkv.bias is None else _padded(qkv.bias.view(num_all, size)).view(-1)
+        by_head = _padded(qkv.weight.view(-1, num_all, size)).flatten(1)
+        from_head = _padded(out.weight.t().view(-1, config.num_heads, size)).flatten(1)
+        mlp = block.mlp
+        return cls(
+            attention_norm=_norm(block.attention_norm),
+            qkv=PackedLinear.of_rows(by_head.t(), bias),
+            qk_norms=tuple(_head_norm(norm, size) for norm in block.qk_norms),
+            rope=block.rope,
+            window=block.window,
+            sinks=block.sinks,
+            attention_out=PackedLinear.of_rows(from_head, out.bias),
+            attention_post_norm=_norm(block.attention_post_norm),
+            mlp_norm=_norm(block.mlp_norm),
+            mlp=_mixture(mlp) if isinstance(mlp, Experts) else PackedMlp(_packed(mlp.gate_up), _packed(mlp.down)),
+            mlp_post_norm=_norm(block.mlp_post_norm),
+        )
+
+
+def norm_of(norm: RMSNorm) -> Norm:
+    """Over rows; in whole vectors."""
+    size = norm.scale.shape[-1]
+    return Norm(_padded(norm.scale / math.sqrt(size)), float(norm.eps_sum) / size, size)
+
+
+def _norm(norm: RMSNorm | None) -> Norm | None:
+    return None if norm is None else norm_of(norm)
+
+
+def _head_norm(norm: RMSNorm, head_dim: int) -> Norm:
+    """Over each head, or over all of a projection."""
+    size = norm.scale.shape[-1]
+    scale = _padded((norm.scale / math.sqrt(size)).view(-1, head_dim))
+    return Norm(scale if norm.scale.dim() == 2 else scale.view(-1), float(norm.eps_sum) / size, size)
+
+
+def _mixture(experts: Experts) -> PackedMixture:
+    def packed(linears: Iterable[AnyLinear]) -> PackedExperts:
+        return PackedExperts.of([_packed(linear) for linear in linears])
+
+    return PackedMixture(
+        router=_packed(experts.router),
+        gate_up=packed(expert.gate_up for expert in experts.experts),
+        down=packed(expert.down for expert in experts.experts),
+        num_active=experts.num_active,
+        normalize=experts.normalize,
+    )
+
+
+def _packed(linear: AnyLinear) -> PackedLinear:
+    plain = _linear(linear)
+    return PackedLinear.of_rows(plain.weight.t(), plain.bias)
+
+
+def _linear(linear: AnyLinear) -> Linear:
+    assert isinstance(linear, Linear), "quantized weights run on torch"
+    return linear
+
+
+def _padded(rows: Tensor) -> Tensor:
+    """With zeros up to whole vectors in the last dimension."""
+    missing = whole_vectors(rows.shape[-1]) - rows.shape[-1]
+    return torch.nn.functional.pad(rows, (0, missing)) if missing else rows
