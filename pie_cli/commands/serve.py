@@ -29,6 +29,9 @@ def serve(
         typer.Option(help="A folder, or a name or id that `pie model list` shows. Repeatable."),
     ] = None,
     driver: Annotated[str, typer.Option(help="`cpu`, `cuda` or `fake`.")] = "",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits whatever else runs: see docs/sampling.md.")
+    ] = False,
     listen: Annotated[str, typer.Option(help="HOST:PORT on loopback, besides the Unix socket.")] = "",
     background: Annotated[bool, typer.Option("--background/--foreground", help="Where the daemon runs.")] = False,
 ) -> int:
@@ -38,19 +41,22 @@ def serve(
     """
     from pie_engine.config import load_config
 
-    overrides = overrides_of(load_config(), model or [], driver, listen)
+    overrides = overrides_of(load_config(), model or [], driver, listen, is_deterministic=deterministic)
     config = load_config(overrides)
     return run_async(_background(config, overrides) if background else _foreground(config, overrides))
 
 
-def overrides_of(config: EngineConfig, models: list[str], driver: str, listen: str) -> dict[str, Any]:
+def overrides_of(
+    config: EngineConfig, models: list[str], driver: str, listen: str, *, is_deterministic: bool = False
+) -> dict[str, Any]:
     """The settings that these options stand for, over the configured ones."""
     import msgspec
 
     overrides: dict[str, Any] = {}
-    if models or driver:
+    if models or driver or is_deterministic:
         sections = [{"path": _absolute(path)} for path in models] or msgspec.to_builtins(config.models)
-        overrides["models"] = [section | ({"driver": driver} if driver else {}) for section in sections]
+        given = ({"driver": driver} if driver else {}) | ({"deterministic": True} if is_deterministic else {})
+        overrides["models"] = [section | given for section in sections]
     if listen:
         overrides["gateway"] = {"listen": listen}
     return overrides

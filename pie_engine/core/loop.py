@@ -22,7 +22,7 @@ from pie_engine.core.scheduler import Batch, Scheduler
 from pie_engine.core.state import Host, Process
 from pie_engine.core.turns import Turns
 from pie_engine.driver.base import Driver, KvPages, Row, RowResult
-from pie_engine.errors import Lost, OutOfPages, info_of
+from pie_engine.errors import Lost, OutOfPages, Unsupported, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
 from pie_engine.kv.address import Sharers
@@ -52,8 +52,15 @@ class Core:
         saved: SavedContexts | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Reserves the KV memory. Raises `OutOfPages` when it is not there. `saved`: where `save` puts contexts."""
+        """Reserves the KV memory. Raises `OutOfPages` when it is not there, `Unsupported` when the driver cannot
+        do what `section` asks for. `saved`: where `save` puts contexts."""
         capabilities = driver.capabilities
+        if section.deterministic and not capabilities.is_deterministic:
+            raise Unsupported(
+                f"`deterministic` is not for {section.label}: on the {capabilities.driver} driver its results depend "
+                "on what else runs",
+                hint="unset `deterministic` of the model in the configuration",
+            )
         num_pages = num_pages_of(section, capabilities.page_bytes)
         driver.allocate_kv(num_pages)
         self.facts = ModelFacts(

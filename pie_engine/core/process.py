@@ -180,6 +180,7 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
         folder,
         dtype=section.dtype,
         num_threads=section.num_threads,
+        deterministic=section.deterministic,
         page_size=section.page_size,
         max_context_tokens=section.max_context_tokens,
         kv_bytes=section.kv_memory_mb * MIB,

@@ -43,6 +43,9 @@ class Capabilities:
     """Memory of the weights."""
     kernels: str = ""
     """What runs the model on the CPU: `compiled` or `torch`."""
+    is_deterministic: bool = False
+    """What a row gets depends, bit for bit, on its sequence and on what it asks for alone: not on the other rows, the
+    steps in which its KV was computed, or the pages that it lies in. For one build, CPU and number of threads."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.kernels.cache import are_compiled
 from pie_engine.model.kernels.support import kv_bytes_per_token
 from pie_engine.model.load import Model, choose_kernels, load_model
+from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
 from pie_engine.protocol.sampling import NOTHING_PROBED
 from pie_engine.sampling import probes, sampler
@@ -43,6 +44,8 @@ class CpuDriver:
         quantize: Quantization = "none",
     ) -> None:
         self._model, self._page_size = model, page_size
+        is_one_by_one = isinstance(model, OneByOne)
+        how = f"{model.kernels}{'-1' if is_one_by_one else ''}{'' if quantize == 'none' else f'-{quantize}'}"
         self._cache: KvCache | None = None
         config, dtype = model.config, str(model.dtype).removeprefix("torch.")
         self._capabilities = Capabilities(
@@ -50,7 +53,7 @@ class CpuDriver:
             device="cpu",
             dtype=dtype,
             # Of the kernels too: they round differently, and what one has computed is not for the other.
-            model_id=f"{checkpoint.model_id}-{dtype}-{model.kernels}{'' if quantize == 'none' else f'-{quantize}'}",
+            model_id=f"{checkpoint.model_id}-{dtype}-{how}",
             vocab_size=config.vocab_size,
             max_context_tokens=config.max_context_tokens,
             page_size=page_size,
@@ -60,6 +63,7 @@ class CpuDriver:
             num_threads=num_threads,
             weight_bytes=checkpoint.weight_bytes(dtype, quantize),
             kernels=model.kernels,
+            is_deterministic=is_one_by_one or model.kernels == "compiled",
         )
 
     @classmethod
@@ -69,6 +73,7 @@ class CpuDriver:
         *,
         dtype: str = "auto",
         num_threads: int = 0,
+        deterministic: bool = False,
         page_size: int = 16,
         max_context_tokens: int = 0,
         kv_bytes: int = 0,
@@ -82,7 +87,8 @@ class CpuDriver:
         `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where that is fast, fp32 otherwise.
         `num_threads=0` means one, unless all cores decode more than 1.15 times as fast. `kernels` is `compiled`,
         `torch` or `auto`: compiled where they can run the model. `quantize` is `none`, or what the linears' weights
-        become: `int8` or `int4`. `max_context_tokens=0` means the model's own. Raises
+        become: `int8` or `int4`. `deterministic`: torch runs one token at a time; the compiled kernels give the same
+        bits anyway. `max_context_tokens=0` means the model's own. Raises
         `NotFound`, `ModelError` or `Unsupported`, and `InvalidConfig` when the model takes no context of that length.
         """
         checkpoint = Checkpoint.open(folder, max_context_tokens=max_context_tokens)
@@ -96,6 +102,11 @@ class CpuDriver:
         if runner == "compiled" and not are_compiled(name):
             progress("compiling kernels for this processor (once per version)")
         model = load_model(checkpoint, chosen, runner, quantize)
+        if deterministic and model.kernels == "torch":
+            log.warning("deterministic: torch runs %s one token at a time", checkpoint.folder)
+            model = OneByOne(model)
+            # A measurement may end otherwise the next time, and the number of threads changes the bits.
+            num_threads = num_threads or 1
         num_threads = choose_num_threads(num_threads, model)
         log.info("loaded %s: %s, %s kernels, %d threads", checkpoint.folder, chosen, runner, num_threads)
         return cls(checkpoint, model, page_size=page_size, num_threads=num_threads, quantize=quantize)

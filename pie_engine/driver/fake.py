@@ -56,6 +56,7 @@ class FakeDriver:
             page_bytes=self._script.page_bytes,
             hidden_size=_HIDDEN_SIZE,
             max_top_k=_NUM_CANDIDATES,
+            is_deterministic=True,
         )
 
     @classmethod

@@ -127,6 +127,23 @@ def test_a_small_model_stays_on_one_core_unmeasured(folder: Path, monkeypatch: p
     assert measured == [1]
 
 
+def test_deterministic_torch_runs_one_token_at_a_time_and_measures_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cpu_tuning, "_decode_s", lambda model, num_threads: pytest.fail("a measurement"))
+    plain = load(folder, kernels="torch").capabilities
+    exact = load(folder, kernels="torch", num_threads=0, deterministic=True).capabilities
+    assert (plain.is_deterministic, exact.is_deterministic, exact.num_threads) == (False, True, 1)
+    assert exact.model_id != plain.model_id, "their KV differs in the last bits"
+    assert f"deterministic: torch runs {folder} one token at a time" in caplog.text
+
+
+def test_compiled_kernels_are_deterministic_anyway(folder: Path) -> None:
+    plain, exact = (load(folder, deterministic=value).capabilities for value in (False, True))
+    assert plain == exact
+    assert plain.is_deterministic
+
+
 def test_a_real_calibration_chooses_something(folder: Path) -> None:
     driver = load(folder, num_threads=0, dtype="auto")
     assert driver.capabilities.num_threads >= 1

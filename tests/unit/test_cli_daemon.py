@@ -168,6 +168,9 @@ def test_options_of_serve_are_settings(tmp_path: Path, monkeypatch: pytest.Monke
         "models": [{"path": str(tmp_path / "model"), "driver": "fake"}, {"path": "org/name", "driver": "fake"}],
         "gateway": {"listen": "127.0.0.1:8080"},
     }
+    assert overrides_of(config, [], "", "", is_deterministic=True)["models"] == [
+        {"path": "a", "num_pages": 7, "deterministic": True}
+    ]
     assert overrides_of(config, [], "fake", "")["models"] == [{"path": "a", "num_pages": 7, "driver": "fake"}]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core, DeviceFailed, num_pages_of
+from pie_engine.driver.base import Capabilities
 from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Fault
-from pie_engine.errors import ErrorInfo, OutOfPages
+from pie_engine.errors import ErrorInfo, OutOfPages, Unsupported
 from pie_engine.protocol.plan import Plan
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import (
@@ -435,6 +438,18 @@ def test_the_number_of_pages_comes_from_the_configuration():
     assert num_pages_of(ModelSection(kv_memory_mb=64), 1 << 20) == 64
     with pytest.raises(OutOfPages, match="kv_memory_mb = 1 does not hold one KV page"):
         num_pages_of(ModelSection(kv_memory_mb=1), 1 << 21)
+
+
+def test_what_a_driver_cannot_promise_is_refused():
+    class Careless(FakeDriver):
+        @property
+        def capabilities(self) -> Capabilities:
+            return dataclasses.replace(super().capabilities, is_deterministic=False)
+
+    tokenizer = byte_tokenizer()
+    with pytest.raises(Unsupported, match="`deterministic` is not for pie-tiny: on the fake driver its results depend"):
+        Core(Careless(tokenizer), tokenizer, ModelSection(deterministic=True))
+    Core(Careless(tokenizer), tokenizer, ModelSection(num_pages=8))
 
 
 def test_the_clock_is_the_monotonic_one_by_default():

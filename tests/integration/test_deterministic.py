@@ -1,0 +1,187 @@
+"""`deterministic`: tokens, log-probabilities, logits and hidden states have the same bits alone and in any company."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pie_engine.config import ModelSection
+from pie_engine.core.loop import Core
+from pie_engine.driver.cpu import CpuDriver
+from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.plan import Plan, Speculation
+from pie_engine.protocol.sampling import GREEDY, Probed, Probes, Sampler
+from pie_engine.protocol.to_core import (
+    Append,
+    CreateContext,
+    Delivered,
+    Draft,
+    Flush,
+    Fork,
+    Forward,
+    Generate,
+    OpenProcess,
+)
+from pie_engine.protocol.to_host import Chunk, Flushed, Forwarded
+from tests import models
+
+NUM_CASES = 5
+COMMON = [7 + 5 * index % 290 for index in range(35)]
+"""What half of the prompts begin with."""
+EVERYTHING = Probes(top_k=3, entropy=True, logits=True, hidden=True, logprobs_of=[1, 2])
+SAMPLERS = [
+    GREEDY,
+    Sampler(temperature=1.0),
+    Sampler(temperature=0.7, top_k=20),
+    Sampler(temperature=1.3, min_p=0.02, top_p=0.95),
+    Sampler(temperature=1.0, typical_p=0.8, repetition_penalty=1.2),
+    Sampler(temperature=0.9, eta_cutoff=0.01, mirostat_tau=0.0),
+    Sampler(temperature=1.0, mirostat_tau=4.0),
+]
+
+
+@dataclass
+class Case:
+    """A prompt with a reply, then a pass that looks at everything."""
+
+    number: int
+    prompt: list[int]
+    plan: Plan
+
+    @classmethod
+    def draw(cls, number: int, choice: random.Random) -> Case:
+        own = [choice.randrange(3, 300) for _ in range(choice.randrange(1, 25))]
+        prompt = COMMON[: choice.randrange(len(COMMON))] + own * choice.choice([1, 2])
+        sampler = SAMPLERS[number % len(SAMPLERS)]
+        num_tokens = choice.randrange(10, 36)
+        plan = Plan(
+            sampler, num_tokens, ignore_eos=True, seed=number, chunk_ms=0, logprobs=True, top_logprobs=2, entropy=True
+        )
+        return cls(number, prompt, plan)
+
+
+@dataclass
+class Heard:
+    """Of one case."""
+
+    ids: list[int] = field(default_factory=list)
+    reported: list[Any] = field(default_factory=list)
+    probed: Probed | None = None
+
+
+class Rig:
+    """A core on a small random checkpoint."""
+
+    def __init__(self, driver: CpuDriver, folder: Path, **settings: Any) -> None:
+        self.core = Core(driver, Tokenizer.load(folder), ModelSection(path="m", **settings))
+        self.heard: dict[int, Heard] = {}
+        self.core.receive("h", [OpenProcess("p", "p")])
+
+    def start(self, case: Case, plan: Plan | None = None, *, forks: bool = False) -> None:
+        """Ids: the case's number is its context, and with 1,000, 2,000 and 3,000 its operations."""
+        number, ctx = case.number, case.number
+        self.heard[number] = Heard()
+        if forks:
+            ctx = number + 500
+            self.core.receive("h", [CreateContext(ctx, "p", 1), Append(ctx, case.prompt), Flush(3000 + number, ctx)])
+            self.core.receive("h", [Fork(ctx, number, len(case.prompt))])
+        else:
+            self.core.receive("h", [CreateContext(ctx, "p", 1), Append(ctx, case.prompt)])
+        last = Forward(2000 + number, number, [9], None, EVERYTHING)
+        self.core.receive("h", [Generate(1000 + number, number, plan or case.plan), last])
+
+    def step(self) -> None:
+        self.core.step()
+        for result in self.core.take_outgoing().get("h", []):
+            assert isinstance(result, Chunk | Forwarded | Flushed), result
+            heard = self.heard[result.op % 500]
+            if isinstance(result, Chunk):
+                heard.ids += result.ids
+                heard.reported += [result.logprobs, result.top, result.entropies]
+                if result.finish is None:
+                    self.core.receive("h", [Delivered(result.op, 0, len(heard.ids))])
+            elif isinstance(result, Forwarded):
+                heard.probed = result.probed
+
+    def run(self) -> None:
+        while not self.core.is_idle:
+            self.step()
+        assert self.core.check_integrity() == []
+
+
+KINDS = {
+    "compiled float32": ("gqa-tied", "float32", "compiled"),
+    "compiled bfloat16 with soft caps": ("gemma2-even", "bfloat16", "compiled"),
+    "torch float32": ("biases", "float32", "torch"),
+    "torch bfloat16 with windows": ("mistral", "bfloat16", "torch"),
+    "torch with experts and sinks": ("gpt-oss", "float32", "torch"),
+    "torch with many experts": ("qwen3-moe", "float32", "torch"),
+    "by Transformers": ("by-transformers-gpt2", "float32", "torch"),
+}
+
+
+SLOW = ("torch bfloat16 with windows", "torch with many experts")
+
+
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in KINDS], scope="module"
+)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shape, dtype, _ = KINDS[request.param]
+    folder = tmp_path_factory.mktemp("deterministic") / shape
+    folder.mkdir()
+    models.write_tokenizer(folder)
+    return models.write_checkpoint(folder, shape, dtype=dtype, gain=2.0)
+
+
+@pytest.fixture
+def load(folder: Path, request: pytest.FixtureRequest) -> Any:
+    _, dtype, kernels = KINDS[request.node.callspec.params["folder"]]
+    return lambda: CpuDriver.load(folder, dtype=dtype, kernels=kernels, deterministic=True)
+
+
+def flat(heard: Heard) -> tuple[Any, ...]:
+    """Everything that was said, in a form in which chunks do not show."""
+    logprobs, top, entropies = ([each for part in heard.reported[kind::3] for each in part] for kind in range(3))
+    return heard.ids, logprobs, top, entropies, heard.probed
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: int) -> None:
+    choice = random.Random(seed)
+    cases = [Case.draw(number, choice) for number in range(1, NUM_CASES + 1)]
+    alone = Rig(load(), folder, num_pages=64, prefix_cache="off")
+    for case in cases:
+        alone.start(case)
+        alone.run()
+    busy = Rig(
+        load(),
+        folder,
+        num_pages=choice.randrange(9, 11),
+        max_batch_tokens=choice.randrange(5, 70),
+        max_batch_sequences=choice.randrange(2, 9),
+    )
+    waiting = list(cases)
+    while waiting or not busy.core.is_idle:
+        if waiting and choice.random() < 0.5:
+            speculation = Speculation("lookup", choice.randrange(1, 9)) if choice.random() < 0.6 else None
+            case = waiting.pop(0)
+            busy.start(case, msgspec.structs.replace(case.plan, speculation=speculation), forks=choice.random() < 0.4)
+        for number, heard in busy.heard.items():
+            if choice.random() < 0.2:
+                at = len(heard.ids)
+                guess = [token if choice.random() < 0.8 else 5 for token in alone.heard[number].ids[at : at + 4]]
+                busy.core.receive("h", [Draft(1000 + number, 0, at, guess)])
+        busy.step()
+    busy.run()
+    for number, heard in alone.heard.items():
+        assert flat(busy.heard[number]) == flat(heard), number
+    stats = busy.core.stats()
+    assert stats.num_preemptions > 0, "nobody has lost a page"
+    assert stats.num_page_hits > 0, "nobody has found a page"
+    assert sum(process.num_drafted for process in stats.processes) > 0
