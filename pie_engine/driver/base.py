@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pie_engine.errors import ErrorInfo
+from pie_engine.kv.layout import Layout
 from pie_engine.protocol.sampling import NO_PROBES, NOTHING_PROBED, Probed, Probes, Sampler
 from pie_engine.sampling.draw import Draw
 
@@ -46,14 +47,17 @@ class Capabilities:
     is_deterministic: bool = False
     """What a row gets depends, bit for bit, on its sequence and on what it asks for alone: not on the other rows, the
     steps in which its KV was computed, or the pages that it lies in. For one build, CPU and number of threads."""
+    window: int | None = None
+    """No layer lets a token see more than this many positions, itself included; None: some layer does."""
 
 
 @dataclass(slots=True)
 class Row:
-    """One sequence in a step: run `tokens` at positions `start`, `start + 1`, … and write their KV.
+    """One sequence in a step: run `tokens` in the slots `start`, `start + 1`, … and write their KV.
 
-    `page_ids[i]` holds positions `i * page_size … (i + 1) * page_size - 1`; the table covers at least
-    `start + len(tokens)` positions and every position before `start` is already written.
+    `page_ids[i]` holds slots `i * page_size … (i + 1) * page_size - 1`; the table covers at least
+    `start + len(tokens)` slots and every slot before `start` is already written. Slots are positions, and a token sees
+    everything up to its own, unless there is a `layout`.
     """
 
     tokens: Sequence[int]
@@ -83,6 +87,8 @@ class Row:
     draft_uniforms: Sequence[float] = ()
     """The last `len(draft_uniforms)` tokens are drafts: sample before each of them, too, with these random numbers. Not
     together with a mask."""
+    layout: Layout | None = None
+    """At which positions its slots stand and what its tokens see; see `kv.layout`."""
 
     @property
     def end(self) -> int:

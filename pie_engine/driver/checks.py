@@ -13,7 +13,10 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
     for row in rows:
         assert row.tokens, "a row without tokens"
         assert row.start >= 0, f"position {row.start}"
-        assert row.end <= capabilities.max_context_tokens, f"{row.end} positions"
+        if row.layout is None:
+            assert row.end <= capabilities.max_context_tokens, f"{row.end} positions"
+        else:
+            row.layout.check(row.start, row.end, capabilities.max_context_tokens)
         assert len(row.page_ids) * size >= row.end, f"{len(row.page_ids)} pages for {row.end} positions"
         _check_range(row.tokens, capabilities.vocab_size, "token id")
         _check_range(row.page_ids, num_pages, "page id")

@@ -64,6 +64,7 @@ class CpuDriver:
             weight_bytes=checkpoint.weight_bytes(dtype, quantize),
             kernels=model.kernels,
             is_deterministic=is_one_by_one or model.kernels == "compiled",
+            window=config.window,
         )
 
     @classmethod
@@ -235,7 +236,7 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
     spans: list[Span] = []
     tokens: list[int] = []
     for row in rows:
-        spans.append(Span(len(tokens), len(row.tokens), row.start, row.page_ids))
+        spans.append(Span(len(tokens), len(row.tokens), row.start, row.page_ids, row.layout))
         tokens.extend(row.tokens)
     return spans, tokens
 

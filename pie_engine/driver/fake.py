@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
 from pie_engine.driver.checks import check_pages, check_pairs, check_rows
-from pie_engine.driver.fake_kv import FakeKv
+from pie_engine.driver.fake_kv import FakeKv, Seen
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
 from pie_engine.model.tokenizer import Tokenizer
@@ -57,6 +57,7 @@ class FakeDriver:
             hidden_size=_HIDDEN_SIZE,
             max_top_k=_NUM_CANDIDATES,
             is_deterministic=True,
+            window=self._script.window or None,
         )
 
     @classmethod
@@ -85,7 +86,7 @@ class FakeDriver:
                 f"{most * page_bytes >> 20} MiB are free",
                 hint=f"at most {most} pages fit now",
             )
-        self._kv = FakeKv(num_pages, self._capabilities.page_size)
+        self._kv = FakeKv(num_pages, self._capabilities.page_size, self._capabilities.window)
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
         kv = self._allocated()
@@ -98,7 +99,10 @@ class FakeDriver:
         if None in faults:
             raise RuntimeError(faults[None])
         for row in rows:
-            kv.write(row.page_ids, row.start, row.tokens)
+            if row.layout is None:
+                kv.write(row.page_ids, row.start, row.tokens)
+            else:
+                kv.write_row(row.page_ids, row.start, row.tokens, row.layout)
         return [
             RowResult(error=Internal(faults[index]).info) if index in faults else self._result(row, kv)
             for index, row in enumerate(rows)
@@ -137,23 +141,35 @@ class FakeDriver:
             time.sleep(delay_ms / 1000)
 
     def _result(self, row: Row, kv: FakeKv) -> RowResult:
-        sequence = kv.read(row.page_ids, row.end)
+        seen = self._seen(row, kv)
         if row.sampler is None:
             return RowResult()
         draw = row.draw()
         before_drafts: list[Sample] = []
-        for index, uniform in enumerate(row.draft_uniforms):
-            before = self._drawn(row, sequence[: index - len(row.draft_uniforms)], replace(draw, uniform=uniform))
+        for sequence, uniform in zip(seen, row.draft_uniforms, strict=False):
+            before = self._drawn(row, sequence, replace(draw, uniform=uniform))
             if before.token is None:
                 return before
             before_drafts.append(Sample(before.token, before.logprob, before.probed))
-        result = self._drawn(row, sequence, draw)
+        result = self._drawn(row, seen[-1], draw)
         result.before_drafts = before_drafts
         return result
 
-    def _drawn(self, row: Row, sequence: array[int], draw: Draw) -> RowResult:
-        """What comes after `sequence`."""
-        top = self._writer.next_tokens(sequence, is_masked=draw.mask is not None)
+    def _seen(self, row: Row, kv: FakeKv) -> list[Seen]:
+        """What the tokens see after which something is sampled: those before each draft, and the last one."""
+        num_drafts, window = len(row.draft_uniforms), self._capabilities.window
+        if row.layout is not None:
+            positions = row.layout.positions(row.start, row.end)
+            last = range(len(row.tokens) - 1 - num_drafts, len(row.tokens))
+            return [kv.read_row(row.page_ids, row.layout, index, positions[index]) for index in last]
+        sequence = kv.read(row.page_ids, row.end)
+        ends = range(row.end - num_drafts, row.end + 1)
+        return [Seen(sequence[max(end - (window or end), 0) : end]) for end in ends]
+
+    def _drawn(self, row: Row, seen: Seen, draw: Draw) -> RowResult:
+        """What comes after it."""
+        sequence = seen.tokens
+        top = self._writer.next_tokens(sequence, is_masked=draw.mask is not None, salt=seen.salt)
         logprobs = self._writer.logprobs(sequence, top, draw)
         drawn = plain.choose(logprobs, draw)
         if drawn.token is None:
@@ -188,11 +204,15 @@ class _Writer:
         self._replies = [self._reply_tokens(reply.text) for reply in script.replies]
         self._progress: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         """Digest of a sequence that ends within a reply → (reply, tokens of it so far)."""
-        shape = repr((tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length))
+        shape = repr(
+            (tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length, script.window)
+        )
         self.digest = "fake-" + hashlib.blake2b(shape.encode(), digest_size=12).hexdigest()
 
-    def next_tokens(self, sequence: array[int], *, is_masked: bool = False) -> list[TopToken]:
+    def next_tokens(self, sequence: array[int], *, is_masked: bool = False, salt: int = 0) -> list[TopToken]:
         """The distribution after `sequence`, likeliest first. A scripted token has all of the probability.
+
+        A pseudo text depends on `salt`, too.
 
         With a mask the beginning of the reply may have been forced, without being asked for here.
         """
@@ -204,7 +224,7 @@ class _Writer:
             tokens = self._replies[reply[0]]
             self._progress[digest] = reply
             return [TopToken(tokens[min(reply[1], len(tokens) - 1)], 0.0)]
-        return self._pseudo(digest)
+        return self._pseudo(digest, salt)
 
     def logprobs(self, sequence: array[int], top: list[TopToken], draw: Draw) -> dict[int, float]:
         """A distribution as logits. Where nothing of it may be chosen, other tokens that may; what has a bias joins."""
@@ -232,8 +252,8 @@ class _Writer:
         prompt = self._tokenizer.decode(sequence)
         return next(((index, 0) for index, pattern in enumerate(self._patterns) if pattern.search(prompt)), None)
 
-    def _pseudo(self, digest: bytes) -> list[TopToken]:
-        number = int.from_bytes(digest, "little")
+    def _pseudo(self, digest: bytes, salt: int) -> list[TopToken]:
+        number = int.from_bytes(digest, "little") ^ salt
         if self._script.mean_length and self._end is not None and number % self._script.mean_length == 0:
             return [TopToken(self._end, 0.0)]
         number //= self._script.mean_length or 1

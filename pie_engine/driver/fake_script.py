@@ -48,6 +48,8 @@ class FakeScript(_Part, frozen=True):
     mean_length: int = 0
     """After how many tokens, on average, the pseudo text ends. 0: never."""
     max_context_tokens: int = 4096
+    window: int = 0
+    """How many positions each token sees, itself included, as if all layers had a sliding window. 0: all."""
     max_pages: int = 1 << 20
     """Allocating more is refused as out of memory."""
     page_bytes: int = 16384

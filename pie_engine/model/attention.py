@@ -15,10 +15,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from pie_engine.kv.layout import Layout
+from pie_engine.model.sight import Sight, sight_of
 
 _SUM = 0
 """`embedding_bag`'s mode."""
@@ -129,20 +132,42 @@ class LayerKv:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One row of a step: tokens `first … first + length` of the batch, at positions from `start`, in `page_ids`."""
+    """One row of a step: tokens `first … first + length` of the batch, in slots from `start`, in `page_ids`."""
 
     first: int
     length: int
     start: int
     page_ids: Sequence[int]
+    layout: Layout | None = None
+    """None: slots are positions, and a token sees everything up to its own."""
 
     @property
     def end(self) -> int:
         return self.start + self.length
 
+    @property
+    def positions(self) -> Sequence[int]:
+        """Of its tokens."""
+        return range(self.start, self.end) if self.layout is None else self.layout.positions(self.start, self.end)
+
+    @property
+    def num_positions(self) -> int:
+        """One more than the highest position that it knows of."""
+        return self.end if self.layout is None else max(self.layout.positions(0, self.end)) + 1
+
+    def token(self, index: int) -> Span:
+        """One of its tokens, as the only one of a batch."""
+        layout = None if self.layout is None else replace(self.layout, seen=[self.layout.seen[index]])
+        return replace(self, first=0, length=1, start=self.start + index, layout=layout)
+
     def num_unseen_pages(self, window: int | None, page_size: int) -> int:
         """Pages at the start that not even the first token sees."""
         return 0 if window is None else max(self.start + 1 - window, 0) // page_size
+
+    def sight(self, window: int | None, page_size: int) -> Sight:
+        """What its tokens see by its layout."""
+        assert self.layout is not None
+        return sight_of(self.layout, self.start, self.end, self.page_ids, window, page_size)
 
 
 class DecodeTables:
@@ -178,7 +203,13 @@ class DecodeGroup:
         """`queries` [tokens, heads, head_dim] is the buffer that each layer leaves its rotated queries in."""
         self.first, self.last = spans[0].first, spans[-1].first + 1
         self._softcap = cache.shape.score_softcap
-        self._tables = cache.decode_tables([_used_pages(span, cache.page_size, window) for span in spans])
+        sights = {row: span.sight(window, cache.page_size) for row, span in enumerate(spans) if span.layout is not None}
+        self._tables = cache.decode_tables(
+            [
+                sights[row].page_ids if row in sights else _used_pages(span, cache.page_size, window)
+                for row, span in enumerate(spans)
+            ]
+        )
         skipped = [span.num_unseen_pages(window, cache.page_size) * cache.page_size for span in spans]
         lengths = torch.tensor(
             [[[span.end - skip]] for span, skip in zip(spans, skipped, strict=True)], dtype=torch.int32
@@ -186,6 +217,10 @@ class DecodeGroup:
         self._unused = self._tables.slot >= lengths
         if window is not None:
             self._unused |= self._tables.slot < lengths - window
+        for row, sight in sights.items():
+            is_seen = torch.from_numpy(sight.is_seen[0])
+            self._unused[row] = True
+            self._unused[row, 0, : len(is_seen)] = ~is_seen
         self._value_ids = torch.where(self._unused, self._tables.zero_id, self._tables.value_ids).view(-1)
         self._queries = queries[self.first : self.last].unsqueeze(2).expand(self._tables.spread)
 
@@ -208,6 +243,7 @@ class PrefillRow:
         shape = cache.shape
         first = span.num_unseen_pages(window, cache.page_size) * cache.page_size
         self._shape, self._num_keys = shape, span.end - first
+        sight = None if span.layout is None else span.sight(window, cache.page_size)
         tokens = slice(span.first, span.first + span.length)
         self._queries = self._by_head(buffers.queries[tokens], shape.group)
         self._out = self._by_head(buffers.out[tokens].view(span.length, shape.num_heads, -1), shape.group)
@@ -215,6 +251,10 @@ class PrefillRow:
         self._values = self._by_head(buffers.values[tokens], 1).expand(-1, shape.group, -1, -1)
         self._pages: Tensor | None = None
         self._mask: Tensor | None = None
+        if sight is not None:
+            self._pages, self._num_keys = torch.tensor(sight.page_ids), sight.is_seen.shape[1]
+            self._mask = torch.zeros(sight.is_seen.shape).masked_fill_(~torch.from_numpy(sight.is_seen), -torch.inf)
+            return
         if span.start:
             self._pages = torch.tensor(_used_pages(span, cache.page_size, window))
         if span.start or not shape.is_plain or (window is not None and window < span.end):
@@ -318,7 +358,7 @@ class AttentionPlan:
 
     def _make_way(self, window: int | None) -> Way:
         """For the layers with this window; one that holds every sequence of the step is none."""
-        is_full = window is None or window >= max(span.end for span in self._spans)
+        is_full = window is None or window >= max(span.num_positions for span in self._spans)
         if is_full and None in self._ways:
             self._ways[window] = self._ways[None]
             return self._ways[window]

@@ -73,7 +73,7 @@ class CompiledDecoder:
     ) -> Tensor:
         """As `Decoder.forward`. What a row gets is the same bit for bit in any batch and any chunk."""
         step = self._step_for(len(tokens), cache)
-        positions = [position for span in spans for position in range(span.start, span.end)]
+        positions = [position for span in spans for position in span.positions]
         hidden = step.hidden_of(len(tokens))
         ids = torch.tensor(tokens)
         hidden.copy_(self._head.rows(ids) if self._embedding is None else self._embedding[ids])

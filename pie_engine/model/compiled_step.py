@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.kernels.tile import WIDTH
+from pie_engine.model.sight import words_of
 
 _GATES = {
     "silu": codes.GATE_SILU,
@@ -56,6 +57,8 @@ class Step:
         self._qkv = padded_rows(capacity, num_all * config.head_dim)
         self._rotated = torch.empty(capacity, num_rotated * config.head_dim)
         self._attended = torch.empty(capacity, config.num_heads * config.head_dim)
+        self._windows = list(dict.fromkeys(block.window for block in blocks))
+        self._no_sights = (0,) * (attention.SIGHT_COLUMNS * len(self._windows))
         self._program = Program(num_threads)
         self._mlp = _MlpSteps(self._program, config, capacity)
         for index, block in enumerate(blocks):
@@ -73,11 +76,15 @@ class Step:
         rows: list[tuple[int, ...]] = []
         tables: list[int] = []
         slots: list[int] = []
+        sights: list[np.ndarray] = []
         for span in spans:
-            rows.append((span.first, span.length, span.start, len(tables)))
-            tables.extend(span.page_ids[: -(-span.end // page_size)])
-            for position in range(span.start, span.end):
-                slots.append(span.page_ids[position // page_size] * page_size + position % page_size)
+            if span.layout is None:
+                rows.append((span.first, span.length, span.start, len(tables), *self._no_sights))
+                tables.extend(span.page_ids[: -(-span.end // page_size)])
+            else:
+                rows.append((span.first, span.length, span.start, 0, *self._sights(span, tables, sights)))
+            for slot in range(span.start, span.end):
+                slots.append(span.page_ids[slot // page_size] * page_size + slot % page_size)
         max_pages = max(-(-span.end // page_size) for span in spans)
         numbers = attention.scratch_numbers(config.head_dim, max_pages)
         if self._scratch.numel() < numbers * self._num_threads:
@@ -85,6 +92,14 @@ class Step:
         self._program.set_num_rows(len(slots))
         self._program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
         team.run(self._program, *(np.array(part, np.int64) for part in (rows, tables, slots)))
+
+    def _sights(self, span: Span, tables: list[int], sights: list[np.ndarray]) -> Iterator[int]:
+        """What the kernels need of a span with a layout, for each window; `sights` keeps the memory in place."""
+        for window in self._windows:
+            sight = span.sight(window, self.cache.page_size)
+            sights.append(words_of(sight.is_seen))
+            yield from (sights[-1].ctypes.data, sight.is_seen.shape[1], len(tables))
+            tables.extend(sight.page_ids)
 
     def _add_block(self, index: int, block: PackedBlock) -> None:
         steps, config, rotated = self._program, self._config, self._rotated
@@ -125,6 +140,7 @@ class Step:
             codes.ATTEND, self._rotated, kv.keys, kv.values, config.num_heads // config.num_kv_heads,
             config.num_kv_heads, config.head_dim, block.window or attention.NO_WINDOW,
             self._attended, row_bytes(self._attended), 0, 0, 0, 0 if block.sinks is None else block.sinks,
+            attention.FIRST_SIGHT + attention.SIGHT_COLUMNS * self._windows.index(block.window),
             factors=(config.score_softcap or 0.0,),
         )  # fmt: skip
 

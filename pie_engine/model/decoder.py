@@ -77,7 +77,7 @@ class Decoder:
         [len(wanted), hidden size] gets what the output layer gets: the last hidden states after the final norm.
         """
         views = self._buffers_for(len(tokens)).views(len(tokens))
-        positions = [position for span in spans for position in range(span.start, span.end)]
+        positions = [position for span in spans for position in span.positions]
         rotations = [rope.rotations(positions).unsqueeze(1) * self._scales for rope in self._ropes]
         plan = AttentionPlan(spans, views.attention, cache)
         hidden = torch.embedding(self._embedding, torch.tensor(tokens)).float()

@@ -167,6 +167,12 @@ class ModelConfig:
         return len(self.layers)
 
     @property
+    def window(self) -> int | None:
+        """The largest of the layers' windows; None: some layer has none."""
+        windows = [layer.window for layer in self.layers]
+        return None if None in windows else max(window for window in windows if window is not None)
+
+    @property
     def score_scale(self) -> float:
         return 1 / math.sqrt(self.head_dim) if self.query_scale is None else self.query_scale
 

@@ -7,7 +7,6 @@ shapes of a token's pass are fixed by its position alone, not by its neighbours,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ class OneByOne:
             for index in range(span.length):
                 place = places.get(span.first + index)
                 own = None if states is None or place is None else states[place : place + 1]
-                alone = replace(span, first=0, length=1, start=span.start + index)
+                alone = span.token(index)
                 result = self._model.forward(
                     [alone], [tokens[span.first + index]], cache, [] if place is None else [0], own
                 )

@@ -81,7 +81,7 @@ class TransformersModel:
         states: Tensor | None = None,
     ) -> Tensor:
         """As `Decoder.forward`."""
-        positions = [position for span in spans for position in range(span.start, span.end)]
+        positions = [position for span in spans for position in span.positions]
         step = _Step(spans, len(tokens), self.heads, cache)
         return self._run(step.attend, tokens, positions, wanted, states)
 

@@ -6,9 +6,8 @@ import math
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,34 +15,10 @@ from pie_engine.driver.base import Driver, Row, Sample
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, OutOfPages, PieError, Unsupported
 from pie_engine.protocol.sampling import GREEDY, Probed, Probes, Sampler
-from tests import models
+from tests.contract.conftest import NUM_PAGES, PAGE
 
-PAGE = 16
-NUM_PAGES = 64
 PROMPT = [5 + 7 * i % 300 for i in range(29)]
 MIXED = Sampler(temperature=0.8, top_k=40, top_p=0.9)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("contract")
-    models.write_tokenizer(folder)
-    return models.write_checkpoint(folder)
-
-
-@pytest.fixture(params=["cpu compiled float32", "cpu compiled bfloat16", "cpu torch float32", "fake"])
-def new_driver(request: pytest.FixtureRequest, folder: Path) -> Callable[[], Driver]:
-    name, *how = request.param.split()
-    options: Any = {"kernels": how[0], "dtype": how[1]} if how else {}
-    return lambda: load_driver(name, folder, num_threads=1, page_size=PAGE, **options)
-
-
-@pytest.fixture
-def driver(new_driver: Callable[[], Driver]) -> Iterator[Driver]:
-    loaded = new_driver()
-    loaded.allocate_kv(NUM_PAGES)
-    yield loaded
-    loaded.close()
 
 
 def pages_for(num_tokens: int, first: int = 0, stride: int = 1) -> list[int]:

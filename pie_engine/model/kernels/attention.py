@@ -15,11 +15,13 @@ from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.panel import make_panel
 from pie_engine.model.kernels.support import LANES, PAGE_SIZE
 from pie_engine.model.kernels.tile import Kind
-from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, number_at, scale_row, softmax
+from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, number_at, scale_row, softmax, softmax_seen
 
 MAX_ROWS = 24
 """Queries of a tile."""
 NO_WINDOW = 1 << 40
+FIRST_SIGHT, SIGHT_COLUMNS = 4, 3
+"""Where in a row of `spans` the columns of the first kind of window begin, and how many each kind has."""
 
 _ONE, _NO_SINK = np.float32(1), np.float32(-np.inf)
 
@@ -33,7 +35,7 @@ def make_attend(kind: Kind) -> Any:
     """The kernel `attend` (see `_attend`) over keys and values of this kind."""
     return compiled(
         "void(int64, int64, int64, int64, int64[:, ::1], int64[::1], int64, int64, int64, int64, float32, int64,"
-        " int64, int64, int64, int64, int64, int64)",
+        " int64, int64, int64, int64, int64, int64, int64)",
         name=f"attend_{kind.name}",
         score=make_panel(1, kind, adds=False),
         mix_wide=make_panel(2, kind, adds=True),
@@ -54,16 +56,19 @@ def make_write(kind: Kind) -> Any:
 
 def _attend(
     queries, query_stride, keys, values, spans, tables, group, num_kv_heads, head_dim, window, soft_cap, sinks,
-    out, out_stride, scratch, max_pages, part, num_parts,
+    out, out_stride, scratch, max_pages, sight, part, num_parts,
 ):  # fmt: skip
     """Attend for every `num_parts`-th pair of a span and a key-value head, beginning with the one at `part`.
 
     queries  address of fp32 [tokens, num_kv_heads * group * head_dim], scaled; tokens `query_stride` bytes apart
     keys     address of [pages, num_kv_heads * head_dim, 16];  values [pages, 16, num_kv_heads * head_dim]
-    spans    [n, 4]: first token in the batch, number of tokens, position of the first, where its table begins
+    spans    [n, 4 + 3 * kinds]: first token in the batch, number of tokens, slot of the first, where its table begins;
+             then three columns for each kind of window, those of this one from `sight` on: the address of words
+             [tokens, pages] whose bits say which slots a token sees, the number of slots, where their table begins.
+             Without an address a query sees the last `window` slots up to its own
     out      address of fp32 [tokens, num_kv_heads * group * head_dim], `out_stride` bytes apart
     scratch  address of `scratch_numbers`, for this part alone
-    A query sees the last `window` positions up to its own. `soft_cap` 0: none.
+    `soft_cap` 0: none.
     `sinks` [heads] are the scores of a key that every query has besides, and that has no value; their address, or 0.
     """
     row_bytes = head_dim * 4
@@ -76,11 +81,16 @@ def _attend(
     for item in range(part, len(spans) * num_kv_heads, num_parts):
         span, head = item // num_kv_heads, item % num_kv_heads
         first, length, start, table = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
+        words = spans[span, sight]
+        if words:
+            table = spans[span, sight + 2]
         query_bytes, head_bytes = head * group * row_bytes, head * kv_row_bytes
         for top in range(0, length * group, MAX_ROWS):
             num_rows = min(MAX_ROWS, length * group - top)
             end = start + (top + num_rows - 1) // group + 1
             begin = max(0, start + top // group + 1 - window) // PAGE_SIZE * PAGE_SIZE
+            if words:
+                begin, end = 0, spans[span, sight + 1]
             num_slots = (end - begin + PAGE_SIZE - 1) // PAGE_SIZE * PAGE_SIZE
             for row in range(num_rows):
                 token, query = (top + row) // group, (top + row) % group
@@ -97,7 +107,11 @@ def _attend(
                 seen = start + (top + row) // group + 1
                 row_scores = scores + row * score_stride
                 sink = number_at(sinks + (head * group + (top + row) % group) * 4) if sinks else _NO_SINK
-                total = softmax(row_scores, max(0, seen - window) - begin, seen - begin, num_slots, soft_cap, sink)
+                if words:
+                    at = words + (top + row) // group * (num_slots // PAGE_SIZE) * 2
+                    total = softmax_seen(row_scores, at, num_slots, soft_cap, sink)
+                else:
+                    total = softmax(row_scores, max(0, seen - window) - begin, seen - begin, num_slots, soft_cap, sink)
                 scale_row(row_scores, num_slots, _ONE / total, row_scores)
             for slot in range(begin, end, PAGE_SIZE):
                 at = values + tables[table + slot // PAGE_SIZE] * page_bytes + head_bytes

@@ -26,7 +26,7 @@ WRITE_KV = 5
 """values, value_stride, key pages, value pages, kv_size. x are the keys."""
 ATTEND = 6
 """key pages, value pages, group, num_kv_heads, head_dim, window, out, out_stride, scratch, scratch_stride, max_pages,
-sinks [heads] or 0; soft_cap. x are the queries."""
+sinks [heads] or 0, column of the kind of window in a row of spans; soft_cap. x are the queries."""
 GATE_SILU, GATE_GELU, GATE_GELU_TANH, GATE_CLAMPED = 7, 8, 9, 10
 """b, size, out, out_stride; alpha, limit. out = activation(x) * b; `GATE_CLAMPED` is gpt-oss's."""
 ADD = 11

@@ -103,7 +103,7 @@ def _run_chunk(op, factors, spans, tables, slots, chunk, thread):
     if code == ATTEND:
         attend(
             op[2], op[3], op[5], op[6], spans, tables, op[7], op[8], op[9], op[10], factors[0], op[16],
-            op[11], op[12], op[13] + thread * op[14], op[15], chunk, num_chunks,
+            op[11], op[12], op[13] + thread * op[14], op[15], op[17], chunk, num_chunks,
         )  # fmt: skip
         return
     if code == EXPERTS:

@@ -6,6 +6,7 @@ All take addresses; counts are of numbers, and mean as many whole vectors as hol
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -259,37 +260,62 @@ def softmax(_typing: Any, row: Any, first: Any, end: Any, count: Any, soft_cap: 
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         row, first, end, count, soft_cap, sink = arguments
-        highest = cgutils.alloca_once(builder, VECTOR)
-        total = cgutils.alloca_once(builder, VECTOR)
-        builder.store(_LOWEST, highest)
-        builder.store(constant(0.0), total)
-        with builder.if_then(builder.fcmp_ordered(">", soft_cap, ir.Constant(FLOAT, 0.0))):
-            cap = spread(builder, soft_cap)
-            with each_vector(builder, count) as loop:
-                place = at(builder, row, loop.index)
-                ratio = builder.fdiv(load(builder, place), cap)
-                grown = exp(builder, builder.fadd(ratio, ratio))
-                tanh = builder.fsub(constant(1.0), builder.fdiv(constant(2.0), builder.fadd(grown, constant(1.0))))
-                store(builder, builder.fmul(cap, tanh), place)
-        with each_vector(builder, count) as loop:
-            place = at(builder, row, loop.index)
-            score = builder.select(_is_inside(builder, loop.index, first, end), load(builder, place), _LOWEST)
-            store(builder, score, place)
-            builder.store(operation(builder, "maxnum", builder.load(highest), score), highest)
-        builder.store(operation(builder, "maxnum", builder.load(highest), spread(builder, sink)), highest)
-        most = spread(builder, fold(builder, "max", builder.load(highest)))
-        with each_vector(builder, count) as loop:
-            place = at(builder, row, loop.index)
-            weight = exp(builder, builder.fsub(load(builder, place), most))
-            weight = builder.select(_is_inside(builder, loop.index, first, end), weight, constant(0.0))
-            store(builder, weight, place)
-            builder.store(builder.fadd(builder.load(total), weight), total)
-        # e**-87 where there is none, which changes no sum that has a one in it.
-        extra = exp(builder, builder.fsub(spread(builder, sink), most))
-        first_lane = builder.extract_element(extra, ir.Constant(WORD, 0))
-        return builder.fadd(fold(builder, "add", builder.load(total)), first_lane)
+        return _emit_softmax(builder, row, count, soft_cap, sink, lambda index: _is_inside(builder, index, first, end))
 
     return types.float32(*[types.int64] * 4, types.float32, types.float32), emit
+
+
+@intrinsic
+def softmax_seen(_typing: Any, row: Any, words: Any, count: Any, soft_cap: Any, sink: Any) -> Any:
+    """`softmax` over the numbers whose bit is set: bit i of 16-bit word w, at the address `words`, is of 16 * w + i."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        row, words, count, soft_cap, sink = arguments
+        return _emit_softmax(builder, row, count, soft_cap, sink, lambda index: _bits(builder, words, index))
+
+    return types.float32(*[types.int64] * 3, types.float32, types.float32), emit
+
+
+def _emit_softmax(builder: Any, row: Any, count: Any, soft_cap: Any, sink: Any, is_seen: Callable[[Any], Any]) -> Any:
+    """`is_seen` of a vector's index gives the lanes that count."""
+    highest = cgutils.alloca_once(builder, VECTOR)
+    total = cgutils.alloca_once(builder, VECTOR)
+    builder.store(_LOWEST, highest)
+    builder.store(constant(0.0), total)
+    with builder.if_then(builder.fcmp_ordered(">", soft_cap, ir.Constant(FLOAT, 0.0))):
+        cap = spread(builder, soft_cap)
+        with each_vector(builder, count) as loop:
+            place = at(builder, row, loop.index)
+            ratio = builder.fdiv(load(builder, place), cap)
+            grown = exp(builder, builder.fadd(ratio, ratio))
+            tanh = builder.fsub(constant(1.0), builder.fdiv(constant(2.0), builder.fadd(grown, constant(1.0))))
+            store(builder, builder.fmul(cap, tanh), place)
+    with each_vector(builder, count) as loop:
+        place = at(builder, row, loop.index)
+        score = builder.select(is_seen(loop.index), load(builder, place), _LOWEST)
+        store(builder, score, place)
+        builder.store(operation(builder, "maxnum", builder.load(highest), score), highest)
+    builder.store(operation(builder, "maxnum", builder.load(highest), spread(builder, sink)), highest)
+    most = spread(builder, fold(builder, "max", builder.load(highest)))
+    with each_vector(builder, count) as loop:
+        place = at(builder, row, loop.index)
+        weight = exp(builder, builder.fsub(load(builder, place), most))
+        weight = builder.select(is_seen(loop.index), weight, constant(0.0))
+        store(builder, weight, place)
+        builder.store(builder.fadd(builder.load(total), weight), total)
+    # e**-87 where there is none, which changes no sum that has a one in it.
+    extra = exp(builder, builder.fsub(spread(builder, sink), most))
+    first_lane = builder.extract_element(extra, ir.Constant(WORD, 0))
+    return builder.fadd(fold(builder, "add", builder.load(total)), first_lane)
+
+
+def _bits(builder: Any, words: Any, index: Any) -> Any:
+    """The bits of word `index` as lanes."""
+    kind = ir.IntType(LANES)
+    place = builder.add(words, builder.mul(index, ir.Constant(INT, LANES // 8)))
+    word = builder.load(builder.inttoptr(place, kind.as_pointer()))
+    word.align = 2
+    return builder.bitcast(word, ir.VectorType(ir.IntType(1), LANES))
 
 
 def _is_inside(builder: Any, index: Any, first: Any, end: Any) -> Any:
