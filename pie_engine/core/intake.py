@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from pie_engine.core.family import Family
 from pie_engine.core.flush import FlushOperation
 from pie_engine.core.forward import PassOperation
 from pie_engine.core.lineage import RandomStream
@@ -13,12 +14,14 @@ from pie_engine.core.operation import ModelFacts
 from pie_engine.core.plan import PlanOperation
 from pie_engine.core.save import SaveOperation
 from pie_engine.core.scheduler import Scheduler
+from pie_engine.core.search import SearchOperation
 from pie_engine.core.state import Context, Host, Process
 from pie_engine.core.turns import Turns
 from pie_engine.errors import Cancelled, Internal, NotFound, PieError, info_of
 from pie_engine.kv.address import Sharers
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import PagePool
+from pie_engine.protocol.plan import MAX_BEAMS
 from pie_engine.protocol.to_core import (
     Append,
     CloseProcess,
@@ -34,6 +37,7 @@ from pie_engine.protocol.to_core import (
     Release,
     Restore,
     Save,
+    Search,
     Steer,
     Stop,
     Truncate,
@@ -62,6 +66,7 @@ class Intake:
         self._turns = turns
         self._clock = clock
         self._num_arrivals = 0
+        self.family = Family(self._add, self._remove, turns)
         self._handlers: dict[type[Any], Callable[[Host, Any], None]] = {
             OpenProcess: self._open_process,
             CloseProcess: self._close_process,
@@ -75,6 +80,7 @@ class Intake:
             Flush: self._flush,
             Forward: self._forward,
             Generate: self._generate,
+            Search: self._search,
             Delivered: self._delivered,
             Draft: self._draft,
             Steer: self._steer,
@@ -204,6 +210,14 @@ class Intake:
         self._turns.enqueue(
             PlanOperation(message.op, message.plan, context, self._facts, self._arrive(), self._clock())
         )
+
+    def _search(self, host: Host, message: Search) -> None:
+        context = self._context(host, message.ctx)
+        first = self._num_arrivals + 1
+        self._num_arrivals += max(min(message.plan.num_beams, MAX_BEAMS), 1)
+        arrivals = range(first, self._num_arrivals + 1)
+        operation = SearchOperation(message, context, self._facts, arrivals, self.family, self._clock())
+        self._turns.enqueue(operation)
 
     def _arrive(self) -> int:
         self._num_arrivals += 1

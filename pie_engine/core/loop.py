@@ -96,6 +96,7 @@ class Core:
             host = self._hosts[host_boot] = Host(host_boot)
         for message in messages:
             self._intake.take(host, message)
+        self._intake.family.sweep()
         self._is_stuck = False
 
     def take_outgoing(self) -> dict[str, list[CoreResult]]:
@@ -143,6 +144,7 @@ class Core:
             self._is_stuck = False
         if self._turns.timed:
             self._turns.expire(self._clock())
+            self._intake.family.sweep()
         if self.facts.archive is not None and self.facts.archive.is_busy:
             self._settle_saves(self.facts.archive)
             has_news = self.facts.archive.has_news()
@@ -152,6 +154,7 @@ class Core:
             self._prepare_pages()
             if batch:
                 self._settle(batch, self._execute([row for _, row in batch]))
+            self._intake.family.sweep()
         self._send_due()
 
     def _compose(self) -> Batch:

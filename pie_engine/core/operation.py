@@ -75,6 +75,7 @@ class Operation:
         "arrival",
         "awaits_disk",
         "context",
+        "deadline",
         "facts",
         "has_begun",
         "is_over",
@@ -93,6 +94,8 @@ class Operation:
         self.facts = facts
         self.arrival = arrival
         """Place in the queue of the core: small is old."""
+        self.deadline: float | None = None
+        """When it ends, wherever it is then."""
         self.last_step = 0
         """The step in which it last ran."""
         self.num_run = 0
@@ -167,6 +170,10 @@ class Operation:
     def refuse(self, error: ErrorInfo) -> None:
         """The device has nothing for its last token."""
         self.fail(error)
+
+    def expire(self) -> None:
+        """Its time is over: what there is goes to the program."""
+        raise NotImplementedError
 
     def stop(self, keep: int) -> None:
         """Called off by the program."""

@@ -42,7 +42,6 @@ class PlanOperation(Operation):
         "_stop_tokens",
         "_stops",
         "_text",
-        "deadline",
         "ending",
         "epoch",
         "next_chunk_at",
@@ -61,7 +60,6 @@ class PlanOperation(Operation):
     ) -> None:
         super().__init__(op, context, facts, arrival)
         self.deadline = None if plan.timeout_s is None else now + plan.timeout_s
-        """When it ends, wherever it is then."""
         self._ask(plan.sampler, probes_of(plan), plan.logprobs)
         self._plan = plan
         self._chunk_s = plan.chunk_ms / 1000
@@ -282,7 +280,6 @@ class PlanOperation(Operation):
         self._go_on()
 
     def expire(self) -> None:
-        """Its time is over: what there is goes to the program."""
         if self.has_begun:
             self._end_with("deadline")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import copy
 
 from pie_engine.model.tokenizer import Detokenizer, Tokenizer
 
@@ -56,6 +57,13 @@ class ReplyText:
         """Runs of tokens that the program dictated: nothing up to the end of one is part of a stop string."""
         self.num_ready = 0
         """Tokens that may be delivered."""
+
+    def fork(self) -> ReplyText:
+        """Another one at the same place, which goes its own way."""
+        child = copy(self)
+        child._detokenizer = self._detokenizer.fork()
+        child._pieces, child._is_whole, child._forced = self._pieces[:], self._is_whole[:], self._forced[:]
+        return child
 
     @property
     def num_tokens(self) -> int:

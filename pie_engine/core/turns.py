@@ -20,8 +20,8 @@ class Turns:
         self._scheduler = scheduler
         self.plans: dict[PlanOperation, None] = {}
         """Begun and not over, parked ones too."""
-        self.timed: dict[PlanOperation, None] = {}
-        """Plans with a deadline that are not over, begun or not."""
+        self.timed: dict[Operation, None] = {}
+        """Those with a deadline that are not over, begun or not."""
         self.waiting: dict[Context, None] = {}
         """Contexts whose first operation was not ready when its turn came."""
 
@@ -29,7 +29,7 @@ class Turns:
         context = operation.context
         context.queue.append(operation)
         context.process.host.operations[operation.op] = operation
-        if isinstance(operation, PlanOperation) and operation.deadline is not None:
+        if operation.deadline is not None:
             self.timed[operation] = None
         if len(context.queue) == 1:
             self._begin_next(context)
@@ -74,10 +74,10 @@ class Turns:
             self.timed[plan] = None
 
     def expire(self, now: float) -> None:
-        """End the plans whose time is over."""
-        for plan in [plan for plan in self.timed if plan.deadline is not None and plan.deadline <= now]:
-            plan.expire()
-            self.end(plan)
+        """End what has no time left."""
+        for operation in [each for each in self.timed if each.deadline is not None and each.deadline <= now]:
+            operation.expire()
+            self.end(operation)
 
     def forget_ended(self, context: Context) -> None:
         """The context goes on: its host has seen the end of the last plan."""
@@ -115,9 +115,9 @@ class Turns:
         context = operation.context
         context.queue.remove(operation)
         self._scheduler.remove(operation)
+        self.timed.pop(operation, None)
         if isinstance(operation, PlanOperation):
             self.plans.pop(operation, None)
-            self.timed.pop(operation, None)
             if operation.ending != "none":
                 context.ended_plan = operation
                 return

@@ -7,7 +7,8 @@ list of rows, each a slice of one sequence with the page table that it reads and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pie_engine.errors import ErrorInfo
@@ -85,8 +86,9 @@ class Row:
     mirostat_mu: float | None = None
     """Mirostat's bound for this draw, in bits; None: its start."""
     draft_uniforms: Sequence[float] = ()
-    """The last `len(draft_uniforms)` tokens are drafts: sample before each of them, too, with these random numbers. Not
-    together with a mask."""
+    """The last `len(draft_uniforms)` tokens are drafts: sample before each of them, too, with these random numbers."""
+    draft_masks: Sequence[bytes | Callable[[], bytes]] = ()
+    """What may be chosen in the place of each draft, as `mask` has it for what follows; given where `mask` is."""
     layout: Layout | None = None
     """At which positions its slots stand and what its tokens see; see `kv.layout`."""
 
@@ -98,10 +100,10 @@ class Row:
         """The mask as it is in the end."""
         return self.mask() if callable(self.mask) else self.mask
 
-    def draw(self) -> Draw:
-        """What is asked of the sampler. Waits for the mask."""
+    def draws(self) -> list[Draw]:
+        """What is asked of the sampler: in the place of each draft, and after the last token. Waits for the masks."""
         assert self.sampler is not None
-        return Draw(
+        last = Draw(
             self.sampler,
             self.uniform,
             self.allowed(),
@@ -110,6 +112,9 @@ class Row:
             self.xtc_uniform,
             self.mirostat_mu,
         )
+        masks = [mask() if callable(mask) else mask for mask in self.draft_masks]
+        before = zip_longest(self.draft_uniforms, masks)
+        return [*(replace(last, uniform=uniform, mask=mask) for uniform, mask in before), last]
 
 
 class Sample(NamedTuple):

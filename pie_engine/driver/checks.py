@@ -24,7 +24,8 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
         if row.probes.logprobs_of:
             _check_range(row.probes.logprobs_of, capabilities.vocab_size, "token id")
         assert len(row.draft_uniforms) < len(row.tokens), "a row of drafts alone"
-        assert not row.draft_uniforms or row.mask is None, "drafts under a mask"
+        num_masks = len(row.draft_uniforms) if row.mask is not None else 0
+        assert len(row.draft_masks) == num_masks, f"{len(row.draft_masks)} masks for {num_masks} drafts"
         own = row.page_ids[row.start // size : (row.end - 1) // size + 1]
         assert written.isdisjoint(own), f"two rows write one of the pages {own}"
         written.update(own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +25,7 @@ from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
 from pie_engine.protocol.sampling import NOTHING_PROBED
 from pie_engine.sampling import probes, sampler
-from pie_engine.sampling.draw import Draw, Drawn
+from pie_engine.sampling.draw import Drawn
 
 log = logging.getLogger(__name__)
 
@@ -189,12 +188,14 @@ def sample_rows(logits: Tensor, states: Tensor | None, rows: Sequence[Row]) -> l
 
     `logits` [positions, vocab] and `states` [positions, hidden size]: one more than it has drafts of each.
     """
-    drawn = sampler.sample(logits, [draw for row in rows for draw in _draws_of(row)])
+    draws = [draw for row in rows for draw in row.draws()]
+    drawn = sampler.sample(logits, draws)
     results: list[RowResult] = []
     first = 0
 
     def result_at(position: int, row: Row) -> RowResult:
-        return _result(logits[position], None if states is None else states[position], row, drawn[position])
+        state, mask = None if states is None else states[position], draws[position].mask
+        return _result(logits[position], state, row, mask, drawn[position])
 
     for row in rows:
         last = first + len(row.draft_uniforms)
@@ -209,24 +210,19 @@ def sample_rows(logits: Tensor, states: Tensor | None, rows: Sequence[Row]) -> l
     return results
 
 
-def _draws_of(row: Row) -> list[Draw]:
-    draw = row.draw()
-    return [*(replace(draw, uniform=uniform) for uniform in row.draft_uniforms), draw]
-
-
 def _sampled(row: Row, span: Span) -> range:
     """The positions of a row at which something is sampled."""
     end = span.first + span.length
     return range(end - 1 - len(row.draft_uniforms), end)
 
 
-def _result(logits: Tensor, state: Tensor | None, row: Row, drawn: Drawn) -> RowResult:
+def _result(logits: Tensor, state: Tensor | None, row: Row, mask: bytes | None, drawn: Drawn) -> RowResult:
     if drawn.token is None:
         return RowResult(error=drawn.fault)
     return RowResult(
         token=drawn.token,
         logprob=probes.logprobs(logits, [drawn.token])[0] if row.want_logprob else None,
-        probed=NOTHING_PROBED if row.probes.is_empty else probes.probed(logits, state, row.probes),
+        probed=NOTHING_PROBED if row.probes.is_empty else probes.probed(logits, state, row.probes, mask),
         mirostat_mu=drawn.mirostat_mu,
     )
 

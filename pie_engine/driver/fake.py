@@ -15,7 +15,6 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
@@ -144,10 +143,10 @@ class FakeDriver:
         seen = self._seen(row, kv)
         if row.sampler is None:
             return RowResult()
-        draw = row.draw()
+        *draws, draw = row.draws()
         before_drafts: list[Sample] = []
-        for sequence, uniform in zip(seen, row.draft_uniforms, strict=False):
-            before = self._drawn(row, sequence, replace(draw, uniform=uniform))
+        for sequence, before_draw in zip(seen, draws, strict=False):
+            before = self._drawn(row, sequence, before_draw)
             if before.token is None:
                 return before
             before_drafts.append(Sample(before.token, before.logprob, before.probed))
@@ -176,6 +175,9 @@ class FakeDriver:
             return RowResult(error=drawn.fault)
         self._writer.remember(sequence, drawn.token)
         logprob = logprobs[drawn.token] if row.want_logprob else None
+        if row.probes.of_allowed:
+            allowed = [TopToken(token, value) for token, value in logprobs.items() if may_choose(draw, token)]
+            top = sorted(allowed, key=lambda entry: -entry.logprob)
         return RowResult(drawn.token, logprob, self._probed(row.probes, sequence, top), drawn.mirostat_mu)
 
     def _probed(self, wanted: Probes, sequence: array[int], top: list[TopToken]) -> Probed:

@@ -12,10 +12,11 @@ import msgspec
 
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
 from pie_engine.host.futures import Future
-from pie_engine.protocol.plan import NO_USAGE, FinishReason, Plan, Usage
+from pie_engine.host.models import pack_tokens
+from pie_engine.protocol.plan import NO_USAGE, BeamPlan, FinishReason, Plan, Usage
 from pie_engine.protocol.sampling import Probes, Sampler, TopToken
-from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Save, Steer, Stop
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved
+from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Save, Search, Steer, Stop
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved, Searched
 from pie_engine.store.contexts import check_name
 
 if TYPE_CHECKING:
@@ -163,6 +164,39 @@ def packed_top(top: Sequence[TopToken]) -> str:
     """base64 of little-endian pairs of u32 token and f32 log-probability."""
     pairs = b"".join([struct.pack("<If", one.token, one.logprob) for one in top])
     return base64.b64encode(pairs).decode("ascii") if pairs else ""
+
+
+class HypothesisOutput(msgspec.Struct, frozen=True):
+    """`generate.hypothesis`"""
+
+    ids: str
+    text: str
+    score: float
+    finish: FinishReason
+
+
+class SearchOutput(msgspec.Struct, frozen=True):
+    """`generate.searched`"""
+
+    hypotheses: list[HypothesisOutput]
+    usage: Usage
+
+
+class SearchOperation(OneShot):
+    kind = "a beam search"
+
+    def __init__(self, context: Context, plan: BeamPlan) -> None:
+        super().__init__(context)
+        context.core.send(Search(self.handle, context.ctx, plan))
+
+    def finish(self) -> SearchOutput:
+        result = self.take()
+        assert isinstance(result, Searched)
+        process = self.context.process
+        process.count(result.usage, NO_USAGE)
+        process.num_tokens += result.usage.completion_tokens
+        found = [HypothesisOutput(pack_tokens(one.ids), one.text, one.score, one.finish) for one in result.hypotheses]
+        return SearchOutput(found, result.usage)
 
 
 class ChunkOutput(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,12 @@ class Detokenizer:
         self._skipped = tokenizer.special_ids if skip_special else frozenset()
         self._states: list[tuple[bytes, int]] = [(b"", self._decoder.initial_state)]
         """After each token: the bytes held back, and how far the start of the text has been handled."""
+
+    def fork(self) -> Detokenizer:
+        """Another one at the same place, which goes its own way."""
+        child = copy(self)
+        child._states = self._states[:]
+        return child
 
     @property
     def num_tokens(self) -> int:

@@ -63,6 +63,29 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """The reply ends where it is complete; a stop token is only let in where it could end."""
 
 
+MAX_BEAMS = 64
+EarlyStopping = Literal["no", "yes", "never"]
+"""When a beam search ends that has `num_beams` hypotheses: when no beam is better, at its present length; at once; or
+when none could be, however long it gets. (Transformers: False, True, "never".)"""
+
+
+class BeamPlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One beam search, as `generate(num_beams=…)` of Transformers does it."""
+
+    num_beams: int
+    max_tokens: int | None = None
+    length_penalty: float = 1.0
+    """A hypothesis scores the sum of its log-probabilities over its length to this power."""
+    early_stopping: EarlyStopping = "no"
+    num_returned: int = 1
+    stop: list[str] = []
+    stop_tokens: list[int] = []
+    ignore_eos: bool = False
+    timeout_s: float | None = None
+    """What there is then is answered, unfinished beams after the hypotheses."""
+    grammar: Grammar | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, array_like=True):
     """Tokens: of the context before the plan, of those the ones that did not have to run for it, and generated.
 
@@ -82,3 +105,15 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
 
 
 NO_USAGE = Usage()
+
+
+class Hypothesis(msgspec.Struct, frozen=True, array_like=True):
+    """One reply of a beam search."""
+
+    ids: list[int]
+    """Without the stop token that ended it."""
+    text: str
+    score: float
+    """The sum of the log-probabilities, that of the stop token too, over its length with that token to the power of
+    `length_penalty`."""
+    finish: FinishReason

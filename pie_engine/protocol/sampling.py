@@ -89,6 +89,8 @@ class Probes(msgspec.Struct, frozen=True, omit_defaults=True):
     logits: bool = False
     hidden: bool = False
     """The hidden state of the last position after the final norm, as the output layer gets it."""
+    of_allowed: bool = False
+    """The most likely tokens are those of the tokens that the mask allows."""
 
     @property
     def is_empty(self) -> bool:

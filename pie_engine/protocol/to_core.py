@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pie_engine.protocol.plan import Plan
+from pie_engine.protocol.plan import BeamPlan, Plan
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 
 
@@ -93,6 +93,14 @@ class Generate(Message, frozen=True):
     plan: Plan
 
 
+class Search(Message, frozen=True):
+    """Beam search from the end of `ctx`, which stays as it is."""
+
+    op: int
+    ctx: int
+    plan: BeamPlan
+
+
 class Delivered(Message, frozen=True):
     """The program has taken `num_tokens` tokens of this plan in all, in this epoch; the window moves on."""
 
@@ -120,7 +128,7 @@ class Steer(Message, frozen=True):
 
 
 class Stop(Message, frozen=True):
-    """End the plan; the context keeps its first `keep` generated tokens. For a flush or a pass: call it off."""
+    """End the plan; the context keeps its first `keep` generated tokens. For anything else: call it off."""
 
     op: int
     keep: int = 0
@@ -139,6 +147,7 @@ CoreMessage = (
     | Flush
     | Forward
     | Generate
+    | Search
     | Delivered
     | Draft
     | Steer

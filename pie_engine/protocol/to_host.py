@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pie_engine.errors import ErrorInfo
-from pie_engine.protocol.plan import FinishReason, Usage
+from pie_engine.protocol.plan import FinishReason, Hypothesis, Usage
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, TopToken
 
@@ -49,6 +49,14 @@ class Forwarded(Message, frozen=True):
     token: int | None = None
     logprob: float | None = None
     probed: Probed = NOTHING_PROBED
+
+
+class Searched(Message, frozen=True):
+    """What a beam search has found, best first."""
+
+    op: int
+    hypotheses: list[Hypothesis]
+    usage: Usage
 
 
 class Failed(Message, frozen=True):
@@ -106,5 +114,5 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Saved | Forwarded | Failed
+CoreResult = Chunk | Flushed | Saved | Forwarded | Searched | Failed
 GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen

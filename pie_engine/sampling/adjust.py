@@ -20,8 +20,8 @@ def adjusted(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     """A changed copy of `logits` [rows, vocab], one row for each of `draws`."""
     is_limited = any(draw.mask is not None or draw.sampler.allowed_tokens is not None for draw in draws)
     if is_limited:
-        limits = _limits(draws, logits)
-        own = torch.minimum(logits, limits, out=limits)
+        bounds = limits([_mask_of(draw, logits.shape[1]) for draw in draws], logits.shape[1]).to(logits)
+        own = torch.minimum(logits, bounds, out=bounds)
     else:
         own = logits.clone()
     for row, draw in enumerate(draws):
@@ -33,17 +33,23 @@ def adjusted(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     return own
 
 
-def _limits(draws: Sequence[Draw], logits: Tensor) -> Tensor:
-    """+inf where a token may be chosen and -inf where not [rows, vocab]; the minimum with it keeps NaN."""
-    vocab = logits.shape[1]
+def limits(masks: Sequence[bytes | None], vocab: int) -> Tensor:
+    """+inf where a token may be chosen and -inf where not [masks, vocab]; the minimum with it keeps NaN."""
     num_bytes = -(-vocab // 8)
     whole = b"\xff" * num_bytes
-    masks = [whole if draw.mask is None else draw.mask[:num_bytes].ljust(num_bytes, b"\0") for draw in draws]
-    packed = np.frombuffer(bytearray().join(masks), np.uint8).reshape(len(masks), num_bytes)
-    for row, draw in enumerate(draws):
-        if draw.sampler.allowed_tokens is not None:
-            kept = np.zeros(vocab, np.uint8)
-            kept[list(draw.sampler.allowed_tokens)] = 1
-            packed[row] &= np.packbits(kept, bitorder="little")
-    limits = np.take(_LIMITS_OF_BYTE, packed, axis=0).reshape(len(masks), 8 * num_bytes)[:, :vocab]
-    return torch.from_numpy(limits).to(logits)
+    padded = [whole if mask is None else mask[:num_bytes].ljust(num_bytes, b"\0") for mask in masks]
+    packed = np.frombuffer(b"".join(padded), np.uint8).reshape(len(padded), num_bytes)
+    return torch.from_numpy(np.take(_LIMITS_OF_BYTE, packed, axis=0).reshape(len(padded), 8 * num_bytes)[:, :vocab])
+
+
+def _mask_of(draw: Draw, vocab: int) -> bytes | None:
+    """What mask and allowed tokens leave."""
+    allowed = draw.sampler.allowed_tokens
+    if allowed is None:
+        return draw.mask
+    kept = np.zeros(vocab, np.uint8)
+    kept[list(allowed)] = 1
+    packed = np.packbits(kept, bitorder="little")
+    if draw.mask is not None:
+        packed &= np.frombuffer(draw.mask[: len(packed)].ljust(len(packed), b"\0"), np.uint8)
+    return packed.tobytes()

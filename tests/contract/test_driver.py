@@ -255,6 +255,19 @@ def test_tokens_past_the_end_of_a_mask_are_not_allowed(driver: Driver) -> None:
     assert driver.execute([row])[0].token in range(16)
 
 
+def test_the_likeliest_of_what_a_mask_allows_have_the_probabilities_that_they_have_without_it(driver: Driver) -> None:
+    everything = Probes(top_k=20, logits=True)
+    [free] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY, probes=everything)])
+    allowed = [entry.token for entry in free.probed.top[1::2]]
+    row = Row(PROMPT, 0, pages_for(40), GREEDY, probes=Probes(top_k=20, of_allowed=True), mask=mask_of(allowed))
+    [result] = driver.execute([row])
+    found = [entry for entry in result.probed.top if entry.logprob > -math.inf]
+    assert [entry.token for entry in found] == allowed
+    assert [entry.logprob for entry in found] == pytest.approx([each.logprob for each in free.probed.top[1::2]])
+    row.mask = None
+    assert driver.execute([row])[0].probed.top == free.probed.top
+
+
 def test_probes_are_a_distribution(driver: Driver) -> None:
     [result] = driver.execute([Row(PROMPT, 0, pages_for(40), GREEDY, probes=Probes(top_k=5), want_logprob=True)])
     logprobs = [entry.logprob for entry in result.probed.top]
@@ -347,6 +360,9 @@ def test_an_empty_step_is_no_step(driver: Driver) -> None:
         (Row([320], 0, [0], GREEDY), "token id"),
         (Row([-1], 0, [0], GREEDY), "token id"),
         (Row([1], 0, [0], GREEDY, probes=Probes(top_k=100_000)), "top_k"),
+        (Row([1, 2], 0, [0], GREEDY, mask=b"\xff", draft_uniforms=[0.0]), "0 masks for 1 drafts"),
+        (Row([1, 2], 0, [0], GREEDY, draft_uniforms=[0.0], draft_masks=[b"\xff"]), "1 masks for 0 drafts"),
+        (Row([1], 0, [0], GREEDY, draft_uniforms=[0.0]), "drafts alone"),
     ],
 )
 def test_a_row_that_is_our_bug_is_an_assertion(driver: Driver, row: Row, says: str) -> None:
@@ -455,3 +471,22 @@ def test_drafts_are_checked_in_one_row(driver: Driver, sampler: Sampler, num_rig
     again = [tokens[num_right + 1]]
     start = len(PROMPT) + num_right
     assert decode(driver, again[0], start, other, 2) == decode(driver, again[0], start, pages, 2)
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, Sampler(1.0)], ids=["greedy", "random"])
+def test_each_draft_has_a_mask_of_its_own(driver: Driver, sampler: Sampler) -> None:
+    """The same tokens as one after the other, and each within its mask; a mask may still be on its way."""
+    pages, other = pages_for(len(PROMPT) + 8), pages_for(len(PROMPT) + 8, first=32)
+    uniforms = [0.11, 0.83, 0.42]
+    masks = [mask_of(range(first, 300, 7)) for first in range(3)]
+    driver.execute([Row(PROMPT[:-1], 0, pages), Row(PROMPT[:-1], 0, other)])
+    tokens = [PROMPT[-1]]
+    for index, (uniform, mask) in enumerate(zip(uniforms, masks, strict=True)):
+        [result] = driver.execute([Row(tokens[-1:], len(PROMPT) - 1 + index, pages, sampler, uniform, mask=mask)])
+        assert result.token is not None
+        tokens.append(result.token)
+    assert [token % 7 for token in tokens[1:]] == [0, 1, 2]
+    row = Row(tokens[:3], len(PROMPT) - 1, other, sampler, uniforms[2], mask=lambda: masks[2])
+    row.draft_uniforms, row.draft_masks = uniforms[:2], [masks[0], lambda: masks[1]]
+    [result] = driver.execute([row])
+    assert [*(sample.token for sample in result.before_drafts), result.token] == tokens[1:]

@@ -66,3 +66,37 @@ async def test_every_parameter_and_probe_crosses_the_sandbox(client):
         "texts": 3,
         "refused": True,
     }
+
+
+async def test_a_beam_search_through_the_whole_engine(client):
+    source = """
+    import asyncio
+
+    from inferlet import Context, Grammar
+
+
+    async def main() -> dict:
+        ctx = Context()
+        ctx.user("Tell me a story about a fox.")
+        beams, yes = await asyncio.gather(
+            ctx.generate_beams(4, max_tokens=12, num_return_sequences=3, early_stopping="never"),
+            ctx.fork().generate_beams(3, grammar=Grammar.choice(["yes", "no"]), num_return_sequences=2),
+        )
+        greedy = ctx.fork().generate(max_tokens=12, logprobs=True)
+        await greedy
+        reply = ctx.append(beams.best.ids).text
+        return {
+            "scores": [each.score for each in beams.hypotheses],
+            "greedy": sum(greedy.logprobs) / len(greedy.logprobs),
+            "is_there": beams.best.text in reply,
+            "answers": sorted(each.text for each in yes.hypotheses),
+            "usage": beams.usage.completion_tokens,
+        }
+    """
+    value = await value_of(client, program(source))
+    assert value["scores"] == sorted(value["scores"], reverse=True)
+    assert len(value["scores"]) == 3
+    assert value["scores"][0] >= value["greedy"] - 0.01
+    assert value["is_there"]
+    assert value["answers"] == ["no", "yes"]
+    assert value["usage"] > 12

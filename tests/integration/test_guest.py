@@ -44,13 +44,20 @@ INTERFACES = {
         ],
         *["truncate", "release", "length", "tokens"],
     ],
-    "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe"],
+    "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe", "search", "finish-search"],
     "forward": ["start", "finish"],
     "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
     "runtime": ["process-id", "program", "version", "store-code"],
     "log": ["emit", "write"],
 }
-TAGGED = {"model.describe", "context.open", "generate.next", "generate.stop", "forward.finish"}
+TAGGED = {
+    "model.describe",
+    "context.open",
+    "generate.next",
+    "generate.stop",
+    "generate.finish-search",
+    "forward.finish",
+}
 """Functions whose value and error are both records, which wasmtime-py wants told apart."""
 
 
@@ -62,7 +69,7 @@ def to_wire(value: Any) -> Any:
         record = Record()
         record.__dict__.update({key.replace("_", "-"): to_wire(item) for key, item in vars(value).items()})
         return record
-    return value
+    return [to_wire(item) for item in value] if isinstance(value, list) else value
 
 
 def from_wire(value: Any) -> Any:
@@ -778,6 +785,22 @@ def test_guesses_times_and_stops_in_the_sandbox(sandbox):
     counts = {"prompt_tokens": 2, "cached_tokens": 0, "completion_tokens": 4, "drafted_tokens": 0, "accepted_tokens": 0}
     assert outcome.value == ["stopped", counts, "ababcd"]
     assert [(index, len(tokens)) for index, tokens in outcome.host.drafts] == [(4, 3)]
+
+
+def test_a_beam_search_in_the_sandbox(sandbox):
+    program = """
+    from inferlet import Context
+
+    async def main() -> list:
+        ctx = Context()
+        ctx.append("ab")
+        beams = await ctx.generate_beams(4, num_return_sequences=2, early_stopping="never", stop="!", max_tokens=9)
+        ctx.append(beams.best.ids)
+        return [[each.text, each.score, each.finish] for each in beams.hypotheses] + [beams.usage, ctx.text]
+    """
+    outcome = sandbox.call("run", program, host=FakeHost(replies=["one!", "three"]))
+    counts = {"prompt_tokens": 2, "cached_tokens": 0, "completion_tokens": 8, "drafted_tokens": 0, "accepted_tokens": 0}
+    assert outcome.value == [["one", -0.25, "stop"], ["three", -0.5, "stop"], counts, "abone"]
 
 
 # The standard library.

@@ -18,7 +18,7 @@ from pie_engine.kv.address import Sharing
 from pie_engine.kv.context import KvContext
 from pie_engine.model.pieces import piece_decoder
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.plan import Plan, Usage
+from pie_engine.protocol.plan import Hypothesis, Plan, Usage
 from pie_engine.protocol.sampling import Probes, Sampler
 from pie_engine.protocol.to_core import (
     Append,
@@ -33,7 +33,7 @@ from pie_engine.protocol.to_core import (
     Steer,
     Stop,
 )
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved, Searched
 from pie_engine.store.contexts import SavedContexts
 
 PAGE_SIZE = 4
@@ -109,6 +109,7 @@ class Heard:
     num_answers: int = 0
     is_flushed: bool = False
     forwarded: Forwarded | None = None
+    searched: list[Hypothesis] | None = None
 
 
 class Rig:
@@ -249,6 +250,8 @@ def _take(heard: Heard, result: CoreResult) -> None:
             heard.is_flushed = True
         case Forwarded():
             heard.forwarded = result
+        case Searched():
+            heard.searched, heard.usage = result.hypotheses, result.usage
     heard.num_answers += 1
 
 

@@ -18,7 +18,7 @@ from pie_engine.host.interfaces import futures, generate
 from pie_engine.host.models import HostModel, unpack_tokens
 from pie_engine.host.process import Job, Process
 from pie_engine.host.programs import Program
-from pie_engine.protocol.plan import Plan, Speculation, Usage
+from pie_engine.protocol.plan import BeamPlan, Grammar, Hypothesis, Plan, Speculation, Usage
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.sampling import Probed, Probes, Sampler, TopToken
 from pie_engine.protocol.to_core import (
@@ -35,11 +35,12 @@ from pie_engine.protocol.to_core import (
     Release,
     Restore,
     Save,
+    Search,
     Steer,
     Stop,
     Truncate,
 )
-from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Saved
+from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Saved, Searched
 from pie_engine.store.contexts import SavedContexts
 
 PLAN = {
@@ -272,6 +273,42 @@ def test_a_pass_appends_its_tokens_and_gives_token_and_distribution(world):
     assert unpack_tokens(output.top)[::2] == [6, 7]
     assert (output.logprobs, output.entropy, output.logits, output.hidden) == ([-3.0], 0.7, "AACAPw==", "")
     assert world.tokens() == [4, 5]
+
+
+BEAM_PLAN = {
+    "num_beams": 4,
+    "max_tokens": 9,
+    "length_penalty": 1.5,
+    "early_stopping": "never",
+    "num_returned": 2,
+    "stop": ["x"],
+    "stop_tokens": [7],
+    "ignore_eos": True,
+    "timeout_s": 2.0,
+    "grammar": {"kind": "regex", "text": "a+"},
+}
+
+
+def test_a_beam_search_is_told_and_its_replies_and_usage_come_back(world):
+    op = generate.search(world.process, world.ctx, msgspec.to_builtins(BEAM_PLAN))
+    plan = BeamPlan(4, 9, 1.5, "never", 2, ["x"], [7], True, 2.0, Grammar("regex", "a+"))
+    assert world.sent()[-1] == Search(op, world.ctx, plan)
+    with pytest.raises(Busy, match="a beam search runs on it"):
+        contexts.append(world.process, world.ctx, [3])
+    world.answer(Searched(op, [Hypothesis([5, 6], "ab", -0.5, "stop")], Usage(3, 1, 20)))
+    assert world.ready() == [op]
+    result = generate.finish_search(world.process, op)
+    [only] = result.hypotheses
+    assert (unpack_tokens(only.ids), only.text, only.score, only.finish) == ([5, 6], "ab", -0.5, "stop")
+    assert world.process.usage == Usage(3, 1, 20)
+    assert world.tokens() == []
+    contexts.append(world.process, world.ctx, [3])
+
+
+def test_a_forgotten_beam_search_is_called_off(world):
+    op = generate.search(world.process, world.ctx, msgspec.to_builtins(BEAM_PLAN))
+    futures.forget(world.process, op)
+    assert world.sent()[-1] == Stop(op)
 
 
 def test_a_context_cannot_change_while_something_runs_on_it(world):

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from inferlet import Context, InvalidInput, Sampler, _transport
+from inferlet import Beams, Context, InvalidInput, Sampler, Usage, _transport
 from inferlet.context import GenerateOptions
 from inferlet.sampler import _DEFAULTS, _RANGES, SamplerOptions
 from inferlet.testing import FakeHost, run_inferlet
@@ -213,3 +213,42 @@ def test_n_replies_have_seeds_of_their_own_and_a_plan_each():
         _transport.connect(before)
     assert seeds == [2**64 - 1, 0]
     assert host.calls["context.flush"] == 1
+
+
+def test_a_beam_search_returns_its_replies_best_first_and_leaves_the_context_alone():
+    async def main():
+        ctx = Context()
+        ctx.user("Hi")
+        beams = await ctx.generate_beams(4, num_return_sequences=2, stop="!", max_tokens=6)
+        ctx.append(beams.best.ids)
+        ctx.user("And?")
+        contents = [message["content"] for message in ctx.messages]
+        return [[each.text for each in beams.hypotheses], beams.usage.completion_tokens, contents]
+
+    result = run_inferlet(main, replies=["one!", "threefold"])
+    assert result.value == [["one", "threef"], 9, ["Hi", "one", "And?"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": "4"}, "num_beams has to be an integer from 0; got '4'"),
+        ({"early_stopping": 1}, "`early_stopping` has to be False, True or `never`; got 1"),
+        ({"early_stopping": "yes"}, "`early_stopping` has to be False, True or `never`; got 'yes'"),
+        ({"length_penalty": "1"}, "length_penalty has to be a number; got '1'"),
+        ({"length_penalty": float("inf")}, "length_penalty has to be a number; got inf"),
+        ({"stop_tokens": ["a"]}, "stop_tokens has to be token ids, integers from 0; got 'a'"),
+    ],
+)
+def test_wrong_arguments_of_a_beam_search_never_reach_the_host(options, message):
+    async def main():
+        await Context().append("x").generate_beams(**{"num_beams": 2, **options})
+
+    with pytest.raises(InvalidInput) as caught:
+        run_inferlet(main, replies=["x"])
+    assert caught.value.message == message
+
+
+def test_a_search_without_a_reply_has_no_best_one():
+    with pytest.raises(InvalidInput, match="has found nothing"):
+        _ = Beams([], Usage(1, 0, 0)).best

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pie_engine.host.imports import Function
-from pie_engine.host.operations import ChunkOutput, Stream
+from pie_engine.host.operations import ChunkOutput, SearchOperation, SearchOutput, Stream
 from pie_engine.host.process import Process
 from pie_engine.host.samplers import sampler_of
-from pie_engine.protocol.plan import Grammar, Plan, Speculation, Usage
+from pie_engine.protocol.plan import BeamPlan, Grammar, Plan, Speculation, Usage
 from pie_engine.protocol.to_host import Chunk
 
 
@@ -45,6 +45,15 @@ def pipe(process: Process, stream: int) -> None:
     process.futures.get(stream, Stream).pipe()
 
 
+def search(process: Process, ctx: int, plan: dict[str, Any]) -> int:
+    grammar = Grammar(**fields) if (fields := plan.pop("grammar", None)) else None
+    return process.futures.add(SearchOperation(process.context(ctx), BeamPlan(grammar=grammar, **plan)))
+
+
+def finish_search(process: Process, done: int) -> SearchOutput:
+    return process.futures.get(done, SearchOperation).finish()
+
+
 FUNCTIONS: dict[str, Function] = {
     "start": start,
     "next": take_next,
@@ -53,4 +62,6 @@ FUNCTIONS: dict[str, Function] = {
     "rewind": rewind,
     "inject": inject,
     "pipe": pipe,
+    "search": search,
+    "finish-search": finish_search,
 }

@@ -13,6 +13,7 @@
 from inferlet import log
 from inferlet._process import Runtime, runtime
 from inferlet._session import Session, session
+from inferlet.beams import Beams, Hypothesis
 from inferlet.context import Context, Output, SavedContext
 from inferlet.errors import (
     Busy,
@@ -35,6 +36,7 @@ from inferlet.stream import Chunk, FinishReason, Stream, Usage
 from inferlet.tools import Tool, ToolCall, parse_calls, tool
 
 __all__ = [
+    "Beams",
     "Busy",
     "Cancelled",
     "Chunk",
@@ -43,6 +45,7 @@ __all__ = [
     "CoreLost",
     "FinishReason",
     "Grammar",
+    "Hypothesis",
     "Internal",
     "InvalidInput",
     "InvalidProgram",

@@ -30,6 +30,13 @@ def count(name: str, value: Any) -> Any:
     return value
 
 
+def number(name: str, value: Any) -> float:
+    """A finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
+        raise InvalidInput(f"{name} has to be a number; got {value!r}")
+    return float(value)
+
+
 def seconds(name: str, value: Any) -> float | None:
     """A time from 0, or None."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -14,6 +14,7 @@ from inferlet import _checks, _transport
 from inferlet._loop import finished
 from inferlet._packing import pack_tokens, unpack_floats, unpack_tokens, unpack_top
 from inferlet._transcript import Message, Transcript
+from inferlet.beams import Beams
 from inferlet.errors import Busy, InvalidInput, PieError
 from inferlet.grammar import Grammar, grammar_record, value_of
 from inferlet.model import Model
@@ -384,6 +385,59 @@ class Context:
         seeds = [None if seed is None else (_checks.seed(seed) + i) % 2**64 for i in range(n)]
         return [fork.generate(sampler, seed=own, **options) for fork, own in zip(forks, seeds, strict=True)]
 
+    async def generate_beams(
+        self,
+        num_beams: int,
+        *,
+        max_tokens: int | None = None,
+        length_penalty: float = 1.0,
+        early_stopping: bool | str = False,
+        num_return_sequences: int = 1,
+        stop: str | Sequence[str] = (),
+        stop_tokens: Sequence[int] = (),
+        ignore_eos: bool = False,
+        timeout: float | None = None,
+        grammar: Grammar | Any = None,
+    ) -> Beams:
+        """Search for the likeliest replies: in each step, keep the `num_beams` best beginnings of them.
+
+        The same search, with the same scores, as `generate(num_beams=…)` of Transformers. The beams share the KV pages
+        of what they have in common and run in one batch. This context stays as it is: `ctx.append(beams.best.ids)`
+        goes on with one of the replies.
+
+        Args:
+            num_beams: how many, from 1 to 64.
+            max_tokens: most tokens of a reply; None: until a stop or the end of the model's context.
+            length_penalty: a reply scores the sum of its log-probabilities over its length to this power, so more than
+                0 favours long replies and less than 0 short ones.
+            early_stopping: when to end with `num_beams` replies complete: False, when no beam is better than the worst
+                of them as it is now; True, at once; `"never"`, when none could become better.
+            num_return_sequences: how many of the best replies to return, at most `num_beams`.
+            stop: text that ends a reply and is not part of it.
+            stop_tokens: token ids that end a reply, besides the model's own.
+            ignore_eos: go on past the model's own stop tokens.
+            timeout: seconds after which it ends with what there is, complete replies before others.
+            grammar: what the replies have to follow, as in `generate`.
+
+        Raises what `generate` raises, and `InvalidInput` where no reply follows the grammar.
+        """
+        ctx = self._idle_id("search")
+        wire = _transport.host.generate
+        self._chat.open_reply()
+        plan = wire.BeamPlan(
+            _checks.count("num_beams", num_beams) or 0,
+            _checks.count("max_tokens", max_tokens),
+            _checks.number("length_penalty", length_penalty),
+            wire.EarlyStopping[_early_stopping(early_stopping)],
+            _checks.count("num_return_sequences", num_return_sequences) or 0,
+            [_checks.text("stop", text) for text in ([stop] if isinstance(stop, str) else stop)],
+            _checks.token_ids("stop_tokens", stop_tokens),
+            bool(ignore_eos),
+            _checks.seconds("timeout", timeout),
+            grammar_record(grammar),
+        )
+        return Beams.of(await finished(_transport.call(wire.search, ctx, plan), wire.finish_search))
+
     async def forward(
         self,
         tokens: str | Sequence[int] = (),
@@ -504,6 +558,13 @@ class Context:
 
     def __repr__(self) -> str:
         return "Context(released)" if self._id is None else f"Context(id={self._id})"
+
+
+def _early_stopping(value: bool | str) -> str:
+    names = {False: "NO", True: "YES", "never": "NEVER"}
+    if not isinstance(value, bool | str) or value not in names:
+        raise InvalidInput(f"`early_stopping` has to be False, True or `never`; got {value!r}")
+    return names[value]
 
 
 def _speculation(kind: str | None, max_tokens: int) -> Any:

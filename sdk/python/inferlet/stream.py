@@ -134,7 +134,7 @@ class Stream:
     def stop(self) -> _Done:
         """End the reply here; the context keeps what was received."""
         if not self.is_finished:
-            self._end("stopped", _usage(_transport.call(_transport.host.generate.stop, self._handle)))
+            self._end("stopped", usage_of(_transport.call(_transport.host.generate.stop, self._handle)))
         return _DONE
 
     def rewind(self, count: int) -> _Done:
@@ -221,7 +221,7 @@ class Stream:
             self._texts.append(chunk.text)
             self._on_text(self._text)
         if wire.finish is not None:
-            chunk.usage = None if wire.usage is None else _usage(wire.usage)
+            chunk.usage = None if wire.usage is None else usage_of(wire.usage)
             chunk.finish = wire.finish.name.lower()
             self._end(chunk.finish, chunk.usage)
         return chunk
@@ -253,7 +253,8 @@ class Stream:
             self._abandon()
 
 
-def _usage(wire: Any) -> Usage:
+def usage_of(wire: Any) -> Usage:
+    """From the record of the host."""
     return Usage(
         wire.prompt_tokens, wire.cached_tokens, wire.completion_tokens, wire.drafted_tokens, wire.accepted_tokens
     )

@@ -187,6 +187,26 @@ class _Plan:
     grammar: _Grammar | None
 
 
+class _EarlyStopping(enum.Enum):
+    NO = 0
+    YES = 1
+    NEVER = 2
+
+
+@dataclass
+class _BeamPlan:
+    num_beams: int
+    max_tokens: int | None
+    length_penalty: float
+    early_stopping: _EarlyStopping
+    num_returned: int
+    stop: list[str]
+    stop_tokens: list[int]
+    ignore_eos: bool
+    timeout_s: float | None
+    grammar: _Grammar | None
+
+
 @dataclass
 class _Stream:
     """A scripted reply on its way: what is still to come, and what has been delivered."""
@@ -225,6 +245,7 @@ class FakeHost:
         self._special: list[str] = []
         self._streams: dict[int, _Stream] = {}
         self._passes: dict[int, tuple[int, _Sampler | None, _Probes | None]] = {}
+        self._searches: dict[int, SimpleNamespace] = {}
         self._receives: deque[int] = deque()
         self._promised: dict[int, str] = {}
         self._ready: list[int] = []
@@ -303,10 +324,12 @@ class FakeHost:
         self.generate = self._interface(
             "generate", start=self._start, next=self._next, stop=self._stop, rewind=self._rewind, inject=self._inject,
             pipe=self._pipe, draft=lambda stream, index, tokens: self.drafts.append((index, tokens)),
+            search=self._search, finish_search=lambda handle: self._searches.pop(handle),
         )  # fmt: skip
         self.generate.Plan, self.generate.Sampler = _Plan, _Sampler
         self.generate.SamplerOptions = _SamplerOptions
         self.generate.Grammar, self.generate.GrammarKind = _Grammar, _GrammarKind
+        self.generate.BeamPlan, self.generate.EarlyStopping = _BeamPlan, _EarlyStopping
         self.generate.Speculation, self.generate.SpeculationKind = _Speculation, _SpeculationKind
         self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
         self.forward.Probes = _Probes
@@ -417,6 +440,26 @@ class FakeHost:
             finish = _Finish.LENGTH
         handle = self._new_handle(is_ready=True)
         self._streams[handle] = _Stream(ctx, plan, coming, len(self.contexts[ctx]), finish=finish)
+        return handle
+
+    def _search(self, ctx: int, plan: _BeamPlan) -> int:
+        """A reply for each hypothesis, best first; the scores are the fake's own."""
+        self.prompts.append(self.text_of(ctx))
+        found, count = [], 0
+        for place in range(plan.num_returned):
+            whole = self._next_reply(self.prompts[-1])
+            if plan.grammar is not None:
+                check_reply(whole, plan.grammar.kind.name, plan.grammar.text)
+            text, finish = self._cut(whole, plan.stop)
+            ids = self.encode(text)
+            if plan.max_tokens is not None and len(ids) > plan.max_tokens:
+                del ids[plan.max_tokens :]
+                text, finish = self.decode(ids, skip_special=True), _Finish.LENGTH
+            count += len(ids)
+            found.append(SimpleNamespace(ids=pack_tokens(ids), text=text, score=LOGPROB * (place + 1), finish=finish))
+        usage = _usage_of(len(self._tokens_of(ctx)), count)
+        handle = self._new_handle(is_ready=True)
+        self._searches[handle] = SimpleNamespace(hypotheses=found, usage=usage)
         return handle
 
     def _next_reply(self, prompt: str) -> str:
@@ -533,12 +576,12 @@ class FakeHost:
 
 
 def _usage(stream: _Stream) -> SimpleNamespace:
+    return _usage_of(stream.num_prompt, len(stream.delivered))
+
+
+def _usage_of(num_prompt: int, num_written: int) -> SimpleNamespace:
     return SimpleNamespace(
-        prompt_tokens=stream.num_prompt,
-        cached_tokens=0,
-        completion_tokens=len(stream.delivered),
-        drafted_tokens=0,
-        accepted_tokens=0,
+        prompt_tokens=num_prompt, cached_tokens=0, completion_tokens=num_written, drafted_tokens=0, accepted_tokens=0
     )
 
 
