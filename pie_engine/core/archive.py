@@ -7,7 +7,7 @@ is saved, and into it when one that was opened is about to be used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,8 +51,8 @@ class Archive:
     def save(self, operation: SaveOperation, user: str, name: str, meta: str) -> None:
         """Write the context of `operation`, which is computed to its end; `take_saved` says when it is done."""
         kv = operation.kv
-        num_pages = -(-len(kv.tokens) // self._driver.capabilities.page_size)
-        pages, tokens = self._driver.read_pages(kv.page_ids[:num_pages]), list(kv.tokens)
+        num_pages = -(-kv.num_tokens // self._driver.capabilities.page_size)
+        pages, tokens = self._driver.read_pages(kv.page_ids[:num_pages]), kv.tokens[:]
         self._saves[operation] = self._run(self._write, user, name, tokens, pages, meta)
 
     def _write(self, user: str, name: str, tokens: list[int], pages: KvPages, meta: str) -> None:
@@ -78,10 +78,10 @@ class Archive:
 
     # Opening.
 
-    def backing(self, user: str, name: str, tokens: Sequence[int]) -> Backing:
+    def backing(self, user: str, name: str, tokens: list[int]) -> Backing:
         """The KV of `tokens`, which were read from the saved context `name`."""
         check_name(name)
-        return Backing(self, user, name, list(tokens))
+        return Backing(self, user, name, tokens)
 
     def read(self, user: str, name: str, tokens: list[int]) -> Future[KvPages]:
         job = self._run(self._read, user, name, tokens)

@@ -40,7 +40,7 @@ def num_draftable(kv: KvContext, pool: PagePool, num_growing: int) -> int:
     A page is left for each of the `num_growing` contexts that will want one.
     """
     num_pages = max(pool.num_free - num_growing, 0)
-    return max(kv.writable_end + num_pages * pool.page_size - len(kv.tokens), 0)
+    return max(kv.writable_end + num_pages * pool.page_size - kv.num_tokens, 0)
 
 
 class DraftLength:
@@ -107,11 +107,13 @@ class PromptLookup:
 
     def _index(self, tokens: Sequence[int]) -> None:
         """All runs but the last, which would find itself."""
-        self._num_indexed = min(self._num_indexed, len(tokens) - 1)
-        for end in range(max(self._num_indexed, 2), len(tokens)):
+        first = max(min(self._num_indexed, len(tokens) - 1), min(_NGRAMS))
+        start = max(first - max(_NGRAMS), 0)
+        recent = tokens[start:]
+        for end in range(first, len(tokens)):
             for length in _NGRAMS:
                 if end >= length:
-                    self._last[tuple(tokens[end - length : end])] = end
+                    self._last[tuple(recent[end - start - length : end - start])] = end
         self._num_indexed = len(tokens)
 
 

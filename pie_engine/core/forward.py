@@ -28,7 +28,7 @@ class PassOperation(Operation):
 
     def begin(self) -> None:
         self.has_begun = True
-        self.kv.tokens += self._message.tokens
+        self.kv.extend(self._message.tokens)
         if self._was_called_off:
             self.is_over = True
             return

@@ -132,30 +132,30 @@ class Intake:
     def _append(self, host: Host, message: Append) -> None:
         context = self._idle_context(host, message.ctx, "append")
         self._facts.check_tokens(message.tokens)
-        context.kv.tokens += message.tokens
+        context.kv.extend(message.tokens)
         self._turns.forget_ended(context)
 
     def _fork(self, host: Host, message: Fork) -> None:
         parent = self._context(host, message.ctx)
-        num_tokens = len(parent.kv.tokens)
+        num_tokens = parent.kv.num_tokens
         kv = parent.kv.fork(min(message.length, num_tokens))
         child = self._add(message.child, parent.process, kv, parent.random.fork())
-        child.memory = parent.memory.fork(len(kv.tokens))
+        child.memory = parent.memory.fork(kv.num_tokens)
         child.fault = parent.fault
-        child.backing, child.num_backed = parent.backing, min(parent.num_backed, len(kv.tokens))
+        child.backing, child.num_backed = parent.backing, min(parent.num_backed, kv.num_tokens)
         if message.length > num_tokens:
             child.fault = Internal(f"forked at {message.length} of {num_tokens} tokens").info
 
     def _truncate(self, host: Host, message: Truncate) -> None:
         context = self._idle_context(host, message.ctx, "truncate")
-        context.truncate(min(message.length, len(context.kv.tokens)))
+        context.truncate(min(message.length, context.kv.num_tokens))
         context.random.turn()
         self._turns.forget_ended(context)
 
     def _restore(self, host: Host, message: Restore) -> None:
         context = self._context(host, message.ctx)
         if self._facts.archive is not None:
-            tokens = context.kv.tokens
+            tokens = context.kv.tokens[:]
             context.backing = self._facts.archive.backing(context.process.user, message.name, tokens)
             context.num_backed = len(tokens)
 

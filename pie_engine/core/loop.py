@@ -26,6 +26,7 @@ from pie_engine.errors import Lost, OutOfPages, Unsupported, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
 from pie_engine.kv.address import Sharers
+from pie_engine.kv.integrity import distinct_pages, violations
 from pie_engine.kv.pool import PagePool
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
@@ -162,7 +163,7 @@ class Core:
         batch = scheduler.compose(self.num_steps + 1)
         self._is_stuck = not batch and not scheduler.outgrown and not scheduler.restores
         for operation in scheduler.outgrown:
-            self._turns.fail(operation, out_of_pages(len(operation.kv.tokens), self.facts).info)
+            self._turns.fail(operation, out_of_pages(operation.kv.num_tokens, self.facts).info)
         return batch
 
     def _prepare_pages(self) -> None:
@@ -180,7 +181,7 @@ class Core:
         context, archive = operation.context, self.facts.archive
         assert archive is not None
         assert context.backing is not None
-        archive.restore(operation.kv, pages, min(context.num_backed, len(operation.kv.tokens) - 1))
+        archive.restore(operation.kv, pages, min(context.num_backed, operation.kv.num_tokens - 1))
         context.backing.drop()
 
     def _settle_saves(self, archive: Archive) -> None:
@@ -274,16 +275,15 @@ class Core:
     def check_integrity(self) -> list[str]:
         """What does not add up in the page pool; logged and counted."""
         contexts = [context.kv for context in self._scheduler.contexts.values()]
-        violations = self.pool.violations(kv.page_ids for kv in contexts)
-        violations += [violation for kv in contexts for violation in kv.violations()]
-        for violation in violations:
+        found = violations(self.pool, contexts)
+        for violation in found:
             log.error("integrity: %s", violation)
-        self.num_violations += len(violations)
-        return violations
+        self.num_violations += len(found)
+        return found
 
     def _usage(self, process: Process) -> ProcessUsage:
         contexts = process.contexts.values()
-        pages = {page for context in contexts for page in context.kv.page_ids}
+        pages = distinct_pages(context.kv for context in contexts)
         return ProcessUsage(
             process.pid,
             len(contexts),

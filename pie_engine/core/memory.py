@@ -6,33 +6,42 @@ All of it belongs to positions, so that taking tokens back takes it back, too.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from typing import NamedTuple
+
+from pie_engine.kv.shared import SharedList
+
+
+class _Bound(NamedTuple):
+    """Mirostat's bound after the draw for `position`, in bits, and the one before it; forks share those."""
+
+    position: int
+    bound: float
+    before: _Bound | None
 
 
 class SamplerMemory:
     """Of one context. Whoever shortens the context calls `truncate`; growing is noticed here."""
 
-    __slots__ = ("_bounds", "_history", "_positions", "_tau")
+    __slots__ = ("_bound", "_history", "_tau")
 
     def __init__(self) -> None:
         self._history = array("i")
         self._tau = 0.0
-        self._positions: list[int] = []
-        self._bounds: list[float] = []
-        """After the draw for each of `_positions`, in bits; they are of plans that aim at `_tau`."""
+        self._bound: _Bound | None = None
+        """The last one; they are of plans that aim at `_tau`."""
 
-    def history(self, tokens: list[int]) -> array[int]:
+    def history(self, tokens: SharedList[int]) -> array[int]:
         """`tokens`, all that the context has, as an array. It is the one that is kept: to be read at once only."""
         history = self._history
-        history.extend(tokens[len(history) :])
+        history.extend(tokens.part(len(history), len(tokens)))
         assert len(history) == len(tokens), "the context was shortened past its memory"
-        assert not tokens or history[-1] == tokens[-1]
+        assert not history or history[-1] == tokens[-1]
         return history
 
     def bound(self, position: int, tau: float) -> float | None:
         """Mirostat's bound for the draw at `position`; None: it starts with it, or aims at something else now."""
-        index = bisect_left(self._positions, position)
-        return self._bounds[index - 1] if index and tau == self._tau else None
+        found = self._before(position)
+        return found.bound if found is not None and tau == self._tau else None
 
     def set_bound(self, position: int, tau: float, bound: float) -> None:
         """What follows from the draw at `position`."""
@@ -40,22 +49,26 @@ class SamplerMemory:
             self.forget_bounds()
         self.truncate(position)
         self._tau = tau
-        self._positions.append(position)
-        self._bounds.append(bound)
+        self._bound = _Bound(position, bound, self._bound)
 
     def forget_bounds(self) -> None:
         """Mirostat starts anew."""
-        self._positions, self._bounds = [], []
+        self._bound = None
 
     def truncate(self, length: int) -> None:
         """The context keeps its first `length` tokens."""
         del self._history[length:]
-        index = bisect_left(self._positions, length)
-        del self._positions[index:], self._bounds[index:]
+        self._bound = self._before(length)
 
     def fork(self, length: int) -> SamplerMemory:
         """Of a context that starts as the first `length` tokens."""
         child = SamplerMemory()
-        index = bisect_left(self._positions, length)
-        child._tau, child._positions, child._bounds = self._tau, self._positions[:index], self._bounds[:index]
+        child._tau, child._bound = self._tau, self._before(length)
         return child
+
+    def _before(self, position: int) -> _Bound | None:
+        """The last bound of those for positions before `position`."""
+        found = self._bound
+        while found is not None and found.position >= position:
+            found = found.before
+        return found

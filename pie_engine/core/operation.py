@@ -130,11 +130,14 @@ class Operation:
     def row(self, num_tokens: int) -> Row:
         """The next `num_tokens` uncomputed tokens as a row."""
         kv = self.kv
-        tokens, start = kv.tokens, kv.num_computed
+        start = kv.num_computed
         end = start + num_tokens
-        if end < len(tokens):
-            return Row(tokens[start:end], start, kv.page_ids)
-        row = Row(tokens[start:], start, kv.page_ids, self._sampler, want_logprob=self._want_logprob)
+        # Past two calls where that can be, since this is done for every token of every reply.
+        own, page_ids = kv.tokens.own, kv.table.ids or kv.page_ids
+        if end < kv.num_tokens:
+            return Row(kv.tokens[start:end], start, page_ids)
+        tokens = own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:]
+        row = Row(tokens, start, page_ids, self._sampler, want_logprob=self._want_logprob)
         row.probes = self._probes
         row.mask = self._ask_mask()
         if self._sampler is not None:
@@ -156,7 +159,7 @@ class Operation:
     def settle_draw(self, result: RowResult) -> None:
         """What the draw leaves for the next one."""
         if result.mirostat_mu is not None and self._sampler is not None:
-            position = len(self.kv.tokens)
+            position = self.kv.num_tokens
             self.context.memory.set_bound(position, self._sampler.mirostat_tau, result.mirostat_mu)
 
     def _ask_mask(self) -> Mask | None:
@@ -193,12 +196,12 @@ class Operation:
         """What every operation needs before it runs."""
         if self.context.fault is not None:
             raise self.context.fault.raised()
-        self.facts.check_length(len(self.kv.tokens))
+        self.facts.check_length(self.kv.num_tokens)
 
     def require_logits(self) -> None:
         """The last token has to run (again) for its logits."""
         kv = self.kv
-        if not kv.tokens:
+        if not kv.num_tokens:
             raise InvalidInput("the context is empty", hint="append at least one token first")
         if not kv.num_uncomputed:
-            kv.uncompute(len(kv.tokens) - 1)
+            kv.uncompute(kv.num_tokens - 1)

@@ -94,7 +94,7 @@ class PlanOperation(Operation):
         self._check_plan()
         self.check_context()
         kv, plan, facts = self.kv, self._plan, self.facts
-        self._start = self._prompt_length = len(kv.tokens)
+        self._start = self._prompt_length = kv.num_tokens
         self._end, self._end_reason = facts.max_context_tokens, "context"
         if plan.max_tokens is not None and self._start + plan.max_tokens <= self._end:
             self._end, self._end_reason = self._start + plan.max_tokens, "length"
@@ -126,12 +126,12 @@ class PlanOperation(Operation):
 
     @property
     def num_generated(self) -> int:
-        return len(self.kv.tokens) - self._start
+        return self.kv.num_tokens - self._start
 
     @property
     def is_parked(self) -> bool:
         """Held-back text that fills the window must not park the plan: nobody could ever take it."""
-        num_undelivered = len(self.kv.tokens) - self._start - self.num_taken
+        num_undelivered = self.kv.num_tokens - self._start - self.num_taken
         return num_undelivered >= RUN_AHEAD_TOKENS and self._text.num_ready > self.num_taken
 
     @property
@@ -186,7 +186,7 @@ class PlanOperation(Operation):
             self._take(sample)
             if self.is_over:
                 return
-            self.kv.advance(len(self.kv.tokens))
+            self.kv.advance(self.kv.num_tokens)
         self._take(samples[num_right])
 
     def _count_drafts(self, num_drafted: int, num_right: int) -> None:
@@ -210,17 +210,17 @@ class PlanOperation(Operation):
 
     def _add(self, token: int) -> None:
         """One more token of the reply, which may be its last; what is reported of it has been added."""
-        matcher, tokens = self._matcher, self.kv.tokens
+        matcher = self._matcher
         if matcher is not None and not matcher.take(token):
             raise Internal(f"token {token} is not in the mask of the grammar")
-        tokens.append(token)
+        self.kv.append(token)
         if self._text.push(token):
             self._text.cut_stop(self.num_sent)
             self._keep(self._text.num_tokens)
             self._finish("stop")
         elif matcher is not None and matcher.is_complete:
             self._end_with("stop")
-        elif len(tokens) >= self._end:
+        elif self.kv.num_tokens >= self._end:
             self._end_with(self._end_reason)
 
     def _add_forced(self) -> None:
@@ -283,7 +283,7 @@ class PlanOperation(Operation):
         if self.has_begun:
             self._end_with("deadline")
         else:
-            self._start = len(self.kv.tokens)
+            self._start = self.kv.num_tokens
             self._send_last("deadline", ids=[], text="")
 
     def stop(self, keep: int) -> None:
@@ -294,7 +294,7 @@ class PlanOperation(Operation):
             self._keep(keep)
             self.num_sent = keep
         else:
-            self._start = len(self.kv.tokens)
+            self._start = self.kv.num_tokens
         self._send_last("stopped", ids=[], text="")
 
     def keep_after_end(self, keep: int) -> None:
@@ -314,10 +314,10 @@ class PlanOperation(Operation):
     def _go_on(self) -> None:
         if self._matcher is not None and self._matcher.is_complete:
             self._end_with("stop")
-        elif len(self.kv.tokens) >= max(self._end, 1):
+        elif self.kv.num_tokens >= max(self._end, 1):
             self._end_with(self._end_reason)
         else:
-            if self.kv.tokens:
+            if self.kv.num_tokens:
                 self._add_forced()
             if not self.is_over:
                 self.require_logits()
@@ -333,10 +333,10 @@ class PlanOperation(Operation):
         if not tokens:
             return
         self.facts.check_tokens(tokens)
-        self.facts.check_length(len(self.kv.tokens) + len(tokens))
+        self.facts.check_length(self.kv.num_tokens + len(tokens))
         if self._matcher is not None:
             self._matcher.inject(tokens)
-        self.kv.tokens += tokens
+        self.kv.extend(tokens)
         self._text.force(tokens)
         self._reported.add_forced(len(tokens))
 

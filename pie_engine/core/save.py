@@ -27,7 +27,7 @@ class SaveOperation(Operation):
             raise Unsupported(f"{self.facts.label} keeps no contexts: its core has no data folder")
         check_name(self._message.name)
         self.check_context()
-        if not self.kv.tokens:
+        if not self.kv.num_tokens:
             raise InvalidInput("the context is empty", hint="append at least one token before it is saved")
         if not self.kv.num_uncomputed:
             self._write()

@@ -69,7 +69,7 @@ class Scheduler:
         self.copies, self.outgrown, self.restores = [], [], []
         operations = self._with_pages()
         shares = share_step(
-            [len(operation.kv.tokens) - operation.kv.num_computed for operation in operations],
+            [operation.kv.num_uncomputed for operation in operations],
             [operation.last_step for operation in operations],
             self._max_tokens,
             self._max_sequences,
@@ -89,7 +89,7 @@ class Scheduler:
         if kv.num_uncomputed != 1 or num_spare <= 0:
             return 0
         num_drafts = operation.draft(min(num_spare, num_draftable(kv, self._pool, len(self.runnable))))
-        end = len(kv.tokens) + num_drafts
+        end = kv.num_tokens + num_drafts
         if end > kv.writable_end:
             copy = kv.reserve(end)
             assert copy is None, "the page of a decode is its own"
@@ -105,12 +105,12 @@ class Scheduler:
         self._coming.clear()
         for operation in self.runnable:
             kv = operation.kv
-            num_tokens = len(kv.tokens)
+            num_tokens = kv.num_tokens
             is_prefill = num_tokens - kv.num_computed > 1
             if is_prefill and tokens_left <= 0:
                 continue
             # Contexts without pages are let in oldest first: a small one must not overtake a large one for ever.
-            is_newcomer = not kv.page_ids
+            is_newcomer = not kv.num_computed and not kv.num_pages
             if is_newcomer and is_blocked:
                 operation.lacks_pages = True
                 continue
@@ -146,7 +146,7 @@ class Scheduler:
         keys = list(kv.coming_keys())
         pages = self._pool.index.run(keys)
         num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[len(pages) :]))
-        num_left = len(kv.tokens) - kv.num_committed_pages * size - len(pages) * size
+        num_left = kv.num_tokens - kv.num_committed_pages * size - len(pages) * size
         if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
             return False
         if pages:
@@ -169,13 +169,13 @@ class Scheduler:
     def _announce(self, operation: Operation, tokens_left: int) -> None:
         """Who comes later in this step may wait for what the operation computes in it."""
         kv, size = operation.kv, self._pool.page_size
-        end = min(kv.num_computed + tokens_left, len(kv.tokens))
+        end = min(kv.num_computed + tokens_left, kv.num_tokens)
         self._coming.update(islice(kv.coming_keys(), max(end // size - kv.num_committed_pages, 0)))
 
     def _reserve(self, operation: Operation, is_newcomer: bool) -> bool:
         """Pages for all tokens of the operation's context, taken from others if need be."""
         kv, pool = operation.kv, self._pool
-        end = len(kv.tokens)
+        end = kv.num_tokens
         if pool.num_pages_for(end) > pool.num_pages:
             self.outgrown.append(operation)
             return False
@@ -191,7 +191,7 @@ class Scheduler:
         return True
 
     def _num_growing_before(self, operation: Operation) -> int:
-        return sum(bool(other.kv.page_ids) for other in self.runnable if other.arrival < operation.arrival)
+        return sum(bool(other.kv.num_pages) for other in self.runnable if other.arrival < operation.arrival)
 
     def _make_room(self, operation: Operation, end: int, num_growing: int) -> bool:
         pool, kv = self._pool, operation.kv
@@ -207,7 +207,7 @@ class Scheduler:
 
     def _victims(self, num_missing: int, operation: Operation) -> Iterable[Context]:
         others = (context for context in self.contexts.values() if context is not operation.context)
-        holders = [_holder(context) for context in others if context.kv.page_ids]
+        holders = [_holder(context) for context in others if context.kv.num_pages]
         return (self.contexts[key] for key in victims(num_missing, operation.arrival, holders))
 
     def _put_back(self, context: Context) -> None:
@@ -217,7 +217,7 @@ class Scheduler:
 
 
 def _holder(context: Context) -> Holder:
-    num_pages = len(context.kv.page_ids)
+    num_pages = context.kv.num_pages
     if context.is_idle:
         return Holder(id(context), Standing.IDLE, context.last_used, num_pages)
     operation = context.queue[0]

@@ -6,10 +6,12 @@ Cores hold the KV; this holds the tokens that the program knows of: what it appe
 from __future__ import annotations
 
 import secrets
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pie_engine.errors import Busy, InvalidInput
+from pie_engine.kv.shared import SharedList
 from pie_engine.protocol.to_core import Append, CreateContext, Fork, Release, Truncate
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 class Context:
     """One token sequence in one core. `operations` are those that the program has not been answered, oldest first."""
 
-    def __init__(self, ctx: int, process: Process, core: CoreView, tokens: list[int]) -> None:
+    def __init__(self, ctx: int, process: Process, core: CoreView, tokens: SharedList[int]) -> None:
         self.ctx = ctx
         self.process = process
         self.core = core
@@ -30,14 +32,14 @@ class Context:
 
     @classmethod
     def create(cls, process: Process, core: CoreView, seed: int | None) -> Context:
-        context = cls(process.next_id(), process, core, [])
+        context = cls(process.next_id(), process, core, SharedList(array("i")))
         core.send(CreateContext(context.ctx, process.pid, secrets.randbits(64) if seed is None else seed))
         return context
 
     def append(self, tokens: Sequence[int]) -> None:
         self.require_idle("append to")
         self.check_append(tokens)
-        self.tokens += tokens
+        self.tokens.extend(tokens)
         self.core.send(Append(self.ctx, list(tokens)))
 
     def check_append(self, tokens: Sequence[int]) -> None:
@@ -48,7 +50,7 @@ class Context:
     def fork(self) -> Context:
         if any(operation.num_unapplied for operation in list(self.operations.values())[1:]):
             raise Busy(f"context {self.ctx} has a pass with tokens in its queue", hint="await it, then fork")
-        child = Context(self.process.next_id(), self.process, self.core, self.tokens.copy())
+        child = Context(self.process.next_id(), self.process, self.core, self.tokens.fork(len(self.tokens)))
         self.core.send(Fork(self.ctx, child.ctx, len(self.tokens)))
         return child
 
@@ -56,7 +58,7 @@ class Context:
         self.require_idle("truncate")
         if length > len(self.tokens):
             raise InvalidInput(f"cannot truncate context {self.ctx} to {length} tokens: it has {len(self.tokens)}")
-        del self.tokens[length:]
+        self.tokens.truncate(length)
         self.core.send(Truncate(self.ctx, length))
 
     def release(self) -> None:

@@ -140,7 +140,7 @@ class PassOperation(OneShot):
     ) -> None:
         context.check_append(tokens)
         super().__init__(context)
-        context.tokens += tokens
+        context.tokens.extend(tokens)
         self.num_unapplied = len(tokens)
         context.core.send(Forward(self.handle, context.ctx, tokens, sampler, probes, prompt_length))
 
@@ -317,14 +317,14 @@ class Stream(Operation):
         self._chunks.clear()
         num_dropped = self.num_taken - keep
         if num_dropped:
-            del self.context.tokens[-num_dropped:]
+            self.context.tokens.truncate(len(self.context.tokens) - num_dropped)
         self.epoch += 1
         self.num_taken = keep
         self.context.core.streams_taken.pop(self.handle, None)  # the steering says it
         self.context.core.send(Steer(self.handle, self.epoch, keep, inject))
 
     def _take(self, chunk: Chunk) -> None:
-        self.context.tokens += chunk.ids
+        self.context.tokens.extend(chunk.ids)
         self.num_taken += len(chunk.ids)
         self.context.process.num_tokens += len(chunk.ids)
         if chunk.finish is None and self.error is None:

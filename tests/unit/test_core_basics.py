@@ -221,7 +221,7 @@ class Rig:
         return self.core._hosts[host].contexts[ctx].kv
 
     def tokens(self, ctx: int, host: str = HOST) -> list[int]:
-        return self.kv(ctx, host).tokens
+        return self.kv(ctx, host).tokens[:]
 
     def num_computed(self, ctx: int) -> int:
         return self.kv(ctx).num_computed

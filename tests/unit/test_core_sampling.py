@@ -9,6 +9,7 @@ import pytest
 
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.memory import SamplerMemory
+from pie_engine.kv.shared import SharedList
 from pie_engine.protocol.plan import Speculation
 from pie_engine.protocol.sampling import GREEDY, RANGES, Probes, Sampler, check_sampler
 from pie_engine.protocol.to_core import Append, Forward, Truncate
@@ -34,6 +35,7 @@ def draws_of(rig: Rig, ctx: int, start: int, sampler: Sampler, random: RandomStr
             xtc_uniform=random.draw(position, 1),
             mirostat_mu=mu,
         )
+        tokens = rig.tokens(ctx)
         logits = {entry.token: entry.logprob for entry in writer.next_tokens(array("i", tokens[:position]))}
         drawn = plain.choose(logits, draw)
         assert drawn.token == tokens[position], f"position {position}"
@@ -110,10 +112,16 @@ def test_a_seed_and_another_target_start_mirostat_anew():
     assert memory.bound(34, 2.5) is not None
 
 
+def shared(tokens: list[int]) -> SharedList[int]:
+    found: SharedList[int] = SharedList(array("i"))
+    found.extend(tokens)
+    return found
+
+
 def test_the_memory_belongs_to_positions():
-    memory, tokens = SamplerMemory(), [1, 2, 3]
+    memory, tokens = SamplerMemory(), shared([1, 2, 3])
     assert memory.history(tokens) == array("i", [1, 2, 3])
-    tokens += [4, 5]
+    tokens.extend([4, 5])
     assert memory.history(tokens) == array("i", tokens)
     for position, bound in ((5, 2.0), (6, 3.0), (9, 4.0)):
         memory.set_bound(position, 1.0, bound)
@@ -123,9 +131,9 @@ def test_the_memory_belongs_to_positions():
     assert (memory.bound(20, 1.0), child.bound(20, 1.0)) == (9.0, 3.0)
     memory.truncate(2)
     assert memory.bound(20, 1.0) is None
-    assert memory.history([1, 2, 8]) == array("i", [1, 2, 8])
+    assert memory.history(shared([1, 2, 8])) == array("i", [1, 2, 8])
     with pytest.raises(AssertionError, match="shortened"):
-        memory.history([1])
+        memory.history(shared([1]))
 
 
 def test_a_draw_that_allows_nothing_fails_its_operation_alone():
@@ -265,6 +273,7 @@ def test_a_pass_counts_what_its_program_says_was_generated():
         op = rig.new_id()
         rig.send(Forward(op, ctx, [best], sampler, Probes(), prompt_length))
         rig.run()
+        tokens = rig.tokens(ctx)
         logits = {entry.token: entry.logprob for entry in writer.next_tokens(array("i", tokens))}
         expected = plain.choose(logits, Draw(sampler, history=tokens, prompt_length=prompt_length))
         assert rig.heard[op].forwarded.token == expected.token  # type: ignore[union-attr]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+
 import hypothesis.strategies as st
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pie_engine.kv.context import KvContext
+from pie_engine.kv.integrity import violations
 from pie_engine.kv.pool import PagePool
+from pie_engine.kv.shared import BLOCK_ITEMS, SharedList
+from pie_engine.kv.table import BLOCK_PAGES
 
 PAGE_SIZE = 4
 TOKENS = st.lists(st.integers(0, 9), max_size=11)
@@ -30,13 +35,13 @@ def test_pages_are_handed_out_in_the_order_in_which_they_became_free():
 def test_a_fork_shares_full_pages_and_copies_the_working_page_once():
     pool = PagePool(8, PAGE_SIZE)
     parent = KvContext(pool)
-    parent.tokens += range(6)
+    parent.extend(range(6))
     compute(parent, 6)
     child = parent.fork(6)
     assert child.page_ids == parent.page_ids
     assert pool.num_free == 6
-    parent.tokens.append(6)
-    child.tokens.append(7)
+    parent.append(6)
+    child.append(7)
     shared = child.page_ids[1]
     assert compute(parent, 7) == (shared, parent.page_ids[1])
     assert compute(child, 7) is None
@@ -46,10 +51,10 @@ def test_a_fork_shares_full_pages_and_copies_the_working_page_once():
 def test_a_fork_at_a_page_border_copies_nothing():
     pool = PagePool(8, PAGE_SIZE)
     parent = KvContext(pool)
-    parent.tokens += range(9)
+    parent.extend(range(9))
     compute(parent, 8)
     child = parent.fork(4)
-    child.tokens.append(7)
+    child.append(7)
     assert compute(child, 5) is None
     assert compute(parent, 9) is None
 
@@ -57,7 +62,7 @@ def test_a_fork_at_a_page_border_copies_nothing():
 def test_reserved_pages_are_not_shared_by_a_fork():
     pool = PagePool(8, PAGE_SIZE)
     parent = KvContext(pool)
-    parent.tokens += range(16)
+    parent.extend(range(16))
     parent.reserve(16)
     parent.advance(5)
     child = parent.fork(16)
@@ -69,7 +74,7 @@ def test_reserved_pages_are_not_shared_by_a_fork():
 def test_recomputing_the_last_token_of_a_shared_page_copies_it():
     pool = PagePool(8, PAGE_SIZE)
     parent = KvContext(pool)
-    parent.tokens += range(4)
+    parent.extend(range(4))
     compute(parent, 4)
     child = parent.fork(4)
     child.uncompute(3)
@@ -92,6 +97,96 @@ def test_a_page_released_twice_is_our_bug():
         pool.release([page])
 
 
+def computed(num_tokens: int, chunk: int = 512) -> KvContext:
+    """A context of its own pool, computed in chunks."""
+    context = KvContext(PagePool(num_tokens // PAGE_SIZE + 100, PAGE_SIZE), root=b"root")
+    context.extend(range(num_tokens))
+    for end in range(chunk, num_tokens + chunk, chunk):
+        compute(context, min(end, num_tokens))
+    return context
+
+
+@pytest.mark.parametrize("num_tokens", [100, 10_000, 100_000])
+def test_a_fork_touches_as_much_at_any_length(num_tokens: int, monkeypatch: pytest.MonkeyPatch):
+    context = computed(num_tokens)
+    num_shared = 0
+
+    def share(pool: PagePool, pages: list[int]) -> None:
+        nonlocal num_shared
+        num_shared += len(pages)
+        original(pool, pages)
+
+    original = PagePool.share
+    monkeypatch.setattr(PagePool, "share", share)
+    branches = [context.fork(num_tokens)]
+    for _ in range(20):
+        branches.append(branches[-1].fork(num_tokens))
+    assert num_shared <= 21 * 2 * BLOCK_PAGES
+    assert sum(len(branch.tokens.own) for branch in branches) <= 21 * BLOCK_ITEMS
+    assert all(branch.table.ids is None for branch in branches), "a list of all pages was made"
+    assert violations(context._pool, [context, *branches]) == []
+
+
+def test_pages_of_blocks_are_freed_with_their_last_holder():
+    context = computed(4_000)
+    pool = context._pool
+    first = context.fork(4_000)
+    second = first.fork(2_001)
+    num_free = pool.num_free
+    context.release()
+    assert pool.num_free == num_free
+    first.truncate(1_000)
+    assert pool.num_free == num_free + 1_000 - 501
+    assert violations(pool, [first, second]) == []
+    first.release()
+    second.release()
+    assert pool.num_free == pool.num_pages
+
+
+def test_a_block_whose_holders_are_miscounted_is_reported():
+    context = computed(200)
+    next(context.table.blocks()).num_holders += 1
+    assert len(violations(context._pool, [context])) == 1
+
+
+def test_a_page_table_that_differs_from_its_blocks_is_reported():
+    context = computed(200)
+    context.page_ids[0] += 1
+    assert violations(context._pool, [context]) == ["a page table and its blocks differ"]
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_shared_lists_are_lists(data: st.DataObject):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pie_engine.kv.shared.BLOCK_ITEMS", 3)
+        pairs: list[tuple[SharedList[int], list[int]]] = [(SharedList(array("i")), [])]
+        for _ in range(data.draw(st.integers(1, 12))):
+            shared, plain = data.draw(st.sampled_from(pairs))
+            length = data.draw(st.integers(0, len(plain)))
+            match data.draw(st.sampled_from(["extend", "fork", "append", "truncate"])):
+                case "extend":
+                    items = data.draw(TOKENS)
+                    shared.extend(items)
+                    plain += items
+                case "fork":
+                    pairs.append((shared.fork(length), plain[:length]))
+                case "append":
+                    shared.append(7)
+                    plain.append(7)
+                case _:
+                    shared.truncate(length)
+                    del plain[length:]
+        start, end = data.draw(st.integers(-9, 40)), data.draw(st.integers(-9, 40))
+        for shared, plain in pairs:
+            assert (len(shared), list(shared), shared[start:end]) == (len(plain), plain, plain[start:end])
+            assert [shared[index] for index in range(-len(plain), len(plain))] == plain * 2
+            with pytest.raises(IndexError):
+                shared[len(plain)]
+            with pytest.raises(IndexError):
+                shared[-len(plain) - 1]
+
+
 class Reference:
     """What a context must be: its tokens, and for each computed position the prefix that its KV was computed from."""
 
@@ -103,8 +198,14 @@ class Reference:
 class Interleavings(RuleBasedStateMachine):
     """Random operations on a few contexts; the memory of the device is simulated slot by slot."""
 
-    @initialize(num_pages=st.integers(1, 12))
-    def start(self, num_pages: int) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+
+    @initialize(num_pages=st.integers(1, 12), block_pages=st.integers(1, 3))
+    def start(self, num_pages: int, block_pages: int) -> None:
+        self.patch.setattr("pie_engine.kv.table.BLOCK_PAGES", block_pages)
+        self.patch.setattr("pie_engine.kv.shared.BLOCK_ITEMS", 3)
         self.pool = PagePool(num_pages, PAGE_SIZE)
         self.memory: list[list[object]] = [[None] * PAGE_SIZE for _ in range(num_pages)]
         self.pairs: list[tuple[KvContext, Reference]] = []
@@ -117,14 +218,14 @@ class Interleavings(RuleBasedStateMachine):
     @rule(tokens=TOKENS)
     def create(self, tokens: list[int]) -> None:
         context = KvContext(self.pool)
-        context.tokens += tokens
+        context.extend(tokens)
         self.pairs.append((context, Reference(tuple(tokens), 0)))
 
     @precondition(lambda self: self.pairs)
     @rule(data=st.data(), tokens=TOKENS)
     def append(self, data: st.DataObject, tokens: list[int]) -> None:
         context, reference = self.pick(data)
-        context.tokens += tokens
+        context.extend(tokens)
         reference.tokens += tuple(tokens)
 
     @precondition(lambda self: self.pairs)
@@ -189,7 +290,7 @@ class Interleavings(RuleBasedStateMachine):
     @invariant()
     def pages_add_up(self) -> None:
         if hasattr(self, "pool"):
-            assert self.pool.violations([context.page_ids for context, _ in self.pairs]) == []
+            assert violations(self.pool, [context for context, _ in self.pairs]) == []
 
     @invariant()
     def contexts_read_what_was_written_for_them(self) -> None:
@@ -201,6 +302,7 @@ class Interleavings(RuleBasedStateMachine):
                 assert self.memory[page][position % PAGE_SIZE] == reference.tokens[: position + 1]
 
     def teardown(self) -> None:
+        self.patch.undo()
         for context, _ in getattr(self, "pairs", []):
             context.release()
         if hasattr(self, "pool"):

@@ -1,0 +1,58 @@
+"""What has to add up over all contexts of a pool. Looked at when a core is idle, and by tests after every step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from pie_engine.kv.context import KvContext
+from pie_engine.kv.pool import PagePool
+from pie_engine.kv.table import PageBlock
+
+
+def violations(pool: PagePool, contexts: Sequence[KvContext]) -> list[str]:
+    """What does not add up when `contexts` are all there are; empty when every page is accounted for."""
+    blocks = _blocks(contexts)
+    found = pool.violations([*(block.pages for block in blocks), *(context.table.own for context in contexts)])
+    for context in contexts:
+        found += context.table.violations()
+        if context.num_tokens != len(context.tokens):
+            found.append(f"a context counts {context.num_tokens} tokens and has {len(context.tokens)}")
+        own = context.table.own
+        first = len(context.table) - len(own)
+        found += _of_content(pool, context, first, own[: context.num_committed_pages - first])
+    for block, context in blocks.items():
+        found += _of_content(pool, context, block.start, block.pages)
+    holds = Counter(next(context.table.blocks(), None) for context in contexts)
+    holds.update(block.before for block in blocks)
+    for block in blocks:
+        if holds[block] != block.num_holders:
+            found.append(f"block of page {block.start} counts {block.num_holders} holders; there are {holds[block]}")
+    return found
+
+
+def distinct_pages(contexts: Iterable[KvContext]) -> set[int]:
+    """The pages that these hold, each once; what they share is looked at once."""
+    contexts = list(contexts)
+    pages = {page for block in _blocks(contexts) for page in block.pages}
+    return pages.union(*(context.table.own for context in contexts))
+
+
+def _blocks(contexts: Iterable[KvContext]) -> dict[PageBlock, KvContext]:
+    """Every block, and one of the contexts that have it."""
+    found: dict[PageBlock, KvContext] = {}
+    for context in contexts:
+        for block in context.table.blocks():
+            if block in found:
+                break
+            found[block] = context
+    return found
+
+
+def _of_content(pool: PagePool, context: KvContext, first: int, pages: Sequence[int]) -> list[str]:
+    """Pages, from number `first` of the context on, that are published as something else than its tokens."""
+    return [
+        f"page {page} is published as something else than the tokens of a context that holds it"
+        for index, page in enumerate(pages, first)
+        if pool.index.key_of(page) not in (None, None if context.root is None else context.key(index))
+    ]
