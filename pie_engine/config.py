@@ -61,6 +61,10 @@ class ModelSection(Section, frozen=True):
     context (`longrope`, `dynamic`) is settled by it."""
     prefix_cache: Literal["user", "shared", "off"] = "user"
     """Whose prompts may reuse KV pages that another one has computed: those of the same user, everybody's, nobody's."""
+    adapters: dict[str, Annotated[str, Meta(min_length=1)]] = {}
+    """LoRA adapters loaded with the model: for each name the folder that PEFT has written."""
+    adapter_memory_mb: Annotated[int, Meta(ge=0, le=1_073_741_824)] = 512
+    """Most memory for the adapters of the model, in MiB."""
     saved_contexts_mb: Annotated[int, Meta(ge=0, le=1_073_741_824)] = 10_240
     """Disk for the contexts that one user saves with this model, in MiB."""
     max_batch_tokens: Annotated[int, Meta(ge=1, le=1_048_576)] = 512

@@ -52,6 +52,8 @@ def _wanted(kind: inspect.Type) -> str:
             return f"one of {allowed(kind)}"
         case inspect.StrType():
             return "text in quotes" + (", and not empty" if kind.min_length else "")
+        case inspect.DictType():
+            return "a table of names, each with text in quotes"
         case inspect.VarTupleType():
             return "a list of tables, and not empty"
         case _:

@@ -126,8 +126,10 @@ class Intake:
         process = host.processes.get(message.pid)
         if process is None:
             raise NotFound(f"process {message.pid} is not open")
-        kv = KvContext(self._pool, self._sharers.root_of(process.user))
-        self._add(message.ctx, process, kv, RandomStream(message.seed))
+        kv = KvContext(self._pool, self._sharers.root_of(process.user, message.adapter_id))
+        context = self._add(message.ctx, process, kv, RandomStream(message.seed))
+        context.adapter_id = message.adapter_id
+        self._facts.adapters.check(message.adapter_id)
 
     def _append(self, host: Host, message: Append) -> None:
         context = self._idle_context(host, message.ctx, "append")
@@ -141,6 +143,7 @@ class Intake:
         kv = parent.kv.fork(min(message.length, num_tokens))
         child = self._add(message.child, parent.process, kv, parent.random.fork())
         child.memory = parent.memory.fork(kv.num_tokens)
+        child.adapter_id = parent.adapter_id
         child.fault = parent.fault
         child.backing, child.num_backed = parent.backing, min(parent.num_backed, kv.num_tokens)
         if message.length > num_tokens:

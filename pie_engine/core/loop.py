@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from pie_engine.config import MIB, ModelSection
+from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
@@ -74,6 +77,7 @@ class Core:
             num_pages=num_pages,
             grammars=Compiler(tokenizer, capabilities.vocab_size, clock=clock),
             masks=Masks(),
+            adapters=Adapters(driver, section.label, section.adapter_memory_mb),
             archive=None if saved is None else Archive(saved, driver, section.label, section.saved_contexts_mb),
         )
         self.pool = PagePool(num_pages, capabilities.page_size)
@@ -87,6 +91,22 @@ class Core:
         sharers = Sharers(section.prefix_cache, capabilities.model_id, capabilities.page_size)
         self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, clock)
         self._is_stuck = False
+        for name, folder in section.adapters.items():
+            self.add_adapter(name, folder)
+
+    # Adapters.
+
+    def add_adapter(self, name: str, folder: str | Path) -> LoadedAdapter:
+        """See `Adapters.add`. Steps wait while it is loaded."""
+        return self.facts.adapters.add(name, folder, self._users_of)
+
+    def remove_adapter(self, name: str) -> None:
+        """See `Adapters.remove`."""
+        self.facts.adapters.remove(name, self._users_of)
+
+    def _users_of(self, adapter_id: str) -> Mapping[str, int]:
+        contexts = self._scheduler.contexts.values()
+        return Counter(context.process.pid for context in contexts if context.adapter_id == adapter_id)
 
     # Messages.
 

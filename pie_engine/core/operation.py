@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pie_engine.core.adapters import Adapters
 from pie_engine.core.archive import Archive
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row, RowResult
@@ -29,6 +30,7 @@ class ModelFacts:
     grammars: Compiler
     masks: Masks
     """Of the next step."""
+    adapters: Adapters
     archive: Archive | None
     """Of saved contexts; None: this core has no folder for them."""
 
@@ -135,9 +137,10 @@ class Operation:
         # Past two calls where that can be, since this is done for every token of every reply.
         own, page_ids = kv.tokens.own, kv.table.ids or kv.page_ids
         if end < kv.num_tokens:
-            return Row(kv.tokens[start:end], start, page_ids)
+            return Row(kv.tokens[start:end], start, page_ids, adapter=self.context.adapter_id)
         tokens = own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:]
         row = Row(tokens, start, page_ids, self._sampler, want_logprob=self._want_logprob)
+        row.adapter = self.context.adapter_id
         row.probes = self._probes
         row.mask = self._ask_mask()
         if self._sampler is not None:

@@ -56,6 +56,7 @@ class Context:
         """The last plan, while its program may not know that it has ended and may still steer it."""
         self.fault: ErrorInfo | None = None
         """What went wrong in a message that has no answer of its own; whatever is asked of it then fails so."""
+        self.adapter_id = ""
         self.last_used = 0
         self.backing: Backing | None = None
         """Where the KV of its first `num_backed` tokens can be read, if it came from there."""

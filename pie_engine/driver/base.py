@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.layout import Layout
+from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.protocol.sampling import NO_PROBES, NOTHING_PROBED, Probed, Probes, Sampler
 from pie_engine.sampling.draw import Draw
 
@@ -85,6 +86,8 @@ class Row:
     """A second random number of this draw."""
     mirostat_mu: float | None = None
     """Mirostat's bound for this draw, in bits; None: its start."""
+    adapter: str = ""
+    """The id of a loaded adapter; empty: the model as it is. The pages of a sequence are all of the same one."""
     draft_uniforms: Sequence[float] = ()
     """The last `len(draft_uniforms)` tokens are drafts: sample before each of them, too, with these random numbers."""
     draft_masks: Sequence[bytes | Callable[[], bytes]] = ()
@@ -171,5 +174,14 @@ class Driver(Protocol):
 
     def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
         """Put back what `read_pages` gave, here or in another process with the same model id and page size."""
+
+    def adapter_bytes(self, files: AdapterFiles) -> int:
+        """Memory that the adapter takes once it is loaded. Raises `ModelError` or `Unsupported` if it cannot be."""
+
+    def load_adapter(self, files: AdapterFiles) -> None:
+        """From here on rows may name its id. Nothing happens if it is loaded. Raises as `adapter_bytes` does."""
+
+    def unload_adapter(self, adapter_id: str) -> None:
+        """Give its memory back; no row names it any more."""
 
     def close(self) -> None: ...

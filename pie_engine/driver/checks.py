@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from pie_engine.driver.base import Capabilities, KvPages, Row
 
 
-def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) -> None:
-    """Token ids, positions and page ids are in range, tables are long enough, and no two rows write one page."""
+def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int, adapters: Container[str]) -> None:
+    """Token ids, positions and page ids are in range, tables are long enough, no two rows write one page, and adapters
+    are loaded."""
     size, written = capabilities.page_size, set[int]()
     for row in rows:
         assert row.tokens, "a row without tokens"
@@ -26,6 +27,7 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
         assert len(row.draft_uniforms) < len(row.tokens), "a row of drafts alone"
         num_masks = len(row.draft_uniforms) if row.mask is not None else 0
         assert len(row.draft_masks) == num_masks, f"{len(row.draft_masks)} masks for {num_masks} drafts"
+        assert not row.adapter or row.adapter in adapters, f"adapter {row.adapter} is not loaded"
         own = row.page_ids[row.start // size : (row.end - 1) // size + 1]
         assert written.isdisjoint(own), f"two rows write one of the pages {own}"
         written.update(own)

@@ -21,6 +21,9 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.kernels.cache import are_compiled
 from pie_engine.model.kernels.support import kv_bytes_per_token
 from pie_engine.model.load import Model, choose_kernels, load_model
+from pie_engine.model.lora import layout
+from pie_engine.model.lora.files import AdapterFiles
+from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
 from pie_engine.protocol.sampling import NOTHING_PROBED
@@ -46,6 +49,7 @@ class CpuDriver:
         is_one_by_one = isinstance(model, OneByOne)
         how = f"{model.kernels}{'-1' if is_one_by_one else ''}{'' if quantize == 'none' else f'-{quantize}'}"
         self._cache: KvCache | None = None
+        self._adapters: set[str] = set()
         config, dtype = model.config, str(model.dtype).removeprefix("torch.")
         self._capabilities = Capabilities(
             driver="cpu",
@@ -134,7 +138,7 @@ class CpuDriver:
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
         cache = self._allocated()
-        check_rows(rows, self._capabilities, cache.num_pages)
+        check_rows(rows, self._capabilities, cache.num_pages, self._adapters)
         if not rows:
             return []
         results = [RowResult() for _ in rows]
@@ -169,6 +173,18 @@ class CpuDriver:
         check_pages(page_ids, cache.num_pages, pages)
         dtype = cache.keys.dtype
         cache.write_pages(page_ids, {name: torch.from_numpy(array).view(dtype) for name, array in pages.items()})
+
+    def adapter_bytes(self, files: AdapterFiles) -> int:
+        return layout.num_bytes(layout.layout_of(files, self._model.config), self._capabilities.dtype)
+
+    def load_adapter(self, files: AdapterFiles) -> None:
+        if files.adapter_id not in self._adapters:
+            self._model.add_adapter(read_adapter(files, self._model.config, self._model.dtype))
+            self._adapters.add(files.adapter_id)
+
+    def unload_adapter(self, adapter_id: str) -> None:
+        self._adapters.remove(adapter_id)
+        self._model.remove_adapter(adapter_id)
 
     def close(self) -> None:
         self._cache = None
@@ -232,7 +248,7 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
     spans: list[Span] = []
     tokens: list[int] = []
     for row in rows:
-        spans.append(Span(len(tokens), len(row.tokens), row.start, row.page_ids, row.layout))
+        spans.append(Span(len(tokens), len(row.tokens), row.start, row.page_ids, row.layout, row.adapter))
         tokens.extend(row.tokens)
     return spans, tokens
 

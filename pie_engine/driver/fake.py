@@ -15,6 +15,7 @@ import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
@@ -22,6 +23,7 @@ from pie_engine.driver.checks import check_pages, check_pairs, check_rows
 from pie_engine.driver.fake_kv import FakeKv, Seen
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Internal, OutOfPages
+from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, Probes, TopToken
 from pie_engine.sampling import plain
@@ -42,6 +44,8 @@ class FakeDriver:
     def __init__(self, tokenizer: Tokenizer, script: FakeScript | None = None, *, page_size: int = 16) -> None:
         self._script = script or FakeScript()
         self._writer = _Writer(tokenizer, self._script)
+        self._writers = {"": self._writer}
+        """By adapter."""
         self._kv: FakeKv | None = None
         self._num_steps = 0
         self._capabilities = Capabilities(
@@ -89,7 +93,7 @@ class FakeDriver:
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
         kv = self._allocated()
-        check_rows(rows, self._capabilities, kv.num_pages)
+        check_rows(rows, self._capabilities, kv.num_pages, self._writers)
         if not rows:
             return []
         self._wait(sum(len(row.tokens) for row in rows))
@@ -98,6 +102,7 @@ class FakeDriver:
         if None in faults:
             raise RuntimeError(faults[None])
         for row in rows:
+            kv.take(row.page_ids, row.start, row.end, row.adapter)
             if row.layout is None:
                 kv.write(row.page_ids, row.start, row.tokens)
             else:
@@ -126,6 +131,15 @@ class FakeDriver:
     def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
         """The first `end` tokens whose KV these pages hold, for tests. Asserts that it is KV of one sequence."""
         return self._allocated().read(page_ids, end).tolist()
+
+    def adapter_bytes(self, files: AdapterFiles) -> int:
+        return files.num_bytes
+
+    def load_adapter(self, files: AdapterFiles) -> None:
+        self._writers.setdefault(files.adapter_id, self._writer.adapted(files.adapter_id))
+
+    def unload_adapter(self, adapter_id: str) -> None:
+        del self._writers[adapter_id]
 
     def close(self) -> None:
         self._kv = None
@@ -157,6 +171,7 @@ class FakeDriver:
     def _seen(self, row: Row, kv: FakeKv) -> list[Seen]:
         """What the tokens see after which something is sampled: those before each draft, and the last one."""
         num_drafts, window = len(row.draft_uniforms), self._capabilities.window
+        kv.check(row.page_ids[: -(-row.end // self._capabilities.page_size)], row.adapter)
         if row.layout is not None:
             positions = row.layout.positions(row.start, row.end)
             last = range(len(row.tokens) - 1 - num_drafts, len(row.tokens))
@@ -167,20 +182,21 @@ class FakeDriver:
 
     def _drawn(self, row: Row, seen: Seen, draw: Draw) -> RowResult:
         """What comes after it."""
-        sequence = seen.tokens
-        top = self._writer.next_tokens(sequence, is_masked=draw.mask is not None, salt=seen.salt)
-        logprobs = self._writer.logprobs(sequence, top, draw)
+        sequence, writer = seen.tokens, self._writers[row.adapter]
+        top = writer.next_tokens(sequence, is_masked=draw.mask is not None, salt=seen.salt)
+        logprobs = writer.logprobs(sequence, top, draw)
         drawn = plain.choose(logprobs, draw)
         if drawn.token is None:
             return RowResult(error=drawn.fault)
-        self._writer.remember(sequence, drawn.token)
+        writer.remember(sequence, drawn.token)
         logprob = logprobs[drawn.token] if row.want_logprob else None
         if row.probes.of_allowed:
             allowed = [TopToken(token, value) for token, value in logprobs.items() if may_choose(draw, token)]
             top = sorted(allowed, key=lambda entry: -entry.logprob)
-        return RowResult(drawn.token, logprob, self._probed(row.probes, sequence, top), drawn.mirostat_mu)
+        probed = self._probed(row.probes, writer.digest_of(sequence), top)
+        return RowResult(drawn.token, logprob, probed, drawn.mirostat_mu)
 
-    def _probed(self, wanted: Probes, sequence: array[int], top: list[TopToken]) -> Probed:
+    def _probed(self, wanted: Probes, digest: bytes, top: list[TopToken]) -> Probed:
         """The candidates have all of the probability; the hidden state is the digest of the sequence."""
         if wanted.is_empty:
             return NOTHING_PROBED
@@ -191,7 +207,7 @@ class FakeDriver:
             logprobs=[logprobs.get(token, -math.inf) for token in wanted.logprobs_of],
             entropy=-math.fsum(math.exp(each) * each for each in logprobs.values()) if wanted.entropy else None,
             logits=struct.pack(f"<{len(logits)}f", *logits) if wanted.logits else b"",
-            hidden=struct.pack(f"<{_HIDDEN_SIZE}f", *_digest(sequence)) if wanted.hidden else b"",
+            hidden=struct.pack(f"<{_HIDDEN_SIZE}f", *digest) if wanted.hidden else b"",
         )
 
 
@@ -206,10 +222,21 @@ class _Writer:
         self._replies = [self._reply_tokens(reply.text) for reply in script.replies]
         self._progress: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         """Digest of a sequence that ends within a reply → (reply, tokens of it so far)."""
+        self._adapter = b""
         shape = repr(
             (tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length, script.window)
         )
         self.digest = "fake-" + hashlib.blake2b(shape.encode(), digest_size=12).hexdigest()
+
+    def adapted(self, adapter_id: str) -> _Writer:
+        """One whose pseudo text is another. Replies stay what they are."""
+        writer = copy(self)
+        writer._adapter, writer._progress = adapter_id.encode(), OrderedDict()
+        return writer
+
+    def digest_of(self, sequence: array[int]) -> bytes:
+        """Of what is seen, and of the adapter."""
+        return hashlib.blake2b(sequence.tobytes(), digest_size=_HIDDEN_SIZE, key=self._adapter).digest()
 
     def next_tokens(self, sequence: array[int], *, is_masked: bool = False, salt: int = 0) -> list[TopToken]:
         """The distribution after `sequence`, likeliest first. A scripted token has all of the probability.
@@ -218,7 +245,7 @@ class _Writer:
 
         With a mask the beginning of the reply may have been forced, without being asked for here.
         """
-        digest = _digest(sequence)
+        digest = self.digest_of(sequence)
         reply = self._progress.get(digest) or self._start(sequence)
         if reply is not None and is_masked and not reply[1]:
             reply = (reply[0], _overlap(sequence, self._replies[reply[0]]))
@@ -234,7 +261,7 @@ class _Writer:
         if draw.is_adjusted:
             if not any(may_choose(draw, token) for token in logprobs):
                 others = [token for token in range(self._tokenizer.vocab_size) if may_choose(draw, token)]
-                found = self._distribution(others, int.from_bytes(_digest(sequence), "little")) if others else []
+                found = self._distribution(others, int.from_bytes(self.digest_of(sequence), "little")) if others else []
                 logprobs |= {entry.token: entry.logprob for entry in found}
             for token in draw.sampler.logit_bias:
                 logprobs.setdefault(token, _UNLIKELY)
@@ -242,9 +269,9 @@ class _Writer:
 
     def remember(self, sequence: array[int], token: int) -> None:
         """`token` was chosen after `sequence`: if that is within a reply, the longer sequence is one token further."""
-        if not self._replies or (progress := self._progress.get(_digest(sequence))) is None:
+        if not self._replies or (progress := self._progress.get(self.digest_of(sequence))) is None:
             return
-        self._progress[_digest(array("i", [*sequence, token]))] = (progress[0], progress[1] + 1)
+        self._progress[self.digest_of(array("i", [*sequence, token]))] = (progress[0], progress[1] + 1)
         while len(self._progress) > _MAX_REMEMBERED:
             self._progress.popitem(last=False)
 
@@ -287,7 +314,3 @@ def _overlap(sequence: array[int], reply: list[int]) -> int:
     """The longest beginning of `reply` that `sequence` ends with."""
     lengths = range(min(len(sequence), len(reply)), 0, -1)
     return next((length for length in lengths if list(sequence[-length:]) == reply[:length]), 0)
-
-
-def _digest(sequence: array[int]) -> bytes:
-    return hashlib.blake2b(sequence.tobytes(), digest_size=_HIDDEN_SIZE).digest()

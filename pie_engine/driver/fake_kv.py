@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class FakeKv:
     """Pages of token ids. `_digests`: of each slot, the sequence up to it; `_parents`: of each page, what is before it.
 
     Like real KV, a slot depends on all tokens that it was computed from: pages fit together in the order in which they
-    were computed and in no other one. With a `window` a token sees the last `window` positions, itself included.
+    were computed and in no other one, and of one adapter. With a `window` a token sees the last `window` positions, itself included.
     """
 
     def __init__(self, num_pages: int, page_size: int, window: int | None = None) -> None:
@@ -41,6 +42,19 @@ class FakeKv:
         self._tokens = array("i", [_UNWRITTEN]) * (num_pages * page_size)
         self._digests = array("Q", [_START]) * (num_pages * page_size)
         self._parents = array("Q", [_START]) * num_pages
+        self._adapters = array("Q", [_START]) * num_pages
+
+    def take(self, page_ids: Sequence[int], start: int, end: int, adapter: str) -> None:
+        """Positions `start` to `end` are about to be written, with this adapter."""
+        first = -(-start // self._size)
+        self.check(page_ids[:first], adapter)
+        for page in page_ids[first : -(-end // self._size)]:
+            self._adapters[page] = crc32(adapter.encode())
+
+    def check(self, page_ids: Sequence[int], adapter: str) -> None:
+        """Assert that these pages were computed with this adapter."""
+        for page in page_ids:
+            assert self._adapters[page] == crc32(adapter.encode()), f"page {page} holds the KV of another adapter"
 
     def write(self, page_ids: Sequence[int], start: int, tokens: Sequence[int]) -> None:
         """KV of `tokens` at positions from `start`; what lies behind them in the last page is stale from now on."""
@@ -125,7 +139,7 @@ class FakeKv:
         ids = np.array(page_ids, dtype=np.int64)
         slots = {"tokens": self._tokens, "digests": self._digests, "positions": self._positions}
         pages = {name: np.array(values).reshape(-1, self._size)[ids] for name, values in slots.items()}
-        return {**pages, "parents": np.array(self._parents)[ids]}
+        return {**pages, "parents": np.array(self._parents)[ids], "adapters": np.array(self._adapters)[ids]}
 
     def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
         size = self._size
@@ -134,12 +148,14 @@ class FakeKv:
             self._digests[page * size : (page + 1) * size] = array("Q", pages["digests"][index].tolist())
             self._positions[page * size : (page + 1) * size] = array("i", pages["positions"][index].tolist())
             self._parents[page] = int(pages["parents"][index])
+            self._adapters[page] = int(pages["adapters"][index])
 
     def copy(self, source: int, destination: int) -> None:
         size = self._size
         for values in (self._tokens, self._digests, self._positions):
             values[destination * size : (destination + 1) * size] = values[source * size : (source + 1) * size]
         self._parents[destination] = self._parents[source]
+        self._adapters[destination] = self._adapters[source]
 
     def _digest_before(self, page_ids: Sequence[int], position: int) -> int:
         if position == 0:

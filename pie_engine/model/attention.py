@@ -140,6 +140,8 @@ class Span:
     page_ids: Sequence[int]
     layout: Layout | None = None
     """None: slots are positions, and a token sees everything up to its own."""
+    adapter: str = ""
+    """The id of a loaded adapter."""
 
     @property
     def end(self) -> int:

@@ -36,6 +36,15 @@ class Block:
     mlp_post_norm: RMSNorm | None
 
 
+def qkv_order(config: ModelConfig) -> Tensor:
+    """Where each output of the projection of queries, keys and values comes from: queries and keys in `pair_order`."""
+    fractions = {layer.rope.rotated_dim(config.head_dim) for layer in config.layers if layer.rope is not None}
+    assert len(fractions) <= 1, "layers that rotate different parts of a head"
+    rotated = pair_order(config.num_heads + config.num_kv_heads, config.head_dim, max(fractions, default=0))
+    values = torch.arange(len(rotated), len(rotated) + config.num_kv_heads * config.head_dim)
+    return torch.cat([rotated, values])
+
+
 class BlockReader:
     """Reads the layers of a checkpoint."""
 
@@ -43,9 +52,7 @@ class BlockReader:
         self.ropes: list[RopeConfig | None] = list(dict.fromkeys(layer.rope for layer in config.layers))
         """The different ones."""
         self._reader, self._config = reader, config
-        fractions = {rope.rotated_dim(config.head_dim) for rope in self.ropes if rope is not None}
-        assert len(fractions) <= 1, "layers that rotate different parts of a head"
-        self._order = pair_order(config.num_heads + config.num_kv_heads, config.head_dim, max(fractions, default=0))
+        self._order = qkv_order(config)
 
     def norm(self, name: str) -> RMSNorm:
         return RMSNorm.of(self._norm_weight(name), self._config.rms_norm_eps)
@@ -72,10 +79,8 @@ class BlockReader:
         )
 
     def _qkv(self, prefix: str) -> AnyLinear:
-        config, names = self._config, [prefix + name for name in self._config.names.qkv]
-        num_rotated = len(self._order)
-        values = torch.arange(num_rotated, num_rotated + config.num_kv_heads * config.head_dim)
-        return self._reader.linear(names, has_bias=config.qkv_bias, order=torch.cat([self._order, values]))
+        names = [prefix + name for name in self._config.names.qkv]
+        return self._reader.linear(names, has_bias=self._config.qkv_bias, order=self._order)
 
     def _qk_norms(self, prefix: str) -> tuple[RMSNorm, ...]:
         config, names = self._config, self._config.names

@@ -97,7 +97,7 @@ def read_tensors(folder: Path) -> dict[str, TensorInfo]:
         return {name: TensorInfo(path, **entry | {"shape": tuple(entry["shape"])}) for name, entry in entries.items()}
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
-        return dict(_read_header(single))
+        return dict(read_header(single))
     if not index.is_file():
         hint = "convert the checkpoint to safetensors" if any(folder.glob("*.bin")) else "is the download complete?"
         raise ModelError(f"{folder} has neither model.safetensors nor model.safetensors.index.json", hint=hint)
@@ -117,11 +117,11 @@ def _read_shards(folder: Path, index: Path) -> dict[str, TensorInfo]:
                 f"{index.name} names {name}, which is not in {folder} ({num_tensors} tensors are in it)",
                 hint="the download is incomplete; download the model again",
             )
-        tensors.update(_read_header(shard))
+        tensors.update(read_header(shard))
     return tensors
 
 
-def _read_header(path: Path) -> Iterator[tuple[str, TensorInfo]]:
+def read_header(path: Path) -> Iterator[tuple[str, TensorInfo]]:
     """The tensors of one safetensors file: 8 bytes of header length, a JSON header, the data.
 
     https://huggingface.co/docs/safetensors (format)

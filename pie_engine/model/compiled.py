@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pie_engine.errors import Unsupported
 from pie_engine.model.attention import HeadShape, KvCache, Span
 from pie_engine.model.blocks import BlockReader
 from pie_engine.model.checkpoint import Checkpoint
@@ -21,6 +22,7 @@ from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.support import padded
 from pie_engine.model.kernels.team import Team
+from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
 
@@ -58,6 +60,12 @@ class CompiledDecoder:
         self._team = Team(num_threads, self._kind)
         self._step: Step | None = None
         self._last: _LastRows | None = None
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        raise Unsupported("the compiled kernels run no adapters", hint='set `kernels = "torch"` for this model')
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        raise AssertionError(f"adapter {adapter_id} is not loaded")
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads, self.kv_dtype)

@@ -15,6 +15,9 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.experts import Experts, Gated
 from pie_engine.model.layers import AnyLinear, RMSNorm
+from pie_engine.model.lora.batch import AdaptedLayer, AdaptedRows
+from pie_engine.model.lora.layout import Projection
+from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
@@ -51,6 +54,7 @@ class Decoder:
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
         self._gated = gated(config)
         self._buffers = Buffers(config, dtype, max_tokens=1)
+        self._adapters: dict[str, Adapter] = {}
 
     kernels: Kernels = "torch"
     kv_dtype = torch.float32
@@ -61,6 +65,12 @@ class Decoder:
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        self._adapters[adapter.adapter_id] = adapter
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        del self._adapters[adapter_id]
 
     @torch.inference_mode()
     def forward(
@@ -83,35 +93,61 @@ class Decoder:
         hidden = torch.embedding(self._embedding, torch.tensor(tokens)).float()
         if self.config.embedding_scale != 1.0:
             hidden.mul_(self._embedding_scale)
+        adapted = AdaptedRows.of(spans, self._adapters)
         for layer, block in enumerate(self._blocks):
-            self._run_block(block, hidden, views, rotations[block.rope], plan, cache.layer(layer))
+            lora = None if adapted is None else adapted.layer(layer)
+            self._run_block(block, hidden, views, rotations[block.rope], plan, cache.layer(layer), lora)
         return self._logits(hidden, wanted, states)
 
     def _run_block(
-        self, block: Block, hidden: Tensor, views: Views, rotations: Tensor, plan: AttentionPlan, kv: LayerKv
+        self,
+        block: Block,
+        hidden: Tensor,
+        views: Views,
+        rotations: Tensor,
+        plan: AttentionPlan,
+        kv: LayerKv,
+        lora: AdaptedLayer | None,
     ) -> None:
         _normed_into(views.normed, hidden, block.attention_norm)
         block.qkv.into(views.qkv, views.normed)
+        if lora is not None:
+            lora.add("qkv", views.normed, views.qkv)
         if views.qkv32 is not views.qkv:
             views.qkv32.copy_(views.qkv)
         for norm, rows in zip(block.qk_norms, views.qk_rows, strict=False):
             norm.into(rows, rows)
         torch.mul(views.pairs, rotations, out=views.rotated)
         attended = plan.attend(kv, block.window, block.sinks).to(self.dtype)
-        self._add_product(hidden, block.attention_out, attended, block.attention_post_norm)
+        self._add_product(hidden, block.attention_out, attended, block.attention_post_norm, lora, "attention_out")
         _normed_into(views.normed, hidden, block.mlp_norm)
         if isinstance(block.mlp, Experts):
             self._add(hidden, block.mlp.of(views.normed, self._gated), block.mlp_post_norm)
             return
         block.mlp.gate_up.into(views.gate_up, views.normed)
+        if lora is not None:
+            lora.add("gate_up", views.normed, views.gate_up)
         self._gated(views.gate, views.up, out=views.inner)
-        self._add_product(hidden, block.mlp.down, views.inner, block.mlp_post_norm)
+        self._add_product(hidden, block.mlp.down, views.inner, block.mlp_post_norm, lora, "down")
 
-    def _add_product(self, hidden: Tensor, linear: AnyLinear, x: Tensor, post_norm: RMSNorm | None) -> None:
+    def _add_product(
+        self,
+        hidden: Tensor,
+        linear: AnyLinear,
+        x: Tensor,
+        post_norm: RMSNorm | None,
+        lora: AdaptedLayer | None,
+        projection: Projection,
+    ) -> None:
         if post_norm is None:
             linear.add_to(hidden, x, self.config.residual_scale)
-        else:
-            self._add(hidden, linear.of(x).float(), post_norm)
+            if lora is not None:
+                lora.add(projection, x, hidden, self.config.residual_scale)
+            return
+        result = linear.of(x).float()
+        if lora is not None:
+            lora.add(projection, x, result)
+        self._add(hidden, result, post_norm)
 
     def _add(self, hidden: Tensor, result: Tensor, post_norm: RMSNorm | None) -> None:
         """Add what attention or the MLP gave to the residual stream."""

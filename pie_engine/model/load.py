@@ -15,6 +15,7 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.kernels.support import why_not
+from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,11 @@ class Model(Protocol):
     def new_cache(self, num_pages: int, page_size: int) -> KvCache: ...
 
     def set_num_threads(self, num_threads: int) -> None: ...
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        """From here on spans may name it."""
+
+    def remove_adapter(self, adapter_id: str) -> None: ...
 
     def forward(
         self,

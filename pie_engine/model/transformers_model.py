@@ -20,6 +20,7 @@ from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model.attention import AttentionBuffers, AttentionPlan, HeadShape, KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, LayerConfig
+from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.transformers_checks import library_for, model_class, refuse_what_cannot_work
 
 _NAME = "pie"
@@ -67,6 +68,12 @@ class TransformersModel:
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        raise AssertionError("`layout_of` has refused it")
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        raise AssertionError(f"adapter {adapter_id} is not loaded")
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)

@@ -32,6 +32,8 @@ class CreateContext(Message, frozen=True):
     ctx: int
     pid: str
     seed: int
+    adapter_id: str = ""
+    """Empty: the model as it is."""
 
 
 class Append(Message, frozen=True):

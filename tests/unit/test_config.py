@@ -89,6 +89,14 @@ def test_every_number_has_a_least_and_a_most(table, key, kind):
         ("[[models]]\n[[models]]\npage_size = 0\n", "`models[1].page_size` is 0; it must be a whole number, 1 to 1024"),
         ("[[models]]\npath = ''\n", '`models[0].path` is ""; it must be text in quotes, and not empty'),
         ("[[models]]\ndriver = 'gpu'\n", '`models[0].driver` is "gpu"; it must be one of `cpu`, `cuda`, `fake`'),
+        (
+            "[[models]]\nadapters = 3\n",
+            "`models[0].adapters` is 3; it must be a table of names, each with text in quotes",
+        ),
+        (
+            "[[models]]\nadapters = {a = ''}\n",
+            '`models[0].adapters[...]` is {"a": ""}; it must be a table of names, each with text in quotes',
+        ),
         ("home = 3\n", "`home` is 3; it must be text in quotes"),
         ("[gateway]\nmax_body_mb = 0\n", "`gateway.max_body_mb` is 0; it must be a number, 1 to 512"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tokenizers
@@ -16,6 +16,7 @@ from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.address import Sharing
 from pie_engine.kv.context import KvContext
+from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.pieces import piece_decoder
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Hypothesis, Plan, Usage
@@ -91,6 +92,15 @@ class RecordingDriver:
     def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
         return self._inner.tokens_in(page_ids, end)
 
+    def adapter_bytes(self, files: AdapterFiles) -> int:
+        return self._inner.adapter_bytes(files)
+
+    def load_adapter(self, files: AdapterFiles) -> None:
+        self._inner.load_adapter(files)
+
+    def unload_adapter(self, adapter_id: str) -> None:
+        self._inner.unload_adapter(adapter_id)
+
     def close(self) -> None:
         self._inner.close()
 
@@ -127,6 +137,8 @@ class Rig:
         prefix_cache: Sharing = "user",
         saved: SavedContexts | None = None,
         saved_contexts_mb: int = 10,
+        adapters: Mapping[str, str] | None = None,
+        adapter_memory_mb: int = 1,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
@@ -140,6 +152,8 @@ class Rig:
             max_batch_sequences=max_batch_sequences,
             prefix_cache=prefix_cache,
             saved_contexts_mb=saved_contexts_mb,
+            adapters=dict(adapters or {}),
+            adapter_memory_mb=adapter_memory_mb,
         )
         self.core = Core(self.driver, self.tokenizer, section, saved=saved, clock=lambda: self.now)
         self.heard: dict[int, Heard] = {}
@@ -153,9 +167,9 @@ class Rig:
         self._num_ids += 1
         return self._num_ids
 
-    def context(self, prompt: str = "", *, seed: int = 1, pid: str = "p1") -> int:
+    def context(self, prompt: str = "", *, seed: int = 1, pid: str = "p1", adapter_id: str = "") -> int:
         ctx = self.new_id()
-        self.send(CreateContext(ctx, pid, seed), Append(ctx, self.tokenizer.encode(prompt)))
+        self.send(CreateContext(ctx, pid, seed, adapter_id), Append(ctx, self.tokenizer.encode(prompt)))
         return ctx
 
     def generate(self, ctx: int, plan: Plan | None = None, **fields: object) -> int:
