@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.load import Model
+from pie_engine.model.lora.weights import Adapter
 
 
 class OneByOne:
@@ -24,6 +25,12 @@ class OneByOne:
 
     def set_num_threads(self, num_threads: int) -> None:
         self._model.set_num_threads(num_threads)
+
+    def add_adapter(self, adapter: Adapter) -> None:
+        self._model.add_adapter(adapter)
+
+    def remove_adapter(self, adapter_id: str) -> None:
+        self._model.remove_adapter(adapter_id)
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return self._model.new_cache(num_pages, page_size)

@@ -37,7 +37,6 @@ SETTINGS = {
 """Two adapters of each model: what they target is added."""
 FAMILIES = ["gqa-tied", "qwen3-even", "gemma3", "phi3", "mixtral"]
 MORE = ["biases", "qwen2", "gemma2-even", "olmo2", "smollm3", "granite", "phi3-longrope", "gpt-oss"]
-LEFT_TO_TORCH = {"phi3-longrope", "mixtral", "gpt-oss"}
 
 
 @dataclass
@@ -108,10 +107,6 @@ def slow(names: Sequence[str]) -> list[object]:
     return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-def both_ways(shapes: Sequence[str]) -> list[str]:
-    return [*shapes, *(f"{shape} compiled" for shape in shapes if shape not in LEFT_TO_TORCH)]
-
-
 @pytest.fixture(scope="module")
 def trios(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trio]:
     root = tmp_path_factory.mktemp("lora")
@@ -127,7 +122,7 @@ def trios(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trio]:
     return trio_of
 
 
-@pytest.fixture(params=[*both_ways(FAMILIES), *slow(both_ways(MORE))])
+@pytest.fixture(params=[*FAMILIES, *slow(MORE)])
 def trio(request: pytest.FixtureRequest, trios: Callable[[str], Trio]) -> Trio:
     return trios(request.param)
 
