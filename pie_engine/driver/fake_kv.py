@@ -31,7 +31,8 @@ class FakeKv:
     """Pages of token ids. `_digests`: of each slot, the sequence up to it; `_parents`: of each page, what is before it.
 
     Like real KV, a slot depends on all tokens that it was computed from: pages fit together in the order in which they
-    were computed and in no other one, and of one adapter. With a `window` a token sees the last `window` positions, itself included.
+    were computed and in no other one, and all of a sequence are of one adapter. With a `window` a token sees the last
+    `window` positions, itself included.
     """
 
     def __init__(self, num_pages: int, page_size: int, window: int | None = None) -> None:

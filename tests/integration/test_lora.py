@@ -94,7 +94,7 @@ class Trio:
         for index in order:
             ids, start, pages, name = rows[index]
             adapter = self.files[name].adapter_id if name else ""
-            spans.append(Span(len(tokens), len(ids), start, pages, adapter))
+            spans.append(Span(len(tokens), len(ids), start, pages, adapter=adapter))
             tokens += ids
         logits = self.ours.forward(spans, tokens, cache, range(len(tokens)))
         found: dict[int, Tensor] = {
@@ -205,7 +205,7 @@ def test_targets_are_read_as_peft_reads_them(
     prompt = prompt_of(20)
     with torch.inference_mode():
         wanted = theirs(torch.tensor([prompt])).logits[0]
-    span = Span(0, 20, 0, pages(0), files.adapter_id)
+    span = Span(0, 20, 0, pages(0), adapter=files.adapter_id)
     got = trio.ours.forward([span], prompt, trio.ours.new_cache(8, PAGE), range(20))
     trio.ours.remove_adapter(files.adapter_id)
     assert (got - wanted).abs().max() <= BOUND
