@@ -25,7 +25,7 @@ def ps(
     everything: Annotated[bool, typer.Option("--all", help="Show processes that have ended, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
 ) -> None:
-    """Show processes: their state, KV pages and tokens; and how many pages are free."""
+    """Show processes: their state, KV pages (+ those in host memory) and tokens; and how many pages are free."""
     run_async(_ps(everything, as_json))
 
 
@@ -60,7 +60,7 @@ def _row(process: ProcessView, now: float) -> tuple[str, ...]:
         process.pid,
         process.program,
         state_of(process),
-        str(usage.pages) if usage else "-",
+        pages_of(usage) if usage else "-",
         str(usage.tokens) if usage else "-",
         accept_rate(usage) if usage else "-",
         age((process.ended or now) - process.created),
@@ -74,6 +74,11 @@ def state_of(process: ProcessView) -> str:
     if process.state == "running" and process.usage:
         return process.usage.state
     return process.state
+
+
+def pages_of(usage: ProcessUsage) -> str:
+    """On the device, and in host memory where some are: `12 + 3`."""
+    return f"{usage.pages} + {usage.host_pages}" if usage.host_pages else str(usage.pages)
 
 
 def accept_rate(usage: ProcessUsage) -> str:
@@ -100,5 +105,7 @@ def _pages_line(model: dict[str, Any]) -> str:
     line = f"{model.get('name')}: {total - free} of {total} pages in use, {free} free"
     if cached := int(model.get("num_cached_pages", 0)):
         line += f" ({cached} of them cached)"
+    if in_host := int(model.get("num_used_host_pages", 0)):
+        line += f", {in_host} of {model.get('num_host_pages')} in host memory"
     hits, misses = int(model.get("num_page_hits", 0)), int(model.get("num_page_misses", 0))
     return f"{line}, {hits} of {hits + misses} prompt pages found in the cache" if hits + misses else line

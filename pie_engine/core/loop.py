@@ -19,6 +19,7 @@ from typing import NoReturn
 from pie_engine.config import MIB, ModelSection
 from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive
+from pie_engine.core.host_pages import HostPages
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
 from pie_engine.core.scheduler import Batch, Scheduler
@@ -28,6 +29,7 @@ from pie_engine.driver.base import Driver, KvPages, Row, RowResult
 from pie_engine.errors import Lost, OutOfPages, Unsupported, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
+from pie_engine.hub.memory import available_bytes
 from pie_engine.kv.address import Sharers
 from pie_engine.kv.integrity import distinct_pages, violations
 from pie_engine.kv.pool import PagePool
@@ -80,15 +82,22 @@ class Core:
             adapters=Adapters(driver, section.label, section.adapter_memory_mb),
             archive=None if saved is None else Archive(saved, driver, section.label, section.saved_contexts_mb),
         )
-        self.pool = PagePool(num_pages, capabilities.page_size)
+        num_slots = num_slots_of(section, capabilities.page_bytes)
+        self.pool = PagePool(num_pages, capabilities.page_size, num_slots)
+        self.host_pages = HostPages(driver, num_slots)
         self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = 0
         self.num_page_misses = self.num_violations = 0
         self._driver = driver
         self._clock = clock
         self._hosts: dict[str, Host] = {}
-        self._scheduler = Scheduler(self.pool, section.max_batch_tokens, section.max_batch_sequences)
-        self._turns = Turns(self._scheduler)
         sharers = Sharers(section.prefix_cache, capabilities.model_id, capabilities.page_size)
+        self._scheduler = Scheduler(
+            self.pool,
+            section.max_batch_tokens,
+            section.max_batch_sequences,
+            pages_outlive_contexts=sharers.outlive_contexts,
+        )
+        self._turns = Turns(self._scheduler)
         self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, clock)
         self._is_stuck = False
         for name, folder in section.adapters.items():
@@ -190,12 +199,23 @@ class Core:
         """What has to be in the pages before the rows run."""
         scheduler = self._scheduler
         try:
-            if scheduler.copies:
-                self._driver.copy_pages(scheduler.copies)
+            if self.pool.moves:
+                self._move_pages()
             for operation, pages in scheduler.restores:
                 self._restore(operation, pages)
         except Exception as error:
             self._fail_device(error)
+
+    def _move_pages(self) -> None:
+        driver = self._driver
+        for kind, pairs in self.pool.moves.take():
+            sources, destinations = [source for source, _ in pairs], [destination for _, destination in pairs]
+            if kind == "copy":
+                driver.copy_pages(pairs)
+            elif kind == "out":
+                self.host_pages.write(destinations, driver.read_pages(sources))
+            else:
+                driver.write_pages(destinations, self.host_pages.read(sources))
 
     def _restore(self, operation: Operation, pages: KvPages) -> None:
         context, archive = operation.context, self.facts.archive
@@ -290,6 +310,9 @@ class Core:
             num_cached_pages=len(self.pool.index.cached),
             num_page_hits=self._scheduler.num_page_hits,
             num_page_misses=self.num_page_misses,
+            num_host_pages=self.pool.tier.num_slots,
+            num_used_host_pages=len(self.pool.tier),
+            num_page_returns=self._scheduler.num_page_returns,
         )
 
     def check_integrity(self) -> list[str]:
@@ -314,6 +337,7 @@ class Core:
             process.num_cached,
             process.num_drafted,
             process.num_accepted,
+            len({key for context in contexts for key in context.kv.coming_keys() if key in self.pool.tier}),
         )
 
     def _state(self, process: Process) -> str:
@@ -323,13 +347,23 @@ class Core:
             return "idle"
         if any(operation.is_runnable and operation.last_step == self.num_steps for operation in operations):
             return "running"
-        if any(operation.lacks_pages for operation in operations):
-            return "waiting: pages"
+        lacking = [operation.kv for operation in operations if operation.lacks_pages]
+        if lacking:
+            num_needed = min(kv.num_new_pages(kv.num_tokens) for kv in lacking)
+            return f"waiting: pages ({num_needed} needed, {self.pool.num_free} free)"
         if any(operation.awaits_disk for operation in operations):
             return "waiting: disk"
         if any(not operation.is_ready for operation in operations):
             return "waiting: grammar"
         return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
+
+
+def num_slots_of(section: ModelSection, page_bytes: int) -> int:
+    """KV pages in host memory that the configuration asks for; at most half of what is free, since it is not needed."""
+    asked, available = section.offload_memory_mb * MIB, available_bytes()
+    if asked > available // 2:
+        log.warning("offload_memory_mb = %d, but %d MiB are free: half of that", asked // MIB, available // MIB)
+    return min(asked, available // 2) // page_bytes
 
 
 def num_pages_of(section: ModelSection, page_bytes: int) -> int:

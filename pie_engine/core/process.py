@@ -192,7 +192,9 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
     )
     core = Core(driver, Tokenizer.load(folder), section, saved=SavedContexts(paths.saved_contexts))
     core.facts.grammars.prepare()
-    return core, _detail(core, section, folder, asdict(driver.capabilities)) | {"kv_regions": list(driver.kv_regions)}
+    return core, _detail(core, section, folder, asdict(driver.capabilities)) | {
+        "kv_regions": [*driver.kv_regions, *core.host_pages.regions]
+    }
 
 
 def _check_chat_template(section: ModelSection, folder: Path) -> None:

@@ -12,6 +12,7 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
 from pie_engine.core.state import Context
 from pie_engine.driver.base import KvPages, Row
+from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import PagePool
 
 Batch = list[tuple[Operation, Row]]
@@ -21,21 +22,22 @@ _arrival = attrgetter("arrival")
 class Scheduler:
     """Composes batches from the runnable operations, oldest first, and keeps the page pool from running dry."""
 
-    def __init__(self, pool: PagePool, max_batch_tokens: int, max_batch_sequences: int) -> None:
+    def __init__(
+        self, pool: PagePool, max_batch_tokens: int, max_batch_sequences: int, *, pages_outlive_contexts: bool = True
+    ) -> None:
         self._pool = pool
+        self._pages_outlive_contexts = pages_outlive_contexts
         self._max_tokens = max_batch_tokens
         self._max_sequences = max_batch_sequences
         self.runnable: list[Operation] = []
         """Begun, not over and not parked; oldest first."""
         self.contexts: dict[int, Context] = {}
         """All contexts there are, by the identity of the object: ids are only unique within a host."""
-        self.copies: list[tuple[int, int]] = []
-        """Page copies to be done before the rows of the last `compose` run."""
         self.outgrown: list[Operation] = []
         """Operations of the last `compose` that need more pages than there are."""
         self.restores: list[tuple[Operation, KvPages]] = []
         """Operations of the last `compose` whose KV was read from a saved context; their pages are reserved."""
-        self.num_preemptions = self.num_page_hits = 0
+        self.num_preemptions = self.num_page_hits = self.num_page_returns = 0
         self._coming: set[bytes] = set()
         """Keys of the pages that the prefills chosen so far make full in this step."""
         self._step = 0
@@ -60,13 +62,16 @@ class Scheduler:
 
     def drop(self, context: Context) -> None:
         """The context is gone; its operations must be over."""
+        if not self._pages_outlive_contexts:
+            context.kv.uncompute(0)
+            self._pool.forget(context.kv.coming_keys())
         context.kv.release()
         del self.contexts[id(context)]
 
     def compose(self, step: int) -> Batch:
-        """The rows of step `step`. Their pages are reserved; `copies` have to be done first."""
+        """The rows of step `step`. Their pages are reserved; the moves of the pool have to be done first."""
         self._step = step
-        self.copies, self.outgrown, self.restores = [], [], []
+        self.outgrown, self.restores = [], []
         operations = self._with_pages()
         shares = share_step(
             [operation.kv.num_uncomputed for operation in operations],
@@ -132,6 +137,7 @@ class Scheduler:
                 self.restores.append((operation, pages))
                 continue
             if is_prefill:
+                self._take_back(kv)
                 self._announce(operation, tokens_left)
                 tokens_left -= num_tokens - kv.num_computed
             found.append(operation)
@@ -142,11 +148,13 @@ class Scheduler:
 
         It waits for pages that an operation before it makes full in this step, and finds them published then.
         """
-        kv, size = operation.kv, self._pool.page_size
+        kv, tier, size = operation.kv, self._pool.tier, self._pool.page_size
         keys = list(kv.coming_keys())
         pages = self._pool.index.run(keys)
-        num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[len(pages) :]))
-        num_left = kv.num_tokens - kv.num_committed_pages * size - len(pages) * size
+        num_known = len(pages) + len(tier.run(keys[len(pages) :]))
+        tier.want(keys[len(pages) : num_known])
+        num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[num_known:]))
+        num_left = kv.num_tokens - (kv.num_committed_pages + num_known) * size
         if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
             return False
         if pages:
@@ -156,15 +164,34 @@ class Scheduler:
 
     def _fetch(self, operation: Operation) -> KvPages | None:
         """KV of the operation's context that can be read instead of computed; sets `awaits_disk` while it is coming."""
-        context, kv = operation.context, operation.kv
+        context, kv, size = operation.context, operation.kv, self._pool.page_size
         backing = context.backing
-        if backing is None or context.num_backed - kv.num_computed < self._pool.page_size:
+        if backing is None or context.num_backed - kv.num_computed < size:
+            return None
+        num_known = kv.num_committed_pages + len(self._pool.tier.run(kv.coming_keys()))
+        if context.num_backed < (num_known + 1) * size:
             return None
         pages = backing.fetch()
         if pages is None and backing.is_gone:
             context.backing = None
         operation.awaits_disk = pages is None and not backing.is_gone
         return pages
+
+    def _take_back(self, kv: KvContext) -> None:
+        """Move in what the host tier has of the context's tokens, into pages that are reserved for them.
+
+        Tokens behind the last whole page that is known are computed again.
+        """
+        pool, first = self._pool, kv.num_committed_pages
+        keys = list(kv.coming_keys())
+        slots = pool.tier.run(keys)
+        if not slots:
+            return
+        for page, slot in zip(kv.page_ids[first : first + len(slots)], slots, strict=True):
+            pool.moves.move_in(slot, page)
+        pool.tier.retire(keys[: len(slots)])
+        kv.advance(min((first + len(slots)) * pool.page_size, kv.num_tokens - 1))
+        self.num_page_returns += len(slots)
 
     def _announce(self, operation: Operation, tokens_left: int) -> None:
         """Who comes later in this step may wait for what the operation computes in it."""
@@ -187,7 +214,7 @@ class Scheduler:
             return False
         copy = kv.reserve(end)
         if copy is not None:
-            self.copies.append(copy)
+            pool.moves.copy(*copy)
         return True
 
     def _num_growing_before(self, operation: Operation) -> int:
@@ -211,7 +238,7 @@ class Scheduler:
         return (self.contexts[key] for key in victims(num_missing, operation.arrival, holders))
 
     def _put_back(self, context: Context) -> None:
-        """Its KV is computed again from its tokens when it is needed."""
+        """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
         context.kv.uncompute(0)
         self.num_preemptions += not context.is_idle
 

@@ -92,6 +92,7 @@ class Exchange:
             cached_tokens=sum(part.num_cached for part in parts),
             drafted_tokens=sum(part.num_drafted for part in parts),
             accepted_tokens=sum(part.num_accepted for part in parts),
+            host_pages=sum(part.num_host_pages for part in parts),
         )
 
     # Arrivals.

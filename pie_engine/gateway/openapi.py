@@ -66,6 +66,11 @@ class ModelView(msgspec.Struct):
     num_page_hits: int | msgspec.UnsetType = msgspec.UNSET
     num_page_misses: int | msgspec.UnsetType = msgspec.UNSET
     """Pages of prompts that were found, and that were computed."""
+    num_host_pages: int | msgspec.UnsetType = msgspec.UNSET
+    num_used_host_pages: int | msgspec.UnsetType = msgspec.UNSET
+    """Pages for which there is host memory, and those that it holds."""
+    num_page_returns: int | msgspec.UnsetType = msgspec.UNSET
+    """Pages that came back from host memory."""
 
 
 class Models(msgspec.Struct):

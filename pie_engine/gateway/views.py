@@ -93,8 +93,9 @@ def status_of(members: list[Member], incidents: list[str], has_host: bool) -> He
 
 
 def _page_numbers(stats: CoreStats) -> dict[str, object]:
-    names = ("num_pages", "num_free_pages", "num_cached_pages", "num_page_hits", "num_page_misses")
-    return {name: getattr(stats, name) for name in names}
+    device = ("num_pages", "num_free_pages", "num_cached_pages", "num_page_hits", "num_page_misses")
+    host = ("num_host_pages", "num_used_host_pages", "num_page_returns")
+    return {name: getattr(stats, name) for name in (*device, *host)}
 
 
 def _view(member: Member) -> MemberView:

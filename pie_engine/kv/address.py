@@ -42,10 +42,16 @@ class Sharers:
         self._sharing = sharing
         self._model_id = model_id
         self._page_size = page_size
+        self._num_contexts = 0
 
-    def root_of(self, user: str, adapter_id: str = "") -> bytes | None:
-        """None: its pages are nobody else's."""
-        if self._sharing == "off":
-            return None
-        salt = f"user {user}" if self._sharing == "user" else ""
+    @property
+    def outlive_contexts(self) -> bool:
+        """Whether somebody may want the pages of a context when it is gone."""
+        return self._sharing != "off"
+
+    def root_of(self, user: str, adapter_id: str = "") -> bytes:
+        """Of a new context of `user`."""
+        self._num_contexts += 1
+        salts = {"user": f"user {user}", "shared": "", "off": f"context {self._num_contexts}"}
+        salt = salts[self._sharing]
         return root_key(self._model_id, self._page_size, adapter_id=adapter_id, salt=salt)

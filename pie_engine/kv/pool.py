@@ -6,20 +6,25 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 
 from pie_engine.kv.prefix import PrefixIndex
+from pie_engine.kv.tier import HostTier, Moves
 
 
 class PagePool:
     """Pages `0 … num_pages - 1` of a driver, by reference count.
 
     A page that nobody holds is free, or cached when its content is published in `index`. Free pages are handed out in
-    the order in which they became free, then the cached ones, the longest unused first.
+    the order in which they became free, then the cached ones, the longest unused first; the content of these goes to
+    the host tier.
     """
 
-    def __init__(self, num_pages: int, page_size: int) -> None:
+    def __init__(self, num_pages: int, page_size: int, num_slots: int = 0) -> None:
+        """`num_slots`: pages that the host tier holds."""
         assert min(num_pages, page_size) > 0, (num_pages, page_size)
         self.num_pages = num_pages
         self.page_size = page_size
         self.index = PrefixIndex()
+        self.tier = HostTier(num_slots)
+        self.moves = Moves()
         self._free = deque(range(num_pages))
         self._num_holders = [0] * num_pages
 
@@ -36,9 +41,16 @@ class PagePool:
         return self._num_holders[page] > 1
 
     def take(self) -> int:
-        """A page without content, now held once. Ask `num_free` first."""
-        page = self._free.popleft() if self._free else self.index.evict()
+        """A page to be written after `moves`, now held once. Ask `num_free` first."""
+        page = self._free.popleft() if self._free else self._evict()
         self._num_holders[page] = 1
+        return page
+
+    def _evict(self) -> int:
+        page, key = self.index.evict()
+        slot = self.tier.put(key)
+        if slot is not None:
+            self.moves.move_out(page, slot)
         return page
 
     def share(self, pages: Iterable[int]) -> None:
@@ -60,6 +72,14 @@ class PagePool:
             if not self._num_holders[page] and not self.index.retire(page):
                 self._free.append(page)
 
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Nobody will look for this content any more: it is given up wherever nobody holds it."""
+        for key in keys:
+            page = self.index.drop(key)
+            if page is not None:
+                self._free.append(page)
+            self.tier.forget(key)
+
     def violations(self, tables: Iterable[Sequence[int]]) -> list[str]:
         """What does not add up when `tables` are all page tables there are; empty when every page is accounted for."""
         held = Counter(page for table in tables for page in table)
@@ -71,4 +91,4 @@ class PagePool:
                 found.append(f"page {page} counts {num_holders} holders but is in {held[page]} page tables")
             if (num_holders == 0) != (page in free):
                 found.append(f"page {page} counts {num_holders} holders and is {'' if page in free else 'not '}free")
-        return found + self.index.violations(self._num_holders)
+        return found + self.index.violations(self._num_holders) + self.tier.violations()

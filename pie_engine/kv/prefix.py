@@ -65,9 +65,19 @@ class PrefixIndex:
         del self._cached[page]
         return True
 
-    def evict(self) -> int:
-        """Give up the cached page that was unused longest."""
+    def evict(self) -> tuple[int, bytes]:
+        """Give up the cached page that was unused longest. Returns it, and what it was published as."""
         page, _ = self._cached.popitem(last=False)
+        key = self._keys[page]
+        self.forget(page)
+        return page, key
+
+    def drop(self, key: bytes) -> int | None:
+        """Give up the page with this content, if nobody holds it. Returns it."""
+        page = self._pages.get(key)
+        if page is None or page not in self._cached:
+            return None
+        del self._cached[page]
         self.forget(page)
         return page
 

@@ -70,6 +70,8 @@ class ProcessUsage(Body, frozen=True):
     cached_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    host_pages: int = 0
+    """In host memory, besides `pages`: they come back before they are used."""
 
     @classmethod
     def of(cls, usage: Usage, *, pages: int, contexts: int, state: str) -> ProcessUsage:

@@ -64,7 +64,7 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_tokens: int
     """Generated so far."""
     state: str
-    """`running`, `idle`, `waiting: batch`, `waiting: pages`, `waiting: disk`, `waiting: grammar`,
+    """`running`, `idle`, `waiting: batch`, `waiting: pages (N needed, M free)`, `waiting: disk`, `waiting: grammar`,
     `waiting: consumer`."""
     num_prompt: int = 0
     """Tokens of the prompts of its plans that are over, and those of them that did not have to run."""
@@ -72,6 +72,8 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_drafted: int = 0
     """Tokens guessed, and those of them that were right."""
     num_accepted: int = 0
+    num_host_pages: int = 0
+    """Pages of its contexts that are in host memory and have to come back before they can be used."""
 
 
 class CoreStats(Message, frozen=True):
@@ -91,6 +93,11 @@ class CoreStats(Message, frozen=True):
     """Pages of prompts that were found instead of computed."""
     num_page_misses: int = 0
     """Pages of prompts that were computed."""
+    num_host_pages: int = 0
+    """KV pages that host memory holds for those that have lost their place, and how many it holds now."""
+    num_used_host_pages: int = 0
+    num_page_returns: int = 0
+    """Pages that came back from there."""
 
 
 HostReport = Event | Registered | Described | HostStats

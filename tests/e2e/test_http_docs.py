@@ -22,6 +22,7 @@ MACHINES_OWN = {
     *("folder", "model_id", "dtype", "num_threads", "vocab_size", "max_context_tokens", "max_top_k", "page_bytes"),
     *("weight_bytes", "kernels", "kv_regions"),
     *("num_cached_pages", "num_page_hits", "num_page_misses"),
+    *("num_host_pages", "num_used_host_pages", "num_page_returns"),
     *("num_pages", "num_free_pages", "num_steps", "num_running", "num_warm", "cpu_s", "rss_bytes"),
 }
 """What is another value on another machine or at another time."""

@@ -390,8 +390,11 @@ def test_stop_that_takes_too_long_fails(daemon: StandIn, capsys: Capture) -> Non
                 "num_cached_pages": 3,
                 "num_page_hits": 6,
                 "num_page_misses": 2,
+                "num_host_pages": 40,
+                "num_used_host_pages": 7,
             },
-            "m: 5 of 9 pages in use, 4 free (3 of them cached), 6 of 8 prompt pages found in the cache",
+            "m: 5 of 9 pages in use, 4 free (3 of them cached), 7 of 40 in host memory, "
+            "6 of 8 prompt pages found in the cache",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -65,7 +66,7 @@ class RecordingDriver:
         self._inner = inner
         self.steps: list[list[tuple[int, int]]] = []
         """Of each step, (start, number of tokens) of each row."""
-        self.num_copies = self.num_pages_written = 0
+        self.num_copies = self.num_pages_read = self.num_pages_written = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -83,6 +84,7 @@ class RecordingDriver:
         self._inner.copy_pages(pairs)
 
     def read_pages(self, page_ids: Sequence[int]) -> KvPages:
+        self.num_pages_read += len(page_ids)
         return self._inner.read_pages(page_ids)
 
     def write_pages(self, page_ids: Sequence[int], pages: KvPages) -> None:
@@ -139,10 +141,13 @@ class Rig:
         saved_contexts_mb: int = 10,
         adapters: Mapping[str, str] | None = None,
         adapter_memory_mb: int = 1,
+        num_host_pages: int = 0,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
             script = FakeScript(replies=(Reply(reply),))
+        # Of a MiB each, so that the configuration counts them.
+        script = msgspec.structs.replace(script or FakeScript(), page_bytes=1 << 20)
         self.driver = RecordingDriver(FakeDriver(self.tokenizer, script, page_size=PAGE_SIZE))
         self.now = 100.0
         section = ModelSection(
@@ -154,6 +159,7 @@ class Rig:
             saved_contexts_mb=saved_contexts_mb,
             adapters=dict(adapters or {}),
             adapter_memory_mb=adapter_memory_mb,
+            offload_memory_mb=num_host_pages,
         )
         self.core = Core(self.driver, self.tokenizer, section, saved=saved, clock=lambda: self.now)
         self.heard: dict[int, Heard] = {}

@@ -354,7 +354,8 @@ def test_no_user_name_leads_to_the_root_of_everybody():
     own = Sharers("user", "m", 4)
     assert own.root_of("ann") != own.root_of("bob")
     assert own.root_of("") != everybody
-    assert Sharers("off", "m", 4).root_of("ann") is None
+    nobody = Sharers("off", "m", 4)
+    assert nobody.root_of("ann") != nobody.root_of("ann")
 
 
 # Looking.

@@ -6,16 +6,32 @@ that of the context's tokens, whoever has computed it.
 
 from __future__ import annotations
 
+import tempfile
 from array import array
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pie_engine.errors import NotFound
 from pie_engine.kv.address import Sharing
 from pie_engine.protocol.sampling import Sampler
-from pie_engine.protocol.to_core import Append, CloseProcess, CreateContext, OpenProcess, Release, Truncate
+from pie_engine.protocol.to_core import (
+    Append,
+    CloseProcess,
+    CreateContext,
+    OpenProcess,
+    Release,
+    Restore,
+    Save,
+    Truncate,
+)
+from pie_engine.store.contexts import SavedContexts
 from tests.unit.test_core_basics import Rig
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
@@ -24,6 +40,17 @@ NUM_SUNG = st.integers(0, 22)
 SONG = [7, 7, 7, 7, 8, 8, 8, 8] * 3
 MAX_CONTEXTS = 5
 USERS = {"p1": "ann", "p2": "bob"}
+NAMES = st.sampled_from(["one", "two"])
+MODEL = "test-model"
+
+
+def _run_at_once(function: Callable[..., object], *args: object) -> Future[Any]:
+    job: Future[Any] = Future()
+    try:
+        job.set_result(function(*args))
+    except Exception as error:
+        job.set_exception(error)
+    return job
 
 
 class Believed:
@@ -53,9 +80,14 @@ class Machine(RuleBasedStateMachine):
         max_tokens=st.integers(1, 24),
         max_sequences=st.integers(1, 6),
         sharing=st.sampled_from(["user", "user", "shared", "off"]),
+        num_host_pages=st.sampled_from([0, 5, 30]),
     )
-    def start(self, num_pages: int, max_tokens: int, max_sequences: int, sharing: Sharing) -> None:
+    def start(self, num_pages: int, max_tokens: int, max_sequences: int, sharing: Sharing, num_host_pages: int) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="pie-random-")
+        self.saved = SavedContexts(Path(self.folder.name))
         self.rig = Rig(
+            saved=self.saved,
+            num_host_pages=num_host_pages,
             num_pages=num_pages,
             max_batch_tokens=max_tokens,
             max_batch_sequences=max_sequences,
@@ -63,6 +95,10 @@ class Machine(RuleBasedStateMachine):
         )
         self.sharing = sharing
         self.rig.send(CloseProcess("p1"), *(OpenProcess(pid, "test", user) for pid, user in USERS.items()))
+        archive = self.rig.core.facts.archive
+        assert archive is not None
+        # In its turn: how fast the disk is must not decide what happens.
+        archive._run = _run_at_once  # type: ignore[method-assign]
         self.contexts: list[Believed] = []
         self.forced: dict[int, dict[int, int]] = {}
         """Of each plan, index → token of what was injected."""
@@ -84,6 +120,8 @@ class Machine(RuleBasedStateMachine):
                     self.prefix[op] = list(context.tokens)
                 context.tokens += heard.ids if kind == "plan" else tokens
                 context.queue.pop(0)
+                if kind == "save" and heard.error is None:
+                    self.check_saved(context)
 
     def pick(self, data: st.DataObject, *without: str) -> Believed | None:
         """A context on which no operation of these kinds is queued."""
@@ -104,14 +142,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data(), tokens=TOKENS, num_sung=NUM_SUNG)
     def append(self, data: st.DataObject, tokens: list[int], num_sung: int) -> None:
-        if context := self.pick(data, "plan", "pass", "flush"):
+        if context := self.pick(data, "plan", "pass", "flush", "save"):
             tokens = SONG[len(context.tokens) :][:num_sung] or tokens
             self.rig.send(Append(context.ctx, tokens))
             context.tokens += tokens
 
     @rule(data=st.data())
     def truncate(self, data: st.DataObject) -> None:
-        if context := self.pick(data, "plan", "pass", "flush"):
+        if context := self.pick(data, "plan", "pass", "flush", "save"):
             length = data.draw(st.integers(1, len(context.tokens)))
             self.rig.send(Truncate(context.ctx, length))
             del context.tokens[length:]
@@ -119,7 +157,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.contexts) < MAX_CONTEXTS)
     @rule(data=st.data())
     def fork(self, data: st.DataObject) -> None:
-        if context := self.pick(data, "pass", "flush"):
+        if context := self.pick(data, "pass", "flush", "save"):
             delivered = list(context.tokens)
             for op, _, _ in context.queue:
                 delivered += self.rig.heard[op].ids if op in self.rig.heard else []
@@ -144,6 +182,32 @@ class Machine(RuleBasedStateMachine):
     def flush(self, data: st.DataObject) -> None:
         if context := self.pick(data, "plan"):
             context.queue.append((self.rig.flush(context.ctx), "flush", []))
+
+    @rule(data=st.data(), name=NAMES)
+    def save(self, data: st.DataObject, name: str) -> None:
+        if context := self.pick(data, "plan"):
+            op = self.rig.new_id()
+            self.rig.send(Save(op, context.ctx, name))
+            context.queue.append((op, "save", []))
+
+    @precondition(lambda self: len(self.contexts) < MAX_CONTEXTS)
+    @rule(pid=st.sampled_from(list(USERS)), name=NAMES, seed=st.integers(0, 3))
+    def open(self, pid: str, name: str, seed: int) -> None:
+        """As a host does it."""
+        try:
+            tokens = self.saved.read(USERS[pid], MODEL, name).tokens
+        except NotFound:
+            return
+        ctx = self.rig.new_id()
+        self.rig.send(CreateContext(ctx, pid, seed), Append(ctx, tokens), Restore(ctx, name))
+        self.contexts.append(Believed(ctx, pid, list(tokens)))
+
+    @rule(pid=st.sampled_from(list(USERS)), name=NAMES)
+    def delete(self, pid: str, name: str) -> None:
+        try:
+            self.saved.delete(USERS[pid], MODEL, name)
+        except NotFound:
+            return
 
     @rule(data=st.data(), tokens=st.just([]) | TOKENS)
     def steer(self, data: st.DataObject, tokens: list[int]) -> None:
@@ -204,6 +268,8 @@ class Machine(RuleBasedStateMachine):
     def run_out(self) -> None:
         """Everything that was asked for ends."""
         self.rig.run()
+        while self.rig.core.has_disk_work:
+            self.rig.run()
         self.settle()
 
     @invariant()
@@ -228,6 +294,12 @@ class Machine(RuleBasedStateMachine):
             pages[context.pid].update(self.rig.kv(context.ctx).page_ids)
         assert pages["p1"].isdisjoint(pages["p2"])
 
+    def check_saved(self, context: Believed) -> None:
+        """What a save that was answered has left may be replaced by another one by now, but is never broken."""
+        for manifest in self.saved.list(USERS[context.pid], MODEL):
+            assert manifest.is_whole
+            self.saved.read_blob(USERS[context.pid], MODEL, manifest)
+
     def teardown(self) -> None:
         try:
             self.end()
@@ -237,8 +309,7 @@ class Machine(RuleBasedStateMachine):
     def end(self) -> None:
         if not hasattr(self, "rig"):
             return
-        self.rig.run()
-        self.settle()
+        self.run_out()
         for context in self.contexts:
             assert context.queue == [], "an operation without an answer"
             assert self.rig.tokens(context.ctx) == context.tokens
@@ -246,6 +317,7 @@ class Machine(RuleBasedStateMachine):
             self.check_text(prefix, self.rig.heard[op].ids, self.forced[op])
         self.rig.send(*map(CloseProcess, USERS))
         assert self.rig.core.pool.num_free == self.rig.core.pool.num_pages
+        self.folder.cleanup()
 
     def check_text(self, prefix: list[int], ids: list[int], forced: dict[int, int]) -> None:
         """Every token is the one that the model gives after the tokens before it, or was forced."""

@@ -1,0 +1,257 @@
+"""The host tier: pages whose place is needed move out to host memory and come back, instead of being computed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pie_engine.kv.tier import HostTier, Moves
+from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release
+from pie_engine.store.contexts import SavedContexts
+from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Rig
+from tests.unit.test_core_saved import opened, save
+
+PROMPTS = [letter * 18 for letter in "abcd"]
+"""Four pages and two tokens each."""
+
+
+def tokens_run(rig: Rig, first_step: int = 0) -> int:
+    """Tokens that went through the model from this step on."""
+    return sum(length for step in rig.driver.steps[first_step:] for _, length in step)
+
+
+def flushed(rig: Rig, prompt: str, **options: object) -> int:
+    ctx = rig.context(prompt, **options)  # type: ignore[arg-type]
+    rig.flush(ctx)
+    rig.run()
+    return ctx
+
+
+# In the core.
+
+
+def test_a_context_that_lost_its_pages_gets_them_back_from_host_memory():
+    rig = Rig(num_pages=10, num_host_pages=20)
+    first, *_ = [flushed(rig, prompt) for prompt in PROMPTS]
+    assert rig.num_computed(first) == 0
+    assert rig.core.stats().num_used_host_pages == 8
+    num_steps = len(rig.driver.steps)
+    op = rig.generate(first, sampler=RANDOM, max_tokens=6)
+    rig.run()
+    # The two tokens behind the last whole page, and those of the reply.
+    assert tokens_run(rig, num_steps) == 2 + 5
+    assert rig.core.stats().num_page_returns == 4
+    alone = Rig()
+    same = alone.generate(alone.context(PROMPTS[0]), sampler=RANDOM, max_tokens=6)
+    alone.run()
+    assert rig.heard[op].ids == alone.heard[same].ids
+
+
+def test_without_host_memory_it_is_computed_again():
+    rig = Rig(num_pages=10, num_host_pages=0)
+    first, *_ = [flushed(rig, prompt) for prompt in PROMPTS]
+    num_steps = len(rig.driver.steps)
+    rig.generate(first, max_tokens=1)
+    rig.run()
+    assert tokens_run(rig, num_steps) == 18
+    assert rig.driver.num_pages_read == 0
+    assert rig.core.stats().num_host_pages == 0
+
+
+def test_plans_that_are_put_back_are_not_computed_again():
+    rig, alone = Rig(num_pages=20, num_host_pages=100), Rig()
+    ops = [rig.generate(rig.context(prompt, seed=1), sampler=RANDOM, max_tokens=30) for prompt in PROMPTS]
+    rig.run()
+    for op, prompt in zip(ops, PROMPTS, strict=True):
+        same = alone.generate(alone.context(prompt, seed=1), sampler=RANDOM, max_tokens=30)
+        alone.run()
+        assert rig.heard[op].ids == alone.heard[same].ids
+    stats = rig.core.stats()
+    assert stats.num_preemptions > 0
+    assert stats.num_page_returns > 0
+    # Each time a context comes back, what is behind its last whole page is computed again.
+    assert tokens_run(rig) <= tokens_run(alone) + stats.num_preemptions * (PAGE_SIZE - 1)
+
+
+def test_what_nobody_overwrites_is_not_moved():
+    rig = Rig(num_pages=12, num_host_pages=20)
+    first = flushed(rig, PROMPTS[0])
+    flushed(rig, PROMPTS[1])
+    flushed(rig, "cc")
+    rig.generate(first, max_tokens=1)
+    rig.run()
+    assert rig.driver.num_pages_read == 1, "the one that says how much memory a page is"
+
+
+def test_pages_that_are_shared_are_moved_once_for_all_who_share_them():
+    rig = Rig(num_pages=12, num_host_pages=40)
+    first = flushed(rig, PROMPTS[0])
+    forks = [rig.fork(first, 18) for _ in range(3)]
+    for letter in "xyz":
+        flushed(rig, letter * 40)
+    assert [rig.num_computed(ctx) for ctx in (first, *forks)] == [0, 0, 0, 0]
+    stats = rig.core.stats()
+    assert stats.processes[0].num_host_pages == 4 + 10 + 8
+    num_steps = len(rig.driver.steps)
+    for ctx in forks:
+        rig.flush(ctx)
+    rig.run()
+    assert rig.core.stats().num_page_returns == 4
+    assert tokens_run(rig, num_steps) == 3 * 2
+    pages = [rig.kv(ctx).page_ids[:4] for ctx in forks]
+    assert pages[0] == pages[1] == pages[2]
+
+
+def test_pages_that_are_in_host_memory_are_not_written_there_again():
+    rig = Rig(num_pages=5, num_host_pages=20)
+    contexts = [flushed(rig, prompt) for prompt in PROMPTS[:2]]
+    for _ in range(5):
+        for ctx in contexts:
+            rig.forward(rig.fork(ctx, 18), [1])
+            rig.run()
+    assert rig.core.stats().num_page_returns > 30
+    assert rig.driver.num_pages_read - 1 == 8
+
+
+def test_when_host_memory_is_full_the_longest_unused_is_computed_again():
+    rig = Rig(num_pages=5, num_host_pages=4)
+    contexts = [flushed(rig, prompt) for prompt in PROMPTS[:3]]
+    num_steps = len(rig.driver.steps)
+    rig.generate(contexts[1], max_tokens=1)
+    rig.run()
+    assert tokens_run(rig, num_steps) == 2
+    num_steps = len(rig.driver.steps)
+    rig.generate(contexts[0], max_tokens=1)
+    rig.run()
+    assert tokens_run(rig, num_steps) == 18
+    assert rig.core.stats().num_used_host_pages == 4
+
+
+def test_a_prompt_of_a_program_that_has_ended_is_found_in_host_memory():
+    rig = Rig(num_pages=10, num_host_pages=20)
+    rig.send(Release(flushed(rig, PROMPTS[0])))
+    for prompt in PROMPTS[1:]:
+        rig.send(Release(flushed(rig, prompt)))
+    num_steps = len(rig.driver.steps)
+    flushed(rig, PROMPTS[0])
+    assert tokens_run(rig, num_steps) == 2
+
+
+def test_users_do_not_find_each_others_pages_in_host_memory():
+    rig = Rig(num_pages=10, num_host_pages=20)
+    rig.send(OpenProcess("a", "test", "ann"), OpenProcess("b", "test", "bob"))
+    for prompt in PROMPTS:
+        flushed(rig, prompt, pid="a")
+    num_steps = len(rig.driver.steps)
+    flushed(rig, PROMPTS[0], pid="b")
+    assert tokens_run(rig, num_steps) == 18
+
+
+def test_with_the_prefix_cache_switched_off_contexts_get_their_own_pages_back_and_leave_nothing():
+    rig = Rig(num_pages=10, num_host_pages=20, prefix_cache="off")
+    contexts = [flushed(rig, prompt) for prompt in PROMPTS]
+    num_steps = len(rig.driver.steps)
+    rig.generate(contexts[0], max_tokens=1)
+    rig.run()
+    assert tokens_run(rig, num_steps) == 2
+    rig.send(*map(Release, contexts))
+    stats = rig.core.stats()
+    assert (stats.num_cached_pages, stats.num_used_host_pages, stats.num_free_pages) == (0, 0, 10)
+
+
+def test_a_saved_context_that_is_in_host_memory_is_not_read_from_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rig = Rig(num_pages=10, num_host_pages=20, saved=SavedContexts(tmp_path))
+    save(rig, flushed(rig, PROMPTS[0]), "a")
+    ctx = opened(rig, SavedContexts(tmp_path), "a")
+    for prompt in PROMPTS[1:]:
+        flushed(rig, prompt)
+    monkeypatch.setattr(SavedContexts, "read_blob", lambda *_: pytest.fail("it was read"))
+    rig.flush(ctx)
+    rig.run()
+    assert rig.core.stats().num_page_returns == 4
+
+
+def test_a_process_that_waits_for_pages_says_so_with_the_numbers():
+    rig = Rig(num_pages=8, num_host_pages=20)
+    rig.send(OpenProcess("p2", "later"))
+    rig.generate(rig.context("a" * 12), max_tokens=18)
+    rig.step(3)
+    waiting = rig.flush(rig.context("b" * 27, pid="p2"))
+    rig.step()
+    usage = {usage.pid: usage.state for usage in rig.core.stats().processes}
+    assert usage == {"p1": "running", "p2": "waiting: pages (7 needed, 4 free)"}
+    rig.run()
+    assert rig.heard[waiting].is_flushed
+
+
+def test_stats_count_pages_in_both_tiers():
+    rig = Rig(num_pages=10, num_host_pages=20)
+    for index, prompt in enumerate(PROMPTS):
+        rig.send(OpenProcess(f"q{index}", "test", "ann"))
+        flushed(rig, prompt, pid=f"q{index}")
+    stats = rig.core.stats()
+    usage = {each.pid: (each.num_pages, each.num_host_pages) for each in stats.processes if each.pid != "p1"}
+    assert usage == {"q0": (0, 4), "q1": (0, 4), "q2": (5, 0), "q3": (5, 0)}
+    assert (stats.num_host_pages, stats.num_used_host_pages, stats.num_page_returns) == (20, 8, 0)
+    rig.send(CloseProcess("q0"))
+    assert rig.core.stats().num_used_host_pages == 8, "as cached as pages on the device are"
+
+
+# Slots and moves.
+
+
+def test_the_longest_unused_slot_is_given_up_first():
+    tier = HostTier(2)
+    assert [tier.put(b"a"), tier.put(b"b"), tier.put(b"a")] == [0, 1, None]
+    assert tier.put(b"c") == 1
+    assert [tier.run([key]) for key in (b"a", b"b", b"c")] == [[0], [], [1]]
+    tier.retire([b"c"])
+    assert tier.put(b"d") == 1, "what is in a page again goes first"
+    tier.forget(b"a")
+    assert (len(tier), tier.put(b"f"), tier.violations()) == (1, 0, [])
+
+
+def test_what_is_wanted_is_not_pushed_out_by_what_makes_room_for_it():
+    tier = HostTier(3)
+    for key in (b"1", b"2", b"x"):
+        tier.put(key)
+    tier.want([b"1", b"2"])
+    assert [tier.put(b"y"), tier.put(b"z")] == [2, 2]
+    tier.want([b"1", b"2", b"z"])
+    assert tier.put(b"w") is None
+    tier.retire([b"1"])
+    assert tier.put(b"w") == 0
+
+
+def test_a_tier_without_slots_takes_nothing():
+    tier = HostTier(0)
+    assert tier.put(b"a") is None
+    assert tier.run([b"a"]) == []
+
+
+def test_a_slot_that_is_lost_is_a_violation():
+    tier = HostTier(2)
+    tier.put(b"a")
+    del tier._slots[b"a"]
+    assert tier.violations() == ["slots of the host tier: [] used, [1] free"]
+
+
+def test_moves_keep_their_order_and_go_together_where_they_can():
+    moves = Moves()
+    moves.move_out(1, 10)
+    moves.move_out(2, 11)
+    moves.move_out(3, 10)
+    moves.copy(4, 1)
+    moves.copy(5, 1)
+    moves.move_in(11, 2)
+    moves.move_out(1, 12)
+    assert list(moves.take()) == [
+        ("out", [(3, 10), (2, 11)]),
+        ("copy", [(4, 1), (5, 1)]),
+        ("in", [(11, 2)]),
+        ("out", [(1, 12)]),
+    ]
+    assert not moves
