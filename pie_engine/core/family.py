@@ -33,7 +33,7 @@ class Family:
 
     def fork(self, parent: Context) -> Context:
         """A context with all that `parent` has, whose pages it shares."""
-        kv = parent.kv.fork(len(parent.kv.tokens))
+        kv = parent.kv.fork(parent.kv.num_tokens)
         child = self._add(self.new_id(), parent.process, kv, RandomStream(0))
         child.backing, child.num_backed = parent.backing, parent.num_backed
         return child

@@ -61,7 +61,7 @@ class Beam(Operation):
             state.text.push(token)
         if state.matcher is not None:
             state.matcher.take(token)
-        self.kv.tokens.append(token)
+        self.kv.append(token)
         self.top = None
 
     def settle(self, result: RowResult, now: float) -> None:
@@ -131,7 +131,7 @@ class SearchOperation(Operation):
         plan, facts = self._plan, self.facts
         _check(plan)
         self.check_context()
-        self._start = len(self.kv.tokens)
+        self._start = self.kv.num_tokens
         self._end, self._end_reason = _end_of(plan, self._start, facts)
         if self._end <= self._start:
             facts.check_length(self._start + 1)
@@ -285,7 +285,7 @@ class SearchOperation(Operation):
 
     def expire(self) -> None:
         if not self.has_begun:
-            self._start = len(self.kv.tokens)
+            self._start = self.kv.num_tokens
             self.is_over = True
             self.context.process.host.send(Searched(self.op, [], Usage(self._start)))
         else:
