@@ -255,7 +255,8 @@ class Core:
             if result.error is not None:
                 operation.kv.uncompute(row.start)
                 operation.refuse(result.error)
-                self._turns.end(operation)
+                if operation.is_over or operation.is_parked:
+                    self._turns.settle(operation)
                 continue
             num_full = operation.kv.advance(row.start + num_tokens)
             if num_tokens > 1:

@@ -125,6 +125,11 @@ class Operation:
         """Whether it could begin, if it is its turn."""
         return True
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether what it has to run are the last tokens that were written, so that a guess may follow them."""
+        return False
+
     def draft(self, most: int) -> int:
         """Guess at most `most` tokens for the next row; returns how many it has guessed."""
         return 0

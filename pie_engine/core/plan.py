@@ -28,6 +28,7 @@ class PlanOperation(Operation):
     __slots__ = (
         "_can_draft",
         "_chunk_s",
+        "_draft_masks",
         "_drafter",
         "_drafts",
         "_early_inject",
@@ -35,6 +36,7 @@ class PlanOperation(Operation):
         "_end_reason",
         "_grammar",
         "_matcher",
+        "_may_guess",
         "_num_cached",
         "_plan",
         "_reported",
@@ -75,12 +77,14 @@ class PlanOperation(Operation):
         """Tokens of the prompt that did not run for this plan; known with its first token."""
         self._early_inject: list[int] | None = None
         """Steered before it began: what is forced then."""
-        self._can_draft = plan.grammar is None and can_draft(plan.sampler)
+        self._can_draft = can_draft(plan.sampler)
         self._drafter: Drafter | None = None
         if plan.speculation is not None and self._can_draft:
             self._drafter = Drafter(looks_up=True, longest=plan.speculation.max_tokens)
         self._drafts: list[int] = []
         """Of the row that runs."""
+        self._draft_masks: list[Mask] = []
+        self._may_guess = True
         self._grammar = None if plan.grammar is None else facts.grammars.compile(plan.grammar)
         self._matcher: Matcher | None = None
         """Has taken the tokens of the reply."""
@@ -146,20 +150,45 @@ class PlanOperation(Operation):
                 self._drafter = Drafter(looks_up=False, longest=0)
             self._drafter.give(index, tokens)
 
+    @property
+    def is_writing(self) -> bool:
+        return self.kv.num_computed >= self._start - 1
+
     def draft(self, most: int) -> int:
-        if self._drafter is not None:
+        if self._drafter is not None and self._may_guess:
             tokens = self.kv.tokens
             # One more token than are guessed comes of a row.
             num_left = min(self._end - len(tokens), RUN_AHEAD_TOKENS + self._start + self.num_taken - len(tokens)) - 1
             most = min(most, num_left)
-            self._drafts = self._drafter.guess(tokens, self._start, most) if most > 0 else []
+            guess = self._drafter.guess(tokens, self._start, most) if most > 0 else []
+            self._drafts = guess if self._matcher is None else self._fitting(guess, self._matcher)
         return len(self._drafts)
+
+    def _fitting(self, guess: list[int], matcher: Matcher) -> list[int]:
+        """The beginning of a guess that the grammar takes and after which a token is to be sampled.
+
+        Not where the reply would be complete, nor past a token behind which the grammar dictates what comes.
+        """
+        count = 0
+        for token in guess:
+            if (token in self._stop_tokens and matcher.may_end) or not matcher.take(token):
+                break
+            count += 1
+            if matcher.is_complete:
+                matcher.rewind(1)
+                count -= 1
+                break
+            if matcher.forced():
+                break
+        matcher.rewind(count)
+        return guess[:count]
 
     def row(self, num_tokens: int) -> Row:
         row = super().row(num_tokens)
         if self._drafts:
             first = row.end
             row.tokens = [*row.tokens, *self._drafts]
+            row.draft_masks = self._draft_masks
             if not self._plan.sampler.is_greedy:
                 draw = self.context.random.draw
                 *row.draft_uniforms, row.uniform = [draw(position) for position in range(first, row.end + 1)]
@@ -169,6 +198,7 @@ class PlanOperation(Operation):
 
     def settle(self, result: RowResult, now: float) -> None:
         assert result.token is not None, "the driver gave no token"
+        self._may_guess = True
         if self._num_cached is None:
             self._num_cached = self._count_cached()
         if not self._drafts:
@@ -186,8 +216,10 @@ class PlanOperation(Operation):
             self._take(sample)
             if self.is_over:
                 return
-            self.kv.advance(self.kv.num_tokens)
-        self._take(samples[num_right])
+            self.kv.advance(self.kv.num_computed + 1)
+        # Behind the last guess the grammar may have dictated something.
+        if not self.kv.num_uncomputed:
+            self._take(samples[num_right])
 
     def _count_drafts(self, num_drafted: int, num_right: int) -> None:
         assert self._drafter is not None
@@ -233,11 +265,17 @@ class PlanOperation(Operation):
                 return
 
     def _ask_mask(self) -> Mask | None:
-        return None if self._matcher is None else self.facts.masks.ask(self._matcher, self._stops)
+        if self._matcher is None:
+            return None
+        *self._draft_masks, mask = self.facts.masks.ask_along(self._matcher, self._stops, self._drafts)
+        return mask
 
     def refuse(self, error: ErrorInfo) -> None:
         matcher = self._matcher
-        if matcher is not None and matcher.is_broken:
+        if self._drafts:
+            # It may lie behind a wrong guess, where the reply never comes to: again without one.
+            self._drafts, self._may_guess = [], False
+        elif matcher is not None and matcher.is_broken:
             self.fail(matcher.fault.info)
         elif matcher is not None and matcher.may_end and matcher.is_exhausted:
             self._end_with("stop")  # that nothing more can follow shows in the mask at times, not before

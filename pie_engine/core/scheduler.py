@@ -84,20 +84,21 @@ class Scheduler:
         for operation, num_tokens in zip(operations, shares, strict=True):
             if num_tokens:
                 operation.last_step = step
-                num_spare -= self._draft(operation, num_spare)
+                if num_tokens == operation.kv.num_uncomputed and operation.is_writing:
+                    num_spare -= self._draft(operation, num_spare)
                 batch.append((operation, operation.row(num_tokens)))
         return batch
 
     def _draft(self, operation: Operation, num_spare: int) -> int:
-        """Let a decode guess ahead with tokens that nobody else needs in this step, and pages that nobody holds."""
+        """Let a plan guess ahead with tokens that nobody else needs in this step, and pages that nobody holds."""
         kv = operation.kv
-        if kv.num_uncomputed != 1 or num_spare <= 0:
+        if num_spare <= 0:
             return 0
         num_drafts = operation.draft(min(num_spare, num_draftable(kv, self._pool, len(self.runnable))))
         end = kv.num_tokens + num_drafts
         if end > kv.writable_end:
             copy = kv.reserve(end)
-            assert copy is None, "the page of a decode is its own"
+            assert copy is None, "the page that is written is its own"
         return num_drafts
 
     def _with_pages(self) -> list[Operation]:

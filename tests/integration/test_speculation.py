@@ -12,7 +12,7 @@ from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.plan import Plan, Speculation, Usage
+from pie_engine.protocol.plan import Grammar, Plan, Speculation, Usage
 from pie_engine.protocol.sampling import GREEDY, Sampler
 from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Draft, Generate, OpenProcess
 from pie_engine.protocol.to_host import Chunk
@@ -110,4 +110,26 @@ def test_guesses_of_the_program_change_no_token(new_rig: Any, sampler: Sampler) 
     drafted = sum(usage.drafted_tokens for usage in guessing.usage.values())
     accepted = sum(usage.accepted_tokens for usage in guessing.usage.values())
     assert 0 < accepted < drafted
+    assert guessing.core.num_steps < plain.core.num_steps
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, SAMPLERS[2]], ids=["greedy", "random"])
+def test_guesses_under_a_grammar_change_no_token(new_rig: Any, sampler: Sampler) -> None:
+    """Each guess is sampled under a mask of its own; the grammar refuses some of them."""
+    grammar = Grammar("regex", "([a-z ]{3}[A-Z0-9.]+){8}")
+    plain, guessing = new_rig(), new_rig()
+    plan = plans(sampler, grammar=grammar)
+    for rig in (plain, guessing):
+        rig.start(1, PROMPTS[0], plan)
+        while rig.core.is_compiling:
+            rig.core.step()
+    plain.run()
+    choice = random.Random(7)
+    while not guessing.core.is_idle:
+        at = len(guessing.ids[1])
+        guess = [token if choice.random() < 0.9 else 5 for token in plain.ids[1][at : at + 5]]
+        guessing.core.receive("h", [Draft(1, 0, at, guess)])
+        guessing.step()
+    assert guessing.ids == plain.ids
+    assert guessing.usage[1].accepted_tokens > 0
     assert guessing.core.num_steps < plain.core.num_steps

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pie_engine.core.drafting import Drafter, DraftLength, PromptLookup, can_draft
 from pie_engine.driver.fake_script import FakeScript
-from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, Grammar, Speculation, Usage
+from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, Speculation, Usage
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Delivered, Draft
 from tests.unit.test_core_basics import RANDOM, Rig
@@ -284,18 +284,6 @@ def test_a_sampler_that_looks_back_is_not_guessed_for(sampler: Sampler, may: boo
     rig.run()
     assert rig.heard[op].usage is not None
     assert (rig.heard[op].usage.drafted_tokens > 0) == may
-
-
-def test_a_plan_with_a_grammar_does_not_guess():
-    rig = Rig(reply="ab" * 20)
-    op = rig.generate(rig.context("ab" * 10), speculation=LOOKUP, grammar=Grammar("regex", "(ab){20}"), max_tokens=12)
-    rig.send(Draft(op, 0, 0, tokens_of(rig, "abab")))
-    while rig.core.is_compiling:
-        rig.step()
-    rig.run()
-    assert rig.heard[op].error is None
-    assert rig.heard[op].usage is not None
-    assert rig.heard[op].usage.drafted_tokens == 0
 
 
 @pytest.mark.parametrize("longest", [0, 33])

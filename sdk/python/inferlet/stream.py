@@ -163,7 +163,8 @@ class Stream:
         """Say what you expect next, after what has been received: the model reads it all at once, and what it would
         have written anyway comes sooner. What is wrong costs a little time and changes nothing.
 
-        It replaces what was said before. Nothing is guessed in a reply with a grammar or with penalties.
+        It replaces what was said before. What does not fit the grammar of the reply is left out, and with penalties
+        nothing is guessed.
         """
         self._require_running("draft", "there is nothing left to come")
         tokens = self._encoded(what) if isinstance(what, str) else _checks.token_ids("a draft", what)
