@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pie_engine.errors import Busy, InvalidInput, LimitExceeded, NotFound
-from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release
+from pie_engine.protocol.plan import BeamPlan
+from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release, Search
 from tests.adapter_files import tensors_of, write_files, write_small
 from tests.unit.test_core_basics import PAGE_SIZE, Rig
 
@@ -53,6 +54,14 @@ def test_a_fork_keeps_the_adapter(rig):
     op = rig.generate(child, max_tokens=12)
     rig.run()
     assert [rig.heard[op].ids] == replies(rig, ["one"])
+
+
+def test_the_beams_of_a_search_have_the_adapter_of_its_context(rig):
+    ctx = rig.context(PROMPT, adapter_id=ids_of(rig)["one"])
+    op = rig.new_id()
+    rig.send(Search(op, ctx, BeamPlan(1, max_tokens=12)))
+    rig.run()
+    assert [rig.heard[op].searched[0].ids] == replies(rig, ["one"])
 
 
 def test_two_names_of_one_content_are_loaded_once(rig, tmp_path):
