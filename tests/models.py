@@ -38,6 +38,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "biases": {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2},
     "wide-heads": {"head_dim": 24, "num_key_value_heads": 2},
+    "odd": {
+        "hidden_size": 72,
+        "intermediate_size": 100,
+        "head_dim": 20,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 3,
+        "hidden_act": "gelu",
+    },
     "mistral": {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 21},
     "qwen2": {"model_type": "qwen2", "num_key_value_heads": 2},
     "qwen2-window": {
@@ -61,7 +69,7 @@ SHAPES: dict[str, dict[str, Any]] = {
             "long_factor": [1.0, 1.5, 2.0, 3.0, 5.0, 8.0],
         },
     },
-    "olmo2": {"model_type": "olmo2", "num_key_value_heads": 2},
+    "olmo2": {"model_type": "olmo2", "num_key_value_heads": 2, "hidden_size": 72},
     "smollm3": {"model_type": "smollm3", "num_key_value_heads": 2, "no_rope_layer_interval": 2},
     "granite": {
         "model_type": "granite",
