@@ -144,6 +144,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "n_positions": 256,
         "tie_word_embeddings": False,
     },
+    "by-transformers-bloom": {"model_type": "bloom", "n_head": 4, "n_layer": 3, "pad_token_id": 3},
     "by-transformers-neox": {"model_type": "gpt_neox", "rotary_pct": 0.5},
     "by-transformers-cohere2": {
         "model_type": "cohere2",
@@ -210,9 +211,8 @@ def write_checkpoint(folder: Path, shape: str = "gqa-tied", *, dtype: str = "flo
     return _save_random(transformers.AutoModelForCausalLM.from_config(config), folder, gain, dtype, max_shard_size)
 
 
-def _save_random(
-    model: transformers.PreTrainedModel, folder: Path, gain: float, dtype: str, max_shard_size: str
-) -> Path:
+def randomize(model: transformers.PreTrainedModel, gain: float) -> None:
+    """Seeded weights, of which each projection amplifies by `gain`."""
     generator = torch.Generator().manual_seed(0)
     norm_mean = 0.0 if model.config.model_type.startswith("gemma") else 1.0  # Gemma stores the difference from one
     with torch.no_grad():
@@ -221,6 +221,12 @@ def _save_random(
             is_norm = is_vector and name.endswith("weight") and ("norm" in name or "ln_" in name)
             spread = 1.0 if name.endswith("sinks") else 0.1 if is_vector else gain / weight.shape[-1] ** 0.5
             weight.normal_(norm_mean if is_norm else 0.0, spread, generator=generator)
+
+
+def _save_random(
+    model: transformers.PreTrainedModel, folder: Path, gain: float, dtype: str, max_shard_size: str
+) -> Path:
+    randomize(model, gain)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
 

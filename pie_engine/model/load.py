@@ -78,9 +78,9 @@ def load_model(
     if quantize != "none" and (config.needs_transformers or config.experts is not None):
         raise Unsupported(f"weights of {config.architecture} cannot be quantized on load", hint="leave `quantize` out")
     if checkpoint.config.needs_transformers:
-        from pie_engine.model.transformers_model import TransformersModel
+        from pie_engine.model.transformers_model import load_transformers_model
 
-        return TransformersModel(checkpoint, dtype)
+        return load_transformers_model(checkpoint, dtype)
     if kernels == "torch":
         return Decoder(checkpoint, dtype, quantize)
     from pie_engine.model.compiled import CompiledDecoder

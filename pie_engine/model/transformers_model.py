@@ -2,12 +2,14 @@
 
 Transformers lets an attention function be registered under a name (https://huggingface.co/docs/transformers,
 `AttentionInterface`). Ours takes the tokens of a whole step as one sequence without a mask, and attends for each of
-them in the pages of its own sequence. Slower than a family of our own: every layer runs as it is written there.
+them in the pages of its own sequence. Slower than a family of our own: every layer runs as it is written there. Models
+whose attention is not to be replaced, or not by ours, run as `transformers_own` has it.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -19,9 +21,18 @@ from torch import Tensor
 from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model.attention import AttentionBuffers, AttentionPlan, HeadShape, KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.description import Kernels, LayerConfig
-from pie_engine.model.lora.weights import Adapter
-from pie_engine.model.transformers_checks import library_for, model_class, refuse_what_cannot_work
+from pie_engine.model.description import LayerConfig
+from pie_engine.model.transformers_checks import (
+    HINT,
+    can_replace_attention,
+    library_for,
+    model_class,
+    refuse_what_cannot_work,
+    where,
+)
+from pie_engine.model.transformers_own import ByTransformers, OwnAttentionModel
+
+log = logging.getLogger(__name__)
 
 _NAME = "pie"
 
@@ -37,6 +48,7 @@ class Call:
     scale: float
     window: int | None
     softcap: float | None
+    sinks: Tensor | None
     problem: str
     """What of it we cannot do; empty: nothing."""
 
@@ -46,12 +58,29 @@ _attend: ContextVar[Attend] = ContextVar("attend")
 """What the registered function does now: attend in the pages of a step."""
 
 
-class TransformersModel:
-    """A model of Transformers, behind the same methods as `Decoder`."""
+def load_transformers_model(checkpoint: Checkpoint, dtype: torch.dtype) -> TransformersModel | OwnAttentionModel:
+    """With our attention if it can be, with the model's own otherwise. Raises `ModelError` or `Unsupported`."""
+    library, model = library_for(checkpoint), model_class(checkpoint)
+    config = refuse_what_cannot_work(checkpoint, model)
+    if not can_replace_attention(model, config):
+        return OwnAttentionModel(checkpoint, _load(checkpoint, model, config, dtype, "eager"), dtype)
+    library.AttentionInterface.register(_NAME, _attention)
+    loaded = _load(checkpoint, model, config, dtype, _NAME)
+    try:
+        return TransformersModel(checkpoint, loaded, dtype)
+    except Unsupported as reason:
+        log.info("%s: it runs with its own attention, one sequence at a time", reason.message)
+    loaded.set_attn_implementation("eager")
+    return OwnAttentionModel(checkpoint, loaded, dtype)
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
+
+class TransformersModel(ByTransformers):
+    """A model of Transformers with our attention, behind the same methods as `Decoder`."""
+
+    def __init__(self, checkpoint: Checkpoint, model: Any, dtype: torch.dtype) -> None:
+        """`model` is loaded. Raises `Unsupported` for attention that ours is not."""
         self.dtype = dtype
-        self._model = _load(checkpoint, dtype)
+        self._model = model
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
         self.heads, layers, vocab_size = self._probe(checkpoint)
         self.config = replace(
@@ -62,18 +91,6 @@ class TransformersModel:
             layers=layers,
             vocab_size=vocab_size,
         )
-
-    kernels: Kernels = "torch"
-    kv_dtype = torch.float32
-
-    def set_num_threads(self, num_threads: int) -> None:
-        torch.set_num_threads(num_threads)
-
-    def add_adapter(self, adapter: Adapter) -> None:
-        raise AssertionError("`layout_of` has refused it")
-
-    def remove_adapter(self, adapter_id: str) -> None:
-        raise AssertionError(f"adapter {adapter_id} is not loaded")
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
@@ -126,18 +143,22 @@ class TransformersModel:
             return call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], 1)
 
         vocab_size = self._run(record, [0], [0], [0]).shape[-1]
-        where = f"{checkpoint.folder / 'config.json'}: {checkpoint.config.architecture}"
-        for call in calls:
-            if call.problem:
-                raise Unsupported(f"{where} has attention {call.problem}", hint="docs/models.md says what runs")
-        shapes = {(call.query.shape[1:], call.key.shape[1:], call.softcap) for call in calls}
+        problems = [call.problem for call in calls if call.problem]
+        window = getattr(self._model.config, "sliding_window", None)
+        if (
+            window
+            and not getattr(self._model.config, "layer_types", None)
+            and all(call.window is None for call in calls)
+        ):
+            problems.append("with a window that its layers do not tell of")
+        if problems:
+            raise Unsupported(f"{where(checkpoint)} has attention {problems[0]}", hint=HINT)
+        shapes = {(call.query.shape[1:], call.key.shape[1:], call.softcap, call.sinks is not None) for call in calls}
         if len(shapes) != 1 or sorted(call.layer for call in calls) != list(range(len(calls))):
-            raise Unsupported(
-                f"{where} has layers of different kinds or sizes of attention", hint="docs/models.md says what runs"
-            )
-        [((num_heads, head_dim), (num_kv_heads, _), softcap)] = shapes
+            raise Unsupported(f"{where(checkpoint)} has layers of different kinds or sizes of attention", hint=HINT)
+        [((num_heads, head_dim), (num_kv_heads, _), softcap, has_sinks)] = shapes
         layers = tuple(LayerConfig(window=call.window) for call in calls)
-        return HeadShape(num_heads, num_kv_heads, head_dim, softcap), layers, vocab_size
+        return HeadShape(num_heads, num_kv_heads, head_dim, softcap, has_sinks), layers, vocab_size
 
 
 class _Step:
@@ -162,21 +183,18 @@ class _Step:
         torch.mul(call.query, call.scale, out=buffers.queries)
         buffers.keys.copy_(call.key)
         buffers.values[..., :width].copy_(call.value)
-        out = self._plan.attend(self._cache.layer(call.layer), call.window)
+        out = self._plan.attend(self._cache.layer(call.layer), call.window, call.sinks)
         return out.view(buffers.queries.shape)[..., :width]
 
 
-def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    library, model = library_for(checkpoint), model_class(checkpoint)
-    config = refuse_what_cannot_work(checkpoint, model)
-    library.AttentionInterface.register(_NAME, _attention)
-    library.utils.logging.disable_progress_bar()
+def _load(checkpoint: Checkpoint, model: Any, config: Any, dtype: torch.dtype, attention: str) -> Any:
+    library_for(checkpoint).utils.logging.disable_progress_bar()
     try:
         loaded, report = model.from_pretrained(
             checkpoint.folder,
             config=config,
             dtype=dtype,
-            attn_implementation=_NAME,
+            attn_implementation=attention,
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -209,6 +227,7 @@ def _attention(
         scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
         window=options.get("sliding_window"),
         softcap=options.get("softcap"),
+        sinks=None if options.get("s_aux") is None else options["s_aux"].float(),
         problem=_problem(module, query, key, value, attention_mask, options),
     )
     return _attend.get()(call).to(query.dtype).unsqueeze(0), None
@@ -221,7 +240,7 @@ def _problem(
         return "with a mask of its own"
     if not options.get("is_causal", getattr(module, "is_causal", True)):
         return "that sees later tokens"
-    for name in ("s_aux", "position_bias", "attention_bias", "alibi"):
+    for name in ("position_bias", "attention_bias", "alibi"):
         if options.get(name) is not None:
             return f"with `{name}`"
     if value.shape[-1] > key.shape[-1] or value.shape[1] != key.shape[1] or key.shape[2] != query.shape[2]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.errors import ModelError, PieError, Unsupported
+from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import load_model
 from tests import models
@@ -74,7 +76,6 @@ def test_without_transformers_it_names_the_way_out(gpt2: Path, monkeypatch: pyte
     [
         ({"architectures": ["MambaForCausalLM"], "model_type": "mamba"}, "layers with a recurrent state"),
         ({"architectures": ["KimiLinearForCausalLM"], "model_type": "kimi_linear"}, "layers with a recurrent state"),
-        ({"architectures": ["StableLmForCausalLM"], "model_type": "stablelm"}, "does not let us replace"),
         ({"architectures": ["NewForCausalLM"], "model_type": "new"}, "known neither to Pie nor to Transformers"),
         (
             {"architectures": ["NewForCausalLM"], "model_type": "new", "auto_map": {"AutoModel": "new.New"}},
@@ -95,9 +96,9 @@ def test_without_transformers_it_names_the_way_out(gpt2: Path, monkeypatch: pyte
             {
                 "architectures": ["Cohere2ForCausalLM"],
                 "model_type": "cohere2",
-                "layer_types": ["full_attention", "chunked_attention"],
+                "layer_types": ["full_attention", "linear_attention"],
             },
-            "layers of type 'chunked_attention'",
+            "layers of type 'linear_attention', which keep more than keys and values",
         ),
     ],
 )
@@ -125,14 +126,36 @@ def test_tensors_that_are_missing_or_misshaped(tmp_path: Path, weights: bytes) -
     assert "Transformers cannot load GPT2LMHeadModel" in says
 
 
-def test_attention_that_sees_later_tokens(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+def test_attention_that_sees_later_tokens(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.AutoConfig.for_model("bert", **sizes)
+    transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
+    assert "BertLMHeadModel computes something else in chunks than as a whole: it sees later tokens" in refusal(
+        tmp_path
+    )
 
-    original = GPT2Attention.__init__
 
-    def not_causal(self: Any, *args: Any, **options: Any) -> None:
-        original(self, *args, **options)
-        self.is_causal = False
+def test_attention_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where ours cannot stand in for it, the model runs as it is written, one sequence at a time; and says so."""
+    with caplog.at_level("INFO", logger="pie_engine"):
+        model = load_model(Checkpoint.open(models.write_checkpoint(tmp_path, "mha", model_type="doge")), torch.float32)
+    assert "has attention with a mask of its own: it runs with its own attention" in caplog.text
+    tokens = list(range(3, 40))
+    cache, states = model.new_cache(4, 16), torch.zeros(2, 64)
+    logits = model.forward([Span(0, 37, 0, [2, 0, 1])], tokens, cache, [4, 36], states)
+    reference = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    with torch.inference_mode():
+        theirs = reference(torch.tensor([tokens]), output_hidden_states=True)
+    assert float((logits - theirs.logits[0, [4, 36]]).abs().max()) <= 1e-3
+    assert float((states - theirs.hidden_states[-1][0, [4, 36]]).abs().max()) <= 1e-3
 
-    monkeypatch.setattr(GPT2Attention, "__init__", not_causal)
-    assert "GPT2LMHeadModel has attention that sees later tokens" in refusal(gpt2)
+
+def test_a_model_that_takes_no_cache(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+
+    def fails(*args: Any, **options: Any) -> None:
+        raise TypeError("no cache, please")
+
+    monkeypatch.setattr(GPT2LMHeadModel, "_supports_attention_backend", False)
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", fails)
+    assert "does not run over a cache of keys and values: no cache, please" in refusal(gpt2)
