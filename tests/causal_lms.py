@@ -94,6 +94,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.0] * 6,
     },
     "zaya": {"num_experts_per_tok": 1},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
         "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
@@ -106,7 +107,6 @@ REFUSALS = {
     "which keep more than keys and values": "refused: more than keys and values",
     "it sees later tokens": "refused: sees later tokens",
     "does not run over a cache": "refused: no cache of keys and values",
-    "has no attention heads": "refused: no cache of keys and values",
 }
 """Words of a message, and the row of the table."""
 

@@ -51,6 +51,8 @@ class Capabilities:
     steps in which its KV was computed, or the pages that it lies in. For one build, CPU and number of threads."""
     window: int | None = None
     """No layer lets a token see more than this many positions, itself included; None: some layer does."""
+    has_layouts: bool = True
+    """Whether rows may have a `layout`."""
 
 
 @dataclass(slots=True)

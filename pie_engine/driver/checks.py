@@ -17,6 +17,7 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int, 
         if row.layout is None:
             assert row.end <= capabilities.max_context_tokens, f"{row.end} positions"
         else:
+            assert capabilities.has_layouts, "a layout for a model whose attention is its own"
             row.layout.check(row.start, row.end, capabilities.max_context_tokens)
         assert len(row.page_ids) * size >= row.end, f"{len(row.page_ids)} pages for {row.end} positions"
         _check_range(row.tokens, capabilities.vocab_size, "token id")

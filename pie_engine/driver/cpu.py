@@ -68,6 +68,7 @@ class CpuDriver:
             kernels=model.kernels,
             is_deterministic=is_one_by_one or model.kernels == "compiled",
             window=config.window,
+            has_layouts=not config.has_own_attention,
         )
 
     @classmethod

@@ -150,6 +150,8 @@ class ModelConfig:
     logit_scale: float = 1.0
     needs_transformers: bool = False
     """Pie has no family for it: Transformers runs it, and knows what is not said here."""
+    has_own_attention: bool = False
+    """Its attention is not Pie's (`transformers_own`): it knows nothing of layouts."""
 
     def with_windows(self, windows: Sequence[int | None]) -> ModelConfig:
         """With the window of each layer, or the one of all."""

@@ -78,6 +78,7 @@ class OwnAttentionModel(ByTransformers):
                 head_dim=width,
                 layers=(LayerConfig(),) * len(self._layers),
                 vocab_size=vocab_size,
+                has_own_attention=True,
             )
             distance = self._distance_of_chunks()
         except Exception as error:  # of any kind, from any model's code

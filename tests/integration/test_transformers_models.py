@@ -140,6 +140,7 @@ def test_attention_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level("INFO", logger="pie_engine"):
         model = load_model(Checkpoint.open(models.write_checkpoint(tmp_path, "mha", model_type="doge")), torch.float32)
     assert "has attention with a mask of its own: it runs with its own attention" in caplog.text
+    assert model.config.has_own_attention
     tokens = list(range(3, 40))
     cache, states = model.new_cache(4, 16), torch.zeros(2, 64)
     logits = model.forward([Span(0, 37, 0, [2, 0, 1])], tokens, cache, [4, 36], states)
