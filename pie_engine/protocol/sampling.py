@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 
 from pie_engine.errors import InvalidInput
 
 
-class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True):
+class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_defaults=True, dict=True):
     """How the next token is chosen from the logits; docs/sampling.md has the formulas and their sources.
 
     The steps in their order; each is off at its default and sees what the ones before it have left:
@@ -53,7 +54,7 @@ class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_default
     """Nothing else is chosen; None: everything may be."""
     banned_tokens: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def is_greedy(self) -> bool:
         return self.temperature == 0.0
 
@@ -61,10 +62,28 @@ class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_default
     def has_penalties(self) -> bool:
         return self.repetition_penalty != 1.0 or self.frequency_penalty != 0.0 or self.presence_penalty != 0.0
 
-    @property
+    # Asked for every token: kept with the object, beside its fields.
+    @cached_property
     def reads_history(self) -> bool:
         """Whether the choice depends on the tokens so far, other than through the model."""
         return self.has_penalties or self.dry_multiplier != 0.0
+
+    @cached_property
+    def truncations(self) -> tuple[str, ...]:
+        """The parameters that say what is left to draw from, in the order of the steps; without top-k."""
+        names = ("top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "xtc_threshold", "mirostat_tau")
+        return tuple(
+            name
+            for name in names
+            if (self.xtc_probability if name == "xtc_threshold" else getattr(self, name) != getattr(GREEDY, name))
+        )
+
+    @cached_property
+    def changes_logits(self) -> bool:
+        """Whether logits change before anything is chosen."""
+        return (
+            self.allowed_tokens is not None or bool(self.banned_tokens) or bool(self.logit_bias) or self.reads_history
+        )
 
 
 GREEDY = Sampler()

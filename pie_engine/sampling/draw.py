@@ -36,14 +36,7 @@ class Draw:
     @property
     def is_adjusted(self) -> bool:
         """Whether its logits change before anything is chosen."""
-        sampler = self.sampler
-        return (
-            self.mask is not None
-            or sampler.allowed_tokens is not None
-            or bool(sampler.banned_tokens)
-            or bool(sampler.logit_bias)
-            or sampler.reads_history
-        )
+        return self.mask is not None or self.sampler.changes_logits
 
 
 @dataclass(slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Dra
 from pie_engine.sampling.rows import likeliest, ranked, row_sums
 from pie_engine.sampling.truncation import LEAST_VALUE, NEEDS_ENTROPY, STEPS, Candidates, next_mu, steps_of
 
+Array = np.ndarray
 _PREFIXES = (128, 2048)
 """How many of the likeliest tokens are looked at, one after the other, before a row's whole vocabulary is sorted: if
 that is more than a quarter of it, all are."""
@@ -28,56 +30,69 @@ def sample(logits: Tensor, draws: Sequence[Draw]) -> list[Drawn]:
     own. Single -inf entries are never chosen, and a +inf that may not be chosen does no harm.
     """
     assert len(logits) == len(draws)
+    changed = [row for row, draw in enumerate(draws) if draw.is_adjusted]
+    if not changed:
+        return _chosen(logits.numpy(), draws)
     drawn = [Drawn() for _ in draws]
-    rows: dict[bool, list[int]] = {False: [], True: []}
-    for row, draw in enumerate(draws):
-        rows[draw.is_adjusted].append(row)
-    for is_adjusted, members in rows.items():
-        if members:
-            own = logits if len(members) == len(draws) else logits[members]
-            own = adjusted(own, [draws[row] for row in members]) if is_adjusted else own
-            for row, best in zip(members, _greedy(own), strict=True):
-                drawn[row] = best
-                # What a NaN has become of by then is not looked at: a row without a distribution stays one.
-                if is_adjusted and best.fault is not None and _greedy(logits[row : row + 1])[0].fault is None:
-                    best.fault = NOTHING_ALLOWED
-            _draw_random(own, dict(enumerate(members)), draws, drawn)
+    own = adjusted(logits[changed], [draws[row] for row in changed]).numpy()
+    for row, one in zip(changed, _chosen(own, [draws[row] for row in changed]), strict=True):
+        drawn[row] = one
+        # What a NaN has become of by then is not looked at: a row without a distribution stays one.
+        if one.fault is not None and _greedy(logits[row : row + 1].numpy())[0].fault is None:
+            one.fault = NOTHING_ALLOWED
+    if others := [row for row, draw in enumerate(draws) if not draw.is_adjusted]:
+        for row, one in zip(others, _chosen(logits[others].numpy(), [draws[row] for row in others]), strict=True):
+            drawn[row] = one
     return drawn
 
 
-def _greedy(logits: Tensor) -> list[Drawn]:
+def _chosen(logits: Array, draws: Sequence[Draw]) -> list[Drawn]:
+    """Of rows whose logits are as they are to be."""
+    drawn = _greedy(logits)
+    _draw_random(logits, draws, drawn)
+    return drawn
+
+
+def _greedy(logits: Array) -> list[Drawn]:
     highest, tokens = likeliest(logits)
+    if np.isfinite(highest).all():
+        return [Drawn(token) for token in tokens.tolist()]
     found = zip(highest.tolist(), tokens.tolist(), strict=True)
     return [Drawn(token) if math.isfinite(value) else Drawn(fault=NO_DISTRIBUTION) for value, token in found]
 
 
-def _draw_random(logits: Tensor, rows: Mapping[int, int], draws: Sequence[Draw], drawn: list[Drawn]) -> None:
-    """Replace the likeliest token by a random one where that is asked for. `logits[index]` is of row `rows[index]`.
+def _draw_random(logits: Array, draws: Sequence[Draw], drawn: list[Drawn]) -> None:
+    """Replace the likeliest token by a random one where that is asked for.
 
     Rows that take the same steps go together, so none pays for what another one wants.
     """
     groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for index, row in rows.items():
-        sampler = draws[row].sampler
+    for row, draw in enumerate(draws):
+        sampler = draw.sampler
         if not sampler.is_greedy and drawn[row].fault is None:
             top_k = sampler.top_k if sampler.top_k < logits.shape[1] else 0
-            groups.setdefault((top_k, steps_of(draws[row])), []).append(index)
+            groups.setdefault((top_k, steps_of(draw)), []).append(row)
     for (top_k, steps), members in groups.items():
-        asked = [draws[rows[index]] for index in members]
-        for index, one in zip(members, _sample_rows(logits[members], top_k, steps, asked), strict=True):
-            drawn[rows[index]] = one
+        if len(members) == len(draws):
+            drawn[:] = _sample_rows(logits, top_k, steps, draws)
+            return
+        asked = [draws[row] for row in members]
+        for row, one in zip(members, _sample_rows(logits[members], top_k, steps, asked), strict=True):
+            drawn[row] = one
 
 
-def _sample_rows(logits: Tensor, top_k: int, steps: Sequence[str], draws: Sequence[Draw]) -> list[Drawn]:
+def _sample_rows(logits: Array, top_k: int, steps: Sequence[str], draws: Sequence[Draw]) -> list[Drawn]:
     """Rows with the same `top_k` (0: the whole vocabulary) that take the same steps."""
-    temperatures = torch.tensor([max(draw.sampler.temperature, _MIN_TEMPERATURE) for draw in draws]).unsqueeze(1)
-    scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures
+    temperatures = [[max(draw.sampler.temperature, _MIN_TEMPERATURE)] for draw in draws]
+    scaled = (logits - logits.max(-1, keepdims=True)) / np.array(temperatures, np.float32)
     if top_k:
         values, ids = ranked(scaled, top_k)
         return _draw(Candidates(values), ids, steps, draws)[0]
-    weights = scaled.exp()
-    totals = row_sums(weights).double()
-    energies = row_sums(weights * scaled.clamp(min=LEAST_VALUE)).double() if NEEDS_ENTROPY & set(steps) else totals
+    weights = np.exp(scaled)
+    totals = row_sums(weights).astype(np.float64)
+    energies = totals
+    if not NEEDS_ENTROPY.isdisjoint(steps):
+        energies = row_sums(weights * np.maximum(scaled, LEAST_VALUE)).astype(np.float64)
     drawn = [Drawn() for _ in draws]
     pending = list(range(len(draws)))
     vocab = logits.shape[1]
@@ -95,22 +110,19 @@ def _sample_rows(logits: Tensor, top_k: int, steps: Sequence[str], draws: Sequen
     return drawn
 
 
-def _draw(left: Candidates, ids: Tensor, steps: Sequence[str], draws: Sequence[Draw]) -> tuple[list[Drawn], list[bool]]:
+def _draw(left: Candidates, ids: Array, steps: Sequence[str], draws: Sequence[Draw]) -> tuple[list[Drawn], list[bool]]:
     """Take the steps, then draw by inverse CDF; also whether the candidates [rows, n] sufficed to decide."""
     for name in steps:
-        parameters = torch.tensor([getattr(draw.sampler, name) for draw in draws], dtype=torch.float64)
-        STEPS[name].take(left, parameters.unsqueeze(1), draws)
-    uniforms = torch.tensor([draw.uniform for draw in draws], dtype=torch.float64).unsqueeze(1)
+        STEPS[name](left, np.array([[getattr(draw.sampler, name)] for draw in draws], np.float64), draws)
     mass, cumulative = left.mass, left.weights.cumsum(-1)
-    index = torch.searchsorted(cumulative, uniforms * mass, right=True)
+    index = (cumulative <= np.array([[draw.uniform] for draw in draws]) * mass).sum(-1)
     num_candidates = cumulative.shape[1]
-    is_decided = left.is_decided & ((index < num_candidates) | ~left.has_tail)
-    last = num_candidates - 1 - (left.weights > 0).flip(-1).int().argmax(-1, keepdim=True)
-    index = torch.minimum(index, last)
-    tokens = ids.gather(-1, index).squeeze(-1).tolist()
-    drawn = [Drawn(token) for token in tokens]
+    is_decided = left.is_decided[:, 0] & ((index < num_candidates) | ~left.has_tail[:, 0])
+    last = num_candidates - 1 - (left.weights > 0)[:, ::-1].argmax(-1)
+    places = np.arange(len(ids)), np.minimum(index, last)
+    drawn = [Drawn(token) for token in ids[places].tolist()]
     if "mirostat_tau" in steps:
-        probabilities = (left.weights.gather(-1, index) / mass).squeeze(-1).tolist()
+        probabilities = (left.weights[places] / mass[:, 0]).tolist()
         for one, draw, probability in zip(drawn, draws, probabilities, strict=True):
             one.mirostat_mu = next_mu(draw, probability)
-    return drawn, is_decided.squeeze(-1).tolist()
+    return drawn, is_decided.tolist()
