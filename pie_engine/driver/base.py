@@ -7,7 +7,7 @@ list of rows, each a slice of one sequence with the page table that it reads and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -117,6 +117,8 @@ class Row:
             self.xtc_uniform,
             self.mirostat_mu,
         )
+        if not self.draft_uniforms:
+            return [last]
         masks = [mask() if callable(mask) else mask for mask in self.draft_masks]
         before = zip_longest(self.draft_uniforms, masks)
         return [*(replace(last, uniform=uniform, mask=mask) for uniform, mask in before), last]
@@ -139,7 +141,7 @@ class RowResult:
     probed: Probed = NOTHING_PROBED
     mirostat_mu: float | None = None
     """The bound for the next draw, where mirostat chose."""
-    before_drafts: list[Sample] = field(default_factory=list)
+    before_drafts: Sequence[Sample] = ()
     """What was sampled in the place of each draft."""
     error: ErrorInfo | None = None
     """This row failed (the model gave NaN, say); the others of the step did not."""

@@ -26,9 +26,8 @@ from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
-from pie_engine.protocol.sampling import NOTHING_PROBED
+from pie_engine.protocol.sampling import NO_PROBES
 from pie_engine.sampling import probes, sampler
-from pie_engine.sampling.draw import Drawn
 
 log = logging.getLogger(__name__)
 
@@ -142,21 +141,29 @@ class CpuDriver:
         check_rows(rows, self._capabilities, cache.num_pages, self._adapters)
         if not rows:
             return []
-        results = [RowResult() for _ in rows]
-        order = row_order([len(row.tokens) for row in rows], [row.end for row in rows])
-        spans, tokens = _lay_out([rows[index] for index in order])
-        wanted = [(index, span) for index, span in zip(order, spans, strict=True) if rows[index].sampler is not None]
-        asked = [rows[index] for index, _ in wanted]
-        positions = [position for index, span in wanted for position in _sampled(rows[index], span)]
+        lengths = [len(row.tokens) for row in rows]
+        order = row_order(lengths, [row.start + length for row, length in zip(rows, lengths, strict=True)])
+        ordered = [rows[index] for index in order]
+        spans, tokens = _lay_out(ordered)
+        asked = [row for row in ordered if row.sampler is not None]
+        positions: list[int] = []
+        for row, span in zip(ordered, spans, strict=True):
+            if row.sampler is not None:
+                # The last one, and the one before each draft.
+                end = span.first + span.length
+                positions.extend(range(end - 1 - len(row.draft_uniforms), end))
         states = self._new_states(asked, len(positions))
         logits = self._model.forward(spans, tokens, cache, positions, states)
-        for (index, _), result in zip(wanted, sample_rows(logits, states, asked), strict=True):
-            results[index] = result
-        return results
+        sampled = iter(sample_rows(logits, states, asked))
+        results = {
+            index: RowResult() if row.sampler is None else next(sampled)
+            for index, row in zip(order, ordered, strict=True)
+        }
+        return [results[index] for index in range(len(rows))]
 
     def _new_states(self, rows: Sequence[Row], count: int) -> Tensor | None:
         """Room for `count` hidden states, if one of `rows` asks for its."""
-        is_wanted = any(row.probes.hidden for row in rows)
+        is_wanted = any(row.probes is not NO_PROBES and row.probes.hidden for row in rows)
         return torch.empty(count, self._capabilities.hidden_size) if is_wanted else None
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -208,40 +215,31 @@ def sample_rows(logits: Tensor, states: Tensor | None, rows: Sequence[Row]) -> l
     draws = [draw for row in rows for draw in row.draws()]
     drawn = sampler.sample(logits, draws)
     results: list[RowResult] = []
-    first = 0
+    at = 0
 
-    def result_at(position: int, row: Row) -> RowResult:
-        state, mask = None if states is None else states[position], draws[position].mask
-        return _result(logits[position], state, row, mask, drawn[position])
+    def result_at(at: int, row: Row) -> RowResult:
+        one = drawn[at]
+        result = RowResult(one.token, mirostat_mu=one.mirostat_mu, error=one.fault)
+        if one.token is not None and (row.want_logprob or row.probes is not NO_PROBES):
+            if row.want_logprob:
+                result.logprob = probes.logprobs(logits[at], [one.token])[0]
+            if not row.probes.is_empty:
+                state = None if states is None else states[at]
+                result.probed = probes.probed(logits[at], state, row.probes, draws[at].mask)
+        return result
 
     for row in rows:
-        last = first + len(row.draft_uniforms)
-        result = result_at(last, row)
-        for at in range(first, last):
-            before = result_at(at, row)
-            result.error = result.error or before.error
-            if before.token is not None:
-                result.before_drafts.append(Sample(before.token, before.logprob, before.probed))
+        before = [result_at(at + index, row) for index in range(len(row.draft_uniforms))]
+        at += len(before)
+        result = result_at(at, row)
+        at += 1
+        if before:
+            result.error = next((each.error for each in (result, *before) if each.error is not None), None)
+            result.before_drafts = [
+                Sample(each.token, each.logprob, each.probed) for each in before if each.token is not None
+            ]
         results.append(result)
-        first = last + 1
     return results
-
-
-def _sampled(row: Row, span: Span) -> range:
-    """The positions of a row at which something is sampled."""
-    end = span.first + span.length
-    return range(end - 1 - len(row.draft_uniforms), end)
-
-
-def _result(logits: Tensor, state: Tensor | None, row: Row, mask: bytes | None, drawn: Drawn) -> RowResult:
-    if drawn.token is None:
-        return RowResult(error=drawn.fault)
-    return RowResult(
-        token=drawn.token,
-        logprob=probes.logprobs(logits, [drawn.token])[0] if row.want_logprob else None,
-        probed=NOTHING_PROBED if row.probes.is_empty else probes.probed(logits, state, row.probes, mask),
-        mirostat_mu=drawn.mirostat_mu,
-    )
 
 
 def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
@@ -249,8 +247,9 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
     spans: list[Span] = []
     tokens: list[int] = []
     for row in rows:
-        spans.append(Span(len(tokens), len(row.tokens), row.start, row.page_ids, row.layout, row.adapter))
-        tokens.extend(row.tokens)
+        own = row.tokens
+        spans.append(Span(len(tokens), len(own), row.start, row.page_ids, row.layout, row.adapter))
+        tokens += own
     return spans, tokens
 
 

@@ -130,7 +130,7 @@ class LayerKv:
     value_slots: Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Span:
     """One row of a step: tokens `first … first + length` of the batch, in slots from `start`, in `page_ids`."""
 
@@ -377,6 +377,8 @@ class AttentionPlan:
 
 def row_order(lengths: Sequence[int], ends: Sequence[int]) -> list[int]:
     """The order of rows in the batch that a plan wants: single tokens by their position, then the chunks."""
+    if max(lengths) == 1:
+        return sorted(range(len(ends)), key=ends.__getitem__)
     return sorted(range(len(lengths)), key=lambda row: (lengths[row] > 1, ends[row] if lengths[row] == 1 else 0))
 
 

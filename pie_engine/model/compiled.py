@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled_step import Step, padded_rows
 from pie_engine.model.compiled_weights import PackedBlock, norm_of
 from pie_engine.model.description import Kernels
+from pie_engine.model.embedding import Embedding
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.support import padded
@@ -45,9 +47,11 @@ class CompiledDecoder:
         self._head = PackedLinear.of_rows(
             reader.tensor(f"{names.embedding if config.tie_embeddings else names.head}.weight")
         )
-        self._embedding = None if config.tie_embeddings else reader.tensor(f"{names.embedding}.weight")
-        # Rounded as `Decoder` rounds it.
-        self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
+        # Its scale is rounded as `Decoder` rounds it.
+        self._embedding = Embedding(
+            self._head if config.tie_embeddings else reader.tensor(f"{names.embedding}.weight"),
+            float(torch.tensor(config.embedding_scale, dtype=dtype)),
+        )
         self._team = Team(1, self._kind)
         self.set_num_threads(num_threads)
 
@@ -70,7 +74,6 @@ class CompiledDecoder:
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads, self.kv_dtype)
 
-    @torch.inference_mode()
     def forward(
         self,
         spans: Sequence[Span],
@@ -81,19 +84,16 @@ class CompiledDecoder:
     ) -> Tensor:
         """As `Decoder.forward`. What a row gets is the same bit for bit in any batch and any chunk."""
         step = self._step_for(len(tokens), cache)
-        positions = [position for span in spans for position in span.positions]
+        positions = np.array([position for span in spans for position in span.positions], np.int64)
         hidden = step.hidden_of(len(tokens))
-        ids = torch.tensor(tokens)
-        hidden.copy_(self._head.rows(ids) if self._embedding is None else self._embedding[ids])
-        if self.config.embedding_scale != 1.0:
-            hidden.mul_(self._embedding_scale)
+        self._embedding.into(np.array(tokens, np.int64), hidden)
         for rope, turns in zip(self._ropes, step.turns, strict=True):
-            rotations = torch.view_as_real(rope.rotations(positions)).flatten(1)
-            turns[: len(tokens), : rotations.shape[1]] = rotations
+            own = rope.turns(positions)
+            turns[: len(tokens), : own.shape[1]] = own
         step.run(self._team, spans)
-        return self._logits(hidden[torch.tensor(wanted, dtype=torch.int64)], states)
+        return self._logits(hidden[list(wanted)], states)
 
-    def _logits(self, last: Tensor, states: Tensor | None) -> Tensor:
+    def _logits(self, last: np.ndarray, states: Tensor | None) -> Tensor:
         config = self.config
         if not len(last):
             return torch.empty(0, config.vocab_size)
@@ -123,16 +123,21 @@ class _LastRows:
         self.capacity = capacity
         config = model.config
         self._vocab_size = config.vocab_size
-        self._rows = self.normed = padded_rows(capacity, config.hidden_size)
+        self.normed = padded_rows(capacity, config.hidden_size)
+        self._rows = self.normed.numpy()
         self._logits = torch.empty(capacity, model._head.padded_outputs)
         self._program = Program(model._team.num_threads)
-        model._norm.into(self._program, self._rows, self._rows)
-        model._head.into(self._program, self._rows, self._logits)
+        model._norm.into(self._program, self.normed, self.normed)
+        model._head.into(self._program, self.normed, self._logits)
         self._program.seal()
 
-    def run(self, team: Team, rows: Tensor) -> Tensor:
+    def run(self, team: Team, rows: np.ndarray) -> Tensor:
         self._rows[: len(rows), : rows.shape[1]] = rows
         self._rows[: len(rows), rows.shape[1] :] = 0.0  # an earlier row may have left NaN there
         self._program.set_num_rows(len(rows))
+        # They are the caller's: new memory costs less than a copy.
+        logits = torch.empty(len(rows), self._logits.shape[1])
+        self._program.move(self._logits, logits)
+        self._logits = logits
         team.run(self._program)
-        return self._logits[: len(rows), : self._vocab_size].clone()
+        return logits[:, : self._vocab_size]

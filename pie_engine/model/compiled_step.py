@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -49,9 +50,11 @@ class Step:
         self._scratch = torch.empty(0)
         num_all = config.num_heads + 2 * config.num_kv_heads
         num_rotated = config.num_heads + config.num_kv_heads
-        self.turns = [torch.zeros(capacity, config.head_dim) for _ in range(num_ropes)]
+        self._turns = [torch.zeros(capacity, config.head_dim) for _ in range(num_ropes)]
+        self.turns = [turns.numpy() for turns in self._turns]
         """The rotations of each rope, to be filled in."""
         self._hidden = padded_rows(capacity, config.hidden_size)
+        self._hidden_array = self._hidden.numpy()
         self._normed = padded_rows(capacity, config.hidden_size)
         self._added = padded_rows(capacity, config.hidden_size)
         self._qkv = padded_rows(capacity, num_all * config.head_dim)
@@ -65,35 +68,37 @@ class Step:
             self._add_block(index, block)
         self._program.seal()
 
-    def hidden_of(self, num_tokens: int) -> Tensor:
+    def hidden_of(self, num_tokens: int) -> np.ndarray:
         """The residual stream [tokens, hidden size], to be filled in and read."""
         size = self._config.hidden_size
-        self._hidden[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
-        return self._hidden[:num_tokens, :size]
+        self._hidden_array[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
+        return self._hidden_array[:num_tokens, :size]
 
     def run(self, team: Team, spans: Sequence[Span]) -> None:
         page_size, config = self.cache.page_size, self._config
-        rows: list[tuple[int, ...]] = []
-        tables: list[int] = []
-        slots: list[int] = []
+        rows, tables, slots = array("q"), array("q"), array("q")
         sights: list[np.ndarray] = []
+        max_pages = 0
         for span in spans:
+            start, length, page_ids = span.start, span.length, span.page_ids
+            num_pages = -(-(start + length) // page_size)
+            max_pages = max(max_pages, num_pages)
             if span.layout is None:
-                rows.append((span.first, span.length, span.start, len(tables), *self._no_sights))
-                tables.extend(span.page_ids[: -(-span.end // page_size)])
+                rows.extend((span.first, length, start, len(tables), *self._no_sights))
+                tables += array("q", page_ids[:num_pages])
             else:
-                rows.append((span.first, span.length, span.start, 0, *self._sights(span, tables, sights)))
-            for slot in range(span.start, span.end):
-                slots.append(span.page_ids[slot // page_size] * page_size + slot % page_size)
-        max_pages = max(-(-span.end // page_size) for span in spans)
+                rows.extend((span.first, length, start, 0, *self._sights(span, tables, sights)))
+            for slot in range(start, start + length):
+                slots.append(page_ids[slot // page_size] * page_size + slot % page_size)
         numbers = attention.scratch_numbers(config.head_dim, max_pages)
         if self._scratch.numel() < numbers * self._num_threads:
             self._scratch = torch.empty(2 * numbers * self._num_threads)
         self._program.set_num_rows(len(slots))
         self._program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
-        team.run(self._program, *(np.array(part, np.int64) for part in (rows, tables, slots)))
+        by_span, *others = (np.frombuffer(numbers, np.int64) for numbers in (rows, tables, slots))
+        team.run(self._program, by_span.reshape(len(spans), -1), *others)
 
-    def _sights(self, span: Span, tables: list[int], sights: list[np.ndarray]) -> Iterator[int]:
+    def _sights(self, span: Span, tables: array[int], sights: list[np.ndarray]) -> Iterator[int]:
         """What the kernels need of a span with a layout, for each window; `sights` keeps the memory in place."""
         for window in self._windows:
             sight = span.sight(window, self.cache.page_size)
@@ -106,7 +111,7 @@ class Step:
         block.qkv.into(steps, self._normed_by(block.attention_norm), self._qkv)
         self._add_qk_norms(block)
         steps.add(
-            codes.ROTATE, self._qkv, config.head_dim, self.turns[block.rope], rotated, row_bytes(rotated),
+            codes.ROTATE, self._qkv, config.head_dim, self._turns[block.rope], rotated, row_bytes(rotated),
             config.num_heads + config.num_kv_heads, config.num_heads, factors=(config.score_scale, 1.0),
         )  # fmt: skip
         self._add_attention(index, block)

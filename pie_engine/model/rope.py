@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,13 +30,25 @@ class Rope:
             rotated = inverse_frequencies(config, config.rotated_dim(head_dim))
             self._freqs[: len(rotated)] = rotated
             self._growth[: len(rotated)] = config.attention_factor
-        self._table = self._rotations(_FIRST_TABLE)
+        self._grow(_FIRST_TABLE)
 
     def rotations(self, positions: Sequence[int]) -> Tensor:
         """Complex numbers [positions, head_dim / 2], of length `attention_factor`."""
         if max(positions) >= len(self._table):
-            self._table = self._rotations(1 << max(positions).bit_length())
+            self._grow(1 << max(positions).bit_length())
         return self._table.index_select(0, torch.tensor(positions))
+
+    def turns(self, positions: np.ndarray) -> np.ndarray:
+        """The same as pairs of numbers [positions, head_dim]."""
+        most = int(positions.max())
+        if most >= len(self._pairs):
+            self._grow(1 << most.bit_length())
+        pairs: np.ndarray = self._pairs[positions]
+        return pairs
+
+    def _grow(self, num_positions: int) -> None:
+        self._table = self._rotations(num_positions)
+        self._pairs = torch.view_as_real(self._table).flatten(1).numpy()
 
     def _rotations(self, num_positions: int) -> Tensor:
         angles = torch.arange(num_positions).float().unsqueeze(1) * self._freqs

@@ -466,7 +466,7 @@ def test_drafts_are_checked_in_one_row(driver: Driver, sampler: Sampler, num_rig
     assert len(samples) == 5
     assert [sample.token for sample in samples[: num_right + 1]] == tokens[1 : num_right + 2]
     assert [sample.logprob for sample in samples[: num_right + 1]] == pytest.approx(logprobs[: num_right + 1], abs=1e-4)
-    assert neighbour.before_drafts == []
+    assert not neighbour.before_drafts
     # What was refused is written over, and the row goes on as if it had never been.
     again = [tokens[num_right + 1]]
     start = len(PROMPT) + num_right

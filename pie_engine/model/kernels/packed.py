@@ -43,10 +43,6 @@ class PackedLinear:
         """Columns that are written: whole panels."""
         return len(self.panels) * WIDTH
 
-    def rows(self, ids: Tensor) -> Tensor:
-        """Rows of the weight [ids, inputs]: an embedding that is tied to its head."""
-        return self.panels[ids // WIDTH, :, ids % WIDTH]
-
     def into(self, steps: Program, x: Tensor, y: Tensor) -> None:
         """Append y[:, :padded_outputs] = x W + b."""
         self._append(steps, x, y, adds=False)

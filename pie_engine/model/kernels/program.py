@@ -26,6 +26,8 @@ class Program:
         self._factors: list[tuple[float, ...]] = []
         self._times: list[int] = []
         self._kept: list[Tensor] = []
+        self._num_rows = 0
+        self._attention: tuple[int, ...] = ()
         self.operations = np.zeros((0, codes.NUM_COLUMNS), np.int64)
         self.factors = np.zeros((0, codes.NUM_FACTORS), np.float32)
 
@@ -59,13 +61,25 @@ class Program:
 
     def set_num_rows(self, num_rows: int) -> None:
         """How many rows of the buffers the next runs work on."""
+        if num_rows == self._num_rows:
+            return
+        self._num_rows = num_rows
         rows = self._all_times * num_rows
         self.operations[:, _NUM_ROWS] = rows
         self.operations[self._by_row, _CHUNKS] = np.minimum(rows[self._by_row], self._most_chunks)
 
+    def move(self, old: Tensor, new: Tensor) -> None:
+        """The next runs use `new`, of the same shape, in the place of `old`."""
+        address = old.data_ptr()
+        self.operations[self.operations == address] = new.data_ptr()
+        self._kept = [new if tensor.data_ptr() == address else tensor for tensor in self._kept]
+
     def set_attention(self, num_items: int, scratch: Tensor, scratch_numbers: int, max_pages: int) -> None:
         """Pairs of a span and a head in the next run, and the room of each thread for their scores."""
-        rows = self._attends
+        rows, setting = self._attends, (num_items, scratch.data_ptr(), scratch_numbers, max_pages)
+        if setting == self._attention:
+            return
+        self._attention = setting
         self.operations[rows, _CHUNKS] = num_items
         self.operations[rows, _SCRATCH] = scratch.data_ptr()
         self.operations[rows, _SCRATCH_STRIDE] = scratch_numbers * 4
