@@ -36,9 +36,9 @@ SETTINGS: list[dict[str, str]] = [
     {"dtype": "bfloat16", "kernels": "compiled", "quantize": "none"},
     {"dtype": "float32", "kernels": "torch", "quantize": "none"},
     {"dtype": "bfloat16", "kernels": "torch", "quantize": "none"},
-    {"dtype": "float32", "kernels": "torch", "quantize": "int8"},
+    {"dtype": "bfloat16", "kernels": "compiled", "quantize": "int8"},
+    {"dtype": "bfloat16", "kernels": "compiled", "quantize": "int4"},
     {"dtype": "bfloat16", "kernels": "torch", "quantize": "int8"},
-    {"dtype": "float32", "kernels": "torch", "quantize": "int4"},
     {"dtype": "bfloat16", "kernels": "torch", "quantize": "int4"},
 ]
 BATCHES = (1, 4, 16)

@@ -44,7 +44,7 @@ class ModelSection(Section, frozen=True):
     kernels: Literal["auto", "compiled", "torch"] = "auto"
     """What runs the model on the CPU. `auto`: kernels compiled for this processor, and torch for what they lack."""
     quantize: Literal["none", "int8", "int4"] = "none"
-    """Fewer bits for the matrices of the layers, when they are loaded: less memory, less exact. Runs on torch."""
+    """Fewer bits for the matrices of the layers, when they are loaded: less memory, less exact."""
     num_threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     """CPU threads of the driver. 0: measured at load."""
     deterministic: bool = False

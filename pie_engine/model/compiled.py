@@ -25,6 +25,7 @@ from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.support import padded
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.lora.weights import Adapter
+from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
 
@@ -32,13 +33,15 @@ from pie_engine.model.weights import WeightReader
 class CompiledDecoder:
     """The weights, and the forward pass over the rows of a step. The interface of `Decoder`."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, num_threads: int = 1) -> None:
-        """`dtype` is that of the weights: bf16 or fp32."""
+    def __init__(
+        self, checkpoint: Checkpoint, dtype: torch.dtype, num_threads: int = 1, quantize: Quantization = "none"
+    ) -> None:
+        """`dtype` is that of keys, values and those weights that are not quantized: bf16 or fp32."""
         config = checkpoint.config
         self.config, self.dtype, self.kv_dtype = padded(config), dtype, dtype
         self._kind = str(dtype).removeprefix("torch.")
         self.heads = HeadShape(config.num_heads, config.num_kv_heads, self.config.head_dim)
-        reader = WeightReader(checkpoint, dtype)
+        reader = WeightReader(checkpoint, dtype, quantize, keeps_quants=True)
         blocks = BlockReader(reader, config)
         self._ropes = [Rope(rope, config.head_dim) for rope in blocks.ropes]
         self._blocks = [PackedBlock.of(blocks.block(layer), config) for layer in range(config.num_layers)]

@@ -13,10 +13,10 @@ from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, PackedMlp
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.kernels import attention, codes
+from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
-from pie_engine.model.kernels.tile import WIDTH
 from pie_engine.model.sight import words_of
 
 _GATES = {

@@ -22,6 +22,7 @@ from pie_engine.model.kernels.packed import PackedExperts, PackedLinear
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.support import whole_vectors
 from pie_engine.model.layers import AnyLinear, Linear, RMSNorm
+from pie_engine.model.quantized import QuantizedLinear
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +81,15 @@ class PackedBlock:
     @classmethod
     def of(cls, block: Block, config: ModelConfig) -> PackedBlock:
         """`config` is the checkpoint's."""
-        size = config.head_dim
-        num_all = config.num_heads + 2 * config.num_kv_heads
-        qkv, out = _linear(block.qkv), _linear(block.attention_out)
-        bias = None if qkv.bias is None else _padded(qkv.bias.view(num_all, size)).view(-1)
-        by_head = _padded(qkv.weight.view(-1, num_all, size)).flatten(1)
-        from_head = _padded(out.weight.t().view(-1, config.num_heads, size)).flatten(1)
-        mlp = block.mlp
+        size, mlp = config.head_dim, block.mlp
         return cls(
             attention_norm=_norm(block.attention_norm),
-            qkv=PackedLinear.of_rows(by_head.t(), bias),
+            qkv=_packed(_by_head(block.qkv, size)),
             qk_norms=tuple(_head_norm(norm, size) for norm in block.qk_norms),
             rope=block.rope,
             window=block.window,
             sinks=block.sinks,
-            attention_out=PackedLinear.of_rows(from_head, out.bias),
+            attention_out=_packed(_from_head(block.attention_out, size)),
             attention_post_norm=_norm(block.attention_post_norm),
             mlp_norm=_norm(block.mlp_norm),
             mlp=_mixture(mlp) if isinstance(mlp, Experts) else PackedMlp(_packed(mlp.gate_up), _packed(mlp.down)),
@@ -132,14 +127,28 @@ def _mixture(experts: Experts) -> PackedMixture:
     )
 
 
+def _by_head(linear: AnyLinear, head_dim: int) -> AnyLinear:
+    """With outputs in heads of whole vectors."""
+    if whole_vectors(head_dim) == head_dim:
+        return linear
+    assert isinstance(linear, Linear), "`choose_kernels` has said so"
+    bias = None if linear.bias is None else _padded(linear.bias.view(-1, head_dim)).view(-1)
+    return Linear(_padded(linear.weight.view(len(linear.weight), -1, head_dim)).flatten(1), bias)
+
+
+def _from_head(linear: AnyLinear, head_dim: int) -> AnyLinear:
+    """With inputs in heads of whole vectors."""
+    if whole_vectors(head_dim) == head_dim:
+        return linear
+    assert isinstance(linear, Linear), "`choose_kernels` has said so"
+    return Linear(_padded(linear.weight.t().reshape(linear.weight.shape[1], -1, head_dim)).flatten(1).t(), linear.bias)
+
+
 def _packed(linear: AnyLinear) -> PackedLinear:
-    plain = _linear(linear)
-    return PackedLinear.of_rows(plain.weight.t(), plain.bias)
-
-
-def _linear(linear: AnyLinear) -> Linear:
-    assert isinstance(linear, Linear), "quantized weights run on torch"
-    return linear
+    if isinstance(linear, QuantizedLinear):
+        return PackedLinear.of_quants(linear.quants, linear.bias)
+    assert isinstance(linear, Linear), linear
+    return PackedLinear.of_rows(linear.weight.t(), linear.bias)
 
 
 def _padded(rows: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.packed import PackedLinear
-from pie_engine.model.kernels.tile import WIDTH
 
 _HALF_BITS = 16
 

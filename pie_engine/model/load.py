@@ -61,7 +61,7 @@ def choose_kernels(
     """`auto`: compiled where they can run this model. Raises `Unsupported` when they are asked for and cannot."""
     if asked == "torch":
         return "torch"
-    obstacle = _obstacle(config, page_size) if quantize == "none" else f"its weights are quantized to {quantize}"
+    obstacle = _obstacle(config, page_size, quantize)
     if obstacle is None:
         return "compiled"
     if asked == "compiled":
@@ -85,11 +85,11 @@ def load_model(
         return Decoder(checkpoint, dtype, quantize)
     from pie_engine.model.compiled import CompiledDecoder
 
-    return CompiledDecoder(checkpoint, dtype)
+    return CompiledDecoder(checkpoint, dtype, quantize=quantize)
 
 
-def _obstacle(config: ModelConfig, page_size: int) -> str | None:
-    obstacle = why_not(config, page_size)
+def _obstacle(config: ModelConfig, page_size: int, quantize: Quantization) -> str | None:
+    obstacle = why_not(config, page_size, quantize)
     if obstacle is None:
         try:
             from pie_engine.model import compiled  # noqa: F401

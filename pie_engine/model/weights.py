@@ -14,16 +14,26 @@ from pie_engine.errors import ModelError
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.layers import AnyLinear, Linear
 from pie_engine.model.quantization import Quantization, can_quantize
-from pie_engine.model.quantized import quantized
+from pie_engine.model.quantized import QuantizedLinear, quantized
 
 
 class WeightReader:
     """Reads the tensors of a checkpoint in the dtype that the engine computes in."""
 
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, quantize: Quantization = "none") -> None:
-        """`quantize` is for the linears; what they cannot take stays in `dtype`."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype,
+        quantize: Quantization = "none",
+        *,
+        keeps_quants: bool = False,
+    ) -> None:
+        """`quantize` is for the linears; what they cannot take stays in `dtype`.
+
+        With `keeps_quants` linears of few bits are `QuantizedLinear`s: plain tensors, for kernels that pack them.
+        """
         self.dtype = dtype
-        self._quantize = quantize
+        self._quantize, self._keeps_quants = quantize, keeps_quants
         self._checkpoint = checkpoint
         self._files: dict[Path, Any] = {}
 
@@ -49,7 +59,8 @@ class WeightReader:
                 bias[columns] = self.stored(f"{name}.bias")[rows]
             first += size[0]
         if can_quantize(self._quantize, num_inputs, num_outputs):
-            return quantized(self._quantize, weight.t(), bias)
+            linear = QuantizedLinear(quantized(self._quantize, weight.t()), bias)
+            return linear if self._keeps_quants else linear.packed_by_torch()
         return Linear(weight, bias)
 
     def stored(self, name: str) -> Tensor:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from pie_engine.model.kernels.jit import compiled
+from pie_engine.model.kernels.kinds import Kind
 from pie_engine.model.kernels.panel import make_panel
 from pie_engine.model.kernels.support import LANES, PAGE_SIZE
-from pie_engine.model.kernels.tile import Kind
 from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, number_at, scale_row, softmax, softmax_seen
 
 MAX_ROWS = 24

@@ -29,4 +29,6 @@ def are_compiled(kind: str) -> bool:
 
 def mark_compiled(kind: str) -> None:
     """All for this kind of weights are there."""
-    (kernel_folder() / f"{kind}.complete").touch()
+    folder = kernel_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{kind}.complete").touch()

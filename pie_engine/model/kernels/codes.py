@@ -14,8 +14,9 @@ NUM_COLUMNS = 20
 NUM_FACTORS = 2
 MAX_OPERATIONS = 8192
 
-MATMUL, ADD_MATMUL = 0, 1
-"""w, num_inputs, bias, y, y_stride, num_panels. y = x W + b, or y += x W + b."""
+MATMUL = 1
+"""w, bytes of a panel, num_inputs, bias, y, y_stride, adds, num_panels, kernel for this kind of weights.
+y = x W + b, or y += x W + b if it adds."""
 RMS_NORM = 2
 """size, scale, out, out_stride; eps, how many of the numbers the mean is of"""
 HEAD_NORM = 3
@@ -39,7 +40,7 @@ GROUP = 13
 GATHER = 14
 """sources, size, out, out_stride. out[i] = x[sources[i]]."""
 EXPERTS = 15
-"""w of the first expert, num_inputs, its bias, y, y_stride, num_panels, starts, num_experts, bytes of an expert's w.
+"""As `MATMUL`, with w and bias of the first expert; starts, num_experts, bytes of an expert's w.
 Of each expert y = x W + b, for its rows."""
 COMBINE = 16
 """places, shares, num_chosen, size, out, out_stride. out = the sum of what the chosen experts gave, by their shares."""

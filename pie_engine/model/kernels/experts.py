@@ -8,12 +8,11 @@ them, so its result is the same bit for bit in any batch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.jit import compiled
-from pie_engine.model.kernels.tile import WIDTH
+from pie_engine.model.kernels.matmul import run_matmul
 from pie_engine.model.kernels.vector import (
     add_scaled,
     clear_row,
@@ -90,15 +89,10 @@ def combine(y, y_stride, places, shares, num_chosen, size, out):
         add_scaled(y + index_at(places + rank * 8) * y_stride, size, number_at(shares + rank * 4), out)
 
 
-def make_experts(kind_name: str, matmul: Any) -> Any:
-    """The kernel `experts` (see `_experts`) over weights that `matmul` multiplies by."""
-    return compiled(f"void({_MANY}, {_MANY}, int64, int64, int64)", name=f"experts_{kind_name}", matmul=matmul)(
-        _experts
-    )
-
-
-def _experts(
-    x, x_stride, w, num_inputs, bias, y, y_stride, num_panels, starts, num_experts, expert_bytes, part, num_parts
+@compiled(f"void({_MANY}, {_MANY}, {_MANY})")
+def experts(
+    kernel, x, x_stride, w, panel_bytes, num_inputs, bias, y, y_stride, num_panels, starts, num_experts, expert_bytes,
+    part, num_parts,
 ):  # fmt: skip
     """Of each expert y = x W + b for the rows from its start to the next one's; see `matmul` for the arguments.
 
@@ -114,7 +108,7 @@ def _experts(
         busy += 1
         first, last = num_panels * share // num_parts, num_panels * (share + 1) // num_parts
         expert_bias = bias + expert * num_panels * WIDTH * 4 if bias else 0
-        matmul(
-            x + first_row * x_stride, x_stride, end_row - first_row, w + expert * expert_bytes, num_inputs,
-            expert_bias, y + first_row * y_stride, y_stride, first, last,
+        run_matmul(
+            kernel, x + first_row * x_stride, x_stride, end_row - first_row, w + expert * expert_bytes, panel_bytes,
+            num_inputs, expert_bias, y + first_row * y_stride, y_stride, 0, first, last,
         )  # fmt: skip

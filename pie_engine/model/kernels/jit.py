@@ -18,7 +18,7 @@ from pie_engine.model.kernels.cache import kernel_folder
 os.environ["NUMBA_CPU_FEATURES"] = f"{llvm.get_host_cpu_features().flatten()},-prefer-256-bit"
 os.environ["NUMBA_CACHE_DIR"] = str(kernel_folder())
 
-from numba import njit
+from numba import cfunc, njit
 
 
 def compiled(*signatures: str, name: str = "", **parts: Any) -> Callable[[Any], Any]:
@@ -31,8 +31,22 @@ def compiled(*signatures: str, name: str = "", **parts: Any) -> Callable[[Any], 
 
     def compile_one(function: Any) -> Any:
         if name:
-            function = FunctionType(function.__code__, {**function.__globals__, **parts}, name)
-            function.__qualname__ = name
+            function = _with_parts(function, name, parts)
         return njit(list(signatures), nogil=True, cache=True, error_model="numpy")(function)
 
     return compile_one
+
+
+def callback(signature: str, *, name: str, **parts: Any) -> Callable[[Any], Any]:
+    """As `compiled`, to be called by its `address`, which is good for as long as what this returns is kept."""
+
+    def compile_one(function: Any) -> Any:
+        return cfunc(signature, cache=True, error_model="numpy")(_with_parts(function, name, parts))
+
+    return compile_one
+
+
+def _with_parts(function: Any, name: str, parts: dict[str, Any]) -> Any:
+    with_parts = FunctionType(function.__code__, {**function.__globals__, **parts}, name)
+    with_parts.__qualname__ = name
+    return with_parts

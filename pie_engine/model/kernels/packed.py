@@ -9,16 +9,22 @@ import torch
 from torch import Tensor
 
 from pie_engine.model.kernels import codes
+from pie_engine.model.kernels.blocks import WIDTH
+from pie_engine.model.kernels.matmul import matmul_kernel
+from pie_engine.model.kernels.packing import pack
 from pie_engine.model.kernels.program import Program, row_bytes
-from pie_engine.model.kernels.tile import WIDTH
+from pie_engine.model.quants import Quants
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """`y = x W + b` with `panels` [panels, inputs, 32], fp32 or bf16, and `bias` in fp32, padded with zeros."""
+    """`y = x W + b` with weights of one `kind`, and `bias` in fp32, padded with zeros."""
 
+    kind: str
     panels: Tensor
+    """fp32 or bf16 [panels, inputs, 32], or uint8 [panels, bytes] of blocks."""
     bias: Tensor | None
+    num_inputs: int
     num_outputs: int
 
     @classmethod
@@ -32,11 +38,12 @@ class PackedLinear:
         by_output[:whole] = weight[: whole * WIDTH].view(whole, WIDTH, num_inputs)
         if whole < num_panels:
             by_output[whole, : num_outputs - whole * WIDTH] = weight[whole * WIDTH :]
-        if bias is not None:
-            padded = torch.zeros(num_panels * WIDTH)
-            padded[:num_outputs] = bias
-            bias = padded
-        return cls(panels, bias, num_outputs)
+        return cls(str(weight.dtype).removeprefix("torch."), panels, _padded(bias), num_inputs, num_outputs)
+
+    @classmethod
+    def of_quants(cls, quants: Quants, bias: Tensor | None = None) -> PackedLinear:
+        """From a matrix of few bits, which it remains."""
+        return cls(quants.kind, pack(quants), _padded(bias), quants.num_inputs, quants.num_outputs)
 
     @property
     def padded_outputs(self) -> int:
@@ -53,32 +60,45 @@ class PackedLinear:
 
     def _append(self, steps: Program, x: Tensor, y: Tensor, *, adds: bool) -> None:
         assert y.shape[1] >= self.padded_outputs, (y.shape, self.num_outputs)
-        code = codes.ADD_MATMUL if adds else codes.MATMUL
         bias: Tensor | int = 0 if self.bias is None else self.bias
-        steps.add(code, x, self.panels, self.panels.shape[1], bias, y, row_bytes(y), len(self.panels))
+        steps.add(
+            codes.MATMUL, x, self.panels, row_bytes(self.panels), self.num_inputs, bias, y, row_bytes(y), int(adds),
+            len(self.panels), matmul_kernel(self.kind).address,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class PackedExperts:
-    """Linears of the same size: `panels` [experts, panels, inputs, 32], `bias` [experts, padded outputs]."""
+    """Linears of the same size and kind: `panels` [experts, panels, ...], `bias` [experts, padded outputs]."""
 
+    kind: str
     panels: Tensor
     bias: Tensor | None
+    num_inputs: int
 
     @classmethod
     def of(cls, linears: Sequence[PackedLinear]) -> PackedExperts:
         biases = [linear.bias for linear in linears if linear.bias is not None]
-        return cls(torch.stack([linear.panels for linear in linears]), torch.stack(biases) if biases else None)
+        panels = torch.stack([linear.panels for linear in linears])
+        return cls(linears[0].kind, panels, torch.stack(biases) if biases else None, linears[0].num_inputs)
 
     def into(self, steps: Program, x: Tensor, y: Tensor, starts: Tensor, times: int) -> None:
         """Append y = x W + b, of each expert for its rows: those from its start to that of the next one.
 
         `times` is the number of experts that a token goes through.
         """
-        num_experts, num_panels, num_inputs, width = self.panels.shape
-        assert y.shape[1] >= num_panels * width, (y.shape, self.panels.shape)
+        num_experts, num_panels = self.panels.shape[:2]
+        assert y.shape[1] >= num_panels * WIDTH, (y.shape, self.panels.shape)
         bias: Tensor | int = 0 if self.bias is None else self.bias
         steps.add(
-            codes.EXPERTS, x, self.panels, num_inputs, bias, y, row_bytes(y), num_panels, starts, num_experts,
-            self.panels[0].nbytes, times=times,
+            codes.EXPERTS, x, self.panels, row_bytes(self.panels[0]), self.num_inputs, bias, y, row_bytes(y), 0,
+            num_panels, matmul_kernel(self.kind).address, starts, num_experts, row_bytes(self.panels), times=times,
         )  # fmt: skip
+
+
+def _padded(bias: Tensor | None) -> Tensor | None:
+    if bias is None:
+        return None
+    padded = torch.zeros(-(-len(bias) // WIDTH) * WIDTH)
+    padded[: len(bias)] = bias
+    return padded

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pie_engine.model.kernels.jit import compiled
-from pie_engine.model.kernels.tile import Kind, make_tile
+from pie_engine.model.kernels.kinds import AnyKind
+from pie_engine.model.kernels.tile import make_tile
 
 _SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64, int64)"
 
 
-def make_panel(num_vectors: int, kind: Kind, *, adds: bool) -> Any:
+@functools.cache
+def make_panel(num_vectors: int, kind: AnyKind, *, adds: bool) -> Any:
     """A kernel `panel(num_rows, x, x_stride, w, w_stride, num_inputs, y, y_stride)`; otherwise as `make_tile`."""
     tiles = {f"tile{rows}": make_tile(rows, num_vectors, kind, adds=adds) for rows in (1, 2, 4, 8, 12)}
     name = f"panel_{kind.name}_{num_vectors}{'_adds' if adds else ''}"

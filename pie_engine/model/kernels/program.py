@@ -13,8 +13,8 @@ _CHUNKS_PER_THREAD = 4
 """Chunks of an operation, so that one thread can take over what another does not get to."""
 _CODE, _CHUNKS, _NUM_ROWS = 0, 1, 4
 _SCRATCH, _SCRATCH_STRIDE, _MAX_PAGES = 13, 14, 15
-_IN_PANELS = (codes.MATMUL, codes.ADD_MATMUL, codes.EXPERTS)
-_NUM_PANELS = 10
+_IN_PANELS = (codes.MATMUL, codes.EXPERTS)
+_NUM_PANELS = 12
 
 
 class Program:

@@ -21,7 +21,6 @@ from pie_engine.model.kernels.attention import make_attend, make_write
 from pie_engine.model.kernels.cache import mark_compiled
 from pie_engine.model.kernels.codes import (
     ADD,
-    ADD_MATMUL,
     ATTEND,
     COMBINE,
     EXPERTS,
@@ -39,10 +38,10 @@ from pie_engine.model.kernels.codes import (
     WRITE_KV,
 )
 from pie_engine.model.kernels.elementwise import CLAMPED, GELU, GELU_TANH, SILU, make_gate, rms_norm, rotate
-from pie_engine.model.kernels.experts import combine, gather, group, make_experts, route
+from pie_engine.model.kernels.experts import combine, experts, gather, group, route
 from pie_engine.model.kernels.jit import compiled
-from pie_engine.model.kernels.matmul import make_matmul
-from pie_engine.model.kernels.tile import KINDS
+from pie_engine.model.kernels.kinds import PLAIN
+from pie_engine.model.kernels.matmul import run_matmul
 from pie_engine.model.kernels.vector import add_scaled
 
 MAX_STEP = (1 << 31) - 2
@@ -58,7 +57,7 @@ _gate_silu, _gate_gelu, _gate_gelu_tanh, _gate_clamped = map(make_gate, (SILU, G
 
 @dataclass(frozen=True)
 class StepKernels:
-    """Compiled for one kind of weights, keys and values."""
+    """Compiled for one kind of keys and values."""
 
     run_alone: Any
     """See `_run_alone`."""
@@ -69,14 +68,10 @@ class StepKernels:
 @functools.cache
 def step_kernels(kind_name: str) -> StepKernels:
     """For `bfloat16` or `float32`. The first time on a machine this takes half a minute."""
-    kind = KINDS[kind_name]
-    matmul = make_matmul(kind, adds=False)
+    kind = PLAIN[kind_name]
     run_chunk = compiled(
         "void(int64[::1], float32[::1], int64[:, ::1], int64[::1], int64[::1], int64, int64)",
         name=f"run_chunk_{kind_name}",
-        matmul=matmul,
-        add_matmul=make_matmul(kind, adds=True),
-        experts=make_experts(kind_name, matmul),
         attend=make_attend(kind),
         write=make_write(kind),
     )(_run_chunk)
@@ -93,12 +88,9 @@ def step_kernels(kind_name: str) -> StepKernels:
 
 def _run_chunk(op, factors, spans, tables, slots, chunk, thread):
     code, num_chunks = op[0], op[1]
-    if code <= ADD_MATMUL:
-        first, last = op[10] * chunk // num_chunks, op[10] * (chunk + 1) // num_chunks
-        if code == MATMUL:
-            matmul(op[2], op[3], op[4], op[5], op[6], op[7], op[8], op[9], first, last)
-        else:
-            add_matmul(op[2], op[3], op[4], op[5], op[6], op[7], op[8], op[9], first, last)
+    if code == MATMUL:
+        first, last = op[12] * chunk // num_chunks, op[12] * (chunk + 1) // num_chunks
+        run_matmul(op[13], op[2], op[3], op[4], op[5], op[6], op[7], op[8], op[9], op[10], op[11], first, last)
         return
     if code == ATTEND:
         attend(
@@ -108,7 +100,8 @@ def _run_chunk(op, factors, spans, tables, slots, chunk, thread):
         return
     if code == EXPERTS:
         experts(
-            op[2], op[3], op[5], op[6], op[7], op[8], op[9], op[10], op[11], op[12], op[13], chunk, num_chunks
+            op[13], op[2], op[3], op[5], op[6], op[7], op[8], op[9], op[10], op[12], op[14], op[15], op[16],
+            chunk, num_chunks,
         )  # fmt: skip
         return
     if code == GROUP:

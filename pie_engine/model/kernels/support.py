@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pie_engine.model.description import ModelConfig
+from pie_engine.model.quantization import Quantization
 
 LANES = 16
 """Numbers of a vector: one AVX-512 register, and a few registers each elsewhere."""
@@ -12,12 +13,14 @@ PAGE_SIZE = LANES
 """A page's slots are the lanes of a vector."""
 
 
-def why_not(config: ModelConfig, page_size: int) -> str | None:
+def why_not(config: ModelConfig, page_size: int, quantize: Quantization = "none") -> str | None:
     """What keeps this model from running compiled; None: nothing."""
     if page_size != PAGE_SIZE:
         return f"pages have {page_size} tokens, not {PAGE_SIZE}"
     if config.needs_transformers:
         return "Transformers runs it"
+    if quantize != "none" and whole_vectors(config.head_dim) != config.head_dim:
+        return f"its weights are quantized, and its heads of {config.head_dim} are no whole vectors"
     return None
 
 

@@ -1,14 +1,12 @@
 """The one loop that matters: some rows of activations times one panel of weights, in registers.
 
-A panel holds 32 outputs of a linear, input after input: [inputs, 32]. Every accumulator adds its products in the order
-of the inputs, whatever the number of rows is, so a row's result never depends on the rows beside it: the engine's
-results are the same bit for bit in any batch.
+A panel holds 32 outputs of a linear, input after input. Every accumulator adds its products in the order of the inputs,
+whatever the number of rows is, so a row's result never depends on the rows beside it: the engine's results are the same
+bit for bit in any batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -17,46 +15,19 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from pie_engine.model.kernels import vector
+from pie_engine.model.kernels.blocks import SPAN, WIDTH
+from pie_engine.model.kernels.kinds import NUM_VECTORS, AnyKind
 from pie_engine.model.kernels.support import LANES
 from pie_engine.model.kernels.vector import FLOAT, INT, VECTOR
 
-NUM_VECTORS = 2
-WIDTH = LANES * NUM_VECTORS
-"""Outputs of a panel."""
+UNPACKED_STRIDE = WIDTH * 4
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a weight lies in memory, and how a vector of weights becomes fp32."""
-
-    name: str
-    num_bytes: int
-    load: Callable[[Any, Any], Any]
-    """(builder, address) → vector of fp32."""
-
-
-def _load_bf16(builder: Any, address: Any) -> Any:
-    """bf16 is the upper half of fp32."""
-    narrow, wide = (ir.VectorType(ir.IntType(bits), LANES) for bits in (16, 32))
-    loaded = builder.load(builder.inttoptr(address, narrow.as_pointer()))
-    loaded.align = 2
-    return builder.bitcast(builder.shl(builder.zext(loaded, wide), ir.Constant(wide, [16] * LANES)), VECTOR)
-
-
-KINDS = {
-    kind.name: kind
-    for kind in (
-        Kind("float32", 4, vector.load),
-        Kind("bfloat16", 2, _load_bf16),
-    )
-}
-
-
-def make_tile(num_rows: int, num_vectors: int, kind: Kind, *, adds: bool = False) -> Any:
+def make_tile(num_rows: int, num_vectors: int, kind: AnyKind, *, adds: bool = False) -> Any:
     """`tile(x, x_stride, w, w_stride, num_inputs, y, y_stride)`: y[num_rows, 16 * num_vectors] = x @ w.
 
     Addresses and strides are in bytes; x [num_rows, num_inputs] and y are fp32 with contiguous rows, w is
-    [num_inputs, 16 * num_vectors] of `kind`. With `adds` the product is added to what y holds.
+    [num_inputs, 16 * num_vectors] of `kind`, or a panel of blocks. With `adds` the product is added to what y holds.
     """
 
     @intrinsic
@@ -71,24 +42,56 @@ def make_tile(num_rows: int, num_vectors: int, kind: Kind, *, adds: bool = False
             for index, slot in enumerate(row):
                 first = vector.load(builder, _vector(builder, y_row, index)) if adds else vector.constant(0.0)
                 builder.store(first, slot)
-        with cgutils.for_range(builder, num_inputs) as loop:
-            at = builder.add(w, builder.mul(loop.index, w_stride))
-            weights = [
-                kind.load(builder, builder.add(at, ir.Constant(INT, index * LANES * kind.num_bytes)))
-                for index in range(num_vectors)
-            ]
-            offset = builder.mul(loop.index, ir.Constant(INT, 4))
+
+        def add_products(index: Any, weights: list[Any]) -> None:
+            offset = builder.mul(index, ir.Constant(INT, 4))
             for x_row, row in zip(x_rows, sums, strict=True):
                 number = builder.load(builder.inttoptr(builder.add(x_row, offset), FLOAT.as_pointer()))
                 value = vector.spread(builder, number)
                 for weight, slot in zip(weights, row, strict=True):
                     builder.store(vector.operation(builder, "fma", value, weight, builder.load(slot)), slot)
+
+        kind.each_input(builder, w, w_stride, num_inputs, num_vectors, add_products)
         for y_row, row in zip(y_rows, sums, strict=True):
             for index, slot in enumerate(row):
                 vector.store(builder, builder.load(slot), _vector(builder, y_row, index))
         return context.get_dummy_value()
 
     return tile
+
+
+def make_unpack(kind: AnyKind) -> Any:
+    """`unpack(w, w_stride, num_inputs, out)`: the weights [num_inputs, 32] of a panel as fp32."""
+
+    @intrinsic
+    def unpack(_typing: Any, w: Any, w_stride: Any, num_inputs: Any, out: Any) -> Any:
+        return types.void(*[types.int64] * 4), _emit
+
+    def _emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        w, w_stride, num_inputs, out = arguments
+
+        def store(index: Any, weights: list[Any]) -> None:
+            row = builder.add(out, builder.mul(index, ir.Constant(INT, UNPACKED_STRIDE)))
+            for part, weight in enumerate(weights):
+                vector.store(builder, weight, _vector(builder, row, part))
+
+        kind.each_input(builder, w, w_stride, num_inputs, NUM_VECTORS, store)
+        return context.get_dummy_value()
+
+    return unpack
+
+
+@intrinsic
+def room_to_unpack(_typing: Any) -> Any:
+    """The address of memory for `SPAN` inputs of a panel in fp32, which the calling function has until it returns."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        with builder.goto_entry_block():
+            room = builder.alloca(ir.ArrayType(FLOAT, SPAN * WIDTH))
+        room.align = vector.CACHE_LINE
+        return builder.ptrtoint(room, INT)
+
+    return types.int64(), emit
 
 
 def _rows(builder: Any, base: Any, stride: Any, num_rows: int) -> list[Any]:
