@@ -10,6 +10,7 @@ from pie_engine.core.family import Family
 from pie_engine.core.flush import FlushOperation
 from pie_engine.core.forward import PassOperation
 from pie_engine.core.lineage import RandomStream
+from pie_engine.core.matchers import HeldMatcher, LookOperation
 from pie_engine.core.operation import ModelFacts
 from pie_engine.core.plan import PlanOperation
 from pie_engine.core.save import SaveOperation
@@ -24,17 +25,22 @@ from pie_engine.kv.pool import PagePool
 from pie_engine.protocol.plan import MAX_BEAMS
 from pie_engine.protocol.to_core import (
     Append,
+    ChangeMatcher,
     CloseProcess,
     CoreMessage,
     CreateContext,
+    CreateMatcher,
     Delivered,
     Draft,
     Flush,
     Fork,
+    ForkMatcher,
     Forward,
     Generate,
+    Look,
     OpenProcess,
     Release,
+    ReleaseMatcher,
     Restore,
     Save,
     Search,
@@ -79,6 +85,11 @@ class Intake:
             Save: self._save,
             Flush: self._flush,
             Forward: self._forward,
+            CreateMatcher: self._create_matcher,
+            ForkMatcher: self._fork_matcher,
+            ChangeMatcher: self._change_matcher,
+            ReleaseMatcher: self._release_matcher,
+            Look: self._look,
             Generate: self._generate,
             Search: self._search,
             Delivered: self._delivered,
@@ -206,7 +217,30 @@ class Intake:
 
     def _forward(self, host: Host, message: Forward) -> None:
         context = self._context(host, message.ctx)
-        self._turns.enqueue(PassOperation(message, context, self._facts, self._arrive()))
+        held = _matcher(context, message.matcher) if message.matcher else None
+        self._turns.enqueue(PassOperation(message, context, self._facts, self._arrive(), held))
+
+    def _create_matcher(self, host: Host, message: CreateMatcher) -> None:
+        held = HeldMatcher(self._facts.grammars.compile(message.grammar))
+        self._context(host, message.ctx).matchers[message.matcher] = held
+
+    def _fork_matcher(self, host: Host, message: ForkMatcher) -> None:
+        held = _matcher(self._context(host, message.ctx), message.matcher)
+        self._context(host, message.child_ctx).matchers[message.child] = held.fork()
+
+    def _change_matcher(self, host: Host, message: ChangeMatcher) -> None:
+        self._facts.check_tokens(message.tokens)
+        _matcher(self._context(host, message.ctx), message.matcher).change(message.num_back, message.tokens)
+
+    def _release_matcher(self, host: Host, message: ReleaseMatcher) -> None:
+        context = host.contexts.get(message.ctx)
+        if context is not None:
+            context.matchers.pop(message.matcher, None)
+
+    def _look(self, host: Host, message: Look) -> None:
+        context = self._context(host, message.ctx)
+        held = _matcher(context, message.matcher)
+        self._turns.enqueue(LookOperation(message, context, self._facts, self._arrive(), held))
 
     def _generate(self, host: Host, message: Generate) -> None:
         context = self._context(host, message.ctx)
@@ -259,3 +293,10 @@ class Intake:
             return
         operation.stop(message.keep)
         self._turns.settle(operation)
+
+
+def _matcher(context: Context, matcher: int) -> HeldMatcher:
+    held = context.matchers.get(matcher)
+    if held is None:
+        raise NotFound(f"matcher {matcher} of context {context.ctx} does not exist")
+    return held

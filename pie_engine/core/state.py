@@ -13,6 +13,7 @@ from pie_engine.protocol.to_host import CoreResult
 
 if TYPE_CHECKING:
     from pie_engine.core.archive import Backing
+    from pie_engine.core.matchers import HeldMatcher
     from pie_engine.core.operation import Operation
     from pie_engine.core.plan import PlanOperation
 
@@ -57,6 +58,8 @@ class Context:
         self.fault: ErrorInfo | None = None
         """What went wrong in a message that has no answer of its own; whatever is asked of it then fails so."""
         self.adapter_id = ""
+        self.matchers: dict[int, HeldMatcher] = {}
+        """That its program holds, by id."""
         self.last_used = 0
         self.backing: Backing | None = None
         """Where the KV of its first `num_backed` tokens can be read, if it came from there."""

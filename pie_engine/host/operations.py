@@ -21,6 +21,7 @@ from pie_engine.store.contexts import check_name
 
 if TYPE_CHECKING:
     from pie_engine.host.contexts import Context
+    from pie_engine.host.matchers import Matcher
 
 RELEASED = Cancelled("the context was released").info
 
@@ -136,13 +137,32 @@ class PassOperation(OneShot):
     kind = "a pass"
 
     def __init__(
-        self, context: Context, tokens: list[int], sampler: Sampler | None, probes: Probes, prompt_length: int
+        self,
+        context: Context,
+        tokens: list[int],
+        sampler: Sampler | None,
+        probes: Probes,
+        prompt_length: int,
+        matcher: Matcher | None = None,
     ) -> None:
         context.check_append(tokens)
+        if matcher is not None and matcher.context is not context:
+            raise InvalidInput("the matcher belongs to another context", hint="`matcher.fork(ctx)` makes one for this")
         super().__init__(context)
         context.tokens.extend(tokens)
         self.num_unapplied = len(tokens)
-        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, probes, prompt_length))
+        self._matcher = matcher
+        handle = 0
+        if matcher is not None:
+            matcher.num_passes += 1
+            handle = matcher.handle
+        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, probes, prompt_length, handle))
+
+    def _leave_core(self) -> None:
+        super()._leave_core()
+        if self._matcher is not None:
+            self._matcher.num_passes -= 1
+            self._matcher = None
 
     def finish(self) -> PassOutput:
         result = self.take()

@@ -22,6 +22,7 @@ from pie_engine.protocol.to_gateway import EventKind
 from pie_engine.store.contexts import SavedContexts
 
 if TYPE_CHECKING:
+    from pie_engine.host.matchers import Matcher
     from pie_engine.host.programs import Program
 
 
@@ -92,6 +93,7 @@ class Process:
         self.mailbox = Mailbox(self.notify)
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}
+        self.matchers: dict[int, Matcher] = {}
         self._services = services
         self._seen_seq = 0
         self._cpu_ns = 0
@@ -170,6 +172,22 @@ class Process:
         context = self.contexts.pop(ctx, None)
         if context is not None:
             context.release()
+            self.matchers = {key: each for key, each in self.matchers.items() if each.context is not context}
+
+    def matcher(self, handle: int) -> Matcher:
+        matcher = self.matchers.get(handle)
+        if matcher is None:
+            raise NotFound(f"matcher {handle} does not exist", hint="it was released, or its context was")
+        return matcher
+
+    def keep_matcher(self, matcher: Matcher) -> int:
+        self.matchers[matcher.handle] = matcher
+        return matcher.handle
+
+    def release_matcher(self, handle: int) -> None:
+        matcher = self.matchers.pop(handle, None)
+        if matcher is not None:
+            matcher.release()
 
     def uses(self, core: CoreView) -> bool:
         return any(context.core is core for context in self.contexts.values())

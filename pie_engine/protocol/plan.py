@@ -33,8 +33,8 @@ class Grammar(msgspec.Struct, frozen=True):
 class Speculation(msgspec.Struct, frozen=True, omit_defaults=True):
     """How tokens are guessed ahead. It never changes the reply, only how fast it comes."""
 
-    kind: Literal["lookup"] = "lookup"
-    """`lookup`: what followed the last tokens the time before."""
+    kind: Literal["lookup", "model"] = "lookup"
+    """`lookup`: what followed the last tokens the time before. `model`: what the draft model would write."""
     max_tokens: int = 8
     """Most tokens guessed at once."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pie_engine.protocol.plan import BeamPlan, Plan
+from pie_engine.protocol.plan import BeamPlan, Grammar, Plan
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 
 
@@ -87,6 +87,48 @@ class Forward(Message, frozen=True):
     probes: Probes = NO_PROBES
     prompt_length: int = 0
     """How many tokens of the context were not generated, for the penalties."""
+    matcher: int = 0
+    """Of this context, whose mask the sampler gets; 0: none."""
+
+
+class CreateMatcher(Message, frozen=True):
+    """`matcher` is at the start of a grammar. It goes with the context."""
+
+    ctx: int
+    matcher: int
+    grammar: Grammar
+
+
+class ForkMatcher(Message, frozen=True):
+    """`child`, of the context `child_ctx`, is where `matcher` is."""
+
+    ctx: int
+    matcher: int
+    child_ctx: int
+    child: int
+
+
+class ChangeMatcher(Message, frozen=True):
+    """Give back the last `num_back` tokens, then take `tokens`."""
+
+    ctx: int
+    matcher: int
+    num_back: int
+    tokens: list[int]
+
+
+class ReleaseMatcher(Message, frozen=True):
+    ctx: int
+    matcher: int
+
+
+class Look(Message, frozen=True):
+    """Where is the matcher, and how many of `tokens` could it take?"""
+
+    op: int
+    ctx: int
+    matcher: int
+    tokens: list[int]
 
 
 class Generate(Message, frozen=True):
@@ -148,6 +190,11 @@ CoreMessage = (
     | Save
     | Flush
     | Forward
+    | CreateMatcher
+    | ForkMatcher
+    | ChangeMatcher
+    | ReleaseMatcher
+    | Look
     | Generate
     | Search
     | Delivered

@@ -51,6 +51,17 @@ class Forwarded(Message, frozen=True):
     probed: Probed = NOTHING_PROBED
 
 
+class Looked(Message, frozen=True):
+    """Where a matcher is: how many of the tokens asked about it could take, whether the grammar is satisfied, and
+    complete, and the tokens that have to come next."""
+
+    op: int
+    num_fitting: int
+    may_end: bool
+    is_complete: bool
+    forced: list[int]
+
+
 class Searched(Message, frozen=True):
     """What a beam search has found, best first."""
 
@@ -114,5 +125,5 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Saved | Forwarded | Searched | Failed
+CoreResult = Chunk | Flushed | Saved | Forwarded | Looked | Searched | Failed
 GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen

@@ -242,3 +242,44 @@ async def test_every_program_on_the_page_runs_in_the_sandbox(client, source):
 
 def test_there_are_programs_on_the_page():
     assert len(PROGRAMS) >= 3
+
+
+async def test_a_reply_under_a_grammar_pass_by_pass_with_branches(client):
+    source = """
+    from inferlet import Context, Grammar, InvalidInput, Sampler
+
+
+    async def main() -> dict:
+        ctx = Context(seed=3)
+        ctx.user("Pick one.")
+        matcher = ctx.matcher(Grammar.regex("(left|right): [0-9]{3}"))
+        ids, step = [], []
+        while True:
+            state = await matcher.look()
+            if state.forced:
+                matcher.advance(state.forced)
+                ids += state.forced
+                step += state.forced
+            out = await ctx.forward(step, Sampler.temperature(1.0), matcher=matcher)
+            if out.token is None or out.token in ctx.model.info.stop_tokens:
+                break
+            ids.append(out.token)
+            matcher.advance(out.token)
+            step = [out.token]
+        again = matcher.fork(ctx.fork()).rollback(len(ids))
+        wrong = ctx.model.tokenizer.encode("up")
+        fits = [await again.num_fitting(ids) == len(ids), await again.num_fitting(wrong) == len(wrong)]
+        again.advance(wrong)
+        try:
+            await again.look()
+        except InvalidInput as error:
+            refused = error.message
+        return {"text": ctx.model.tokenizer.decode(ids), "fits": fits, "refused": refused}
+    """
+    value = await value_of(client, program(source))
+    side, _, number = value["text"].partition(": ")
+    assert side in ("left", "right")
+    assert len(number) == 3
+    assert number.isdigit()
+    assert value["fits"] == [True, False]
+    assert "does not fit the grammar" in value["refused"]

@@ -46,6 +46,7 @@ INTERFACES = {
     ],
     "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe", "search", "finish-search"],
     "forward": ["start", "finish"],
+    "matcher": ["create", "fork", "advance", "rollback", "look", "finish-look", "release"],
     "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
     "runtime": ["process-id", "program", "version", "store-code"],
     "log": ["emit", "write"],
@@ -57,6 +58,7 @@ TAGGED = {
     "generate.stop",
     "generate.finish-search",
     "forward.finish",
+    "matcher.finish-look",
 }
 """Functions whose value and error are both records, which wasmtime-py wants told apart."""
 
@@ -129,6 +131,8 @@ class Sandbox:
         return call
 
     def _argument(self, interface: str, value: Any) -> Any:
+        if interface == "matcher" and isinstance(value, SimpleNamespace):
+            value.kind = self.host.generate.GrammarKind[value.kind.upper().replace("-", "_")]
         enums = {"log": {**self.host.log.Level.__members__, **self.host.log.Output.__members__}}
         return enums.get(interface, {}).get(value.upper(), value) if isinstance(value, str) else value
 
@@ -785,6 +789,26 @@ def test_guesses_times_and_stops_in_the_sandbox(sandbox):
     counts = {"prompt_tokens": 2, "cached_tokens": 0, "completion_tokens": 4, "drafted_tokens": 0, "accepted_tokens": 0}
     assert outcome.value == ["stopped", counts, "ababcd"]
     assert [(index, len(tokens)) for index, tokens in outcome.host.drafts] == [(4, 3)]
+
+
+def test_a_matcher_in_the_sandbox(sandbox):
+    program = """
+    from inferlet import Context, Grammar, Sampler
+
+    async def main() -> list:
+        ctx = Context()
+        ctx.append("?")
+        matcher = ctx.matcher(Grammar.choice(["yes", "no"]))
+        first = await ctx.forward(sampler=Sampler.greedy(), matcher=matcher, top_k=1, top_allowed=True)
+        matcher.advance(first.token)
+        other = matcher.fork()
+        matcher.rollback(1)
+        state, fitting = await other.look(), await matcher.num_fitting([first.token])
+        other.release()
+        return [ctx.model.tokenizer.decode([first.token]), state, fitting]
+    """
+    outcome = sandbox.call("run", program, host=FakeHost(replies=["yes"]))
+    assert outcome.value == ["y", {"may_end": False, "is_complete": False, "forced": []}, 1]
 
 
 def test_a_beam_search_in_the_sandbox(sandbox):

@@ -35,7 +35,7 @@ from pie_engine.protocol.to_core import (
     Steer,
     Stop,
 )
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Saved, Searched
+from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Looked, Saved, Searched
 from pie_engine.store.contexts import SavedContexts
 
 PAGE_SIZE = 4
@@ -122,6 +122,7 @@ class Heard:
     is_flushed: bool = False
     forwarded: Forwarded | None = None
     searched: list[Hypothesis] | None = None
+    looked: Looked | None = None
 
 
 class Rig:
@@ -270,6 +271,8 @@ def _take(heard: Heard, result: CoreResult) -> None:
             heard.is_flushed = True
         case Forwarded():
             heard.forwarded = result
+        case Looked():
+            heard.looked = result
         case Searched():
             heard.searched, heard.usage = result.hypotheses, result.usage
     heard.num_answers += 1

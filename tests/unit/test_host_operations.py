@@ -15,6 +15,7 @@ from pie_engine.host.cores import Cores
 from pie_engine.host.interfaces import context as contexts
 from pie_engine.host.interfaces import forward as passes
 from pie_engine.host.interfaces import futures, generate
+from pie_engine.host.interfaces import matcher as matchers
 from pie_engine.host.models import HostModel, unpack_tokens
 from pie_engine.host.process import Job, Process
 from pie_engine.host.programs import Program
@@ -23,16 +24,21 @@ from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.sampling import Probed, Probes, Sampler, TopToken
 from pie_engine.protocol.to_core import (
     Append,
+    ChangeMatcher,
     CloseProcess,
     CreateContext,
+    CreateMatcher,
     Delivered,
     Draft,
     Flush,
     Fork,
+    ForkMatcher,
     Forward,
     Generate,
+    Look,
     OpenProcess,
     Release,
+    ReleaseMatcher,
     Restore,
     Save,
     Search,
@@ -40,7 +46,7 @@ from pie_engine.protocol.to_core import (
     Stop,
     Truncate,
 )
-from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Saved, Searched
+from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Looked, Saved, Searched
 from pie_engine.store.contexts import SavedContexts
 
 PLAN = {
@@ -262,7 +268,7 @@ def test_a_failed_flush_raises_its_error(world):
 def test_a_pass_appends_its_tokens_and_gives_token_and_distribution(world):
     sampler = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1, "more": None}
     probes = {"top_k": 2, "logprobs_of": [9], "entropy": True, "logits": True, "hidden": True}
-    op = passes.start(world.process, world.ctx, [4, 5], sampler, probes, 1)
+    op = passes.start(world.process, world.ctx, [4, 5], sampler, probes, 1, None)
     asked = Probes(2, [9], True, True, True)
     assert world.sent() == [Forward(op, world.ctx, [4, 5], Sampler(0.5, 3, 0.9, 0.1), asked, 1)]
     assert world.tokens() == [4, 5]
@@ -273,6 +279,64 @@ def test_a_pass_appends_its_tokens_and_gives_token_and_distribution(world):
     assert unpack_tokens(output.top)[::2] == [6, 7]
     assert (output.logprobs, output.entropy, output.logits, output.hidden) == ([-3.0], 0.7, "AACAPw==", "")
     assert world.tokens() == [4, 5]
+
+
+def test_a_matcher_is_told_and_a_pass_names_it(world):
+    held = matchers.create(world.process, world.ctx, {"kind": "regex", "text": "a+"})
+    assert world.sent() == [CreateMatcher(world.ctx, held, Grammar("regex", "a+"))]
+    matchers.advance(world.process, held, [4, 5])
+    matchers.rollback(world.process, held, 1)
+    child = contexts.fork(world.process, world.ctx)
+    forked = matchers.fork(world.process, held, child)
+    assert world.sent() == [
+        ChangeMatcher(world.ctx, held, 0, [4, 5]),
+        ChangeMatcher(world.ctx, held, 1, []),
+        Fork(world.ctx, child, 0),
+        ForkMatcher(world.ctx, held, child, forked),
+    ]
+    with pytest.raises(InvalidInput, match="cannot roll 2 tokens back: the matcher has taken 1"):
+        matchers.rollback(world.process, forked, 2)
+    with pytest.raises(InvalidInput, match="belongs to another context"):
+        passes.start(world.process, world.ctx, [], None, None, 0, forked)
+    with pytest.raises(InvalidInput):
+        matchers.advance(world.process, held, [10**6])
+    op = passes.start(world.process, child, [6], None, None, 0, forked)
+    assert world.sent() == [Forward(op, child, [6], matcher=forked)]
+    for change in (matchers.advance, matchers.rollback):
+        with pytest.raises(Busy, match="a pass with this matcher is under way"):
+            change(world.process, forked, [1] if change is matchers.advance else 1)
+    world.answer(Forwarded(op, None, None))
+    passes.finish(world.process, op)
+    matchers.advance(world.process, forked, [1])
+
+
+def test_a_pass_that_is_called_off_frees_its_matcher(world):
+    held = matchers.create(world.process, world.ctx, {"kind": "regex", "text": "a+"})
+    op = passes.start(world.process, world.ctx, [], None, None, 0, held)
+    futures.forget(world.process, op)
+    matchers.advance(world.process, held, [1])
+    assert world.sent()[-2:] == [Stop(op), ChangeMatcher(world.ctx, held, 0, [1])]
+
+
+def test_a_look_at_a_matcher_is_answered_once(world):
+    held = matchers.create(world.process, world.ctx, {"kind": "regex", "text": "a+"})
+    op = matchers.look(world.process, held, [1, 2])
+    assert world.sent()[-1] == Look(op, world.ctx, held, [1, 2])
+    world.answer(Looked(op, 1, True, False, [7]))
+    assert matchers.finish_look(world.process, op) == Looked(op, 1, True, False, [7])
+    with pytest.raises(NotFound):
+        matchers.finish_look(world.process, op)
+
+
+def test_matchers_go_with_their_context_or_before(world):
+    one, two = (matchers.create(world.process, world.ctx, {"kind": "regex", "text": "a+"}) for _ in range(2))
+    matchers.release(world.process, one)
+    matchers.release(world.process, one)
+    assert world.sent()[-1] == ReleaseMatcher(world.ctx, one)
+    contexts.release(world.process, world.ctx)
+    for handle in (one, two):
+        with pytest.raises(NotFound, match="does not exist"):
+            matchers.advance(world.process, handle, [1])
 
 
 BEAM_PLAN = {
@@ -322,9 +386,9 @@ def test_a_context_cannot_change_while_something_runs_on_it(world):
 
 
 def test_a_fork_waits_for_a_pass_that_is_not_at_its_turn(world):
-    passes.start(world.process, world.ctx, [1], None, None, 0)
+    passes.start(world.process, world.ctx, [1], None, None, 0, None)
     contexts.fork(world.process, world.ctx)
-    passes.start(world.process, world.ctx, [2], None, None, 0)
+    passes.start(world.process, world.ctx, [2], None, None, 0, None)
     with pytest.raises(Busy):
         contexts.fork(world.process, world.ctx)
 
@@ -394,7 +458,7 @@ def test_nothing_else_runs_on_a_context_that_generates_but_forks_are_free(world)
     world.chunk(op, [2], 1)
     for refused in (
         lambda: contexts.flush(world.process, world.ctx),
-        lambda: passes.start(world.process, world.ctx, [], None, None, 0),
+        lambda: passes.start(world.process, world.ctx, [], None, None, 0, None),
         lambda: generate.start(world.process, world.ctx, msgspec.to_builtins(PLAN)),
     ):
         with pytest.raises(Busy, match="generating"):

@@ -566,7 +566,7 @@ def test_a_plan_says_how_long_and_how_it_guesses():
     [
         ({"timeout": -1}, "timeout has to be a number of seconds from 0"),
         ({"timeout": "1"}, "timeout has to be a number of seconds"),
-        ({"speculate": "magic"}, "`speculate` has to be None or `lookup`"),
+        ({"speculate": "magic"}, "`speculate` has to be None, `lookup` or `model`"),
         ({"speculate": "lookup", "draft_tokens": 1.5}, "draft_tokens has to be an integer"),
     ],
 )

@@ -220,3 +220,50 @@ def test_what_the_fake_cannot_judge_passes():
     sent(Grammar.regex(r"\p{L}+"), "anything")  # Rust's syntax, not Python's
     sent({"patternProperties": {"^a": {}}, "additionalProperties": False}, '{"ab": 1}')
     sent({"items": True}, "[1]")
+
+
+def test_a_reply_is_written_pass_by_pass_under_a_grammar():
+    async def main():
+        ctx = Context()
+        ctx.append("?")
+        matcher = ctx.matcher(Grammar.choice(["yes", "no"]))
+        ids, step, states = [], [], []
+        while True:
+            out = await ctx.forward(step, Sampler.greedy(), matcher=matcher)
+            if out.token is None:
+                break
+            ids.append(out.token)
+            step = [out.token]
+            assert matcher.advance(out.token) is matcher
+            states.append((await matcher.look()).is_complete)
+        branch = ctx.fork()
+        other = matcher.rollback(2).fork(branch)
+        fitting = [await other.num_fitting(ids[1:]), await other.num_fitting(ids), await matcher.num_fitting([])]
+        await branch.forward([], Sampler.greedy(), matcher=other, top_k=2, top_allowed=True)
+        matcher.release()
+        matcher.release()
+        return [ctx.model.tokenizer.decode(ids), states, fitting, repr(matcher)]
+
+    result = run_inferlet(main, replies=["yes"])
+    assert result.value == ["yes", [False, False, True], [2, 0, 0], "Matcher(released)"]
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda ctx, _: ctx.matcher(None), "a matcher needs a grammar"),
+        (lambda ctx, _: ctx.matcher("yes"), "`grammar` has to be a Grammar; got the text 'yes'"),
+        (lambda _, held: held.advance("a"), "what a matcher takes has to be a list of token ids; got 'a'"),
+        (lambda _, held: held.advance([-1]), "what a matcher takes has to be token ids, integers from 0; got -1"),
+        (lambda _, held: held.rollback("1"), "count has to be an integer from 0; got '1'"),
+        (lambda _, held: held.rollback(1), "cannot roll 1 tokens back: the matcher has taken 0"),
+    ],
+)
+def test_a_matcher_refuses_what_makes_no_sense(use, message):
+    async def main():
+        ctx = Context()
+        use(ctx, ctx.matcher(Grammar.regex("a+")))
+
+    with pytest.raises(InvalidInput) as caught:
+        run_inferlet(main, replies=["aa"])
+    assert caught.value.message == message

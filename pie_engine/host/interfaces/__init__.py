@@ -7,7 +7,7 @@ as `PieError` and reach the guest as records.
 from __future__ import annotations
 
 from pie_engine.host.imports import Function
-from pie_engine.host.interfaces import context, forward, futures, generate, log, model, runtime, session
+from pie_engine.host.interfaces import context, forward, futures, generate, log, matcher, model, runtime, session
 
 VERSION = "0.1.0"
 
@@ -19,6 +19,7 @@ INTERFACES: dict[str, dict[str, Function]] = {
         "context": context.FUNCTIONS,
         "generate": generate.FUNCTIONS,
         "forward": forward.FUNCTIONS,
+        "matcher": matcher.FUNCTIONS,
         "session": session.FUNCTIONS,
         "runtime": runtime.FUNCTIONS,
         "log": log.FUNCTIONS,

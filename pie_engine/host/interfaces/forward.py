@@ -18,10 +18,12 @@ def start(
     sampler: dict[str, Any] | None,
     probes: dict[str, Any] | None,
     prompt_length: int,
+    matcher: int | None,
 ) -> int:
     how = None if sampler is None else sampler_of(sampler)
     what = NO_PROBES if probes is None else Probes(**probes)
-    return process.futures.add(PassOperation(process.context(ctx), tokens, how, what, prompt_length))
+    held = None if matcher is None else process.matcher(matcher)
+    return process.futures.add(PassOperation(process.context(ctx), tokens, how, what, prompt_length, held))
 
 
 def finish(process: Process, done: int) -> PassOutput:

@@ -30,6 +30,7 @@ from inferlet.errors import (
     Unsupported,
 )
 from inferlet.grammar import Grammar
+from inferlet.matcher import Matcher, MatcherState
 from inferlet.model import Model, ModelInfo, Tokenizer
 from inferlet.sampler import Sampler
 from inferlet.stream import Chunk, FinishReason, Stream, Usage
@@ -50,6 +51,8 @@ __all__ = [
     "InvalidInput",
     "InvalidProgram",
     "LimitExceeded",
+    "Matcher",
+    "MatcherState",
     "Model",
     "ModelInfo",
     "NotFound",

@@ -17,6 +17,7 @@ from inferlet._transcript import Message, Transcript
 from inferlet.beams import Beams
 from inferlet.errors import Busy, InvalidInput, PieError
 from inferlet.grammar import Grammar, grammar_record, value_of
+from inferlet.matcher import Matcher
 from inferlet.model import Model
 from inferlet.sampler import Sampler, sampler_record
 from inferlet.signature import readable_json
@@ -299,8 +300,9 @@ class Context:
             sampler: how tokens are chosen; greedy if left out.
             max_tokens: most tokens to write; None: until a stop or the end of the model's context.
             timeout: seconds until it ends with what there is then (`finish` is `deadline`); None: no limit.
-            speculate: `lookup` guesses tokens ahead: what followed the last ones the time before. The reply is the
-                same; where it copies from the context it comes faster. `Stream.draft` hands in guesses of your own.
+            speculate: guess tokens ahead; the reply is the same. `lookup`: what followed the last ones the time before,
+                which makes a reply faster that copies from its context. `model`: what the model's draft model would
+                write, if the configuration names one. `Stream.draft` hands in guesses of your own.
             draft_tokens: most tokens guessed at once, from 1 to 32.
             stop: text that ends the reply and is not part of it.
             stop_tokens: token ids that end the reply, besides the model's own.
@@ -438,6 +440,16 @@ class Context:
         )
         return Beams.of(await finished(_transport.call(wire.search, ctx, plan), wire.finish_search))
 
+    def matcher(self, grammar: Grammar | Any) -> Matcher:
+        """A matcher at the start of `grammar` for `forward`: a `Grammar`, or a type or JSON schema for its JSON.
+
+        It is compiled in the background. What is wrong with the grammar is an error of what it is first used for.
+        """
+        if grammar is None:
+            raise InvalidInput("a matcher needs a grammar")
+        create = _transport.host.matcher.create
+        return Matcher(self, _transport.call(create, self._live_id(), grammar_record(grammar)))
+
     async def forward(
         self,
         tokens: str | Sequence[int] = (),
@@ -449,6 +461,8 @@ class Context:
         logits: bool = False,
         hidden: bool = False,
         prompt_length: int = 0,
+        matcher: Matcher | None = None,
+        top_allowed: bool = False,
     ) -> Output:
         """Append `tokens` (ids or text), let the model read all that is new, and look at what it expects next.
 
@@ -464,6 +478,10 @@ class Context:
             hidden: whether `Output.hidden` is wanted.
             prompt_length: how many tokens of the context the frequency and presence penalties leave out, because they
                 were not generated.
+            matcher: draw only what may come next in its grammar, or a stop token of the model where that may end.
+                `Output.token` is None where nothing can follow: the grammar is complete. It does not take the token:
+                `matcher.advance(out.token)` says that it was written.
+            top_allowed: whether `Output.top` lists only what the matcher lets in.
         """
         ctx = self._idle_id("forward")
         record = None if sampler is None else sampler_record(sampler, self.model)
@@ -475,9 +493,10 @@ class Context:
         num_top = _checks.count("top_k", top_k) or 0
         probes = None
         if num_top or asked or entropy or logits or hidden:
-            probes = wire.Probes(num_top, asked, bool(entropy), bool(logits), bool(hidden))
+            probes = wire.Probes(num_top, asked, bool(entropy), bool(logits), bool(hidden), bool(top_allowed))
         num_prompt = _checks.count("prompt_length", prompt_length) or 0
-        handle = _transport.call(wire.start, ctx, ids, record, probes, num_prompt)
+        held = None if matcher is None else matcher._handle
+        handle = _transport.call(wire.start, ctx, ids, record, probes, num_prompt, held)
         if ids:
             self._chat.note_reply(ids)
         seen = await finished(handle, wire.finish)
@@ -571,10 +590,10 @@ def _speculation(kind: str | None, max_tokens: int) -> Any:
     """As the host takes it."""
     if kind is None:
         return None
-    if kind != "lookup":
-        raise InvalidInput(f"`speculate` has to be None or `lookup`; got {kind!r}")
+    if kind not in ("lookup", "model"):
+        raise InvalidInput(f"`speculate` has to be None, `lookup` or `model`; got {kind!r}")
     wire = _transport.host.generate
-    return wire.Speculation(wire.SpeculationKind.LOOKUP, _checks.count("draft_tokens", max_tokens) or 0)
+    return wire.Speculation(wire.SpeculationKind[kind.upper()], _checks.count("draft_tokens", max_tokens) or 0)
 
 
 class _Tokens:

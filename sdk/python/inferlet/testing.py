@@ -108,6 +108,7 @@ class _Finish(enum.Enum):
 
 class _SpeculationKind(enum.Enum):
     LOOKUP = 0
+    MODEL = 1
 
 
 @dataclass
@@ -159,6 +160,7 @@ class _Probes:
     entropy: bool
     logits: bool
     hidden: bool
+    of_allowed: bool
 
 
 @dataclass
@@ -244,7 +246,10 @@ class FakeHost:
         self.tokens_per_chunk = TOKENS_PER_CHUNK
         self._special: list[str] = []
         self._streams: dict[int, _Stream] = {}
-        self._passes: dict[int, tuple[int, _Sampler | None, _Probes | None]] = {}
+        self._passes: dict[int, tuple[int, _Sampler | None, _Probes | None, int | None]] = {}
+        self._matchers: dict[int, tuple[list[int], list[int]]] = {}
+        """By handle: the tokens of the scripted reply that it lets in, and those that it has taken."""
+        self._looks: dict[int, SimpleNamespace] = {}
         self._searches: dict[int, SimpleNamespace] = {}
         self._receives: deque[int] = deque()
         self._promised: dict[int, str] = {}
@@ -333,6 +338,11 @@ class FakeHost:
         self.generate.Speculation, self.generate.SpeculationKind = _Speculation, _SpeculationKind
         self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
         self.forward.Probes = _Probes
+        self.matcher = self._interface(
+            "matcher", create=self._create_matcher, fork=self._fork_matcher, advance=self._advance,
+            rollback=self._roll_back, look=self._look, finish_look=lambda handle: self._looks.pop(handle),
+            release=lambda matcher: self._matchers.pop(matcher, None) and None,
+        )  # fmt: skip
         self.session = self._interface(
             "session",
             send=lambda value: self.messages.append(json.loads(value)),
@@ -530,21 +540,65 @@ class FakeHost:
         self._ready.append(handle)
 
     def _start_pass(
-        self, ctx: int, tokens: list[int], sampler: _Sampler | None, probes: _Probes | None, prompt_length: int
+        self,
+        ctx: int,
+        tokens: list[int],
+        sampler: _Sampler | None,
+        probes: _Probes | None,
+        prompt_length: int,
+        matcher: int | None,
     ) -> int:
         self._tokens_of(ctx).extend(tokens)
         handle = self._new_handle(is_ready=True)
-        self._passes[handle] = (ctx, sampler, probes)
+        self._passes[handle] = (ctx, sampler, probes, matcher)
+        return handle
+
+    def _create_matcher(self, ctx: int, grammar: _Grammar) -> int:
+        """It lets in one reply of the script and nothing else, token by token."""
+        whole = self._next_reply(self.text_of(ctx))
+        check_reply(whole, grammar.kind.name, grammar.text)
+        self._num_handles += 1
+        self._matchers[self._num_handles] = (self.encode(whole), [])
+        return self._num_handles
+
+    def _fork_matcher(self, matcher: int, ctx: int) -> int:
+        self._tokens_of(ctx)
+        reply, taken = self._matchers[matcher]
+        self._num_handles += 1
+        self._matchers[self._num_handles] = (reply, taken.copy())
+        return self._num_handles
+
+    def _advance(self, matcher: int, tokens: list[int]) -> None:
+        self._matchers[matcher][1].extend(tokens)
+
+    def _roll_back(self, matcher: int, count: int) -> None:
+        taken = self._matchers[matcher][1]
+        if count > len(taken):
+            raise errors.InvalidInput(f"cannot roll {count} tokens back: the matcher has taken {len(taken)}")
+        del taken[len(taken) - count :]
+
+    def _look(self, matcher: int, tokens: list[int]) -> int:
+        reply, taken = self._matchers[matcher]
+        coming = reply[len(taken) :]
+        lengths = range(len(tokens), -1, -1)
+        num_fitting = next(length for length in lengths if tokens[:length] == coming[:length])
+        handle = self._new_handle(is_ready=True)
+        self._looks[handle] = SimpleNamespace(
+            num_fitting=num_fitting, may_end=not coming, is_complete=not coming, forced=[]
+        )
         return handle
 
     def _finish_pass(self, handle: int) -> SimpleNamespace:
-        """The next token is always the next letter of the alphabet after the last one.
+        """The next token is always the next letter of the alphabet after the last one; with a matcher, of its reply.
 
         Logits are 0 but for that one, and the hidden state is the last token.
         """
-        ctx, sampler, probes = self._passes.pop(handle)
+        ctx, sampler, probes, matcher = self._passes.pop(handle)
         last = self.contexts[ctx][-1]
         best = last + 1
+        if matcher is not None:
+            reply, taken = self._matchers[matcher]
+            best, sampler = (reply[len(taken)], sampler) if len(taken) < len(reply) else (best, None)
         token, logprob = (best, math.log(0.5)) if sampler is not None else (None, None)
         seen = SimpleNamespace(token=token, logprob=logprob, top="", logprobs=[], entropy=None, logits="", hidden="")
         if probes is not None:
