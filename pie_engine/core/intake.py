@@ -264,7 +264,8 @@ class Intake:
         plan = host.operations.get(message.op)
         if isinstance(plan, PlanOperation) and not plan.is_over:
             plan.deliver(message.epoch, message.num_tokens)
-            self._turns.settle(plan)
+            if not plan.is_runnable:
+                self._turns.settle(plan)
 
     def _draft(self, host: Host, message: Draft) -> None:
         plan = host.operations.get(message.op)

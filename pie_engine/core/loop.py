@@ -246,27 +246,28 @@ class Core:
     def _settle(self, batch: Batch, results: list[RowResult]) -> None:
         now = self._clock()
         for (operation, row), result in zip(batch, results, strict=True):
-            num_tokens = len(row.tokens) - len(row.draft_uniforms)
+            kv, num_tokens = operation.kv, len(row.tokens) - len(row.draft_uniforms)
             operation.num_run += num_tokens
             if num_tokens == 1:
                 self.num_decode_tokens += 1
             else:
                 self.num_prefill_tokens += num_tokens
             if result.error is not None:
-                operation.kv.uncompute(row.start)
+                kv.uncompute(row.start)
                 operation.refuse(result.error)
                 if operation.is_over or operation.is_parked:
                     self._turns.settle(operation)
                 continue
-            num_full = operation.kv.advance(row.start + num_tokens)
+            num_full = kv.advance(row.start + num_tokens)
             if num_tokens > 1:
                 self.num_page_misses += num_full
-            if operation.kv.num_uncomputed == 0:
+            if kv.num_tokens == kv.num_computed:
                 self._settle_sample(operation, result, now)
 
     def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:
         try:
-            operation.settle_draw(result)
+            if result.mirostat_mu is not None:
+                operation.settle_draw(result.mirostat_mu)
             operation.settle(result, now)
         except Exception as error:
             log.exception("result of operation %d of %s", operation.op, operation.context.process.pid)

@@ -79,6 +79,7 @@ class Operation:
         "context",
         "deadline",
         "facts",
+        "guesses",
         "has_begun",
         "is_over",
         "is_runnable",
@@ -109,6 +110,8 @@ class Operation:
         self.is_runnable = False
         """Whether the scheduler has it in its list."""
         self.is_over = False
+        self.guesses = False
+        """Whether `draft` may have something."""
         self._ask(None)
 
     def _ask(self, sampler: Sampler | None, probes: Probes = NO_PROBES, want_logprob: bool = False) -> None:
@@ -164,11 +167,10 @@ class Operation:
             if sampler.mirostat_tau:
                 row.mirostat_mu = context.memory.bound(row.end, sampler.mirostat_tau)
 
-    def settle_draw(self, result: RowResult) -> None:
-        """What the draw leaves for the next one."""
-        if result.mirostat_mu is not None and self._sampler is not None:
-            position = self.kv.num_tokens
-            self.context.memory.set_bound(position, self._sampler.mirostat_tau, result.mirostat_mu)
+    def settle_draw(self, mirostat_mu: float) -> None:
+        """What the draw leaves for the next one: mirostat's bound."""
+        if self._sampler is not None:
+            self.context.memory.set_bound(self.kv.num_tokens, self._sampler.mirostat_tau, mirostat_mu)
 
     def _ask_mask(self) -> Mask | None:
         """Of the tokens that may come next; None: all."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pie_engine.core.drafting import Drafter, can_draft
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.operation import ModelFacts, Operation
-from pie_engine.core.probes import TokenProbes, probes_of
+from pie_engine.core.probes import NOTHING_REPORTED, TokenProbes, probes_of
 from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText, StopStrings
 from pie_engine.driver.base import Row, RowResult, Sample
@@ -40,6 +40,7 @@ class PlanOperation(Operation):
         "_num_cached",
         "_plan",
         "_reported",
+        "_reports",
         "_start",
         "_stop_tokens",
         "_stops",
@@ -71,6 +72,7 @@ class PlanOperation(Operation):
         self.next_chunk_at = 0.0
         """When the next chunk may go; the first one at once."""
         self._reported = TokenProbes(plan)
+        self._reports = not self._reported.is_empty
         self._start = self._end = 0
         self._end_reason: FinishReason = "length"
         self._num_cached: int | None = None
@@ -81,6 +83,7 @@ class PlanOperation(Operation):
         self._drafter: Drafter | None = None
         if plan.speculation is not None and self._can_draft:
             self._drafter = Drafter(looks_up=True, longest=plan.speculation.max_tokens)
+            self.guesses = True
         self._drafts: list[int] = []
         """Of the row that runs."""
         self._draft_masks: list[Mask] = []
@@ -148,6 +151,7 @@ class PlanOperation(Operation):
         if epoch == self.epoch and self._can_draft:
             if self._drafter is None:
                 self._drafter = Drafter(looks_up=False, longest=0)
+                self.guesses = True
             self._drafter.give(index, tokens)
 
     @property
@@ -202,7 +206,7 @@ class PlanOperation(Operation):
         if self._num_cached is None:
             self._num_cached = self._count_cached()
         if not self._drafts:
-            self._take(Sample(result.token, result.logprob, result.probed))
+            self._take(result.token, result)
             return
         self._take_checked([*result.before_drafts, Sample(result.token, result.logprob, result.probed)])
 
@@ -213,13 +217,13 @@ class PlanOperation(Operation):
         num_right = next(wrong, len(drafts))
         self._count_drafts(len(drafts), num_right)
         for sample in samples[:num_right]:
-            self._take(sample)
+            self._take(sample.token, sample)
             if self.is_over:
                 return
             self.kv.advance(self.kv.num_computed + 1)
         # Behind the last guess the grammar may have dictated something.
         if not self.kv.num_uncomputed:
-            self._take(samples[num_right])
+            self._take(samples[num_right].token, samples[num_right])
 
     def _count_drafts(self, num_drafted: int, num_right: int) -> None:
         assert self._drafter is not None
@@ -227,18 +231,19 @@ class PlanOperation(Operation):
         self.context.process.num_drafted += num_drafted
         self.context.process.num_accepted += num_right
 
-    def _take(self, sample: Sample) -> None:
-        """The next token of the reply."""
+    def _take(self, token: int, sample: Sample | RowResult) -> None:
+        """The next token of the reply, and what was seen beside it."""
         self.context.process.num_generated += 1
-        matcher, token = self._matcher, sample.token
+        matcher = self._matcher
         # Within a grammar that may not end here it is a token like any other.
         if token in self._stop_tokens and (matcher is None or matcher.may_end):
             self._end_with("stop")
             return
-        self._reported.add(sample)
+        if self._reports:
+            self._reported.add(sample)
         self._add(token)
-        if not self.is_over:
-            self._add_forced()
+        if matcher is not None and not self.is_over:
+            self._add_forced(matcher)
 
     def _add(self, token: int) -> None:
         """One more token of the reply, which may be its last; what is reported of it has been added."""
@@ -255,9 +260,9 @@ class PlanOperation(Operation):
         elif self.kv.num_tokens >= self._end:
             self._end_with(self._end_reason)
 
-    def _add_forced(self) -> None:
+    def _add_forced(self, matcher: Matcher) -> None:
         """What the grammar leaves no choice about needs no passes of its own: it runs with the next token."""
-        for token in [] if self._matcher is None else self._matcher.forced():
+        for token in matcher.forced():
             self.context.process.num_generated += 1
             self._reported.add_forced(1)
             self._add(token)
@@ -287,9 +292,9 @@ class PlanOperation(Operation):
         self.next_chunk_at = now + self._chunk_s
         start, end = self.num_sent, self._text.num_ready
         self.num_sent = end
-        ids, text = self._reply(start, end), self._text.between(start, end)
-        reported = self._reported.between(start, end)
+        reported = self._reported.between(start, end) if self._reports else NOTHING_REPORTED
         so_far = self._usage() if start == 0 or self._drafter is not None else None
+        ids, text = self._reply(start, end), self._text.between(start, end)
         self.context.process.host.send(Chunk(self.op, self.epoch, ids, text, start, *reported, so_far=so_far))
 
     def deliver(self, epoch: int, num_tokens: int) -> None:
@@ -355,8 +360,8 @@ class PlanOperation(Operation):
         elif self.kv.num_tokens >= max(self._end, 1):
             self._end_with(self._end_reason)
         else:
-            if self.kv.num_tokens:
-                self._add_forced()
+            if self.kv.num_tokens and self._matcher is not None:
+                self._add_forced(self._matcher)
             if not self.is_over:
                 self.require_logits()
 
@@ -412,4 +417,4 @@ class PlanOperation(Operation):
         return min(self._start, max(self.kv.num_computed - self.num_run, 0))
 
     def _reply(self, start: int, end: int) -> list[int]:
-        return self.kv.tokens[self._start + start : self._start + end]
+        return list(self.kv.tokens.part(self._start + start, self._start + end))

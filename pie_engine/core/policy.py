@@ -17,7 +17,7 @@ def share_step(needs: Sequence[int], last_steps: Sequence[int], max_tokens: int,
     When not all decodes fit, those that waited longest run. The oldest prefill always gets at least one token: it
     would wait for ever behind decodes that never end.
     """
-    num_prefills = sum(need > 1 for need in needs)
+    num_prefills = len(needs) - needs.count(1)
     max_rows = min(max_tokens, max_sequences)
     if not num_prefills and len(needs) <= max_rows:
         return needs

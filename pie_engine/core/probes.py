@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pie_engine.driver.base import Sample
+from pie_engine.driver.base import RowResult, Sample
 from pie_engine.protocol.plan import Plan
 from pie_engine.protocol.sampling import NO_PROBES, Probes, TopToken
 
@@ -20,6 +20,9 @@ class Reported(NamedTuple):
     entropies: list[float]
 
 
+NOTHING_REPORTED = Reported([], [], [])
+
+
 class TokenProbes:
     """Of the reply's tokens so far."""
 
@@ -31,7 +34,12 @@ class TokenProbes:
         self._top: list[list[TopToken]] = []
         self._entropies: list[float] = []
 
-    def add(self, sample: Sample) -> None:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return not (self._has_logprobs or self._has_top or self._has_entropy)
+
+    def add(self, sample: Sample | RowResult) -> None:
         """One more token, as the driver gave it."""
         if self._has_logprobs:
             self._logprobs.append(sample.logprob or 0.0)

@@ -72,19 +72,15 @@ class Scheduler:
         """The rows of step `step`. Their pages are reserved; the moves of the pool have to be done first."""
         self._step = step
         self.outgrown, self.restores = [], []
-        operations = self._with_pages()
-        shares = share_step(
-            [operation.kv.num_uncomputed for operation in operations],
-            [operation.last_step for operation in operations],
-            self._max_tokens,
-            self._max_sequences,
-        )
+        operations, needs = self._with_pages()
+        last_steps = [operation.last_step for operation in operations]
+        shares = share_step(needs, last_steps, self._max_tokens, self._max_sequences)
         batch = Batch()
         num_spare = self._max_tokens - sum(shares)
-        for operation, num_tokens in zip(operations, shares, strict=True):
+        for operation, num_tokens, need in zip(operations, shares, needs, strict=True):
             if num_tokens:
                 operation.last_step = step
-                if num_tokens == operation.kv.num_uncomputed and operation.is_writing:
+                if operation.guesses and num_tokens == need and operation.is_writing:
                     num_spare -= self._draft(operation, num_spare)
                 batch.append((operation, operation.row(num_tokens)))
         return batch
@@ -101,17 +97,25 @@ class Scheduler:
             assert copy is None, "the page that is written is its own"
         return num_drafts
 
-    def _with_pages(self) -> list[Operation]:
-        """The operations that could run now, with pages for all tokens of their contexts; oldest first.
+    def _with_pages(self) -> tuple[list[Operation], list[int]]:
+        """The operations that could run now, with pages for all tokens of their contexts; oldest first. And how many
+        tokens each of them has to run.
 
         Going from old to young, whoever is put back for another has not been looked at yet.
         """
         found: list[Operation] = []
+        needs: list[int] = []
         tokens_left, is_blocked = self._max_tokens, False
         self._coming.clear()
         for operation in self.runnable:
             kv = operation.kv
             num_tokens = kv.num_tokens
+            if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
+                # A decode with room in its page: nothing to look up, nothing to reserve.
+                operation.awaits_disk = False
+                found.append(operation)
+                needs.append(1)
+                continue
             is_prefill = num_tokens - kv.num_computed > 1
             if is_prefill and tokens_left <= 0:
                 continue
@@ -142,7 +146,8 @@ class Scheduler:
                 self._announce(operation, tokens_left)
                 tokens_left -= num_tokens - kv.num_computed
             found.append(operation)
-        return found
+            needs.append(kv.num_uncomputed)
+        return found, needs
 
     def _look_up(self, operation: Operation, tokens_left: int) -> bool:
         """Take over what is published of the operation's tokens. False when it had better wait for the next step.

@@ -47,7 +47,7 @@ class ReplyText:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stops: StopStrings) -> None:
         self._detokenizer = Detokenizer(tokenizer)
         self._detokenizer.push(prompt[-_PRIMING_TOKENS:])
-        self._stops = stops
+        self._stops, self._has_stops = stops, bool(stops)
         self._pieces: list[str] = []
         self._is_whole = bytearray()
         """Of each token, whether a character ends with it."""
@@ -73,7 +73,7 @@ class ReplyText:
         """One more token. True when a stop string is complete; `cut_stop` then takes it off."""
         piece = self._read(token)
         num_held = 0
-        if self._stops:
+        if self._has_stops:
             recent = self._recent + piece
             if self._stops.find(recent) is not None:
                 return True
@@ -97,7 +97,7 @@ class ReplyText:
 
     def between(self, start: int, end: int) -> str:
         """The text of tokens `start … end - 1`."""
-        return "".join(self._pieces[start:end])
+        return self._pieces[start] if end - start == 1 else "".join(self._pieces[start:end])
 
     def rewind(self, num_tokens: int) -> None:
         """Keep the first `num_tokens` tokens, as if the others had never been pushed."""
@@ -133,7 +133,7 @@ class ReplyText:
         self.num_ready = len(self._pieces)
 
     def _read(self, token: int) -> str:
-        piece = self._detokenizer.push((token,))
+        piece = self._detokenizer.push_one(token)
         self._pieces.append(piece)
         self._is_whole.append(not self._detokenizer.has_held)
         return piece

@@ -47,6 +47,9 @@ class Tokenizer:
         self._special = {token.content: (token_id, token) for token_id, token in added.items() if token.special}
         self.special_ids = frozenset(token_id for token_id, _ in self._special.values())
         # Not by the table of a byte-level decoder, as the library does: it would take the é of a token `né` for a byte.
+        self._texts: dict[bool, dict[int, str]] = {True: {}, False: {}}
+        """Of tokens that are whole characters, when nothing is held back before them; with special tokens skipped, and
+        not."""
         self._pieces = {key: token.content.encode() for key, token in added.items()} if decoder.byte_level else {}
         longest_first = sorted(map(re.escape, self._special), key=len, reverse=True)
         self._special_pattern = re.compile("|".join(longest_first)) if longest_first else None
@@ -172,6 +175,10 @@ class Tokenizer:
         return literal
 
 
+_CLEAN = (b"", 0)
+"""A detokenizer that holds nothing back, past the start of its text."""
+
+
 class Detokenizer:
     """Text of a token stream that is pushed piece by piece.
 
@@ -183,6 +190,7 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._decoder = tokenizer._decoder
         self._skipped = tokenizer.special_ids if skip_special else frozenset()
+        self._texts = tokenizer._texts[skip_special]
         self._states: list[tuple[bytes, int]] = [(b"", self._decoder.initial_state)]
         """After each token: the bytes held back, and how far the start of the text has been handled."""
 
@@ -200,6 +208,19 @@ class Detokenizer:
     def has_held(self) -> bool:
         """Whether the last tokens end within a character."""
         return bool(self._states[-1][0])
+
+    def push_one(self, token_id: int) -> str:
+        """The text that one more token completes. Most are whole characters, of which the text is known."""
+        state = self._states[-1]
+        if state == _CLEAN:
+            text = self._texts.get(token_id)
+            if text is not None:
+                self._states.append(state)
+                return text
+        text = self.push((token_id,))
+        if state == _CLEAN == self._states[-1]:
+            self._texts[token_id] = text
+        return text
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that `ids` complete."""
