@@ -40,7 +40,8 @@ def qkv_order(config: ModelConfig) -> Tensor:
     """Where each output of the projection of queries, keys and values comes from: queries and keys in `pair_order`."""
     fractions = {layer.rope.rotated_dim(config.head_dim) for layer in config.layers if layer.rope is not None}
     assert len(fractions) <= 1, "layers that rotate different parts of a head"
-    rotated = pair_order(config.num_heads + config.num_kv_heads, config.head_dim, max(fractions, default=0))
+    rotated_dim = 0 if config.rotates_neighbours else max(fractions, default=0)
+    rotated = pair_order(config.num_heads + config.num_kv_heads, config.head_dim, rotated_dim)
     values = torch.arange(len(rotated), len(rotated) + config.num_kv_heads * config.head_dim)
     return torch.cat([rotated, values])
 

@@ -142,6 +142,8 @@ class ModelConfig:
     logit_softcap: float | None = None
     norms_whole_projection: bool = False
     """Query and key norms run over all heads together, not over each."""
+    rotates_neighbours: bool = False
+    """The pairs that rotary positions turn are neighbours in the file; otherwise halves of a head."""
     norm_offset: float = 0.0
     """Added to the weights of all norms; 1 where the checkpoint stores their difference from 1."""
     embedding_scale: float = 1.0
