@@ -13,6 +13,7 @@ from pie_engine.kv.layout import Layout, united
 from pie_engine.protocol.sampling import GREEDY, Sampler
 
 PAGE = 16
+"""Tokens of a page, unless a line says otherwise."""
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Line:
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     seen: list[set[int]] = field(default_factory=list)
+    page: int = PAGE
     dropped: set[int] = field(default_factory=set)
     """Pages that are left out of the table."""
 
@@ -46,16 +48,17 @@ class Line:
 
     def leave_out(self, since: int) -> None:
         seen = set().union(*self.seen[since:], range(since, len(self.tokens)))
-        self.dropped = {page for page in range(since // PAGE) if seen.isdisjoint(range(page * PAGE, (page + 1) * PAGE))}
+        size = self.page
+        self.dropped = {page for page in range(since // size) if seen.isdisjoint(range(page * size, (page + 1) * size))}
 
     def slot(self, number: int) -> int:
-        return number - PAGE * sum(page < number // PAGE for page in self.dropped)
+        return number - self.page * sum(page < number // self.page for page in self.dropped)
 
     def row(self, first: int, end: int, sampler: Sampler | None = GREEDY, *, is_plain: bool = False) -> Row:
         """The row that runs tokens `first … end - 1`."""
         if is_plain:
             return Row(self.tokens[first:end], first, self.page_ids, sampler)
-        kept = [number for number in range(end) if number // PAGE not in self.dropped]
+        kept = [number for number in range(end) if number // self.page not in self.dropped]
         runs: list[tuple[int, int]] = []
         for number in kept:
             slot, position = self.slot(number), self.positions[number]

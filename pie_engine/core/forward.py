@@ -6,7 +6,7 @@ from pie_engine.core.matchers import HeldMatcher
 from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.state import Context
 from pie_engine.driver.base import RowResult
-from pie_engine.errors import Cancelled, ErrorInfo
+from pie_engine.errors import Cancelled, ErrorInfo, PieError
 from pie_engine.grammar.mask import Mask
 from pie_engine.protocol.sampling import GREEDY, check_sampler
 from pie_engine.protocol.to_core import Forward
@@ -40,7 +40,12 @@ class PassOperation(Operation):
 
     def begin(self) -> None:
         self.has_begun = True
-        self.kv.extend(self._message.tokens)
+        try:
+            self.context.extend(self._message.tokens, self._message.placement, self.facts)
+        except PieError:
+            # Its host counts the tokens all the same.
+            self.kv.extend(self._message.tokens)
+            raise
         if self._was_called_off:
             self.is_over = True
             return

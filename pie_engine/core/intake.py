@@ -32,6 +32,7 @@ from pie_engine.protocol.to_core import (
     CreateMatcher,
     Delivered,
     Draft,
+    Drop,
     Flush,
     Fork,
     ForkMatcher,
@@ -80,6 +81,7 @@ class Intake:
             Append: self._append,
             Fork: self._fork,
             Truncate: self._truncate,
+            Drop: self._drop,
             Release: self._release,
             Restore: self._restore,
             Save: self._save,
@@ -145,7 +147,7 @@ class Intake:
     def _append(self, host: Host, message: Append) -> None:
         context = self._idle_context(host, message.ctx, "append")
         self._facts.check_tokens(message.tokens)
-        context.kv.extend(message.tokens)
+        context.extend(message.tokens, message.placement, self._facts)
         self._turns.forget_ended(context)
 
     def _fork(self, host: Host, message: Fork) -> None:
@@ -164,6 +166,14 @@ class Intake:
         context = self._idle_context(host, message.ctx, "truncate")
         context.truncate(min(message.length, context.kv.num_tokens))
         context.random.turn()
+        self._turns.forget_ended(context)
+
+    def _drop(self, host: Host, message: Drop) -> None:
+        context = self._idle_context(host, message.ctx, "drop")
+        if not 0 <= message.first < message.end <= context.kv.num_tokens:
+            raise Internal(f"drop of {message.first} … {message.end - 1}, of {context.kv.num_tokens} tokens")
+        self._facts.check_layouts()
+        context.drop(message.first, message.end)
         self._turns.forget_ended(context)
 
     def _restore(self, host: Host, message: Restore) -> None:

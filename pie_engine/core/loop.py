@@ -75,6 +75,7 @@ class Core:
             vocab_size=capabilities.vocab_size,
             max_context_tokens=capabilities.max_context_tokens,
             max_top_k=capabilities.max_top_k,
+            has_layouts=capabilities.has_layouts,
             page_size=capabilities.page_size,
             num_pages=num_pages,
             grammars=Compiler(tokenizer, capabilities.vocab_size, clock=clock),
@@ -83,7 +84,12 @@ class Core:
             archive=None if saved is None else Archive(saved, driver, section.label, section.saved_contexts_mb),
         )
         num_slots = num_slots_of(section, capabilities.page_bytes)
-        self.pool = PagePool(num_pages, capabilities.page_size, num_slots)
+        self.pool = PagePool(
+            num_pages,
+            capabilities.page_size,
+            num_slots,
+            window=capabilities.window if capabilities.has_layouts else None,
+        )
         self.host_pages = HostPages(driver, num_slots)
         self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = 0
         self.num_page_misses = self.num_violations = 0
@@ -221,7 +227,9 @@ class Core:
         context, archive = operation.context, self.facts.archive
         assert archive is not None
         assert context.backing is not None
-        archive.restore(operation.kv, pages, min(context.num_backed, operation.kv.num_tokens - 1))
+        archive.restore(
+            operation.kv, pages, min(context.num_backed, operation.kv.num_tokens - 1, operation.kv.writable_end)
+        )
         context.backing.drop()
 
     def _settle_saves(self, archive: Archive) -> None:
@@ -253,12 +261,12 @@ class Core:
             else:
                 self.num_prefill_tokens += num_tokens
             if result.error is not None:
-                kv.uncompute(row.start)
+                kv.uncompute(kv.num_computed)
                 operation.refuse(result.error)
                 if operation.is_over or operation.is_parked:
                     self._turns.settle(operation)
                 continue
-            num_full = kv.advance(row.start + num_tokens)
+            num_full = kv.advance(kv.num_computed + num_tokens)
             if num_tokens > 1:
                 self.num_page_misses += num_full
             if kv.num_tokens == kv.num_computed:

@@ -8,9 +8,10 @@ from pie_engine.core.adapters import Adapters
 from pie_engine.core.archive import Archive
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row, RowResult
-from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPages
+from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPages, Unsupported
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Mask, Masks
+from pie_engine.kv.context import KvContext
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 from pie_engine.protocol.to_host import Failed
@@ -25,6 +26,7 @@ class ModelFacts:
     vocab_size: int
     max_context_tokens: int
     max_top_k: int
+    has_layouts: bool
     page_size: int
     num_pages: int
     grammars: Compiler
@@ -46,14 +48,24 @@ class ModelFacts:
             wrong = next(token for token in tokens if not 0 <= token < self.vocab_size)
             raise InvalidInput(f"token id {wrong} is not in the vocabulary of {self.label} (0 … {self.vocab_size - 1})")
 
-    def check_length(self, num_tokens: int) -> None:
-        """Refuse what can never run."""
-        if num_tokens > self.max_context_tokens:
+    def check_layouts(self) -> None:
+        """Refuse where everything that a token sees is everything before it."""
+        if not self.has_layouts:
+            raise Unsupported(
+                f"{self.label} has attention of its own: its contexts take no `drop`, `window`, `mask` or `positions`"
+            )
+
+    def check_length(self, kv: KvContext, num_more: int = 0) -> None:
+        """Refuse what can never run: `kv` with `num_more` tokens."""
+        num_tokens, num_positions = kv.num_tokens + num_more, kv.next_position + num_more
+        if num_positions > self.max_context_tokens:
+            what = f"{num_tokens} tokens" if num_tokens == num_positions else f"a token at position {num_positions - 1}"
             raise ContextTooLong(
-                f"the context has {num_tokens} tokens; {self.label} takes {self.max_context_tokens}",
+                f"the context has {what}; {self.label} takes {self.max_context_tokens}",
                 hint="shorten the prompt, or use a model with a longer context",
             )
-        if num_tokens > self.num_pages * self.page_size:
+        # A bounded context lets pages go as it grows.
+        if not kv.is_bounded and num_tokens > self.num_pages * self.page_size:
             raise out_of_pages(num_tokens, self)
 
 
@@ -206,7 +218,7 @@ class Operation:
         """What every operation needs before it runs."""
         if self.context.fault is not None:
             raise self.context.fault.raised()
-        self.facts.check_length(self.kv.num_tokens)
+        self.facts.check_length(self.kv)
 
     def require_logits(self) -> None:
         """The last token has to run (again) for its logits."""

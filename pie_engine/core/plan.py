@@ -102,7 +102,8 @@ class PlanOperation(Operation):
         self.check_context()
         kv, plan, facts = self.kv, self._plan, self.facts
         self._start = self._prompt_length = kv.num_tokens
-        self._end, self._end_reason = facts.max_context_tokens, "context"
+        self.context.slide(plan.window, plan.sinks)
+        self._end, self._end_reason = kv.num_tokens + facts.max_context_tokens - kv.next_position, "context"
         if plan.max_tokens is not None and self._start + plan.max_tokens <= self._end:
             self._end, self._end_reason = self._start + plan.max_tokens, "length"
         eos_ids = () if plan.ignore_eos else facts.tokenizer.eos_ids
@@ -127,6 +128,12 @@ class PlanOperation(Operation):
             raise InvalidInput(f"max_tokens must be 0 or more, not {self._plan.max_tokens}")
         if self._plan.timeout_s is not None and not self._plan.timeout_s >= 0:
             raise InvalidInput(f"timeout_s must be 0 or more, not {self._plan.timeout_s}")
+        if self._plan.window is not None:
+            self.facts.check_layouts()
+        if self._plan.window is not None and not (self._plan.window >= 1 and self._plan.sinks >= 0):
+            raise InvalidInput(
+                f"window must be 1 or more and sinks 0 or more, not {self._plan.window} and {self._plan.sinks}"
+            )
         speculation = self._plan.speculation
         if speculation is not None and not 1 <= speculation.max_tokens <= MAX_DRAFT_TOKENS:
             raise InvalidInput(f"drafts must be of 1 to {MAX_DRAFT_TOKENS} tokens, not {speculation.max_tokens}")
@@ -376,7 +383,7 @@ class PlanOperation(Operation):
         if not tokens:
             return
         self.facts.check_tokens(tokens)
-        self.facts.check_length(self.kv.num_tokens + len(tokens))
+        self.facts.check_length(self.kv, len(tokens))
         if self._matcher is not None:
             self._matcher.inject(tokens)
         self.kv.extend(tokens)

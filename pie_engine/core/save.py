@@ -51,6 +51,11 @@ class SaveOperation(Operation):
         self.context.process.host.send(Saved(self.op))
 
     def _write(self) -> None:
+        if not self.kv.is_plain:
+            raise Unsupported(
+                "a context with holes, a window, masks or positions of its own cannot be saved",
+                hint="save it before `drop`, `window`, `mask` or `positions`, or write its tokens to the store",
+            )
         assert self.facts.archive is not None
         self._is_writing = self.awaits_disk = True
         self.facts.archive.save(self, self.context.process.user, self._message.name, self._message.meta)

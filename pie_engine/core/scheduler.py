@@ -77,12 +77,15 @@ class Scheduler:
         shares = share_step(needs, last_steps, self._max_tokens, self._max_sequences)
         batch = Batch()
         num_spare = self._max_tokens - sum(shares)
-        for operation, num_tokens, need in zip(operations, shares, needs, strict=True):
+        for operation, num_tokens in zip(operations, shares, strict=True):
             if num_tokens:
                 operation.last_step = step
-                if operation.guesses and num_tokens == need and operation.is_writing:
+                if operation.guesses and num_tokens == operation.kv.num_uncomputed and operation.is_writing:
                     num_spare -= self._draft(operation, num_spare)
-                batch.append((operation, operation.row(num_tokens)))
+                row = operation.row(num_tokens)
+                if not operation.kv.is_plain:
+                    row.page_ids, row.start, row.layout = operation.kv.laid_out(row.start, row.end)
+                batch.append((operation, row))
         return batch
 
     def _draft(self, operation: Operation, num_spare: int) -> int:
@@ -133,7 +136,7 @@ class Scheduler:
                 pages = self._fetch(operation)
                 if operation.awaits_disk:
                     continue
-            if num_tokens > kv.writable_end:
+            if (self._end_for_now(kv) if kv.is_bounded else num_tokens) > kv.writable_end:
                 operation.lacks_pages = not self._reserve(operation, is_newcomer)
                 if operation.lacks_pages:
                     is_blocked = is_blocked or is_newcomer
@@ -146,7 +149,7 @@ class Scheduler:
                 self._announce(operation, tokens_left)
                 tokens_left -= num_tokens - kv.num_computed
             found.append(operation)
-            needs.append(kv.num_uncomputed)
+            needs.append(min(kv.num_uncomputed, kv.num_writable))
         return found, needs
 
     def _look_up(self, operation: Operation, tokens_left: int) -> bool:
@@ -190,7 +193,7 @@ class Scheduler:
         """
         pool, first = self._pool, kv.num_committed_pages
         keys = list(kv.coming_keys())
-        slots = pool.tier.run(keys)
+        slots = pool.tier.run(keys)[: len(kv.page_ids) - first]
         if not slots:
             return
         for page, slot in zip(kv.page_ids[first : first + len(slots)], slots, strict=True):
@@ -206,10 +209,10 @@ class Scheduler:
         self._coming.update(islice(kv.coming_keys(), max(end // size - kv.num_committed_pages, 0)))
 
     def _reserve(self, operation: Operation, is_newcomer: bool) -> bool:
-        """Pages for all tokens of the operation's context, taken from others if need be."""
+        """Pages for the tokens of the operation's context, taken from others if need be."""
         kv, pool = operation.kv, self._pool
-        end = kv.num_tokens
-        if pool.num_pages_for(end) > pool.num_pages:
+        end = self._end_for_now(kv)
+        if kv.num_pages_at(end) > pool.num_pages:
             self.outgrown.append(operation)
             return False
         num_growing = self._num_growing_before(operation) if is_newcomer else 0
@@ -222,6 +225,13 @@ class Scheduler:
         if copy is not None:
             pool.moves.copy(*copy)
         return True
+
+    def _end_for_now(self, kv: KvContext) -> int:
+        """Up to where the context needs pages: to its end, or for some of it, if it lets go of others as it grows."""
+        if not kv.is_bounded:
+            return kv.num_tokens
+        most = min(self._max_tokens, max(self._pool.num_pages // 4, 1) * self._pool.page_size)
+        return min(kv.num_tokens, kv.num_computed + most)
 
     def _num_growing_before(self, operation: Operation) -> int:
         return sum(bool(other.kv.num_pages) for other in self.runnable if other.arrival < operation.arrival)

@@ -14,6 +14,7 @@ from pie_engine.errors import Cancelled, ErrorInfo, InvalidInput
 from pie_engine.grammar.mask import Mask
 from pie_engine.grammar.match import Matcher, dead_end
 from pie_engine.grammar.vocabulary import Words
+from pie_engine.kv.context import KvContext
 from pie_engine.protocol.plan import MAX_BEAMS, BeamPlan, FinishReason, Hypothesis, Usage
 from pie_engine.protocol.sampling import GREEDY, Probes, TopToken
 from pie_engine.protocol.to_core import Search
@@ -132,9 +133,9 @@ class SearchOperation(Operation):
         _check(plan)
         self.check_context()
         self._start = self.kv.num_tokens
-        self._end, self._end_reason = _end_of(plan, self._start, facts)
+        self._end, self._end_reason = _end_of(plan, self.kv, facts)
         if self._end <= self._start:
-            facts.check_length(self._start + 1)
+            facts.check_length(self.kv, 1)
         eos_ids = () if plan.ignore_eos else facts.tokenizer.eos_ids
         self._stop_tokens = frozenset((*plan.stop_tokens, *eos_ids))
         num_kept = num_offers(plan.num_beams, len(self._stop_tokens))
@@ -321,8 +322,10 @@ def _check(plan: BeamPlan) -> None:
         raise InvalidInput(f"`length_penalty` has to be from -100 to 100; got {plan.length_penalty}")
 
 
-def _end_of(plan: BeamPlan, start: int, facts: ModelFacts) -> tuple[int, FinishReason]:
+def _end_of(plan: BeamPlan, kv: KvContext, facts: ModelFacts) -> tuple[int, FinishReason]:
     """At how many tokens of the context a beam ends, and why."""
-    if plan.max_tokens is not None and start + plan.max_tokens <= facts.max_context_tokens:
+    start = kv.num_tokens
+    end = start + facts.max_context_tokens - kv.next_position
+    if plan.max_tokens is not None and start + plan.max_tokens <= end:
         return start + plan.max_tokens, "length"
-    return facts.max_context_tokens, "context"
+    return end, "context"

@@ -9,12 +9,13 @@ from pie_engine.core.lineage import RandomStream
 from pie_engine.core.memory import SamplerMemory
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.context import KvContext
+from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.to_host import CoreResult
 
 if TYPE_CHECKING:
     from pie_engine.core.archive import Backing
     from pie_engine.core.matchers import HeldMatcher
-    from pie_engine.core.operation import Operation
+    from pie_engine.core.operation import ModelFacts, Operation
     from pie_engine.core.plan import PlanOperation
 
 
@@ -68,6 +69,30 @@ class Context:
     @property
     def is_idle(self) -> bool:
         return not self.queue
+
+    def extend(self, tokens: list[int], placement: Placement | None, facts: ModelFacts) -> None:
+        """Raises `InvalidInput` for a placement that does not fit, `Unsupported` for one that the model cannot have."""
+        if placement is None:
+            self.kv.extend(tokens)
+            return
+        facts.check_layouts()
+        placement.check(self.kv.num_tokens, len(tokens), facts.max_context_tokens)
+        self.kv.extend(tokens, placement.positions or (), placement.spans())
+
+    def drop(self, first: int, end: int) -> None:
+        """No token that is read from here on sees the tokens `first … end - 1`; the last one is read again."""
+        self.kv.drop(first, end)
+        self._forget_backed()
+
+    def slide(self, window: int | None, sinks: int) -> None:
+        """Tokens that are read from here on see the first `sinks` and the last `window` tokens. None: as before."""
+        if window is not None:
+            self.kv.slide(window, sinks)
+            self._forget_backed()
+
+    def _forget_backed(self) -> None:
+        """The last token is another one now than the one that was saved."""
+        self.num_backed = min(self.num_backed, max(self.kv.num_tokens - 1, 0))
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens, as if the others had never been."""

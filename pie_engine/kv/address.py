@@ -28,10 +28,13 @@ def root_key(model_id: str, page_size: int, *, adapter_id: str = "", salt: str =
     return digest.digest()
 
 
-def page_key(parent: bytes, first_position: int, tokens: Sequence[int], mask_id: bytes = b"") -> bytes:
-    """The key of the page with `tokens` at positions from `first_position`, after the page or root `parent`."""
-    header = struct.pack("<QQ", first_position, len(mask_id))
-    content = parent + header + mask_id + array("i", tokens).tobytes()
+def page_key(parent: bytes, first_position: int, tokens: Sequence[int], view_id: bytes = b"") -> bytes:
+    """The key of the page with `tokens` at positions from `first_position`, after the page or root `parent`.
+
+    `view_id`: what its tokens see and where they stand (`kv.view`), if that is not simply what comes before them.
+    """
+    header = struct.pack("<QQ", first_position, len(view_id))
+    content = parent + header + view_id + array("i", tokens).tobytes()
     return blake2b(content, digest_size=KEY_BYTES, person=b"pie kv page").digest()
 
 

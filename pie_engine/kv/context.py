@@ -6,21 +6,39 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from pie_engine.kv.address import page_key
-from pie_engine.kv.pool import PagePool
+from pie_engine.kv.laid_out import laid_out
+from pie_engine.kv.layout import Layout, Range, Spans, united, without
+from pie_engine.kv.pool import NO_PAGE, PagePool
 from pie_engine.kv.shared import SharedList
 from pie_engine.kv.table import PageTable
+from pie_engine.kv.view import View
 
 
 class KvContext:
     """Tokens, of which the first `num_computed` have their KV in `page_ids`.
 
-    Page `page_ids[i]` holds positions `i * page_size …`. Pages before `num_committed_pages` are full; with a `root`
+    Page `page_ids[i]` holds tokens `i * page_size …`. Pages before `num_committed_pages` are full; with a `root`
     they are published for every context with the same one, and not written while they are. The working pages behind
     them are written from `num_computed` on, after `reserve`. Forks share pages by reference; a shared page that has to
     be written is copied first. Forking costs the same at any length (`kv.shared`, `kv.table`).
+
+    Full pages that no later token sees are let go: they are `NO_PAGE` in the table.
     """
 
-    __slots__ = ("_keys", "_pool", "num_computed", "num_tokens", "root", "table", "tokens", "writable_end")
+    __slots__ = (
+        "_keys",
+        "_pool",
+        "is_bounded",
+        "is_plain",
+        "num_computed",
+        "num_gone",
+        "num_tokens",
+        "root",
+        "table",
+        "tokens",
+        "view",
+        "writable_end",
+    )
 
     def __init__(self, pool: PagePool, root: bytes | None = None) -> None:
         """`root`: see `kv.address`; without one its pages are neither published nor looked up."""
@@ -35,7 +53,19 @@ class KvContext:
         self.num_computed = 0
         self.table = PageTable(pool)
         self.writable_end = 0
-        """Positions `num_computed … writable_end - 1` lie in pages of this context alone."""
+        """Tokens `num_computed … writable_end - 1` lie in pages of this context alone."""
+        self.view: View | None = None
+        """What its tokens see; None: everything before them."""
+        self.num_gone = 0
+        """Pages that were let go."""
+        self._mark()
+
+    def _mark(self) -> None:
+        """After another view, and after other pages were let go; the loop asks for this all the time."""
+        self.is_plain = self.view is None and not self.num_gone
+        """Whether its slots are its positions, and each token sees everything before it."""
+        self.is_bounded = self._pool.window is not None or (self.view is not None and self.view.is_bounded)
+        """Whether pages are let go as it grows, so that it never needs them all at once."""
 
     @property
     def page_ids(self) -> list[int]:
@@ -44,11 +74,21 @@ class KvContext:
 
     @property
     def num_pages(self) -> int:
-        return len(self.table)
+        return len(self.table) - self.num_gone
+
+    @property
+    def next_position(self) -> int:
+        """Where the next token stands."""
+        return self.num_tokens if self.view is None else self.view.positions(self.num_tokens, self.num_tokens + 1)[0]
 
     @property
     def num_uncomputed(self) -> int:
         return self.num_tokens - self.num_computed
+
+    @property
+    def num_writable(self) -> int:
+        """Tokens that can run before there are more pages."""
+        return self.writable_end - self.num_computed
 
     @property
     def num_committed_pages(self) -> int:
@@ -58,14 +98,43 @@ class KvContext:
         self.tokens.own.append(token)
         self.num_tokens += 1
 
-    def extend(self, tokens: Sequence[int]) -> None:
+    def extend(self, tokens: Sequence[int], positions: Sequence[int] = (), masks: Sequence[Spans] = ()) -> None:
+        """`positions` and `masks`, of all of the tokens or none: see `View.placed`."""
+        if positions or masks:
+            self.view = (self.view or View()).placed(self.num_tokens, positions, masks)
+            self._mark()
         self.tokens.extend(tokens)
         self.num_tokens += len(tokens)
+
+    def drop(self, first: int, end: int) -> None:
+        """The last token, read again, and all later ones do not see the tokens `first … end - 1`."""
+        assert 0 <= first < end <= self.num_tokens, (first, end, self.num_tokens)
+        last = self.num_tokens - 1
+        self._look((self.view or View()).dropped(last, first, end), last)
+
+    def slide(self, window: int, sinks: int) -> None:
+        """The last token and all later ones see the first `sinks` tokens and the last `window`."""
+        last = max(self.num_tokens - 1, 0)
+        view = (self.view or View()).within(last, window, sinks)
+        if view != self.view:
+            self._look(view, last)
+
+    def _look(self, view: View, since: int) -> None:
+        """Another view from token `since` on."""
+        self.view = view
+        self._keys.truncate(min(since // self._pool.page_size, len(self._keys)))
+        self._mark()
+        self.uncompute(min(since, self.num_computed))
+        self._let_go()
 
     def num_new_pages(self, end: int) -> int:
         """Free pages that `reserve(end)` takes."""
         num_missing = max(0, self._pool.num_pages_for(end) - len(self.table))
         return num_missing + (self._shared_working_page() is not None)
+
+    def num_pages_at(self, end: int) -> int:
+        """Pages that it holds when `end` tokens are computed, before it lets any go."""
+        return max(self._pool.num_pages_for(end), len(self.table)) - self.num_gone
 
     def reserve(self, end: int) -> tuple[int, int] | None:
         """Make the positions up to `end` writable. Returns the page copy `(source, destination)` that this needs.
@@ -95,6 +164,8 @@ class KvContext:
                 for index in range(first, num_full):
                     self._publish(index)
             self.table.seal(num_full)
+            if self.is_bounded:
+                self._let_go()
         return num_full - first
 
     def coming_keys(self) -> Iterator[bytes]:
@@ -114,6 +185,8 @@ class KvContext:
         self.num_computed = min((first + len(pages)) * self._pool.page_size, self.num_tokens - 1)
         self.writable_end = self.num_computed
         self.table.seal(self.num_committed_pages)
+        if self.is_bounded:
+            self._let_go()
 
     def fork(self, length: int) -> KvContext:
         """A context of the first `length` tokens that shares the pages of those that are computed."""
@@ -125,8 +198,12 @@ class KvContext:
         child._keys = self._keys.fork(min(length // pool.page_size, len(self._keys)))
         child.num_computed = child.writable_end = num_computed
         child.table = self.table.fork(pool.num_pages_for(num_computed), num_computed // pool.page_size)
+        child.view, child.num_gone = self.view, self.num_gone and child.table.listed().count(NO_PAGE)
+        child._mark()
         # The working page may now be shared.
         self.writable_end = self.num_computed
+        if length < self.num_tokens and not child.is_plain:
+            child._keep_view(length)
         return child
 
     def truncate(self, length: int) -> None:
@@ -136,12 +213,70 @@ class KvContext:
         self.num_tokens = length
         self._keys.truncate(min(length // self._pool.page_size, len(self._keys)))
         self.uncompute(min(length, self.num_computed))
+        if not self.is_plain:
+            self._keep_view(length)
+
+    def _keep_view(self, length: int) -> None:
+        """Of the first `length` tokens, the only ones left. What was dropped after them stays dropped."""
+        last = length - 1
+        if self.view is not None:
+            clips, self.view = self.view.clips(length), self.view.cut(length)
+            if clips:
+                self._keys.truncate(min(last // self._pool.page_size, len(self._keys)))
+                self.uncompute(min(last, self.num_computed))
+            self._mark()
+        self._recover()
 
     def uncompute(self, num_computed: int) -> None:
-        """Keep the KV of the first `num_computed` tokens only."""
+        """Keep the KV of the first `num_computed` tokens only, or less, if what comes next sees what was let go."""
         assert 0 <= num_computed <= self.num_computed, (num_computed, self.num_computed)
+        self._cut(num_computed)
+        if self.num_gone:
+            self._recover()
+
+    def _recover(self) -> None:
+        """Begin again where a page is missing. Tokens are computed anew as they were, see what they saw."""
+        size, ids = self._pool.page_size, self.table.listed()
+        if self.num_computed % size and ids[self.num_committed_pages] == NO_PAGE:
+            self._cut(self.num_committed_pages * size)
+        if not self.num_gone:
+            return
+        needed = without([(0, self.num_computed)], self._hidden_from(self.num_computed))
+        if any(ids[page] == NO_PAGE for first, end in needed for page in range(first // size, -(-end // size))):
+            self._cut(0)
+
+    def _cut(self, num_computed: int) -> None:
         self.num_computed = self.writable_end = num_computed
         self.table.cut(self._pool.num_pages_for(num_computed), self.num_committed_pages)
+        if self.num_gone:
+            self.num_gone = self.table.listed().count(NO_PAGE)
+            self._mark()
+
+    def _let_go(self) -> None:
+        """Give up the full pages that no token sees from here on."""
+        size = self._pool.page_size
+        for first, end in self._hidden_from(self.num_computed):
+            self.num_gone += self.table.let_go(-(-first // size), min(end // size, self.num_committed_pages))
+        self._mark()
+
+    def _hidden_from(self, number: int) -> list[Range]:
+        """What no token from `number` on sees."""
+        hidden = [] if self.view is None else self.view.hidden_from(number)
+        return united([*hidden, *self._out_of_reach(number)])
+
+    def _out_of_reach(self, number: int) -> list[Range]:
+        """What no layer of the model lets token `number`, or a later one, see."""
+        window = self._pool.window
+        if window is None or number < window or (self.view is not None and self.view.jumps):
+            return []
+        return [(0, number + 1 - window)]
+
+    def laid_out(self, first: int, end: int) -> tuple[list[int], int, Layout]:
+        """For the row of the tokens `first … end - 1`: the page table of what is left, the first slot, the layout."""
+        seen = (self.view or View()).seen(first, end)
+        if self._pool.window is not None:
+            seen = (without(spans, self._out_of_reach(number)) for number, spans in enumerate(seen, first))
+        return laid_out(self.table.listed(), self._pool.page_size, self.view or View(), end, list(seen))
 
     def release(self) -> None:
         """Give everything back; the context is empty."""
@@ -154,7 +289,8 @@ class KvContext:
         for position in range(len(keys), index + 1):
             first = position * size
             parent = keys[-1] if position else self.root
-            keys.append(page_key(parent, first, self.tokens.part(first, first + size)))
+            view_id = b"" if self.view is None else self.view.identity(first, first + size)
+            keys.append(page_key(parent, first, self.tokens.part(first, first + size), view_id))
         return keys[index]
 
     def _publish(self, index: int) -> None:

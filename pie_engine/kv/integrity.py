@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pie_engine.kv.context import KvContext
-from pie_engine.kv.pool import PagePool
+from pie_engine.kv.pool import NO_PAGE, PagePool
 from pie_engine.kv.table import PageBlock
 
 
@@ -18,6 +18,8 @@ def violations(pool: PagePool, contexts: Sequence[KvContext]) -> list[str]:
         found += context.table.violations()
         if context.num_tokens != len(context.tokens):
             found.append(f"a context counts {context.num_tokens} tokens and has {len(context.tokens)}")
+        if context.table.listed().count(NO_PAGE) != context.num_gone:
+            found.append(f"a context counts {context.num_gone} pages that it let go, which differs from its table")
         own = context.table.own
         first = len(context.table) - len(own)
         found += _of_content(pool, context, first, own[: context.num_committed_pages - first])
@@ -35,7 +37,7 @@ def distinct_pages(contexts: Iterable[KvContext]) -> set[int]:
     """The pages that these hold, each once; what they share is looked at once."""
     contexts = list(contexts)
     pages = {page for block in _blocks(contexts) for page in block.pages}
-    return pages.union(*(context.table.own for context in contexts))
+    return pages.union(*(context.table.own for context in contexts)) - {NO_PAGE}
 
 
 def _blocks(contexts: Iterable[KvContext]) -> dict[PageBlock, KvContext]:
@@ -54,5 +56,6 @@ def _of_content(pool: PagePool, context: KvContext, first: int, pages: Sequence[
     return [
         f"page {page} is published as something else than the tokens of a context that holds it"
         for index, page in enumerate(pages, first)
+        if page != NO_PAGE
         if pool.index.key_of(page) not in (None, None if context.root is None else context.key(index))
     ]

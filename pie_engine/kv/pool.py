@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from pie_engine.kv.prefix import PrefixIndex
 from pie_engine.kv.tier import HostTier, Moves
 
+NO_PAGE = -1
+"""In a page table: the page that was here is out of sight and has been let go."""
+
 
 class PagePool:
     """Pages `0 … num_pages - 1` of a driver, by reference count.
@@ -17,11 +20,13 @@ class PagePool:
     the host tier.
     """
 
-    def __init__(self, num_pages: int, page_size: int, num_slots: int = 0) -> None:
-        """`num_slots`: pages that the host tier holds."""
+    def __init__(self, num_pages: int, page_size: int, num_slots: int = 0, *, window: int | None = None) -> None:
+        """`num_slots`: pages that the host tier holds. `window`: how many positions a token sees at most, itself
+        included, whatever is asked; None: all."""
         assert min(num_pages, page_size) > 0, (num_pages, page_size)
         self.num_pages = num_pages
         self.page_size = page_size
+        self.window = window
         self.index = PrefixIndex()
         self.tier = HostTier(num_slots)
         self.moves = Moves()
@@ -56,6 +61,8 @@ class PagePool:
     def share(self, pages: Iterable[int]) -> None:
         """One more holder of each page; they are held or cached."""
         for page in pages:
+            if page == NO_PAGE:
+                continue
             is_there = self._num_holders[page] > 0 or self.index.revive(page)
             assert is_there, f"page {page} is free"
             self._num_holders[page] += 1
@@ -67,6 +74,8 @@ class PagePool:
         that one.
         """
         for page in pages:
+            if page == NO_PAGE:
+                continue
             assert self._num_holders[page] > 0, f"page {page} is free already"
             self._num_holders[page] -= 1
             if not self._num_holders[page] and not self.index.retire(page):

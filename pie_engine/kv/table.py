@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pie_engine.kv.pool import PagePool
+from pie_engine.kv.pool import NO_PAGE, PagePool
 
 BLOCK_PAGES = 8
 """Full pages that a table counts by itself are between one and two of these when it forks."""
@@ -28,7 +28,7 @@ class PageBlock:
 
 
 class PageTable:
-    """The pages of one context, in the order of their positions."""
+    """The pages of one context, in the order of their tokens; `NO_PAGE` in the place of one that was let go."""
 
     __slots__ = ("_block", "_num_shared", "_pool", "ids", "own")
 
@@ -89,6 +89,16 @@ class PageTable:
         if self.ids is not None:
             self.ids[first : first + len(pages)] = pages
         self._pool.release(replaced)
+
+    def let_go(self, first: int, end: int) -> int:
+        """Give up the pages `first … end - 1`, whose places stay. Returns how many of them there were."""
+        ids = self.listed()
+        gone = [index for index in range(first, end) if ids[index] != NO_PAGE]
+        if gone and gone[0] < self._num_shared:
+            self._open(len(self), gone[0])
+        for index in gone:
+            self.replace(index, [NO_PAGE])
+        return len(gone)
 
     def seal(self, num_full: int) -> None:
         """The first `num_full` pages stay as they are: all but the last of them go into blocks."""

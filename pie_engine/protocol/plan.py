@@ -61,6 +61,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     speculation: Speculation | None = None
     grammar: Grammar | None = None
     """The reply ends where it is complete; a stop token is only let in where it could end."""
+    window: int | None = None
+    """From here on every token of the context sees the last `window` tokens, itself included, and the first `sinks`;
+    the pages of the others are let go. None: as before."""
+    sinks: int = 0
 
 
 MAX_BEAMS = 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.plan import BeamPlan, Grammar, Plan
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 
@@ -39,6 +40,7 @@ class CreateContext(Message, frozen=True):
 class Append(Message, frozen=True):
     ctx: int
     tokens: list[int]
+    placement: Placement | None = None
 
 
 class Fork(Message, frozen=True):
@@ -52,6 +54,14 @@ class Fork(Message, frozen=True):
 class Truncate(Message, frozen=True):
     ctx: int
     length: int
+
+
+class Drop(Message, frozen=True):
+    """The last token, read again, and all that come after it do not see the tokens `first … end - 1`."""
+
+    ctx: int
+    first: int
+    end: int
 
 
 class Restore(Message, frozen=True):
@@ -89,6 +99,7 @@ class Forward(Message, frozen=True):
     """How many tokens of the context were not generated, for the penalties."""
     matcher: int = 0
     """Of this context, whose mask the sampler gets; 0: none."""
+    placement: Placement | None = None
 
 
 class CreateMatcher(Message, frozen=True):
@@ -185,6 +196,7 @@ CoreMessage = (
     | Append
     | Fork
     | Truncate
+    | Drop
     | Release
     | Restore
     | Save

@@ -148,7 +148,7 @@ class Rig:
         if reply is not None:
             script = FakeScript(replies=(Reply(reply),))
         # Of a MiB each, so that the configuration counts them.
-        script = msgspec.structs.replace(script or FakeScript(), page_bytes=1 << 20)
+        self.script = script = msgspec.structs.replace(script or FakeScript(), page_bytes=1 << 20)
         self.driver = RecordingDriver(FakeDriver(self.tokenizer, script, page_size=PAGE_SIZE))
         self.now = 100.0
         section = ModelSection(
