@@ -219,6 +219,7 @@ class Scheduler:
         if not self._make_room(operation, end, num_growing):
             if is_newcomer:
                 # What it has found stays where it is until there is room for the rest.
+                self.num_page_hits -= kv.num_committed_pages
                 kv.uncompute(0)
             return False
         copy = kv.reserve(end)

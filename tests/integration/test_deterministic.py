@@ -184,4 +184,23 @@ def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: i
     stats = busy.core.stats()
     assert stats.num_preemptions > 0, "nobody has lost a page"
     assert stats.num_page_hits > 0, "nobody has found a page"
+    assert stats.num_page_returns > 0, "no page has come back from host memory"
     assert sum(process.num_drafted for process in stats.processes) > 0
+
+
+@pytest.mark.slow
+def test_a_soak_with_four_times_as_much_context_as_pages(load: Any, folder: Path) -> None:
+    choice = random.Random(9)
+    cases = [Case.draw(number, choice) for number in range(1, 61)]
+    alone = Rig(load(), folder, num_pages=64, prefix_cache="off")
+    for case in cases:
+        alone.start(case)
+        alone.run()
+    busy = Rig(load(), folder, num_pages=24, max_batch_tokens=50, max_batch_sequences=12)
+    for case in cases:
+        busy.start(case, forks=case.number % 3 == 0)
+    busy.run()
+    for number, heard in alone.heard.items():
+        assert flat(busy.heard[number]) == flat(heard), number
+    assert sum(-(-len(case.prompt) // 16) + 2 for case in cases) > 4 * 24
+    assert busy.core.stats().num_page_returns > 0

@@ -370,6 +370,17 @@ def test_stats_count_hits_and_misses_in_pages_of_prompts():
     assert (stats.num_page_hits, stats.num_page_misses) == (NUM_PREFIX_PAGES, NUM_PREFIX_PAGES)
 
 
+def test_pages_that_are_found_while_a_prompt_waits_for_room_are_counted_once():
+    rig = Rig(num_pages=14)
+    rig.flush(rig.context(PREFIX))
+    rig.run()
+    rig.generate(rig.context("z" * 8), max_tokens=15)
+    rig.step(2)
+    rig.flush(rig.context(PREFIX + "y" * 16))
+    rig.run()
+    assert rig.core.stats().num_page_hits == NUM_PREFIX_PAGES
+
+
 def test_a_page_under_a_wrong_key_is_a_violation():
     rig = Rig()
     rig.flush(rig.context(PREFIX))
