@@ -25,7 +25,7 @@ LAUNCH_ROWS = (
 
 def performance_page() -> str:
     """Markdown with one section for each kind of result that is there."""
-    return "\n".join([INTRO, *_compare(), *_launch(), *_tax(), *_prefix(), *_grammar(), *_speculation(), *_links()])
+    return "\n".join([INTRO, *_compare(), *_launch(), *_tax(), *_prefix(), *_offload(), *_deterministic(), *_grammar(), *_speculation(), *_links()])
 
 
 def _read(pattern: str) -> list[dict[str, Any]]:
@@ -132,6 +132,75 @@ def _prefix() -> list[str]:
             times = " | ".join(f"{row[key]:.1f}" for key in ("median_ms", "min_ms", "max_ms"))
             lines.append(f"| {result['model']['name']} | {text} | {times} | {row['tokens_computed']:,} |")
     return [*lines, "", *([_machine(results[0]), ""] if results else [])]
+
+
+def _offload() -> list[str]:
+    results = _read("offload-*.json")
+    if not results:
+        return []
+    work = results[0]["workload"]
+    lines = [
+        "## Pages in host memory",
+        "",
+        "`python benches/offload.py --model …`, CPU time. Moving KV pages out to host memory and in again, beside",
+        "computing as many tokens of a prompt:",
+        "",
+        "| model | pages | out ms | in ms | computing ms | computing / moving |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        for row in result["pages"]:
+            moving = row["out_ms"] + row["in_ms"]
+            lines.append(
+                f"| {result['model']['name']} | {row['num_pages']} | {row['out_ms']:.2f} | {row['in_ms']:.2f} "
+                f"| {row['compute_ms']:.1f} | {row['compute_ms'] / moving:.0f} |"
+            )
+    lines += [
+        "",
+        f"So whole pages always move; the up to 15 tokens behind the last one are computed. {work['num_contexts']} "
+        f"contexts of {work['context_len']} tokens,",
+        f"for which there are a quarter of the pages, get {work['turn_len']} tokens each, {work['num_turns']} times in "
+        "turn:",
+        "",
+        "| model | host memory | CPU s | tokens computed | generated | pages that came back |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        for name, text in (("with_host_memory", "with"), ("without", "without")):
+            row = result["turns"][name]
+            lines.append(
+                f"| {result['model']['name']} | {text} | {row['cpu_s']:.2f} | {row['tokens_computed']:,} "
+                f"| {row['tokens_generated']} | {row['pages_returned']} |"
+            )
+    return [*lines, "", _machine(results[0]), ""]
+
+
+def _deterministic() -> list[str]:
+    results = _read("deterministic-*.json")
+    if not results:
+        return []
+    work = results[0]["workload"]
+    lines = [
+        "## The same bits whatever else runs",
+        "",
+        f"`python benches/deterministic.py --model …`: requests of {work['input_len']} tokens in and "
+        f"{work['output_len']} out, all at once, CPU time for",
+        "each token that is generated, prompts included. Compiled kernels are deterministic anyway; torch runs one token",
+        "at a time.",
+        "",
+        "| model | kernels | at once | default ms | `deterministic` ms | ratio: median (least … most) |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        for kernels, found in result["kernels"].items():
+            for concurrency in ("1", "16"):
+                row = found[concurrency]
+                lines.append(
+                    f"| {result['model']} | {kernels} | {concurrency} | {row['default_ms']:.2f} "
+                    f"| {row['deterministic_ms']:.2f} "
+                    f"| {row['ratio']:.2f} ({row['min_ratio']:.2f} … {row['max_ratio']:.2f}) |"
+                )
+    return [*lines, "", _machine(results[0]), ""]
 
 
 GRAMMAR_ROWS = (

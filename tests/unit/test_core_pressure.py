@@ -160,7 +160,7 @@ def run(rig: Rig, num_programs: int, *, at_once: bool) -> Run:
 
 @pytest.mark.parametrize(
     ("num_programs", "num_host_pages"),
-    [(10, 30), *(pytest.param(100, num_slots, marks=pytest.mark.slow) for num_slots in (0, 30, 2000))],
+    [(10, 30), *(pytest.param(50, num_slots, marks=pytest.mark.slow) for num_slots in (0, 30, 2000))],
 )
 def test_everything_at_once_ends_as_it_does_alone(tmp_path: Path, num_programs: int, num_host_pages: int):
     roomy = Rig(num_pages=4000, max_batch_sequences=400, saved=SavedContexts(tmp_path / "roomy"))
