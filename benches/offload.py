@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from common import describe_machine
 from pie_engine.config import ModelSection
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.loop import Core
-from pie_engine.driver.base import Row
+from pie_engine.driver.base import Driver, Row
 from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
@@ -58,15 +59,24 @@ def pages(section: ModelSection, rounds: int) -> list[dict[str, float]]:
     for num in RUNS:
         own, other, slots = list(range(num)), list(range(num, 2 * num)), list(range(num))
         tokens = [random.Random(index).randrange(vocab) for index in range(num * size)]
+        row = Row(tokens, 0, own)
         rows.append(
             {
                 "num_pages": num,
-                "compute_ms": cpu_ms(lambda row=Row(tokens, 0, own): driver.execute([row]), rounds),
-                "out_ms": cpu_ms(lambda ids=own, to=slots: host.write(to, driver.read_pages(ids)), 5 * rounds),
-                "in_ms": cpu_ms(lambda ids=other, to=slots: driver.write_pages(ids, host.read(to)), 5 * rounds),
+                "compute_ms": cpu_ms(partial(driver.execute, [row]), rounds),
+                "out_ms": cpu_ms(partial(_move_out, driver, host, own, slots), 5 * rounds),
+                "in_ms": cpu_ms(partial(_move_in, driver, host, other, slots), 5 * rounds),
             }
         )
     return rows
+
+
+def _move_out(driver: Driver, host: HostPages, page_ids: list[int], slots: list[int]) -> None:
+    host.write(slots, driver.read_pages(page_ids))
+
+
+def _move_in(driver: Driver, host: HostPages, page_ids: list[int], slots: list[int]) -> None:
+    driver.write_pages(page_ids, host.read(slots))
 
 
 def turns(section: ModelSection) -> dict[str, float]:
@@ -107,7 +117,7 @@ def _finish(core: Core) -> None:
         core.take_outgoing()
 
 
-def _load(section: ModelSection):  # noqa: ANN202
+def _load(section: ModelSection) -> Driver:
     return load_driver(
         section.driver, resolve(section.path), dtype=section.dtype, num_threads=section.num_threads, num_pages=1
     )

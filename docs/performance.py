@@ -25,7 +25,20 @@ LAUNCH_ROWS = (
 
 def performance_page() -> str:
     """Markdown with one section for each kind of result that is there."""
-    return "\n".join([INTRO, *_compare(), *_launch(), *_tax(), *_prefix(), *_offload(), *_deterministic(), *_grammar(), *_speculation(), *_links()])
+    return "\n".join(
+        [
+            INTRO,
+            *_compare(),
+            *_launch(),
+            *_tax(),
+            *_prefix(),
+            *_offload(),
+            *_deterministic(),
+            *_grammar(),
+            *_speculation(),
+            *_links(),
+        ]
+    )
 
 
 def _read(pattern: str) -> list[dict[str, Any]]:
@@ -185,8 +198,8 @@ def _deterministic() -> list[str]:
         "",
         f"`python benches/deterministic.py --model …`: requests of {work['input_len']} tokens in and "
         f"{work['output_len']} out, all at once, CPU time for",
-        "each token that is generated, prompts included. Compiled kernels are deterministic anyway; torch runs one token",
-        "at a time.",
+        "each token that is generated, prompts included. Compiled kernels are deterministic anyway; torch runs one",
+        "token at a time.",
         "",
         "| model | kernels | at once | default ms | `deterministic` ms | ratio: median (least … most) |",
         "|---|---|--:|--:|--:|--:|",

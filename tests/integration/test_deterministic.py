@@ -71,7 +71,7 @@ class Heard:
 
     ids: list[int] = field(default_factory=list)
     reported: list[Any] = field(default_factory=list)
-    probed: Probed | None = None
+    probed: list[Probed] = field(default_factory=list)
 
 
 class Rig:
@@ -83,7 +83,7 @@ class Rig:
         self.core.receive("h", [OpenProcess("p", "p")])
 
     def start(self, case: Case, plan: Plan | None = None, *, forks: bool = False) -> None:
-        """Ids: the case's number is its context, and with 1,000, 2,000 and 3,000 its operations."""
+        """Ids: the case's number is its context, and with thousands its operations."""
         number, ctx = case.number, case.number
         self.heard[number] = Heard()
         if forks:
@@ -94,6 +94,10 @@ class Rig:
             self.core.receive("h", [CreateContext(ctx, "p", 1), Append(ctx, case.prompt)])
         last = Forward(2000 + number, number, [9], None, EVERYTHING)
         self.core.receive("h", [Generate(1000 + number, number, plan or case.plan), last])
+
+    def look_again(self, case: Case) -> None:
+        """When others have had its pages."""
+        self.core.receive("h", [Forward(4000 + case.number, case.number, [11], None, EVERYTHING)])
 
     def step(self) -> None:
         self.core.step()
@@ -106,7 +110,7 @@ class Rig:
                 if result.finish is None:
                     self.core.receive("h", [Delivered(result.op, 0, len(heard.ids))])
             elif isinstance(result, Forwarded):
-                heard.probed = result.probed
+                heard.probed.append(result.probed)
 
     def run(self) -> None:
         while not self.core.is_idle:
@@ -158,6 +162,7 @@ def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: i
     alone = Rig(load(), folder, num_pages=64, prefix_cache="off")
     for case in cases:
         alone.start(case)
+        alone.look_again(case)
         alone.run()
     busy = Rig(
         load(),
@@ -178,7 +183,9 @@ def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: i
                 guess = [token if choice.random() < 0.8 else 5 for token in alone.heard[number].ids[at : at + 4]]
                 busy.core.receive("h", [Draft(1000 + number, 0, at, guess)])
         busy.step()
-    busy.run()
+    for case in cases:
+        busy.look_again(case)
+        busy.run()
     for number, heard in alone.heard.items():
         assert flat(busy.heard[number]) == flat(heard), number
     stats = busy.core.stats()
