@@ -34,9 +34,12 @@ GEMMAS = ("gemma2", "gemma3")
 TINY_TOKENS = {"eos_token_id": 2, "bos_token_id": 1, "unknown_token_id": 0}
 
 
-def write_gguf(path: Path, folder: Path, kind: str = "F32", **tokenizer: Any) -> Path:
-    """The checkpoint of `folder` as a GGUF file whose matrices have the type `kind`. What the file then holds is
-    written back to `folder`, so that both are the same model: types with fewer bits lose something."""
+def write_gguf(
+    path: Path, folder: Path, kind: str = "F32", others: dict[str, str] | None = None, **tokenizer: Any
+) -> Path:
+    """The checkpoint of `folder` as a GGUF file whose matrices have the type `kind`, and those whose name holds a key
+    of `others` that one. What the file then holds is written back to `folder`, so that both are the same model: types
+    with fewer bits lose something."""
     raw = json.loads((folder / "config.json").read_text())
     architecture = {"gemma3_text": "gemma3"}.get(raw["model_type"], raw["model_type"])
     writer = gguf.GGUFWriter(path, architecture)
@@ -48,7 +51,8 @@ def write_gguf(path: Path, folder: Path, kind: str = "F32", **tokenizer: Any) ->
     changed: dict[str, torch.Tensor] = {}
     for name, tensor in load_file(folder / "model.safetensors").items():
         is_matrix = tensor.dim() == 2
-        kind_here = kind if is_matrix else "F32"
+        of_others = [other for part, other in (others or {}).items() if part in name]
+        kind_here = (of_others or [kind])[0] if is_matrix else "F32"
         data, changed[name] = _encoded(_as_llama_cpp(tensor.float(), name, architecture, raw), kind_here)
         changed[name] = _from_llama_cpp(changed[name], name, architecture, raw)
         stored = names.get_name(name, (".weight", ".bias"))

@@ -18,7 +18,8 @@ from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
-from pie_engine.model.kernels.cache import are_compiled
+from pie_engine.model.description import Kernels
+from pie_engine.model.kernels.cache import are_compiled, matmul_name
 from pie_engine.model.kernels.support import kv_bytes_per_token
 from pie_engine.model.load import Model, choose_kernels, load_model
 from pie_engine.model.lora import layout
@@ -63,7 +64,7 @@ class CpuDriver:
             hidden_size=config.hidden_size,
             max_top_k=config.vocab_size,
             num_threads=num_threads,
-            weight_bytes=checkpoint.weight_bytes(dtype, quantize),
+            weight_bytes=checkpoint.weight_bytes(dtype, quantize, kernels=model.kernels),
             kernels=model.kernels,
             is_deterministic=is_one_by_one or model.kernels == "compiled",
             window=config.window,
@@ -101,9 +102,11 @@ class CpuDriver:
         name = str(chosen).removeprefix("torch.")
         per_token = kv_bytes_per_token(checkpoint.config, name, page_size, is_compiled=runner == "compiled")
         kv_bytes = num_pages * page_size * per_token or kv_bytes
-        need = Need(checkpoint.weight_bytes(name, quantize), kv_bytes)
-        check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=_smaller(chosen, quantize))
-        if runner == "compiled" and not are_compiled(name):
+        need = Need(checkpoint.weight_bytes(name, quantize, kernels=runner), kv_bytes)
+        smaller = _smaller(checkpoint, name, quantize, runner)
+        check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=smaller)
+        kinds = checkpoint.weight_kinds(name, quantize, kernels=runner)
+        if runner == "compiled" and not all(map(are_compiled, [name, *map(matmul_name, kinds)])):
             progress("compiling kernels for this processor (once per version)")
         model = load_model(checkpoint, chosen, runner, quantize)
         if deterministic and model.kernels == "torch":
@@ -112,7 +115,8 @@ class CpuDriver:
             # A measurement may end otherwise the next time, and the number of threads changes the bits.
             num_threads = num_threads or 1
         num_threads = choose_num_threads(num_threads, model)
-        log.info("loaded %s: %s, %s kernels, %d threads", checkpoint.folder, chosen, runner, num_threads)
+        weights = " and ".join(kinds)
+        log.info("loaded %s: weights in %s, %s kernels, %d threads", checkpoint.folder, weights, runner, num_threads)
         return cls(checkpoint, model, page_size=page_size, num_threads=num_threads, quantize=quantize)
 
     @property
@@ -253,8 +257,10 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
     return spans, tokens
 
 
-def _smaller(dtype: torch.dtype, quantize: Quantization) -> tuple[str, ...]:
+def _smaller(checkpoint: Checkpoint, dtype: str, quantize: Quantization, kernels: Kernels) -> tuple[str, ...]:
     """Settings with which the weights need less."""
-    ways = [] if dtype == torch.bfloat16 else ['dtype = "bfloat16"']
-    fewer_bits = {"none": ['quantize = "int8"'], "int8": ['quantize = "int4"'], "int4": []}
-    return (*ways, *fewer_bits[quantize])
+    now = checkpoint.weight_bytes(dtype, quantize, kernels=kernels)
+    ways = ['dtype = "bfloat16"'] if checkpoint.weight_bytes("bfloat16", quantize, kernels=kernels) < now else []
+    bits: tuple[Quantization, ...] = ("int8", "int4")
+    fewer = [kind for kind in bits if checkpoint.weight_bytes(dtype, kind, kernels=kernels) < now]
+    return (*ways, *(f'quantize = "{kind}"' for kind in fewer[:1]))

@@ -13,6 +13,7 @@ from pie_engine.errors import Unsupported
 from pie_engine.hub.memory import available_bytes
 from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.description import Kernels
 from pie_engine.model.load import Model
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _MEASURE_S = 0.05
 """Roughly how long one measurement may take."""
 
 
-def choose_dtype(name: str, checkpoint: Checkpoint, kernels: str = "torch") -> torch.dtype:
+def choose_dtype(name: str, checkpoint: Checkpoint, kernels: Kernels = "torch") -> torch.dtype:
     """The dtype of the weights. `auto`: the checkpoint's where it is fast, which for torch depends on the CPU.
 
     A half-precision checkpoint that would have to be converted to fp32 becomes bf16 if it is too big for that.
@@ -40,7 +41,7 @@ def choose_dtype(name: str, checkpoint: Checkpoint, kernels: str = "torch") -> t
         return torch.float32
     if kernels == "compiled" and checkpoint.config.dtype == "bfloat16":
         return torch.bfloat16
-    if checkpoint.weight_bytes("float32") > available_bytes() * 0.8:
+    if checkpoint.weight_bytes("float32", kernels=kernels) > available_bytes() * 0.8:
         log.info("bfloat16, because the weights do not fit into memory in float32")
         return torch.bfloat16
     is_fast = kernels == "torch" and has_fast_bf16(torch.cpu.get_capabilities())

@@ -12,8 +12,9 @@ from pie_engine.errors import ModelError, PieError, Unsupported
 from pie_engine.hub.memory import Need, available_bytes
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.config import read_json
+from pie_engine.model.description import Kernels
 from pie_engine.model.gguf_file.index import INDEX, read_index
-from pie_engine.model.kernels.support import PAGE_SIZE, kv_bytes_per_token
+from pie_engine.model.kernels.support import PAGE_SIZE, kv_bytes_per_token, why_not
 from pie_engine.model.quantization import Quantization
 
 SAMPLE_CONTEXT = 4096
@@ -146,8 +147,9 @@ def _shape(checkpoint: Checkpoint) -> Shape:
 
 
 def _memory(checkpoint: Checkpoint, kv_memory: int) -> MemoryFacts:
-    weights = {dtype: checkpoint.weight_bytes(dtype) for dtype in SHOWN_DTYPES}
-    weights |= {quantize: checkpoint.weight_bytes("bfloat16", quantize) for quantize in QUANTIZED}
+    kernels: Kernels = "compiled" if why_not(checkpoint.config, PAGE_SIZE) is None else "torch"
+    weights = {dtype: checkpoint.weight_bytes(dtype, kernels=kernels) for dtype in SHOWN_DTYPES}
+    weights |= {quantize: checkpoint.weight_bytes("bfloat16", quantize, kernels=kernels) for quantize in QUANTIZED}
     return MemoryFacts(
         weights=weights,
         kv_per_token=kv_bytes_per_token(checkpoint.config, checkpoint.config.dtype, PAGE_SIZE),

@@ -11,10 +11,13 @@ from typing import Any
 
 from pie_engine.errors import ModelError, NotFound, Unsupported
 from pie_engine.model.config import read_config, read_json
-from pie_engine.model.description import ModelConfig
+from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.fields import DTYPES
 from pie_engine.model.gguf_file import index as gguf_file
-from pie_engine.model.gguf_file.index import BLOCKS, num_bytes
+from pie_engine.model.gguf_file.index import BLOCKS, KEPT, num_bytes
+from pie_engine.model.kernels.blocks import BLOCKS as KINDS
+from pie_engine.model.kernels.blocks import WIDTH
+from pie_engine.model.kernels.support import has_whole_heads
 from pie_engine.model.quantization import Quantization, can_quantize, quantized_bytes
 from pie_engine.model.tensors import expected_tensors
 
@@ -78,12 +81,32 @@ class Checkpoint:
         """Of the tensors that are loaded."""
         return self.tensors if self.config.needs_transformers else expected_tensors(self.config)
 
-    def weight_bytes(self, dtype: str, quantize: Quantization = "none") -> int:
-        """Memory that the weights need in `dtype`, with the matrices of the layers quantized."""
+    def kept_kind(self, name: str) -> str | None:
+        """The kind of `kernels.blocks` as which the compiled kernels keep a matrix of a GGUF file; None: in numbers."""
+        info = self.tensors[name]
+        is_kept = info.file.suffix == ".gguf" and len(info.shape) == 2 and not info.add
+        return KEPT.get(info.dtype) if is_kept and has_whole_heads(self.config) else None
+
+    def weight_kinds(self, dtype: str, quantize: Quantization = "none", *, kernels: Kernels = "torch") -> list[str]:
+        """How weights lie in memory: in `dtype`, quantized, or as the file has them."""
+        if quantize != "none":
+            return sorted({dtype, quantize})
+        names = self._names if kernels == "compiled" else ()
+        kinds = {self.kept_kind(name) or dtype for name in names if len(self.tensors[name].shape) > 1}
+        return sorted(kinds) or [dtype]
+
+    def weight_bytes(self, dtype: str, quantize: Quantization = "none", *, kernels: Kernels = "torch") -> int:
+        """Memory that the weights need in `dtype`, with the matrices of the layers quantized.
+
+        What a GGUF file has in few bits the compiled kernels keep, unless it is quantized anew.
+        """
         total = 0
         for name in self._names:
             shape = self.tensors[name].shape
-            if name.startswith(self.config.names.layers) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
+            kept = self.kept_kind(name) if kernels == "compiled" and quantize == "none" else None
+            if kept is not None:
+                total += shape[0] * KINDS[kept].panel_bytes(shape[1]) // WIDTH
+            elif name.startswith(self.config.names.layers) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
                 total += quantized_bytes(quantize, *shape[::-1])
             else:
                 total += _num_elements(shape) * DTYPES[dtype]

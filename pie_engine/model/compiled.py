@@ -26,6 +26,7 @@ from pie_engine.model.kernels.support import padded
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
+from pie_engine.model.quants import Quants
 from pie_engine.model.rope import Rope
 from pie_engine.model.weights import WeightReader
 
@@ -47,12 +48,12 @@ class CompiledDecoder:
         self._blocks = [PackedBlock.of(blocks.block(layer), config) for layer in range(config.num_layers)]
         self._norm = norm_of(blocks.norm(config.names.final_norm))
         names = config.names
-        self._head = PackedLinear.of_rows(
-            reader.tensor(f"{names.embedding if config.tie_embeddings else names.head}.weight")
+        self._head = PackedLinear.of_table(
+            reader.table(f"{names.embedding if config.tie_embeddings else names.head}.weight")
         )
         # Its scale is rounded as `Decoder` rounds it.
         self._embedding = Embedding(
-            self._head if config.tie_embeddings else reader.tensor(f"{names.embedding}.weight"),
+            self._head if config.tie_embeddings else _table(reader.table(f"{names.embedding}.weight")),
             float(torch.tensor(config.embedding_scale, dtype=dtype)),
         )
         self._team = Team(1, self._kind)
@@ -144,3 +145,8 @@ class _LastRows:
         self._logits = logits
         team.run(self._program)
         return logits[:, : self._vocab_size]
+
+
+def _table(weight: Quants | Tensor) -> PackedLinear | Tensor:
+    """Rows to be looked up: quants only know how to be packed."""
+    return PackedLinear.of_quants(weight) if isinstance(weight, Quants) else weight

@@ -14,7 +14,7 @@ from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, 
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.kernels import attention, codes
 from pie_engine.model.kernels.blocks import WIDTH
-from pie_engine.model.kernels.packed import PackedLinear
+from pie_engine.model.kernels.packed import AnyPacked
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.sight import words_of
@@ -149,7 +149,7 @@ class Step:
             factors=(config.score_softcap or 0.0,),
         )  # fmt: skip
 
-    def _add_to_hidden(self, linear: PackedLinear, x: Tensor, post_norm: Norm | None) -> None:
+    def _add_to_hidden(self, linear: AnyPacked, x: Tensor, post_norm: Norm | None) -> None:
         """Add what attention or the MLP gives to the residual stream."""
         if post_norm is None and self._config.residual_scale == 1.0:
             linear.add_to(self._program, x, self._hidden)

@@ -18,11 +18,12 @@ from pie_engine.model.blocks import Block
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.experts import Experts
 from pie_engine.model.kernels import codes
-from pie_engine.model.kernels.packed import PackedExperts, PackedLinear
+from pie_engine.model.kernels.packed import AnyPacked, PackedExperts, PackedLinear, SideBySide
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.support import whole_vectors
 from pie_engine.model.layers import AnyLinear, Linear, RMSNorm
 from pie_engine.model.quantized import QuantizedLinear
+from pie_engine.model.quants import Quants
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,15 @@ class Norm:
 class PackedMlp:
     """A gated MLP: gate and up projection side by side."""
 
-    gate_up: PackedLinear
-    down: PackedLinear
+    gate_up: AnyPacked
+    down: AnyPacked
 
 
 @dataclass(frozen=True, slots=True)
 class PackedMixture:
     """A router and its experts."""
 
-    router: PackedLinear
+    router: AnyPacked
     gate_up: PackedExperts
     down: PackedExperts
     num_active: int
@@ -67,12 +68,12 @@ class PackedBlock:
     """`blocks.Block` in the layout of the kernels."""
 
     attention_norm: Norm | None
-    qkv: PackedLinear
+    qkv: AnyPacked
     qk_norms: tuple[Norm, ...]
     rope: int
     window: int | None
     sinks: Tensor | None
-    attention_out: PackedLinear
+    attention_out: AnyPacked
     attention_post_norm: Norm | None
     mlp_norm: Norm | None
     mlp: PackedMlp | PackedMixture
@@ -116,7 +117,7 @@ def _head_norm(norm: RMSNorm, head_dim: int) -> Norm:
 
 def _mixture(experts: Experts) -> PackedMixture:
     def packed(linears: Iterable[AnyLinear]) -> PackedExperts:
-        return PackedExperts.of([_packed(linear) for linear in linears])
+        return PackedExperts.of([_plain(linear) for linear in linears])
 
     return PackedMixture(
         router=_packed(experts.router),
@@ -144,9 +145,21 @@ def _from_head(linear: AnyLinear, head_dim: int) -> AnyLinear:
     return Linear(_padded(linear.weight.t().reshape(linear.weight.shape[1], -1, head_dim)).flatten(1).t(), linear.bias)
 
 
-def _packed(linear: AnyLinear) -> PackedLinear:
-    if isinstance(linear, QuantizedLinear):
-        return PackedLinear.of_quants(linear.quants, linear.bias)
+def _side_by_side(linear: QuantizedLinear) -> AnyPacked:
+    parts: list[PackedLinear] = []
+    first = 0
+    for part in linear.parts:
+        end = first + (part.num_outputs if isinstance(part, Quants) else len(part))
+        parts.append(PackedLinear.of_table(part, None if linear.bias is None else linear.bias[first:end]))
+        first = end
+    return parts[0] if len(parts) == 1 else SideBySide(tuple(parts))
+
+
+def _packed(linear: AnyLinear) -> AnyPacked:
+    return _side_by_side(linear) if isinstance(linear, QuantizedLinear) else _plain(linear)
+
+
+def _plain(linear: AnyLinear) -> PackedLinear:
     assert isinstance(linear, Linear), linear
     return PackedLinear.of_rows(linear.weight.t(), linear.bias)
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pie_engine.model.kernels.blocks import WIDTH
+from pie_engine.model.kernels.blocks import BLOCKS, WIDTH
 from pie_engine.model.kernels.packed import PackedLinear
+from pie_engine.model.kernels.packing import rows_of
 
 _HALF_BITS = 16
 
@@ -16,13 +17,20 @@ class Embedding:
     """Rows of the embedding in fp32, whatever the dtype of the weights."""
 
     def __init__(self, table: Tensor | PackedLinear, scale: float) -> None:
-        """`table` [words, hidden], bf16 or fp32, or the head that it is tied to. `scale` is multiplied in fp32."""
+        """`table` [words, hidden], bf16 or fp32, or packed as a head is. `scale` is multiplied in fp32."""
         self._is_packed = isinstance(table, PackedLinear)
+        self._blocks = table if isinstance(table, PackedLinear) and table.kind in BLOCKS else None
         self._numbers = _numbers(table.panels if isinstance(table, PackedLinear) else table)
         self._scale = np.float32(scale)
 
     def into(self, ids: np.ndarray, out: np.ndarray) -> None:
         """Write the rows of `ids` [tokens] to `out` [tokens, hidden]."""
+        if self._blocks is not None:
+            rows = rows_of(
+                self._blocks.panels, BLOCKS[self._blocks.kind], self._blocks.num_inputs, torch.from_numpy(ids)
+            )
+            np.multiply(rows.numpy(), self._scale, out=out)
+            return
         found = self._numbers[ids // WIDTH, :, ids % WIDTH] if self._is_packed else self._numbers[ids]
         if found.dtype == np.uint16:
             np.left_shift(found, _HALF_BITS, out=out.view(np.uint32), dtype=np.uint32)

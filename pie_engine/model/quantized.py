@@ -7,6 +7,7 @@ activations whatever the engine's dtype is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,17 +41,32 @@ class _Product:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedLinear(_Product):
-    """Any quants, multiplied as the numbers that they stand for: exact and slow."""
+    """Any quants, or rows [out, in], side by side; multiplied as the numbers that they stand for: exact and slow."""
 
-    quants: Quants
+    parts: tuple[Quants | Tensor, ...]
     bias: Tensor | None = None
 
+    @classmethod
+    def side_by_side(cls, parts: Sequence[Quants | Tensor], bias: Tensor | None) -> QuantizedLinear:
+        """Neighbouring quants of the same kind become one."""
+        joined: list[Quants | Tensor] = []
+        for part in parts:
+            last = joined[-1] if joined else None
+            if isinstance(part, Quants) and isinstance(last, Quants) and part.kind == last.kind:
+                joined[-1] = Quants.side_by_side([last, part])
+            else:
+                joined.append(part)
+        return cls(tuple(joined), bias)
+
     def of(self, x: Tensor) -> Tensor:
-        return _biased(torch.mm(x.float(), self.quants.numbers().t()).to(x.dtype), self.bias)
+        rows = torch.cat([part.numbers() if isinstance(part, Quants) else part.float() for part in self.parts])
+        return _biased(torch.mm(x.float(), rows.t()).to(x.dtype), self.bias)
 
     def packed_by_torch(self) -> Int8Linear | Int4Linear:
-        """For torch's own kernels: quants that `quantized` has made."""
-        return (Int8Linear if self.quants.kind == "int8" else Int4Linear).of_quants(self.quants, self.bias)
+        """For torch's own kernels: what `quantized` has made."""
+        [quants] = self.parts
+        assert isinstance(quants, Quants)
+        return (Int8Linear if quants.kind == "int8" else Int4Linear).of_quants(quants, self.bias)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.layers import AnyLinear, Linear
 from pie_engine.model.quantization import Quantization, can_quantize
 from pie_engine.model.quantized import QuantizedLinear, quantized
+from pie_engine.model.quants import Quants
 
 
 class WeightReader:
@@ -30,7 +31,8 @@ class WeightReader:
     ) -> None:
         """`quantize` is for the linears; what they cannot take stays in `dtype`.
 
-        With `keeps_quants` linears of few bits are `QuantizedLinear`s: plain tensors, for kernels that pack them.
+        With `keeps_quants` linears of few bits are `QuantizedLinear`s: plain tensors, for kernels that pack them; and
+        what a GGUF file has in few bits is not turned into numbers.
         """
         self.dtype = dtype
         self._quantize, self._keeps_quants = quantize, keeps_quants
@@ -46,6 +48,8 @@ class WeightReader:
 
         Output i of the result is output `order[i]` of what the checkpoint has; no output moves to another projection.
         """
+        if any(self._kept_kind(f"{name}.weight") for name in names):
+            return self._kept(names, has_bias=has_bias, order=order)
         sizes = [self._checkpoint.tensors[f"{name}.weight"].shape for name in names]
         num_inputs, num_outputs = sizes[0][1], sum(size[0] for size in sizes)
         weight = torch.empty(num_inputs, num_outputs, dtype=self.dtype)
@@ -59,9 +63,38 @@ class WeightReader:
                 bias[columns] = self.stored(f"{name}.bias")[rows]
             first += size[0]
         if can_quantize(self._quantize, num_inputs, num_outputs):
-            linear = QuantizedLinear(quantized(self._quantize, weight.t()), bias)
+            linear = QuantizedLinear((quantized(self._quantize, weight.t()),), bias)
             return linear if self._keeps_quants else linear.packed_by_torch()
         return Linear(weight, bias)
+
+    def table(self, name: str) -> Quants | Tensor:
+        """A matrix, as quants if it is kept in few bits and as numbers otherwise."""
+        if not self._kept_kind(name):
+            return self.tensor(name)
+        from pie_engine.model.gguf_file.weights import read_quants
+
+        info = self._checkpoint.tensors[name]
+        return read_quants(info.file, info.dtype, info.shape, info.start, info.end, pairs=info.pairs)
+
+    def _kept(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None) -> QuantizedLinear:
+        parts: list[Quants | Tensor] = []
+        biases: list[Tensor] = []
+        first = 0
+        for name in names:
+            part = self.table(f"{name}.weight")
+            num_outputs = part.num_outputs if isinstance(part, Quants) else len(part)
+            rows = torch.arange(num_outputs) if order is None else order[first : first + num_outputs] - first
+            if order is not None:
+                part = part.select(rows) if isinstance(part, Quants) else part[rows]
+            parts.append(part)
+            if has_bias:
+                biases.append(self.stored(f"{name}.bias")[rows].to(self.dtype))
+            first += num_outputs
+        return QuantizedLinear.side_by_side(parts, torch.cat(biases) if has_bias else None)
+
+    def _kept_kind(self, name: str) -> str | None:
+        is_kept = self._keeps_quants and self._quantize == "none"
+        return self._checkpoint.kept_kind(name) if is_kept else None
 
     def stored(self, name: str) -> Tensor:
         """The tensor as it lies in the file, mapped rather than read."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy
 import pytest
 import tokenizers
 import torch
@@ -17,10 +19,15 @@ from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.driver.tryout import try_out
 from pie_engine.errors import ModelError, PieError, Unsupported
+from pie_engine.hub.facts import read_facts
 from pie_engine.hub.places import resolve
 from pie_engine.model.attention import Span
 from pie_engine.model.chat import ChatTemplate
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.compiled import CompiledDecoder
+from pie_engine.model.description import Kernels
+from pie_engine.model.gguf_file.blocks import quants_of
+from pie_engine.model.gguf_file.index import KEPT
 from pie_engine.model.load import load_model
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import GREEDY
@@ -38,14 +45,16 @@ def unpacked(path: Path) -> Path:
     return resolve(str(path), Paths(path.parent / "home", path.parent / "cache"))
 
 
-def written(folder: Path, shape: str, kind: str, **changes: Any) -> tuple[Path, Path]:
+def written(
+    folder: Path, shape: str, kind: str, others: dict[str, str] | None = None, **changes: Any
+) -> tuple[Path, Path]:
     """The GGUF file's folder, and the Transformers checkpoint with the same numbers."""
     hf = models.write_checkpoint(folder / "hf", shape, **changes)
-    return unpacked(write_gguf(folder / "model.gguf", hf, kind)), hf
+    return unpacked(write_gguf(folder / "model.gguf", hf, kind, others)), hf
 
 
-def logits_of(folder: Path) -> torch.Tensor:
-    model = load_model(Checkpoint.open(folder), torch.float32)
+def logits_of(folder: Path, kernels: Kernels = "torch") -> torch.Tensor:
+    model = load_model(Checkpoint.open(folder), torch.float32, kernels)
     cache = model.new_cache(num_pages=2, page_size=16)
     return model.forward([Span(0, len(PROMPT), 0, [0, 1])], PROMPT, cache, list(range(len(PROMPT))))
 
@@ -79,6 +88,72 @@ def test_types_are_the_numbers_that_they_stand_for(kind: str, tmp_path: Path) ->
     folder, hf = written(tmp_path, "gqa-tied", kind, **(K_SIZES if kind.endswith("K") else {}))
     assert torch.equal(logits_of(folder), logits_of(hf))
     assert Checkpoint.open(folder).tensors["model.layers.0.mlp.down_proj.weight"].dtype == kind
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_what_is_kept_in_few_bits_stands_for_exactly_those_numbers(kind: str) -> None:
+    kind_id = gguf.GGMLQuantizationType[kind]
+    block, size = gguf.GGML_QUANT_SIZES[kind_id]
+    raw = numpy.random.default_rng(1).integers(0, 256, (6, 3, size), dtype=numpy.uint8)
+    scales = {"Q6_K": (208,), "Q8_0": (0,), "Q4_0": (0,), "Q5_0": (0,)}.get(kind, (0, 2))
+    for at in scales:  # random bytes may be NaN
+        raw[..., at : at + 2] = numpy.float16([0.013, -2e-6, 3.7]).view(numpy.uint8).reshape(3, 2)
+    numbers = gguf.quants.dequantize(raw.reshape(6, -1), kind_id)
+    quants = quants_of(kind, torch.from_numpy(raw))
+    assert torch.equal(quants.numbers(), torch.from_numpy(numbers).view(6, 3 * block))
+    assert quants.kind == KEPT[kind]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "others"),
+    [
+        ("gqa-tied", "Q4_K", {"v_proj": "Q6_K", "embed_tokens": "Q6_K", "down_proj": "Q5_K", "up_proj": "F16"}),
+        ("qwen2", "Q8_0", {"k_proj": "Q5_0", "gate_proj": "Q4_0", "o_proj": "Q4_1"}),
+    ],
+)
+def test_the_compiled_kernels_keep_what_the_file_has(
+    shape: str, kind: str, others: dict[str, str], tmp_path: Path
+) -> None:
+    sizes = K_SIZES | {"head_dim": 32, "num_attention_heads": 8}
+    folder, _ = written(tmp_path, shape, kind, others, **sizes)
+    torch.testing.assert_close(logits_of(folder, "compiled"), logits_of(folder), atol=1e-3, rtol=0)
+    checkpoint = Checkpoint.open(folder)
+    kinds = {KEPT[name] for name in (kind, *others.values()) if name in KEPT} | {"float32"}
+    assert checkpoint.weight_kinds("float32", kernels="compiled") == sorted(
+        kinds if shape == "gqa-tied" else kinds - {"float32"}
+    )
+    # The file has each bit once; the kernels' layout adds little to it, but for Q5 and Q6, which become bytes.
+    kept = checkpoint.weight_bytes("bfloat16", kernels="compiled")
+    assert kept < 0.75 * checkpoint.weight_bytes("bfloat16")
+    assert checkpoint.weight_bytes("bfloat16", "int8", kernels="compiled") == checkpoint.weight_bytes(
+        "bfloat16", "int8"
+    )
+    driver = CpuDriver.load(folder, dtype="float32", num_threads=1)
+    assert driver.capabilities.kernels == "compiled"
+    assert driver.capabilities.weight_bytes == checkpoint.weight_bytes("float32", kernels="compiled")
+    memory = read_facts(folder).memory
+    assert memory is not None
+    assert memory.weights["bfloat16"] == kept
+
+
+def test_what_the_kept_weights_take(tmp_path: Path) -> None:
+    folder, _ = written(tmp_path, "gqa-tied", "Q4_K", **K_SIZES, head_dim=32, num_attention_heads=8)
+    checkpoint = Checkpoint.open(folder)
+    model = CompiledDecoder(checkpoint, torch.float32)
+    step = model._step_for(1, model.new_cache(1, 16))._program
+    held = {tensor.data_ptr(): tensor.nbytes for tensor in step._kept if tensor.dtype == torch.uint8}
+    in_layers = sum(held.values()) + model._head.panels.nbytes
+    norms = checkpoint.num_parameters - sum(
+        math.prod(info.shape) for info in checkpoint.tensors.values() if len(info.shape) == 2
+    )
+    said = checkpoint.weight_bytes("float32", kernels="compiled") - 4 * norms
+    assert said <= in_layers <= 1.02 * said
+
+
+def test_heads_that_no_vector_divides_are_turned_into_numbers(tmp_path: Path) -> None:
+    folder, hf = written(tmp_path, "wide-heads", "Q8_0")
+    assert Checkpoint.open(folder).weight_kinds("float32", kernels="compiled") == ["float32"]
+    torch.testing.assert_close(logits_of(folder, "compiled"), logits_of(hf), atol=1e-3, rtol=0)
 
 
 def test_q8_is_near_the_checkpoint_that_it_was_made_of(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def test_a_number_is_off_by_half_a_step_at_most() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_products_are_those_of_the_numbers_that_they_stand_for(kind: str, num_tokens: int, dtype: torch.dtype) -> None:
     matrix, bias = rows(), torch.randn(48).to(dtype)
-    exact = QuantizedLinear(quantized(kind, matrix), bias)  # type: ignore[arg-type]
+    exact = QuantizedLinear((quantized(kind, matrix),), bias)  # type: ignore[arg-type]
     linear = exact.packed_by_torch()
     x = torch.randn(num_tokens, 96).to(dtype)
-    expected = x.float() @ exact.quants.numbers().t() + bias.float()
+    expected = x.float() @ quantized(kind, matrix).numbers().t() + bias.float()
     tolerance = {"atol": 0.15, "rtol": 0.02}  # of bf16 activations and sums of 96
     torch.testing.assert_close(linear.of(x).float(), expected, **tolerance)
     torch.testing.assert_close(exact.of(x).float(), expected, atol=0.03, rtol=0.02)
@@ -59,11 +59,11 @@ def test_a_row_of_zeros_stays_one() -> None:
     for kind in ("int8", "int4"):
         quants = quantized(kind, matrix)  # type: ignore[arg-type]
         assert not quants.numbers().any()
-        assert not QuantizedLinear(quants).packed_by_torch().of(torch.randn(2, 32)).any()
+        assert not QuantizedLinear((quants,)).packed_by_torch().of(torch.randn(2, 32)).any()
 
 
 def test_what_a_matrix_takes() -> None:
-    int8, int4 = (QuantizedLinear(quantized(kind, rows())).packed_by_torch() for kind in ("int8", "int4"))
+    int8, int4 = (QuantizedLinear((quantized(kind, rows()),)).packed_by_torch() for kind in ("int8", "int4"))
     assert isinstance(int8, Int8Linear)
     assert isinstance(int4, Int4Linear)
     assert quantized_bytes("int8", 96, 48) == int8.weight.nbytes + int8.scales.nbytes

@@ -25,6 +25,16 @@ BLOCKS = {
     "Q6_K": (256, 210),
 }
 """Numbers in a block and its bytes, for each type that can be read."""
+KEPT = {
+    "Q8_0": "q8_0",
+    "Q5_0": "q8_0",
+    "Q4_0": "q4_0",
+    "Q4_1": "q4_1",
+    "Q4_K": "q4_k",
+    "Q5_K": "q5_k",
+    "Q6_K": "q6_k",
+}
+"""Types that the compiled kernels multiply as they are, and the kind of `kernels.blocks` that each becomes."""
 
 
 def read_index(folder: Path) -> tuple[Path, dict[str, dict[str, Any]]]:

@@ -27,6 +27,11 @@ def are_compiled(kind: str) -> bool:
         return True
 
 
+def matmul_name(kind: str) -> str:
+    """What products with weights of this kind are called here."""
+    return f"matmul_{kind}"
+
+
 def mark_compiled(kind: str) -> None:
     """All for this kind of weights are there."""
     folder = kernel_folder()

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from pie_engine.model.kernels.blocks import SPAN, WIDTH
-from pie_engine.model.kernels.cache import mark_compiled
+from pie_engine.model.kernels.cache import mark_compiled, matmul_name
 from pie_engine.model.kernels.jit import callback
 from pie_engine.model.kernels.kinds import KINDS, NUM_VECTORS, PLAIN
 from pie_engine.model.kernels.panel import make_panel
@@ -36,7 +36,7 @@ def matmul_kernel(kind_name: str) -> Any:
     kind, wide = KINDS[kind_name], PLAIN["float32"]
     kernel = callback(
         f"void({', '.join(['int64'] * _NUM_ARGUMENTS)})",
-        name=f"matmul_{kind_name}",
+        name=matmul_name(kind_name),
         few=make_panel(NUM_VECTORS, kind, adds=True),
         many=make_panel(NUM_VECTORS, wide, adds=True),
         unpack=make_unpack(kind),
@@ -45,7 +45,7 @@ def matmul_kernel(kind_name: str) -> Any:
         row_bytes=kind.span_bytes // SPAN,
         wide_bytes=wide.span_bytes // SPAN,
     )(_matmul)
-    mark_compiled(f"matmul_{kind_name}")
+    mark_compiled(matmul_name(kind_name))
     return kernel
 
 

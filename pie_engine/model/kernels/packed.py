@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,11 @@ class PackedLinear:
         return cls(str(weight.dtype).removeprefix("torch."), panels, _padded(bias), num_inputs, num_outputs)
 
     @classmethod
+    def of_table(cls, table: Quants | Tensor, bias: Tensor | None = None) -> PackedLinear:
+        """From quants, or from numbers [outputs, inputs]."""
+        return cls.of_quants(table, bias) if isinstance(table, Quants) else cls.of_rows(table, bias)
+
+    @classmethod
     def of_quants(cls, quants: Quants, bias: Tensor | None = None) -> PackedLinear:
         """From a matrix of few bits, which it remains."""
         return cls(quants.kind, pack(quants), _padded(bias), quants.num_inputs, quants.num_outputs)
@@ -65,6 +70,36 @@ class PackedLinear:
             codes.MATMUL, x, self.panels, row_bytes(self.panels), self.num_inputs, bias, y, row_bytes(y), int(adds),
             len(self.panels), matmul_kernel(self.kind).address,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Linears of the same inputs with weights of several kinds; used as one `PackedLinear` is."""
+
+    parts: tuple[PackedLinear, ...]
+
+    @property
+    def padded_outputs(self) -> int:
+        """Columns that are written."""
+        return sum(part.num_outputs for part in self.parts[:-1]) + self.parts[-1].padded_outputs
+
+    def into(self, steps: Program, x: Tensor, y: Tensor) -> None:
+        for part, columns in self._columns(y):
+            part.into(steps, x, columns)
+
+    def add_to(self, steps: Program, x: Tensor, y: Tensor) -> None:
+        for part, columns in self._columns(y):
+            part.add_to(steps, x, columns)
+
+    def _columns(self, y: Tensor) -> Iterator[tuple[PackedLinear, Tensor]]:
+        """In this order each part writes what the padding of the one before it has touched."""
+        first = 0
+        for part in self.parts:
+            yield part, y[:, first:]
+            first += part.num_outputs
+
+
+AnyPacked = PackedLinear | SideBySide
 
 
 @dataclass(frozen=True, slots=True)

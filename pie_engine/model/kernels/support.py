@@ -19,7 +19,7 @@ def why_not(config: ModelConfig, page_size: int, quantize: Quantization = "none"
         return f"pages have {page_size} tokens, not {PAGE_SIZE}"
     if config.needs_transformers:
         return "Transformers runs it"
-    if quantize != "none" and whole_vectors(config.head_dim) != config.head_dim:
+    if quantize != "none" and not has_whole_heads(config):
         return f"its weights are quantized, and its heads of {config.head_dim} are no whole vectors"
     return None
 
@@ -27,6 +27,11 @@ def why_not(config: ModelConfig, page_size: int, quantize: Quantization = "none"
 def whole_vectors(size: int) -> int:
     """The least multiple of a vector's size that holds so many numbers."""
     return -(-size // LANES) * LANES
+
+
+def has_whole_heads(config: ModelConfig) -> bool:
+    """Others are filled up with zeros, for which weights have to be plain numbers."""
+    return whole_vectors(config.head_dim) == config.head_dim
 
 
 def padded(config: ModelConfig) -> ModelConfig:
