@@ -58,6 +58,10 @@ class ModelSection(Section, frozen=True):
     """Memory for KV pages, in MiB."""
     offload_memory_mb: Annotated[int, Meta(ge=0, le=16_777_216)] = 512
     """Host memory for the content of KV pages whose place is needed, in MiB. 0: it is computed again."""
+    draft_model: str = ""
+    """A smaller model with the same tokenizer, named as in `path`, that guesses ahead for `speculate="model"`."""
+    draft_kv_memory_mb: Annotated[int, Meta(ge=1, le=16_777_216)] = 128
+    """Memory for the KV pages of the draft model, in MiB."""
     max_context_tokens: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     """Longest context, within the model's own. 0: the model's own. Rotary scaling that depends on the length of the
     context (`longrope`, `dynamic`) is settled by it."""

@@ -11,6 +11,7 @@ What is refused has been written into pages of the context behind its computed e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import PagePool
@@ -118,12 +119,15 @@ class PromptLookup:
 
 
 class Drafter:
-    """The guesses of one plan: those that its program has handed in first, then those of the lookup."""
+    """The guesses of one plan: those that its program has handed in first, then those of the lookup or draft model."""
 
-    __slots__ = ("_given", "_given_at", "_length", "_lookup", "num_accepted", "num_drafted")
+    __slots__ = ("_given", "_given_at", "_length", "_lookup", "_proposal", "asks_model", "num_accepted", "num_drafted")
 
-    def __init__(self, *, looks_up: bool, longest: int) -> None:
-        self._lookup = PromptLookup() if looks_up else None
+    def __init__(self, kind: Literal["lookup", "model"] | None, *, longest: int) -> None:
+        """`kind`: who guesses besides the program; None: nobody."""
+        self._lookup = PromptLookup() if kind == "lookup" else None
+        self.asks_model = kind == "model"
+        self._proposal: list[int] = []
         self._length = DraftLength(longest)
         self._given: list[int] = []
         self._given_at = 0
@@ -134,12 +138,26 @@ class Drafter:
         """The program expects `tokens` from token `index` of the reply on; this replaces what it said before."""
         self._given_at, self._given = index, list(tokens)
 
+    def num_wanted(self, tokens: Sequence[int], start: int) -> int:
+        """How many tokens the draft model should guess behind `tokens`."""
+        num_generated = len(tokens) - start
+        if not self.asks_model or self._given_after(tokens, start, num_generated):
+            return 0
+        return self._length.at(num_generated)
+
+    def propose(self, guess: list[int]) -> None:
+        """What the draft model says."""
+        self._proposal = guess
+
     def guess(self, tokens: Sequence[int], start: int, most: int) -> list[int]:
         """At most `most` tokens that may follow `tokens`, whose reply begins at `start`."""
+        proposal, self._proposal = self._proposal, []
         num_generated = len(tokens) - start
         given = self._given_after(tokens, start, num_generated)
         if given:
             return given[: min(most, MAX_DRAFT_TOKENS)]
+        if self.asks_model:
+            return proposal[:most]
         most = min(most, self._length.at(num_generated))
         return self._lookup.guess(tokens, most) if self._lookup is not None and most > 0 else []
 

@@ -19,9 +19,11 @@ from typing import NoReturn
 from pie_engine.config import MIB, ModelSection
 from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive
+from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
+from pie_engine.core.plan import PlanOperation
 from pie_engine.core.scheduler import Batch, Scheduler
 from pie_engine.core.state import Host, Process
 from pie_engine.core.turns import Turns
@@ -56,6 +58,7 @@ class Core:
         section: ModelSection,
         *,
         saved: SavedContexts | None = None,
+        draft_model: DraftModel | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Reserves the KV memory. Raises `OutOfPages` when it is not there, `Unsupported` when the driver cannot
@@ -82,7 +85,10 @@ class Core:
             masks=Masks(),
             adapters=Adapters(driver, section.label, section.adapter_memory_mb),
             archive=None if saved is None else Archive(saved, driver, section.label, section.saved_contexts_mb),
+            has_draft_model=draft_model is not None,
         )
+        self._draft_model = draft_model
+        self._max_batch_tokens = section.max_batch_tokens
         num_slots = num_slots_of(section, capabilities.page_bytes)
         self.pool = PagePool(
             num_pages,
@@ -186,12 +192,25 @@ class Core:
             has_news = self.facts.archive.has_news()
             self._is_stuck = self._is_stuck and not has_news
         if not self.is_idle:
+            if self._draft_model is not None:
+                self._guess(self._draft_model)
             batch = self._compose()
             self._prepare_pages()
             if batch:
                 self._settle(batch, self._execute([row for _, row in batch]))
             self._intake.family.sweep()
         self._send_due()
+
+    def _guess(self, model: DraftModel) -> None:
+        """Have the draft model write, as far as a step may have room for it."""
+        model.keep(self._turns.plans)
+        runnable = self._scheduler.runnable
+        plans = [operation for operation in runnable if isinstance(operation, PlanOperation)]
+        wanted = [(plan, count) for plan in plans if (count := plan.num_wanted) > 0]
+        if wanted:
+            num_spare = self._max_batch_tokens - sum(operation.kv.num_uncomputed for operation in runnable)
+            share = num_spare // len(wanted)
+            model.guess([(plan, min(count, share)) for plan, count in wanted if share > 0])
 
     def _compose(self) -> Batch:
         scheduler = self._scheduler
@@ -329,6 +348,8 @@ class Core:
         """What does not add up in the page pool; logged and counted."""
         contexts = [context.kv for context in self._scheduler.contexts.values()]
         found = violations(self.pool, contexts)
+        if self._draft_model is not None:
+            found += self._draft_model.violations()
         for violation in found:
             log.error("integrity: %s", violation)
         self.num_violations += len(found)

@@ -35,6 +35,7 @@ class ModelFacts:
     adapters: Adapters
     archive: Archive | None
     """Of saved contexts; None: this core has no folder for them."""
+    has_draft_model: bool = False
 
     def check_probes(self, probes: Probes, top_k: str = "top_k") -> None:
         """`top_k` is what the program knows that field as."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pie_engine.core.drafting import Drafter, can_draft
@@ -11,11 +12,11 @@ from pie_engine.core.probes import NOTHING_REPORTED, TokenProbes, probes_of
 from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText, StopStrings
 from pie_engine.driver.base import Row, RowResult, Sample
-from pie_engine.errors import ErrorInfo, Internal, InvalidInput
+from pie_engine.errors import ErrorInfo, Internal, InvalidInput, Unsupported
 from pie_engine.grammar.mask import Mask
 from pie_engine.grammar.match import Matcher
 from pie_engine.protocol.plan import MAX_DRAFT_TOKENS, RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
-from pie_engine.protocol.sampling import check_sampler
+from pie_engine.protocol.sampling import Sampler, check_sampler
 from pie_engine.protocol.to_host import Chunk
 
 Ending = Literal["none", "finished", "failed"]
@@ -50,6 +51,7 @@ class PlanOperation(Operation):
         "next_chunk_at",
         "num_sent",
         "num_taken",
+        "num_unchanged",
     )
 
     def __init__(
@@ -82,8 +84,9 @@ class PlanOperation(Operation):
         self._can_draft = can_draft(plan.sampler)
         self._drafter: Drafter | None = None
         if plan.speculation is not None and self._can_draft:
-            self._drafter = Drafter(looks_up=True, longest=plan.speculation.max_tokens)
+            self._drafter = Drafter(plan.speculation.kind, longest=plan.speculation.max_tokens)
             self.guesses = True
+        self.num_unchanged = 0
         self._drafts: list[int] = []
         """Of the row that runs."""
         self._draft_masks: list[Mask] = []
@@ -137,6 +140,11 @@ class PlanOperation(Operation):
         speculation = self._plan.speculation
         if speculation is not None and not 1 <= speculation.max_tokens <= MAX_DRAFT_TOKENS:
             raise InvalidInput(f"drafts must be of 1 to {MAX_DRAFT_TOKENS} tokens, not {speculation.max_tokens}")
+        if speculation is not None and speculation.kind == "model" and not self.facts.has_draft_model:
+            raise Unsupported(
+                f"`speculate` is `model`, and {self.facts.label} has no draft model",
+                hint="name one in the configuration (`draft_model` of the model), or guess with `lookup`",
+            )
 
     @property
     def num_generated(self) -> int:
@@ -157,7 +165,7 @@ class PlanOperation(Operation):
         """The program expects `tokens` from token `index` of the reply on."""
         if epoch == self.epoch and self._can_draft:
             if self._drafter is None:
-                self._drafter = Drafter(looks_up=False, longest=0)
+                self._drafter = Drafter(None, longest=0)
                 self.guesses = True
             self._drafter.give(index, tokens)
 
@@ -165,12 +173,46 @@ class PlanOperation(Operation):
     def is_writing(self) -> bool:
         return self.kv.num_computed >= self._start - 1
 
+    # What the draft model knows of it (`draft_model.Writer`).
+
+    @property
+    def user(self) -> str:
+        return self.context.process.user
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        return self.kv.tokens
+
+    @property
+    def sampler(self) -> Sampler:
+        return self._plan.sampler
+
+    def draw(self, position: int) -> float:
+        return self.context.random.draw(position)
+
+    @property
+    def num_wanted(self) -> int:
+        """Tokens that the draft model should guess for the next row."""
+        drafter = self._drafter
+        if drafter is None or not drafter.asks_model or not self._may_guess or not self.is_writing:
+            return 0
+        return min(self._num_guessable, drafter.num_wanted(self.kv.tokens, self._start))
+
+    def propose(self, guess: list[int]) -> None:
+        assert self._drafter is not None
+        self._drafter.propose(guess)
+        self.num_unchanged = self.kv.num_tokens
+
+    @property
+    def _num_guessable(self) -> int:
+        """One more token than are guessed comes of a row."""
+        num_ahead = RUN_AHEAD_TOKENS + self._start + self.num_taken
+        return min(self._end, num_ahead) - self.kv.num_tokens - 1
+
     def draft(self, most: int) -> int:
         if self._drafter is not None and self._may_guess:
             tokens = self.kv.tokens
-            # One more token than are guessed comes of a row.
-            num_left = min(self._end - len(tokens), RUN_AHEAD_TOKENS + self._start + self.num_taken - len(tokens)) - 1
-            most = min(most, num_left)
+            most = min(most, self._num_guessable)
             guess = self._drafter.guess(tokens, self._start, most) if most > 0 else []
             self._drafts = guess if self._matcher is None else self._fitting(guess, self._matcher)
         return len(self._drafts)
@@ -377,6 +419,7 @@ class PlanOperation(Operation):
             if self._matcher is not None:
                 self._matcher.rewind(self.num_generated - num_tokens)
             self.context.truncate(self._start + num_tokens)
+            self.num_unchanged = min(self.num_unchanged, self._start + num_tokens)
             self._reported.keep(num_tokens)
 
     def _force(self, tokens: list[int]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import zmq
 
 from pie_engine.config import MIB, ModelSection, Paths
+from pie_engine.core.draft_model import DraftModel, check_same_tokens
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, PieError
@@ -190,11 +191,54 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
         progress=progress,
         script=section.script or None,
     )
-    core = Core(driver, Tokenizer.load(folder), section, saved=SavedContexts(paths.saved_contexts))
+    tokenizer = Tokenizer.load(folder)
+    draft_model = load_draft_model(section, tokenizer, paths, progress) if section.draft_model else None
+    core = Core(driver, tokenizer, section, saved=SavedContexts(paths.saved_contexts), draft_model=draft_model)
     core.facts.grammars.prepare()
-    return core, _detail(core, section, folder, asdict(driver.capabilities)) | {
-        "kv_regions": [*driver.kv_regions, *core.host_pages.regions]
-    }
+    detail = _detail(core, section, folder, asdict(driver.capabilities))
+    regions = [*driver.kv_regions, *core.host_pages.regions]
+    if draft_model is not None:
+        capabilities = draft_model.driver.capabilities
+        detail["draft_model"] = section.draft_model
+        detail["weight_bytes"] = driver.capabilities.weight_bytes + capabilities.weight_bytes
+        regions += draft_model.driver.kv_regions
+    return core, detail | {"kv_regions": regions}
+
+
+def load_draft_model(
+    section: ModelSection, tokenizer: Tokenizer, paths: Paths, progress: Callable[[str], None]
+) -> DraftModel:
+    """What `draft_model` of a model names. Raises what loading a model raises, and `InvalidConfig` when it has another
+    tokenizer than the model."""
+    progress(f"loading {section.draft_model}")
+    folder = resolve(section.draft_model, paths)
+    check_same_tokens(section.label, tokenizer, section.draft_model, Tokenizer.load(folder))
+    kv_bytes = section.draft_kv_memory_mb * MIB
+    driver = load_driver(
+        section.driver,
+        folder,
+        dtype=section.dtype,
+        num_threads=section.num_threads,
+        page_size=section.page_size,
+        kv_bytes=kv_bytes,
+        kernels=section.kernels,
+        quantize=section.quantize,
+        progress=progress,
+        script=section.script or None,
+    )
+    page_bytes = driver.capabilities.page_bytes
+    if kv_bytes < page_bytes:
+        raise InvalidConfig(
+            f"draft_kv_memory_mb = {section.draft_kv_memory_mb} does not hold one KV page of {page_bytes} bytes of "
+            f"{section.draft_model}",
+            hint="raise `draft_kv_memory_mb` of the model in the configuration",
+        )
+    return DraftModel(
+        driver,
+        num_pages=kv_bytes // page_bytes,
+        max_batch_tokens=section.max_batch_tokens,
+        sharing=section.prefix_cache,
+    )
 
 
 def _check_chat_template(section: ModelSection, folder: Path) -> None:

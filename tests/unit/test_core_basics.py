@@ -10,6 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from pie_engine.config import ModelSection
+from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.loop import Core
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult
 from pie_engine.driver.fake import FakeDriver
@@ -143,6 +144,8 @@ class Rig:
         adapters: Mapping[str, str] | None = None,
         adapter_memory_mb: int = 1,
         num_host_pages: int = 0,
+        draft: FakeScript | None = None,
+        num_draft_pages: int = 256,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
@@ -162,7 +165,20 @@ class Rig:
             adapter_memory_mb=adapter_memory_mb,
             offload_memory_mb=num_host_pages,
         )
-        self.core = Core(self.driver, self.tokenizer, section, saved=saved, clock=lambda: self.now)
+        self.draft_model = None
+        if draft is not None:
+            self.draft_driver = RecordingDriver(FakeDriver(self.tokenizer, draft, page_size=PAGE_SIZE))
+            self.draft_model = DraftModel(
+                self.draft_driver, num_pages=num_draft_pages, max_batch_tokens=max_batch_tokens, sharing=prefix_cache
+            )
+        self.core = Core(
+            self.driver,
+            self.tokenizer,
+            section,
+            saved=saved,
+            draft_model=self.draft_model,
+            clock=lambda: self.now,
+        )
         self.heard: dict[int, Heard] = {}
         self._num_ids = 0
         self.send(OpenProcess("p1", "test"))

@@ -364,7 +364,7 @@ class TestDraftLength:
 
 
 def test_what_the_program_guesses_goes_before_the_lookup():
-    drafter = Drafter(looks_up=True, longest=8)
+    drafter = Drafter("lookup", longest=8)
     tokens = [1, 2, 3, 4, 1, 2]
     assert drafter.guess(tokens, 4, 8)[:1] == [3]
     drafter.give(2, [9, 9])

@@ -522,7 +522,7 @@ class FakeHost:
         return self._chunk(handle, stream, [], text)
 
     def _stop(self, handle: int) -> SimpleNamespace:
-        return _usage(self._streams.pop(handle))
+        return _usage(self._streams.pop(handle, None) or self._stream_of(handle))
 
     def _rewind(self, handle: int, count: int) -> None:
         stream = self._stream_of(handle)
