@@ -63,4 +63,4 @@ def unpack_mxfp4(blocks: Tensor, scales: Tensor) -> Tensor:
     numbers = torch.tensor([*_NUMBERS, *(-number for number in _NUMBERS)])
     pairs = torch.stack([numbers.repeat(16), numbers.repeat_interleave(16)], dim=1)  # of each byte
     unpacked = pairs[blocks.int()].flatten(-2)
-    return unpacked.mul_(torch.ldexp(torch.tensor(1.0), scales.int().unsqueeze(-1) - _BIAS)).flatten(-2)
+    return torch.ldexp(unpacked, scales.int().unsqueeze(-1) - _BIAS).flatten(-2)

@@ -28,7 +28,7 @@ SETTINGS = {
     "plain": {},
     "patterns": {
         "r": 5,
-        "rank_pattern": {"q_proj": 3, r"layers\.1\.self_attn\.o_proj": 7},
+        "rank_pattern": {r"q\w*_proj": 3, r"layers\.1\.self_attn\.o_proj": 7},
         "alpha_pattern": {"o_proj": 2.5},
         "use_rslora": True,
         "layers_to_transform": [0, 1],
