@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -115,6 +116,8 @@ class Run:
                 return
             self.rig.step(after_s=0.1)
             self.rig.take_all()
+            if self.rig.core.has_disk_work:
+                time.sleep(0.0005)  # a disk takes its time, however many steps are made meanwhile
             if self.rig.core.num_steps % 8 == 0:
                 self.rig.check()
                 self._look()
