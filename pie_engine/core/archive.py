@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
 class Archive:
@@ -34,6 +35,8 @@ class Archive:
         self._thread: ThreadPoolExecutor | None = None
         self._saves: dict[SaveOperation, Future[None]] = {}
         self._reads: list[Future[KvPages]] = []
+        self._shapes: Shapes = {}
+        """Of a page, by the names of its parts; what comes from a file need not be what this core has written."""
 
     @property
     def is_busy(self) -> bool:
@@ -51,8 +54,8 @@ class Archive:
     def save(self, operation: SaveOperation, user: str, name: str, meta: str) -> None:
         """Write the context of `operation`, which is computed to its end; `take_saved` says when it is done."""
         kv = operation.kv
-        num_pages = -(-kv.num_tokens // self._driver.capabilities.page_size)
-        pages, tokens = self._driver.read_pages(kv.page_ids[:num_pages]), kv.tokens[:]
+        tokens = kv.tokens[:]
+        pages = self._driver.read_pages(kv.page_ids[: self._num_pages(tokens)])
         self._saves[operation] = self._run(self._write, user, name, tokens, pages, meta)
 
     def _write(self, user: str, name: str, tokens: list[int], pages: KvPages, meta: str) -> None:
@@ -81,6 +84,8 @@ class Archive:
     def backing(self, user: str, name: str, tokens: list[int]) -> Backing:
         """The KV of `tokens`, which were read from the saved context `name`."""
         check_name(name)
+        if not self._shapes:
+            self._shapes = _shapes(self._driver.read_pages([]))
         return Backing(self, user, name, tokens)
 
     def read(self, user: str, name: str, tokens: list[int]) -> Future[KvPages]:
@@ -97,7 +102,14 @@ class Archive:
         if not is_same or manifest.tokens[: len(tokens)] != tokens:
             raise InvalidInput(f"saved context `{name}` has been replaced")
         pages: KvPages = load(self._saved.read_blob(user, self._model, manifest))
+        if _shapes(pages) != self._shapes or {len(part) for part in pages.values()} != {
+            self._num_pages(manifest.tokens)
+        }:
+            raise InvalidInput(f"the KV of saved context `{name}` is not that of its tokens in this model")
         return pages
+
+    def _num_pages(self, tokens: list[int]) -> int:
+        return -(-len(tokens) // self._driver.capabilities.page_size)
 
     def restore(self, kv: KvContext, pages: KvPages, end: int) -> None:
         """Put KV back where `kv` has reserved pages for it; it is computed up to `end` then."""
@@ -145,6 +157,10 @@ class Backing:
     def drop(self) -> None:
         """The pages are not needed any more, or not now."""
         self._job = None
+
+
+def _shapes(pages: KvPages) -> Shapes:
+    return {name: (str(part.dtype), part.shape[1:]) for name, part in pages.items()}
 
 
 def _error_of(job: Future[None]) -> ErrorInfo | None:

@@ -13,53 +13,20 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from pathlib import Path
-from urllib.parse import quote
+from typing import BinaryIO, NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 
 from pie_engine.errors import InvalidInput, LimitExceeded, NotFound
+from pie_engine.store.manifest import Manifest, checksum_of, decode_manifest
 
-FORMAT = 1
 MAX_NAME_BYTES = 64
 MIB = 1 << 20
+_HINT = "delete it and save it again"
 _ORPHANED_AFTER_S = 3600.0
 """A younger blob without a manifest may be about to get one."""
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a saved context is; `checksum` is of all other fields, `blob_checksum` of the blob (BLAKE2b, hex)."""
-
-    format: int = FORMAT
-    name: str
-    model_id: str
-    page_size: int
-    tokens: list[int]
-    meta: str = ""
-    """What the program wants back with it."""
-    blob: str
-    """File name of the KV, of all tokens."""
-    blob_bytes: int
-    blob_checksum: str
-    saved_at: float
-    """Seconds since the epoch."""
-    checksum: str = ""
-
-    def sealed(self) -> Manifest:
-        return msgspec.structs.replace(self, checksum=checksum_of(msgspec.json.encode(_without_checksum(self))))
-
-    @property
-    def is_whole(self) -> bool:
-        return self == self.sealed()
-
-
-def _without_checksum(manifest: Manifest) -> Manifest:
-    return msgspec.structs.replace(manifest, checksum="")
-
-
-def checksum_of(data: bytes) -> str:
-    return blake2b(data, digest_size=32).hexdigest()
 
 
 def check_name(name: str) -> None:
@@ -69,6 +36,17 @@ def check_name(name: str) -> None:
             f"`{name}` cannot be the name of a saved context",
             hint=f"use 1 to {MAX_NAME_BYTES} printable characters (bytes of UTF-8)",
         )
+
+
+class AlreadyThere(InvalidInput):
+    """The name is taken."""
+
+
+class Arrived(NamedTuple):
+    """A context that came as a file: its KV is in `blob`, on the disk and as its manifest says."""
+
+    manifest: Manifest
+    blob: Path
 
 
 class SavedContexts:
@@ -89,10 +67,8 @@ class SavedContexts:
 
     def read_blob(self, user: str, model: str, manifest: Manifest) -> bytes:
         """The KV. Raises `NotFound` when the name has been deleted or replaced, `InvalidInput` when it is damaged."""
-        try:
-            data = (self._room(user, model) / manifest.blob).read_bytes()
-        except FileNotFoundError:
-            raise NotFound(f"the KV of saved context `{manifest.name}` is gone") from None
+        with self.open_blob(user, model, manifest) as file:
+            data = file.read()
         if len(data) != manifest.blob_bytes or checksum_of(data) != manifest.blob_checksum:
             raise _damaged(manifest.name, "the checksum of its KV differs")
         return data
@@ -116,7 +92,7 @@ class SavedContexts:
         room.mkdir(parents=True, exist_ok=True)
         path = self._manifest_path(user, model, name)
         replaced = _decoded_or_none(path)
-        self._check_quota(user, model, name, len(blob), quota_bytes)
+        self.check_quota(user, model, name, len(blob), quota_bytes)
         manifest = Manifest(
             name=name,
             model_id=model_id,
@@ -130,15 +106,53 @@ class SavedContexts:
         ).sealed()
         try:
             _write_durably(room / manifest.blob, blob)
-            _write_durably(path, msgspec.json.encode(manifest))
         except OSError as error:
-            (room / manifest.blob).unlink(missing_ok=True)
-            raise LimitExceeded.of(
-                "disk_limit", f"cannot save `{name}` ({len(blob) // MIB} MiB): {error.strerror}", hint="free some disk"
-            ) from error
+            raise disk_full(name, len(blob), error) from error
+        self._write_manifest(path, manifest)
         self._remove_blob(room, replaced)
         self._remove_orphans(room)
         return manifest
+
+    def adopt(
+        self, user: str, model: str, arrived: Arrived, *, name: str = "", replace: bool = False, quota_bytes: int
+    ) -> Manifest:
+        """Keep what came as a file under `name` instead of its own. Its KV is in a file that `partial` named.
+
+        Raises `AlreadyThere` unless it may `replace`, and `LimitExceeded` (`disk_limit`).
+        """
+        name = name or arrived.manifest.name
+        check_name(name)
+        room, path = self._room(user, model), self._manifest_path(user, model, name)
+        if path.exists() and not replace:
+            raise AlreadyThere(
+                f"a context is saved as `{name}` with model {model} already", hint="give it another name, or replace it"
+            )
+        self.check_quota(user, model, name, arrived.manifest.blob_bytes, quota_bytes)
+        replaced = _decoded_or_none(path)
+        blob = f"kv-{secrets.token_hex(8)}.safetensors"
+        manifest = msgspec.structs.replace(arrived.manifest, name=name, blob=blob).sealed()
+        arrived.blob.replace(room / blob)
+        self._write_manifest(path, manifest)
+        self._remove_blob(room, replaced)
+        return manifest
+
+    def partial(self, user: str, model: str) -> Path:
+        """A new file for KV that is on its way. What nobody takes away is removed later, like what a crash leaves."""
+        room = self._room(user, model)
+        room.mkdir(parents=True, exist_ok=True)
+        return room / f"{secrets.token_hex(8)}.partial"
+
+    def open_blob(self, user: str, model: str, manifest: Manifest) -> BinaryIO:
+        """The KV, unchecked. Raises `NotFound` when the name has been deleted or replaced."""
+        try:
+            return (self._room(user, model) / manifest.blob).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"the KV of saved context `{manifest.name}` is gone") from None
+
+    def models(self, user: str) -> Sequence[str]:
+        """Those with which this user has saved something."""
+        folders = self._room(user, "").parent.glob("m*")
+        return sorted(unquote(folder.name[1:]) for folder in folders if any(folder.glob("*.json")))
 
     def delete(self, user: str, model: str, name: str) -> None:
         """Contexts that were opened from it live on. Raises `NotFound`."""
@@ -161,7 +175,16 @@ class SavedContexts:
                 continue
         return sorted(found, key=lambda manifest: manifest.name)
 
-    def _check_quota(self, user: str, model: str, name: str, num_bytes: int, quota_bytes: int) -> None:
+    def _write_manifest(self, path: Path, manifest: Manifest) -> None:
+        """Its blob is there."""
+        try:
+            _write_durably(path, msgspec.json.encode(manifest))
+        except OSError as error:
+            (path.parent / manifest.blob).unlink(missing_ok=True)
+            raise disk_full(manifest.name, manifest.blob_bytes, error) from error
+
+    def check_quota(self, user: str, model: str, name: str, num_bytes: int, quota_bytes: int) -> None:
+        """Raises `LimitExceeded` (`disk_limit`) with the numbers when so much more as `name` is too much."""
         used = sum(manifest.blob_bytes for manifest in self.list(user, model) if manifest.name != name)
         if used + num_bytes > quota_bytes:
             raise LimitExceeded.of(
@@ -193,18 +216,7 @@ class SavedContexts:
 
 
 def _decoded(name: str, data: bytes) -> Manifest:
-    try:
-        manifest = msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise _damaged(name, str(error)) from error
-    if manifest.format != FORMAT:
-        raise InvalidInput(
-            f"saved context `{name}` has format {manifest.format}; this version of Pie reads {FORMAT}",
-            hint="delete it and save it again",
-        )
-    if not manifest.is_whole:
-        raise _damaged(name, "the checksum of its manifest differs")
-    return manifest
+    return decode_manifest(f"saved context `{name}`", data, hint=_HINT)
 
 
 def _decoded_or_none(path: Path) -> Manifest | None:
@@ -215,7 +227,13 @@ def _decoded_or_none(path: Path) -> Manifest | None:
 
 
 def _damaged(name: str, why: str) -> InvalidInput:
-    return InvalidInput(f"saved context `{name}` is damaged: {why}", hint="delete it and save it again")
+    return InvalidInput(f"saved context `{name}` is damaged: {why}", hint=_HINT)
+
+
+def disk_full(name: str, num_bytes: int, error: OSError) -> LimitExceeded:
+    return LimitExceeded.of(
+        "disk_limit", f"cannot save `{name}` ({num_bytes // MIB} MiB): {error.strerror}", hint="free some disk"
+    )
 
 
 def _changed_at(path: Path) -> float:

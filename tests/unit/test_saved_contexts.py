@@ -9,7 +9,8 @@ import pytest
 
 from pie_engine.errors import InvalidInput, LimitExceeded, NotFound
 from pie_engine.store import contexts
-from pie_engine.store.contexts import MIB, Manifest, SavedContexts
+from pie_engine.store.contexts import MIB, SavedContexts
+from pie_engine.store.manifest import Manifest
 
 
 @pytest.fixture
