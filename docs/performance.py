@@ -33,6 +33,7 @@ def performance_page() -> str:
             *_tax(),
             *_prefix(),
             *_offload(),
+            *_fork(),
             *_deterministic(),
             *_grammar(),
             *_speculation(),
@@ -214,6 +215,22 @@ def _deterministic() -> list[str]:
                     f"| {row['ratio']:.2f} ({row['min_ratio']:.2f} … {row['max_ratio']:.2f}) |"
                 )
     return [*lines, "", _machine(results[0]), ""]
+
+
+def _fork() -> list[str]:
+    lines = [
+        "## Forks",
+        "",
+        "`python benches/fork.py`: `fork()` at the end of a context, in the core, by CPU time, and its memory.",
+        "",
+        "| tokens | least µs | median µs | bytes |",
+        "|--:|--:|--:|--:|",
+    ]
+    results = _read("fork-*.json")
+    for result in results:
+        for row in result["results"]:
+            lines.append(f"| {row['tokens']:,} | {row['least_us']:.1f} | {row['median_us']:.1f} | {row['bytes']:,} |")
+    return [*lines, "", *([_machine(results[0]), ""] if results else [])]
 
 
 GRAMMAR_ROWS = (
