@@ -43,6 +43,10 @@ class Archive:
         """Whether something is on its way; nobody says when it is there, so the loop has to look."""
         return bool(self._saves or self._reads)
 
+    @property
+    def num_writing(self) -> int:
+        return len(self._saves)
+
     def has_news(self) -> bool:
         """Whether something has been read since the last call."""
         num_before = len(self._reads)

@@ -254,7 +254,9 @@ class Core:
     def _settle_saves(self, archive: Archive) -> None:
         for operation, error in archive.take_saved():
             # It may have been called off meanwhile, or its process may have ended.
-            if not operation.is_over and operation in operation.context.queue:
+            if operation.is_behind:
+                operation.finish(error)
+            elif not operation.is_over and operation in operation.context.queue:
                 operation.finish(error)
                 self._turns.settle(operation)
 

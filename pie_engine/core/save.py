@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+
 from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.state import Context
 from pie_engine.driver.base import RowResult
 from pie_engine.errors import Cancelled, ErrorInfo, InvalidInput, Unsupported
 from pie_engine.protocol.to_core import Save
-from pie_engine.protocol.to_host import Saved
+from pie_engine.protocol.to_host import Saved, SaveFailed
 from pie_engine.store.contexts import check_name
+
+log = logging.getLogger(__name__)
+
+MAX_BEHIND = 4
+"""Contexts that may be on their way to the disk for a save to be answered before it is there: each takes memory."""
 
 
 class SaveOperation(Operation):
-    """Over when the manifest is in its place. Called off, the name may be written all the same."""
+    """Over when the manifest is in its place, or need not be. Called off, the name may be written all the same."""
 
-    __slots__ = ("_is_writing", "_message")
+    __slots__ = ("_is_writing", "_message", "is_behind")
 
     def __init__(self, message: Save, context: Context, facts: ModelFacts, arrival: int) -> None:
         super().__init__(message.op, context, facts, arrival)
         self._message = message
         self._is_writing = False
+        self.is_behind = False
+        """Whether it was answered before it was written."""
 
     def begin(self) -> None:
         self.has_begun = True
@@ -44,9 +53,18 @@ class SaveOperation(Operation):
 
     def finish(self, error: ErrorInfo | None) -> None:
         """The file has been written, or could not be."""
+        if self.is_behind:
+            if error is not None:
+                process = self.context.process
+                log.warning("saving `%s` of process %s: %s", self._message.name, process.pid, error.message)
+                process.host.send(SaveFailed(self.op, process.pid, self._message.name, error))
+            return
         if error is not None:
             self.fail(error)
             return
+        self._answer()
+
+    def _answer(self) -> None:
         self.is_over = True
         self.context.process.host.send(Saved(self.op))
 
@@ -56,6 +74,11 @@ class SaveOperation(Operation):
                 "a context with holes, a window, masks or positions of its own cannot be saved",
                 hint="save it before `drop`, `window`, `mask` or `positions`, or write its tokens to the store",
             )
-        assert self.facts.archive is not None
-        self._is_writing = self.awaits_disk = True
-        self.facts.archive.save(self, self.context.process.user, self._message.name, self._message.meta)
+        archive, message = self.facts.archive, self._message
+        assert archive is not None
+        archive.save(self, self.context.process.user, message.name, message.meta)
+        if not message.durable and archive.num_writing <= MAX_BEHIND:
+            self.is_behind = True
+            self._answer()
+        else:
+            self._is_writing = self.awaits_disk = True

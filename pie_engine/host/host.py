@@ -44,6 +44,7 @@ from pie_engine.protocol.to_host import (
     EventsStored,
     GatewayOrder,
     Launch,
+    SaveFailed,
     Terminate,
 )
 from pie_engine.store.contexts import SavedContexts
@@ -105,9 +106,19 @@ class Host:
         if core is None:
             return
         for result in results:
+            if isinstance(result, SaveFailed):
+                self._report_save(result)
+                continue
             operation = core.operations.get(result.op)
             if operation is not None:  # else the program has called it off
                 self._receive(operation, result)
+
+    def _report_save(self, failed: SaveFailed) -> None:
+        """The program has its answer and may have ended: what is left is to log it."""
+        process = self.processes.get(failed.pid)
+        if process is not None:
+            message = f"context `{failed.name}` could not be saved: {failed.error.message}"
+            process.events.add("log", json_text({"level": "error", "message": message}))
 
     def _receive(self, operation: Operation, result: CoreResult) -> None:
         try:

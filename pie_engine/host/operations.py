@@ -112,10 +112,10 @@ class FlushOperation(OneShot):
 class SaveOperation(OneShot):
     kind = "a save"
 
-    def __init__(self, context: Context, name: str, meta: str) -> None:
+    def __init__(self, context: Context, name: str, meta: str, durable: bool) -> None:
         check_name(name)
         super().__init__(context)
-        context.core.send(Save(self.handle, context.ctx, name, meta))
+        context.core.send(Save(self.handle, context.ctx, name, meta, durable))
 
     def finish(self) -> None:
         assert isinstance(self.take(), Saved)

@@ -72,12 +72,16 @@ class Restore(Message, frozen=True):
 
 
 class Save(Message, frozen=True):
-    """Compute the context to its end and keep it under `name`, with `meta` for who opens it."""
+    """Compute the context to its end and keep it under `name`, with `meta` for who opens it.
+
+    Answered when it is on the disk; unless `durable` when its KV is set aside, and `SaveFailed` may follow.
+    """
 
     op: int
     ctx: int
     name: str
     meta: str = ""
+    durable: bool = True
 
 
 class Release(Message, frozen=True):

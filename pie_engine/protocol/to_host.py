@@ -44,6 +44,15 @@ class Saved(Message, frozen=True):
     op: int
 
 
+class SaveFailed(Message, frozen=True):
+    """What a save that need not be durable was answered for could not be written after all."""
+
+    op: int
+    pid: str
+    name: str
+    error: ErrorInfo
+
+
 class Forwarded(Message, frozen=True):
     op: int
     token: int | None = None
@@ -125,5 +134,5 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Saved | Forwarded | Looked | Searched | Failed
+CoreResult = Chunk | Flushed | Saved | SaveFailed | Forwarded | Looked | Searched | Failed
 GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen

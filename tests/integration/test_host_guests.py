@@ -28,7 +28,7 @@ from pie_engine.host.runtime import load_runtime
 from pie_engine.host.threads import ThreadRunner
 from pie_engine.host.warm import WarmGuests
 from pie_engine.protocol.program import Bundle, Limits, Manifest
-from pie_engine.protocol.to_core import CoreMessage, Flush, Generate
+from pie_engine.protocol.to_core import CoreMessage, Flush, Generate, Save
 from pie_engine.protocol.to_gateway import Described, Event, HostReport, Registered
 from pie_engine.protocol.to_host import (
     Chunk,
@@ -39,6 +39,8 @@ from pie_engine.protocol.to_host import (
     EventsStored,
     Flushed,
     Launch,
+    Saved,
+    SaveFailed,
     Terminate,
 )
 
@@ -493,6 +495,28 @@ def test_programs_in_every_state_can_be_dropped_at_once(inline):
     endings = [report for report in inline.reports if isinstance(report, Event) and report.is_terminal]
     assert len(endings) == 7
     assert not inline.host.processes
+
+
+def test_a_save_that_failed_behind_its_answer_is_logged(inline):
+    inline.add_core()
+    source = """
+    from inferlet import Context, session
+    async def main() -> None:
+        ctx = Context()
+        ctx.append([1])
+        await ctx.save("tale", durable=False)
+        await session.receive()
+    """
+    pid = inline.launch(source)
+    inline.until(lambda: any(isinstance(message, Save) for message in inline.asked))
+    save = next(message for message in inline.asked if isinstance(message, Save))
+    assert not save.durable
+    full = ErrorInfo("disk_limit", "the disk is full")
+    inline.answer(Saved(save.op), SaveFailed(save.op, pid, "tale", full), SaveFailed(9, "p-ended", "tale", full))
+    inline.host.receive_order(Deliver(pid, 1, "1"))
+    inline.run_to_end()
+    logged = {"level": "error", "message": "context `tale` could not be saved: the disk is full"}
+    assert inline.events(pid)[1:] == [("log", logged), ("return", None)]
 
 
 # Neighbours that die.

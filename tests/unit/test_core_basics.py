@@ -36,7 +36,17 @@ from pie_engine.protocol.to_core import (
     Steer,
     Stop,
 )
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed, Forwarded, Looked, Saved, Searched
+from pie_engine.protocol.to_host import (
+    Chunk,
+    CoreResult,
+    Failed,
+    Flushed,
+    Forwarded,
+    Looked,
+    Saved,
+    SaveFailed,
+    Searched,
+)
 from pie_engine.store.contexts import SavedContexts
 
 PAGE_SIZE = 4
@@ -119,6 +129,7 @@ class Heard:
     finish: str | None = None
     usage: Usage | None = None
     error: ErrorInfo | None = None
+    save_failed: SaveFailed | None = None
     num_answers: int = 0
     is_flushed: bool = False
     forwarded: Forwarded | None = None
@@ -281,6 +292,9 @@ def _take(heard: Heard, result: CoreResult) -> None:
             heard.ids += result.ids
             heard.text += result.text
             heard.finish, heard.usage = result.finish, result.usage
+        case SaveFailed():
+            heard.save_failed = result
+            return
         case Failed():
             heard.error = result.error
         case Flushed() | Saved():

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Event
+from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load
+from safetensors.numpy import save as dump
 
+from pie_engine.core.save import MAX_BEHIND
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import (
     Append,
@@ -19,6 +25,7 @@ from pie_engine.protocol.to_core import (
     Truncate,
 )
 from pie_engine.store.contexts import SavedContexts
+from pie_engine.store.manifest import Manifest
 from tests.unit.test_core_basics import RANDOM, Rig
 from tests.unit.test_core_prefix import cached_tokens, computed
 
@@ -217,6 +224,81 @@ def test_a_released_context_fails_its_save(saved: SavedContexts):
     rig.send(Save(op, ctx, "story"), Release(ctx))
     wait(rig)
     assert rig.heard[op].error is not None
+
+
+class Held(SavedContexts):
+    """Writes when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.go = Event()
+
+    def write(self, *args: Any, **fields: Any) -> Manifest:
+        assert self.go.wait(20)
+        return super().write(*args, **fields)
+
+
+def save_behind(rig: Rig, ctx: int, name: str) -> int:
+    op = rig.new_id()
+    rig.send(Save(op, ctx, name, durable=False))
+    rig.run()
+    return op
+
+
+def test_a_save_that_need_not_be_durable_is_answered_before_it_is_written(tmp_path: Path):
+    saved = Held(tmp_path)
+    rig = Rig(saved=saved)
+    ctx = rig.context(PROMPT)
+    assert rig.heard[save_behind(rig, ctx, "story")].is_flushed
+    assert saved.list("", MODEL) == []
+    # What is written is what there was.
+    rig.send(Truncate(ctx, 3), Release(ctx))
+    saved.go.set()
+    wait(rig)
+    assert saved.read("", MODEL, "story").tokens == rig.tokenizer.encode(PROMPT)
+
+
+def test_what_goes_wrong_behind_is_told_after_the_answer(saved: SavedContexts):
+    rig = Rig(saved=saved, saved_contexts_mb=0)
+    op = save_behind(rig, rig.context(PROMPT), "story")
+    wait(rig)
+    heard = rig.heard[op]
+    assert (heard.is_flushed, heard.error) == (True, None)
+    assert heard.save_failed is not None
+    assert (heard.save_failed.pid, heard.save_failed.name) == ("p1", "story")
+    assert heard.save_failed.error.code == "disk_limit"
+
+
+def test_only_some_saves_are_answered_before_they_are_written(tmp_path: Path):
+    saved = Held(tmp_path)
+    rig = Rig(saved=saved)
+    ops = [save_behind(rig, rig.context(PROMPT), f"story {index}") for index in range(MAX_BEHIND + 2)]
+    assert [rig.heard[op].is_flushed if op in rig.heard else False for op in ops] == [True] * MAX_BEHIND + [False] * 2
+    saved.go.set()
+    wait(rig)
+    assert all(rig.heard[op].is_flushed for op in ops)
+
+
+def test_kv_of_another_shape_is_computed_again(saved: SavedContexts):
+    """A file that was imported has been made by anybody."""
+    rig = Rig(saved=saved)
+    save(rig, rig.context(PROMPT), "story")
+    manifest = saved.read("", MODEL, "story")
+    pages = load(saved.read_blob("", MODEL, manifest))
+    for changed in (
+        {name: part[1:] for name, part in pages.items()},
+        {name: part[:, 1:] if part.ndim > 1 else part.astype(np.uint8) for name, part in pages.items()},
+        {f"{name}-2": part for name, part in pages.items()},
+    ):
+        saved.write(
+            "", MODEL, "story", dump(changed), model_id=manifest.model_id, page_size=manifest.page_size,
+            tokens=manifest.tokens, meta="", quota_bytes=1 << 20,
+        )  # fmt: skip
+        again = restart(saved)
+        op = again.generate(opened(again, saved, "story"), max_tokens=1)
+        wait(again)
+        assert again.heard[op].finish == "length"
+        assert computed(again) == len(PROMPT)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def write_saved(world, name, *, model_id="id-1", user="ann"):
 
 def test_a_save_is_told_with_its_name_and_done_when_the_core_says_so(world):
     contexts.append(world.process, world.ctx, [1, 2])
-    op = contexts.save(world.process, world.ctx, "story", "meta")
+    op = contexts.save(world.process, world.ctx, "story", "meta", True)
     assert world.sent()[-1] == Save(op, world.ctx, "story", "meta")
     with pytest.raises(Busy):
         contexts.append(world.process, world.ctx, [3])
@@ -147,7 +147,7 @@ def test_a_save_is_told_with_its_name_and_done_when_the_core_says_so(world):
     assert world.ready() == [op]
     contexts.finish_save(world.process, op)
     with pytest.raises(InvalidInput, match="cannot be the name"):
-        contexts.save(world.process, world.ctx, "", "")
+        contexts.save(world.process, world.ctx, "", "", True)
 
 
 def test_opening_gives_a_context_with_the_saved_tokens(world):

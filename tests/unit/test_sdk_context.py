@@ -608,7 +608,7 @@ def test_a_chat_that_was_saved_goes_on_after_it_was_opened():
         ctx = Context()
         ctx.system("S").user("A")
         await ctx.generate()
-        await ctx.save("chat")
+        await ctx.save("chat", durable=False)
         ctx.user("not saved")
         again = Context.open("chat")
         assert again.last_text == "one"

@@ -72,8 +72,8 @@ class SavedContext(msgspec.Struct, frozen=True):
     saved_at: float
 
 
-def save(process: Process, ctx: int, name: str, meta: str) -> int:
-    return process.futures.add(SaveOperation(process.context(ctx), name, meta))
+def save(process: Process, ctx: int, name: str, meta: str, durable: bool) -> int:
+    return process.futures.add(SaveOperation(process.context(ctx), name, meta, durable))
 
 
 def finish_save(process: Process, done: int) -> None:

@@ -227,8 +227,11 @@ class Context:
 
     # On the disk.
 
-    async def save(self, name: str) -> None:
+    async def save(self, name: str, *, durable: bool = True) -> None:
         """Keep the context on the disk under `name`, in place of what had the name; wait until it is there to stay.
+
+        `durable=False` waits only until its KV is set aside, and goes on while it is written. Until that is done,
+        `open` finds what was there before; a failure then is no exception, but an error in the log of the process.
 
         Names belong to the user and the model; they survive the end of the program and of the daemon. Raises
         `LimitExceeded` with the numbers when the disk or the user's share of it is full.
@@ -238,7 +241,7 @@ class Context:
         ctx = self._idle_id("save")
         self._chat.sync()
         state = {"chat": self._chat.state(), "last_text": self._last_text}
-        await finished(_transport.call(wire.save, ctx, name, readable_json(state)), wire.finish_save)
+        await finished(_transport.call(wire.save, ctx, name, readable_json(state), bool(durable)), wire.finish_save)
 
     @classmethod
     def open(

@@ -416,7 +416,7 @@ class FakeHost:
         self.contexts[child] = list(self._tokens_of(ctx))
         return child
 
-    def _save(self, ctx: int, name: str, meta: str) -> int:
+    def _save(self, ctx: int, name: str, meta: str, durable: bool) -> int:
         self.saved[name] = (list(self._tokens_of(ctx)), meta)
         return self._new_handle(is_ready=True)
 
