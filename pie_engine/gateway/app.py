@@ -12,6 +12,7 @@ import msgspec
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import InvalidInput
+from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Send
 from pie_engine.gateway.problems import translated
 from pie_engine.gateway.process import Follower, Process
@@ -51,13 +52,20 @@ class Services:
     """What the routes need, hot and cold."""
 
     def __init__(
-        self, config: EngineConfig, store: Store, table: ProcessTable, programs: Programs, views: Views
+        self,
+        config: EngineConfig,
+        store: Store,
+        table: ProcessTable,
+        programs: Programs,
+        views: Views,
+        contexts: ContextShelf,
     ) -> None:
         self.max_body_bytes = int(config.gateway.max_body_mb * MIB)
         self.store = store
         self.table = table
         self.programs = programs
         self.views = views
+        self.contexts = contexts
         self.stop_daemon: Callable[[bool], Awaitable[None]]
 
 

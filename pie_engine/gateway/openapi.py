@@ -26,6 +26,8 @@ PUBLISH = {
     "description": "With `false` it gets no name, and is only known by its digest.",
 }
 FORMAT = {"name": "format", "in": "query", "schema": {"enum": ["sse", "json"]}}
+FILE_TYPE = "application/octet-stream"
+FILE = {FILE_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 STREAM = {"text/event-stream": {"schema": {"type": "string", "description": "Events as docs/wire.md has them."}}}
 
 
@@ -58,6 +60,8 @@ class ModelView(msgspec.Struct):
     model_id: str | msgspec.UnsetType = msgspec.UNSET
     folder: str | msgspec.UnsetType = msgspec.UNSET
     vocab_size: int | msgspec.UnsetType = msgspec.UNSET
+    page_size: int | msgspec.UnsetType = msgspec.UNSET
+    """Tokens in a page of KV."""
     max_context_tokens: int | msgspec.UnsetType = msgspec.UNSET
     num_pages: int | msgspec.UnsetType = msgspec.UNSET
     num_free_pages: int | msgspec.UnsetType = msgspec.UNSET
@@ -93,6 +97,7 @@ BODIES = (
     http.ProcessView,
     http.EventView,
     http.ProgramView,
+    http.ContextView,
     http.Health,
     http.ErrorBody,
     Bundle,
@@ -118,9 +123,15 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def answers(name: str, *, many: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Of a FastAPI route: one body, or a list of them; and any error. FastAPI adds none of its own to these."""
-    return {200: {"description": "Done", "content": _content(name, many=many)}, "default": _ERROR}
+def answers(
+    name: str = "", *, many: bool = False, status: int = 200, also: dict[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """Of a FastAPI route: one body, or a list of them, none without a name; and any error. FastAPI adds nothing to it.
+
+    `also`: other content than JSON that it may have.
+    """
+    content = _content(name, many=many) if name else _EMPTY
+    return {status: {"description": "Done", "content": content | (also or {})}, "default": _ERROR}
 
 
 def _any_json(_: type) -> dict[str, Any]:
@@ -172,7 +183,7 @@ def _operation(
 
 
 def _bodies(body: str | None, answer: str | None, status: int) -> dict[str, Any]:
-    content = _content(answer) if answer else {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}
+    content = _content(answer) if answer else _EMPTY
     responses = {str(status): {"description": "Done", "content": content}, "default": _ERROR}
     return {"responses": responses, **({"requestBody": {"content": _content(body)}} if body else {})}
 
@@ -182,4 +193,5 @@ def _content(name: str, *, many: bool = False) -> dict[str, Any]:
     return {"application/json": {"schema": {"type": "array", "items": one} if many else one}}
 
 
+_EMPTY = {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}
 _ERROR = {"description": "An error", "content": _content("ErrorBody")}

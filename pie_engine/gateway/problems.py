@@ -18,6 +18,7 @@ from pie_engine.errors import (
     ProtocolMismatch,
     Unsupported,
 )
+from pie_engine.store.contexts import AlreadyThere
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class TooLarge(InvalidInput):
 # The first class that fits, so the special ones come first.
 _STATUS: tuple[tuple[type[PieError], int], ...] = (
     (Conflict, 409),
+    (AlreadyThere, 409),
     (TooLarge, 413),
     (InvalidProgram, 422),
     (Unsupported, 422),

@@ -13,6 +13,7 @@ import uvicorn
 
 from pie_engine.errors import Busy, InvalidConfig
 from pie_engine.gateway.app import App, Services
+from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.programs import Programs
@@ -63,7 +64,8 @@ class Gateway:
         self._programs = Programs(self._store, self._turn, hosts)
         self._table = ProcessTable(self._store, self._turn, hosts, self._programs, config)
         views = Views(config, self._exchange, hosts, self._table, self._store)
-        services = Services(config, self._store, self._table, self._programs, views)
+        shelf = ContextShelf(config, self._exchange)
+        services = Services(config, self._store, self._table, self._programs, views, shelf)
         services.stop_daemon = self._stop_daemon
         self._app = App(services)
         self._hosts = hosts

@@ -118,6 +118,23 @@ class ProgramView(Body, frozen=True):
     created: float = 0.0
 
 
+class ContextView(Body, frozen=True):
+    """A saved context."""
+
+    name: str
+    model: str
+    tokens: int
+    bytes: int
+    """Of its KV on the disk."""
+    saved: float
+    """Seconds since the epoch."""
+    model_id: str
+    """Configuration, weights and dtype that it was saved with."""
+    page_size: int
+    fits: bool | None = None
+    """Whether the model as it is loaded now can use it; None: it is not loaded."""
+
+
 class MemberView(Body, frozen=True):
     role: str
     name: str

@@ -33,7 +33,7 @@ def main() -> None:
     Hub(child.context, birth.address, birth.boot_id, CoreMessage)
     child.progress("loading", 0.5)
     time.sleep(1.0 if birth.name == "slow" else 0.0)
-    child.ready(driver="fake", max_context_tokens=2048, num_pages=NUM_PAGES)
+    child.ready(driver="fake", max_context_tokens=2048, num_pages=NUM_PAGES, model_id="fake-1", page_size=16)
     links: dict[str, Link] = {}
     while True:
         child.home.socket.poll(500)

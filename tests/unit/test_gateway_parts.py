@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pie_engine.config import EngineConfig, ModelSection
 from pie_engine.errors import (
     Busy,
     InvalidConfig,
@@ -22,6 +24,7 @@ from pie_engine.errors import (
 from pie_engine.gateway import single as single_module
 from pie_engine.gateway import turn as turn_module
 from pie_engine.gateway.bundles import check_bundle
+from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
 from pie_engine.gateway.process import Follower, Process
@@ -35,6 +38,18 @@ from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.store import Store
 from tests.unit.test_store import record
+
+
+def test_files_are_taken_in_for_models_that_are_loaded(tmp_path):
+    config = EngineConfig(models=[ModelSection(name="tiny"), ModelSection(name="slow")], home=str(tmp_path))
+    ready = Member("core", "tiny", "b", "a", is_ready=True, os_pid=1, detail={"model_id": "id", "page_size": 16})
+    loading = Member("core", "slow", "b", "a", is_ready=False, os_pid=2)
+    shelf = ContextShelf(config, SimpleNamespace(members=[loading, ready]))
+    shelf.receive("ann", "")
+    with pytest.raises(Busy, match="model slow is not loaded"):
+        shelf.receive("ann", "slow")
+    with pytest.raises(NotFound, match=r"no model is called `huge`"):
+        shelf.receive("ann", "huge")
 
 
 @pytest.fixture

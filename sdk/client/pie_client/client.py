@@ -6,19 +6,22 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from pie_client.bundle import pack
 from pie_client.errors import Interrupted, NoDaemon, explained
+from pie_client.files import FileBody, free_path, write_file
 from pie_client.process import Process
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_engine.config import load_config
 from pie_engine.errors import NotFound, PieError
-from pie_engine.protocol.http import EVENT_STREAM, PID_HEADER, LaunchRequest, OnDisconnect, ProgramView
+from pie_engine.protocol.http import EVENT_STREAM, PID_HEADER, ContextView, LaunchRequest, OnDisconnect, ProgramView
 from pie_engine.protocol.program import Bundle
 
 RECONNECT_S = 30.0
@@ -144,6 +147,54 @@ class PieClient:
         body = await self._ask("GET", f"/v1/programs/{reference}", b"", can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
 
+    # Saved contexts. `model` None: the default one.
+
+    async def contexts(self, model: str | None = None) -> list[ContextView]:
+        """All that programs of this user have saved; with `model` those saved with it."""
+        body = await self._ask("GET", "/v1/contexts" + _query(model=model), b"", can_repeat=True)
+        return msgspec.json.decode(body, type=list[ContextView])
+
+    async def context(self, name: str, *, model: str | None = None) -> ContextView:
+        """One of them. Raises `NotFound`, or `InvalidInput` when it is damaged."""
+        body = await self._ask("GET", _context_path(name, model=model), b"", can_repeat=True)
+        return msgspec.json.decode(body, type=ContextView)
+
+    async def remove_context(self, name: str, *, model: str | None = None) -> None:
+        """Delete a saved context. Those that programs have opened from it live on. Raises `NotFound`."""
+        await self._ask("DELETE", _context_path(name, model=model), b"", can_repeat=False)
+
+    async def export_context(
+        self, name: str, path: str | Path, *, model: str | None = None, replace: bool = False
+    ) -> int:
+        """Write a saved context to a file, from which `import_context` takes it back, here or on another machine.
+
+        Returns its size in bytes. It is safetensors with the KV, and its metadata say the rest. Raises `NotFound`, and
+        `InvalidInput` when the context is damaged or the file cannot be written or is there and may not be replaced.
+        """
+        target = free_path(path, replace=replace)
+
+        async def fetch() -> Reply:
+            url = _context_path(name, model=model, format="file")
+            return await self._transport.open("GET", url, timeout_s=SILENCE_TIMEOUT_S)
+
+        reply = await self._persistently(fetch)
+        try:
+            return await write_file(target, reply.pieces(), replace=replace)
+        finally:
+            await reply.close()
+
+    async def import_context(
+        self, path: str | Path, name: str | None = None, *, model: str | None = None, replace: bool = False
+    ) -> ContextView:
+        """Save what `export_context` has written, as `name` or as it was called.
+
+        Raises `InvalidInput` when the file is damaged, of another model, page size or format, or the name is taken and
+        may not be replaced; `LimitExceeded` with the numbers; `Busy` while the model is not loaded.
+        """
+        url = "/v1/contexts" + _query(model=model, name=name, replace="true" if replace else None)
+        ask = partial(self._transport.send_file, "POST", url, FileBody(path))
+        return msgspec.json.decode(await self._persistently(ask, can_repeat=False), type=ContextView)
+
     # The daemon.
 
     async def models(self) -> list[dict[str, Any]]:
@@ -210,6 +261,15 @@ class PieClient:
         if isinstance(error, Interrupted):
             return can_repeat
         return isinstance(error, NoDaemon) and self._transport.has_connected and not self._transport.is_gone()
+
+
+def _query(**fields: str | None) -> str:
+    given = {name: value for name, value in fields.items() if value}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _context_path(name: str, **fields: str | None) -> str:
+    return f"/v1/contexts/{quote(name, safe='')}{_query(**fields)}"
 
 
 def _named(program: Program) -> dict[str, Any]:

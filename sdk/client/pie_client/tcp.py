@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 import httpx
 
 from pie_client.errors import Interrupted, NoDaemon, explained
+from pie_client.files import Body
 from pie_engine.errors import InvalidInput
 
 CONNECT_TIMEOUT_S = 10.0
@@ -21,15 +22,19 @@ class TcpCarrier:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         self._client = httpx.AsyncClient(base_url=self._url, limits=limits, trust_env=False)
 
-    async def open(self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout_s: float) -> TcpReply:
+    async def open(self, method: str, path: str, headers: Mapping[str, str], body: Body, timeout_s: float) -> TcpReply:
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=None)
-        request = self._client.build_request(method, path, headers=dict(headers), content=body, timeout=timeout)
+        length = {"Content-Length": str(len(body))}
+        content = body if isinstance(body, bytes) else body.pieces()
+        request = self._client.build_request(
+            method, path, headers={**headers, **length}, content=content, timeout=timeout
+        )
         try:
             return TcpReply(await self._client.send(request, stream=True), self._url)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             hint = "`pie serve --background --listen HOST:PORT` starts one that listens on TCP"
             raise explained(NoDaemon(f"no daemon answers at {self._url}", hint=hint)) from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, EOFError) as error:
             raise _interrupted(self._url, error) from None
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from pie_client.errors import explained
+from pie_client.files import Body, FileBody
 from pie_client.lock import is_held
 from pie_client.unix import UnixCarrier
 from pie_engine.config import Paths
@@ -17,6 +18,8 @@ from pie_engine.protocol.version import PROTOCOL_HEADER, PROTOCOL_VERSION
 
 REPLY_TIMEOUT_S = 90.0
 """An upload may wait for the runtime to be built."""
+SLOWEST_BYTES_PER_S = 4 << 20
+"""Of a file on its way to the daemon, which writes it to its disk."""
 SILENCE_TIMEOUT_S = 60.0
 """The daemon says something on an event stream every 15 seconds."""
 
@@ -40,9 +43,7 @@ class Reply(Protocol):
 class Carrier(Protocol):
     """Brings requests to one daemon. Raises `NoDaemon` when it cannot connect, `Interrupted` when it breaks later."""
 
-    async def open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout_s: float
-    ) -> Reply: ...
+    async def open(self, method: str, path: str, headers: Mapping[str, str], body: Body, timeout_s: float) -> Reply: ...
 
     async def close(self) -> None: ...
 
@@ -58,10 +59,16 @@ class Transport:
 
     async def request(self, method: str, path: str, body: bytes = b"") -> bytes:
         """The body of a 2xx answer; any other is raised."""
-        return await _read(await self.open(method, path, body, timeout_s=REPLY_TIMEOUT_S))
+        return await read(await self.open(method, path, body, timeout_s=REPLY_TIMEOUT_S))
+
+    async def send_file(self, method: str, path: str, body: FileBody) -> bytes:
+        """The body of a 2xx answer to a request that may take long to arrive."""
+        headers = {"Content-Type": "application/octet-stream"}
+        timeout_s = REPLY_TIMEOUT_S + len(body) / SLOWEST_BYTES_PER_S
+        return await read(await self.open(method, path, body, headers, timeout_s=timeout_s))
 
     async def open(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float
+        self, method: str, path: str, body: Body = b"", headers: Mapping[str, str] | None = None, *, timeout_s: float
     ) -> Reply:
         """The answer as soon as its head is there. Raises what the daemon says, `NoDaemon` or `Interrupted`."""
         self._check_open()
@@ -72,7 +79,7 @@ class Transport:
             await reply.close()
             self._check_open()
         if reply.status >= 300:
-            raise explained(_refusal(reply.status, await _read(reply)))
+            raise explained(_refusal(reply.status, await read(reply)))
         return reply
 
     def refuse_more(self) -> None:
@@ -100,7 +107,7 @@ def _tcp(url: str) -> Carrier:
     return TcpCarrier(url)
 
 
-async def _read(reply: Reply) -> bytes:
+async def read(reply: Reply) -> bytes:
     return b"".join([piece async for piece in reply.pieces()])
 
 

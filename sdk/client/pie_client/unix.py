@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 from pie_client.errors import Interrupted, NoDaemon, explained
+from pie_client.files import Body
 
 MAX_IDLE_CONNECTIONS = 64
 MAX_IDLE_S = 60.0
@@ -29,13 +30,14 @@ class UnixCarrier:
         self._path = path
         self._idle: list[Connection] = []
 
-    async def open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes, timeout_s: float
-    ) -> UnixReply:
+    async def open(self, method: str, path: str, headers: Mapping[str, str], body: Body, timeout_s: float) -> UnixReply:
         connection = self._take_idle() or await self._connect()
         try:
             async with asyncio.timeout(timeout_s):
-                await connection.send(_request(method, path, headers, body))
+                await connection.send(_head(method, path, headers, body) + (body if isinstance(body, bytes) else b""))
+                if not isinstance(body, bytes):
+                    async for piece in body.pieces():
+                        await connection.send(piece)
                 status, fields = await connection.read_head()
         except BaseException as error:
             connection.abort()
@@ -173,10 +175,10 @@ async def _counted(reader: asyncio.StreamReader, num_bytes: int, silence_s: floa
         yield piece
 
 
-def _request(method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+def _head(method: str, path: str, headers: Mapping[str, str], body: Body) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: pie", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "\r\n"]).encode("latin-1") + body
+    return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
 
 
 def interrupted(address: str, error: Exception) -> Interrupted:
