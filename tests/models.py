@@ -137,6 +137,20 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "ernie4.5": {"model_type": "ernie4_5", "num_key_value_heads": 2, "head_dim": 16, "use_bias": True},
     "olmoe": {"model_type": "olmoe", "num_key_value_heads": 2, "num_experts": 8, "intermediate_size": 32},
+    "cohere": {"model_type": "cohere", "num_key_value_heads": 2, "logit_scale": 1.0},
+    "cohere2": {
+        "model_type": "cohere2",
+        "num_key_value_heads": 2,
+        "sliding_window": 20,
+        "logit_scale": 1.0,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+    },
+    "starcoder2": {"model_type": "starcoder2", "num_key_value_heads": 2, "sliding_window": 20, "hidden_size": 72},
+    "stablelm": {"model_type": "stablelm", "num_key_value_heads": 2, "use_qkv_bias": True},
+    "stablelm-parallel": {"model_type": "stablelm", "num_key_value_heads": 2, "use_parallel_residual": True},
+    "phi": {"model_type": "phi", "num_key_value_heads": 2},
+    "gpt-neox": {"model_type": "gpt_neox", "rotary_pct": 0.5},
+    "gpt-neox-serial": {"model_type": "gpt_neox", "use_parallel_residual": False},
     "mixtral": {
         "model_type": "mixtral",
         "num_key_value_heads": 2,
@@ -171,12 +185,12 @@ SHAPES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
     "by-transformers-bloom": {"model_type": "bloom", "n_head": 4, "n_layer": 3, "pad_token_id": 3},
-    "by-transformers-neox": {"model_type": "gpt_neox", "rotary_pct": 0.5},
-    "by-transformers-cohere2": {
-        "model_type": "cohere2",
+    "by-transformers-nemotron": {"model_type": "nemotron", "num_key_value_heads": 2, "head_dim": 16},
+    "by-transformers-cwm": {
+        "model_type": "cwm",
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "num_key_value_heads": 2,
         "sliding_window": 20,
-        "logit_scale": 1.0,
         "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
     },
     "by-transformers-deepseek": {

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pie_engine.model.description import ModelConfig, RopeConfig
 from pie_engine.model.experts import Experts, Mlp
-from pie_engine.model.layers import AnyLinear, RMSNorm
+from pie_engine.model.layers import AnyLinear, AnyNorm, LayerNorm, RMSNorm
 from pie_engine.model.packed import StackedExperts
 from pie_engine.model.rope import pair_order
 from pie_engine.model.weights import WeightReader
@@ -19,7 +19,7 @@ from pie_engine.model.weights import WeightReader
 class Block:
     """One layer's weights. A norm that the family does not have is None."""
 
-    attention_norm: RMSNorm | None
+    attention_norm: AnyNorm | None
     qkv: AnyLinear
     """Queries, keys and values side by side; queries and keys in `rope.pair_order`."""
     qk_norms: tuple[RMSNorm, ...]
@@ -30,10 +30,10 @@ class Block:
     sinks: Tensor | None
     """Scores [heads] of attention sinks."""
     attention_out: AnyLinear
-    attention_post_norm: RMSNorm | None
-    mlp_norm: RMSNorm | None
+    attention_post_norm: AnyNorm | None
+    mlp_norm: AnyNorm | None
     mlp: Mlp | Experts
-    mlp_post_norm: RMSNorm | None
+    mlp_post_norm: AnyNorm | None
 
 
 def qkv_order(config: ModelConfig) -> Tensor:
@@ -43,7 +43,11 @@ def qkv_order(config: ModelConfig) -> Tensor:
     rotated_dim = 0 if config.rotates_neighbours else max(fractions, default=0)
     rotated = pair_order(config.num_heads + config.num_kv_heads, config.head_dim, rotated_dim)
     values = torch.arange(len(rotated), len(rotated) + config.num_kv_heads * config.head_dim)
-    return torch.cat([rotated, values])
+    order = torch.cat([rotated, values])
+    if not config.interleaves_heads:
+        return order
+    by_head = torch.arange(len(order)).view(config.num_heads, 3, config.head_dim)
+    return by_head.transpose(0, 1).reshape(-1)[order]
 
 
 class BlockReader:
@@ -55,14 +59,18 @@ class BlockReader:
         self._reader, self._config = reader, config
         self._order = qkv_order(config)
 
-    def norm(self, name: str) -> RMSNorm:
-        return RMSNorm.of(self._norm_weight(name), self._config.rms_norm_eps)
+    def norm(self, name: str) -> AnyNorm:
+        config, weight = self._config, self._norm_weight(name)
+        if not config.centers_norms:
+            return RMSNorm.of(weight, config.norm_eps)
+        bias = self._reader.tensor(f"{name}.bias", torch.float32) if config.norm_bias else None
+        return LayerNorm(weight, bias, config.norm_eps)
 
     def block(self, index: int) -> Block:
         config, names, layer = self._config, self._config.names, self._config.layers[index]
         prefix = names.layer(index)
 
-        def norm(name: str | None) -> RMSNorm | None:
+        def norm(name: str | None) -> AnyNorm | None:
             return None if name is None else self.norm(prefix + name)
 
         return Block(
@@ -93,7 +101,7 @@ class BlockReader:
         else:
             heads = [query.expand(config.num_heads, -1), key.expand(config.num_kv_heads, -1)]
             weights = [torch.cat(heads)[:, self._order[: config.head_dim]]]
-        return tuple(RMSNorm.of(weight, config.rms_norm_eps) for weight in weights)
+        return tuple(RMSNorm.of(weight, config.norm_eps) for weight in weights)
 
     def _mlp(self, prefix: str) -> Mlp:
         config, names = self._config, self._config.names

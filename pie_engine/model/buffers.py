@@ -42,7 +42,7 @@ class Buffers:
         self._qkv = torch.empty(max_tokens, size, dtype=dtype)
         self._qkv32 = self._qkv if dtype == torch.float32 else torch.empty(max_tokens, size)
         self._rotated = torch.empty(max_tokens, num_rotated, config.head_dim)
-        self._gate_up = torch.empty(max_tokens, 2 * config.intermediate_size, dtype=dtype)
+        self._gate_up = torch.empty(max_tokens, sum(config.gate_up_sizes), dtype=dtype)
         self._inner = torch.empty(max_tokens, config.intermediate_size, dtype=dtype)
         self._attended = torch.empty(max_tokens, config.num_heads * config.head_dim)
         self._views: Views | None = None

@@ -115,8 +115,12 @@ class Step:
             config.num_heads + config.num_kv_heads, config.num_heads, factors=(config.score_scale, 1.0),
         )  # fmt: skip
         self._add_attention(index, block)
+        if config.is_parallel:
+            # The MLP works on what attention works on, and may share its norm.
+            x = self._normed if block.mlp_norm is None else self._normed_by(block.mlp_norm)
         self._add_to_hidden(block.attention_out, self._attended, block.attention_post_norm)
-        x = self._normed_by(block.mlp_norm)
+        if not config.is_parallel:
+            x = self._normed_by(block.mlp_norm)
         if isinstance(block.mlp, PackedMlp):
             self._add_to_hidden(block.mlp.down, self._mlp.add_gated(block.mlp, x), block.mlp_post_norm)
         else:
@@ -174,6 +178,11 @@ class _MlpSteps:
         self._steps, self._config = steps, config
         if not all(layer.has_experts for layer in config.layers):
             self._gate_up = padded_rows(capacity, 2 * config.intermediate_size)
+            self._up = self._gate_up[:, config.intermediate_size :]
+            if not config.is_gated:
+                # What is activated is multiplied by ones that nobody writes to.
+                self._gate_up = padded_rows(capacity, config.intermediate_size)
+                self._up = torch.ones_like(self._gate_up)
             self._inner = padded_rows(capacity, config.intermediate_size)
         if config.experts is not None:
             num_experts, num_pairs = config.experts.num_experts, capacity * config.experts.num_active
@@ -188,7 +197,7 @@ class _MlpSteps:
     def add_gated(self, mlp: PackedMlp, x: Tensor) -> Tensor:
         """Where the input of the down projection will be."""
         mlp.gate_up.into(self._steps, x, self._gate_up)
-        self._add_gate(self._gate_up, self._inner, self._config.intermediate_size)
+        self._add_gate(self._gate_up, self._up, self._inner, self._config.intermediate_size)
         return self._inner
 
     def add_mixture(self, mixture: PackedMixture, x: Tensor, out: Tensor) -> None:
@@ -205,13 +214,14 @@ class _MlpSteps:
         pairs = self._pairs
         steps.add(codes.GATHER, x, self._sources, hidden_size, pairs, row_bytes(pairs), times=times)
         mixture.gate_up.into(steps, pairs, self._expert_gate_up, self._starts, times)
-        self._add_gate(self._expert_gate_up, self._expert_inner, experts.intermediate_size, times)
+        up = self._expert_gate_up[:, experts.intermediate_size :]
+        self._add_gate(self._expert_gate_up, up, self._expert_inner, experts.intermediate_size, times)
         mixture.down.into(steps, self._expert_inner, pairs, self._starts, times)
         steps.add(codes.COMBINE, pairs, self._places, self._shares, times, hidden_size, out, row_bytes(out))
 
-    def _add_gate(self, gate_up: Tensor, inner: Tensor, size: int, times: int = 1) -> None:
+    def _add_gate(self, gate: Tensor, up: Tensor, inner: Tensor, size: int, times: int = 1) -> None:
         config = self._config
         self._steps.add(
-            _GATES[config.activation], gate_up, gate_up[:, size:], size, inner, row_bytes(inner),
+            _GATES[config.activation], gate, up, size, inner, row_bytes(inner),
             factors=(config.swiglu_alpha, config.swiglu_limit), times=times,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from pie_engine.model.kernels import codes
 from pie_engine.model.kernels.packed import AnyPacked, PackedExperts, PackedLinear, SideBySide
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.support import whole_vectors
-from pie_engine.model.layers import AnyLinear, Linear, RMSNorm
+from pie_engine.model.layers import AnyLinear, AnyNorm, LayerNorm, Linear, RMSNorm
 from pie_engine.model.quantized import QuantizedLinear
 from pie_engine.model.quants import Quants
 
@@ -29,24 +29,28 @@ from pie_engine.model.quants import Quants
 @dataclass(frozen=True, slots=True)
 class Norm:
     """An RMS norm over each row, or with `scale` [heads, size] over each head, of which `count` numbers are none that
-    rows were filled up with."""
+    rows were filled up with. With a `bias` it takes the mean away first."""
 
     scale: Tensor
     eps: float
     count: int
+    bias: Tensor | None = None
 
     def into(self, steps: Program, x: Tensor, out: Tensor) -> None:
         """Append out = norm(x); over heads in place."""
         factors = (self.eps, float(self.count))
-        if self.scale.dim() == 2:
-            steps.add(codes.HEAD_NORM, x, self.scale.shape[1], self.scale, len(self.scale), factors=factors)
+        size = self.scale.shape[-1]
+        if self.bias is not None:
+            steps.add(codes.LAYER_NORM, x, size, self.scale, self.bias, out, row_bytes(out), factors=factors)
+        elif self.scale.dim() == 2:
+            steps.add(codes.HEAD_NORM, x, size, self.scale, len(self.scale), factors=factors)
         else:
-            steps.add(codes.RMS_NORM, x, len(self.scale), self.scale, out, row_bytes(out), factors=factors)
+            steps.add(codes.RMS_NORM, x, size, self.scale, out, row_bytes(out), factors=factors)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedMlp:
-    """A gated MLP: gate and up projection side by side."""
+    """An MLP: gate and up projection side by side, or one of them."""
 
     gate_up: AnyPacked
     down: AnyPacked
@@ -98,13 +102,16 @@ class PackedBlock:
         )
 
 
-def norm_of(norm: RMSNorm) -> Norm:
+def norm_of(norm: AnyNorm) -> Norm:
     """Over rows; in whole vectors."""
+    if isinstance(norm, LayerNorm):
+        bias = torch.zeros_like(norm.weight) if norm.bias is None else norm.bias
+        return Norm(_padded(norm.weight), norm.eps, len(norm.weight), _padded(bias))
     size = norm.scale.shape[-1]
     return Norm(_padded(norm.scale / math.sqrt(size)), float(norm.eps_sum) / size, size)
 
 
-def _norm(norm: RMSNorm | None) -> Norm | None:
+def _norm(norm: AnyNorm | None) -> Norm | None:
     return None if norm is None else norm_of(norm)
 
 

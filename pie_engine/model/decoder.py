@@ -14,7 +14,7 @@ from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.experts import Experts, Gated
-from pie_engine.model.layers import AnyLinear, RMSNorm
+from pie_engine.model.layers import AnyLinear, AnyNorm
 from pie_engine.model.lora.batch import AdaptedLayer, AdaptedRows
 from pie_engine.model.lora.layout import Projection
 from pie_engine.model.lora.weights import Adapter
@@ -49,6 +49,7 @@ class Decoder:
         self._blocks = [blocks.block(layer) for layer in range(config.num_layers)]
         self._norm = blocks.norm(config.names.final_norm)
         self._head = self._embedding if config.tie_embeddings else reader.tensor(f"{config.names.head}.weight")
+        self._head_bias = reader.tensor(f"{config.names.head}.bias", torch.float32) if config.head_bias else None
         self._scales = _query_scales(self.heads, config.score_scale)
         # Rounded as it was in training: Gemma multiplies in the dtype of its weights.
         self._embedding_scale = torch.tensor(config.embedding_scale, dtype=dtype).float()
@@ -119,8 +120,11 @@ class Decoder:
             norm.into(rows, rows)
         torch.mul(views.pairs, rotations, out=views.rotated)
         attended = plan.attend(kv, block.window, block.sinks).to(self.dtype)
+        if self.config.is_parallel and block.mlp_norm is not None:
+            block.mlp_norm.into(views.normed, hidden)
         self._add_product(hidden, block.attention_out, attended, block.attention_post_norm, lora, "attention_out")
-        _normed_into(views.normed, hidden, block.mlp_norm)
+        if not self.config.is_parallel:
+            _normed_into(views.normed, hidden, block.mlp_norm)
         if isinstance(block.mlp, Experts):
             self._add(hidden, block.mlp.of(views.normed, self._gated), block.mlp_post_norm)
             return
@@ -135,7 +139,7 @@ class Decoder:
         hidden: Tensor,
         linear: AnyLinear,
         x: Tensor,
-        post_norm: RMSNorm | None,
+        post_norm: AnyNorm | None,
         lora: AdaptedLayer | None,
         projection: Projection,
     ) -> None:
@@ -149,7 +153,7 @@ class Decoder:
             lora.add(projection, x, result)
         self._add(hidden, result, post_norm)
 
-    def _add(self, hidden: Tensor, result: Tensor, post_norm: RMSNorm | None) -> None:
+    def _add(self, hidden: Tensor, result: Tensor, post_norm: AnyNorm | None) -> None:
         """Add what attention or the MLP gave to the residual stream."""
         if post_norm is not None:
             post_norm.into(result, result)
@@ -162,6 +166,8 @@ class Decoder:
         if states is not None:
             states.copy_(normed)
         logits = torch.mm(normed, self._head.t()).float()
+        if self._head_bias is not None:
+            logits.add_(self._head_bias)
         if self.config.logit_scale != 1.0:
             logits.mul_(self.config.logit_scale)
         if self.config.logit_softcap is not None:
@@ -179,6 +185,8 @@ def gated(config: ModelConfig) -> Gated:
     if config.activation == "clamped_swiglu":
         return functools.partial(clamped_swiglu, alpha=config.swiglu_alpha, limit=config.swiglu_limit)
     activation = ACTIVATIONS[config.activation]
+    if not config.is_gated:
+        return lambda gate, up, out=None: activation(gate) if out is None else out.copy_(activation(gate))
     return lambda gate, up, out=None: torch.mul(activation(gate), up, out=out)
 
 
@@ -188,7 +196,7 @@ def clamped_swiglu(gate: Tensor, up: Tensor, out: Tensor | None = None, *, alpha
     return torch.mul(gate * torch.sigmoid(gate * alpha), up + 1, out=out)
 
 
-def _normed_into(out: Tensor, hidden: Tensor, norm: RMSNorm | None) -> None:
+def _normed_into(out: Tensor, hidden: Tensor, norm: AnyNorm | None) -> None:
     if norm is None:
         out.copy_(hidden)
     else:

@@ -107,7 +107,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes and switches of a decoder with grouped-query attention, RMS norms and a gated MLP or experts."""
+    """Sizes and switches of a decoder with grouped-query attention, and an MLP or experts."""
 
     architecture: str
     hidden_size: int
@@ -117,7 +117,7 @@ class ModelConfig:
     head_dim: int
     vocab_size: int
     max_context_tokens: int
-    rms_norm_eps: float
+    norm_eps: float
     layers: tuple[LayerConfig, ...]
     tie_embeddings: bool
     dtype: str
@@ -134,12 +134,24 @@ class ModelConfig:
     """Of the gate: `silu`, `gelu` or `gelu_tanh`; `clamped_swiglu` is gpt-oss's, of gate and up projection."""
     swiglu_alpha: float = 1.702
     swiglu_limit: float = 7.0
+    is_gated: bool = True
+    """An MLP multiplies its activated gate projection by its up projection; otherwise there is one of them, which
+    `Names.gate_up` names."""
     experts: ExpertsConfig | None = None
     query_scale: float | None = None
     """Attention scores are multiplied by this; None: 1/sqrt(head_dim)."""
     score_softcap: float | None = None
     """Attention scores x become cap·tanh(x/cap) (https://arxiv.org/abs/2408.00118)."""
     logit_softcap: float | None = None
+    centers_norms: bool = False
+    """Norms are those that take the mean away first (https://arxiv.org/abs/1607.06450), not RMS norms."""
+    norm_bias: bool = False
+    """Of the norms that are not over queries and keys."""
+    is_parallel: bool = False
+    """Attention and MLP both work on what comes into the layer; without `Names.mlp_norm` the MLP shares its norm."""
+    head_bias: bool = False
+    interleaves_heads: bool = False
+    """The file has query, key and value of each head side by side, not of all heads."""
     norms_whole_projection: bool = False
     """Query and key norms run over all heads together, not over each."""
     rotates_neighbours: bool = False
@@ -175,6 +187,11 @@ class ModelConfig:
         """The largest of the layers' windows; None: some layer has none."""
         windows = [layer.window for layer in self.layers]
         return None if None in windows else max(window for window in windows if window is not None)
+
+    @property
+    def gate_up_sizes(self) -> tuple[int, ...]:
+        """Outputs of the projections that go into an MLP."""
+        return (self.intermediate_size,) * (2 if self.is_gated else 1)
 
     @property
     def score_scale(self) -> float:

@@ -1,4 +1,4 @@
-"""The building blocks of a decoder: linears and RMS norm, as plain data.
+"""The building blocks of a decoder: linears and norms, as plain data.
 
 Everything writes into buffers that the caller owns, because at decode shapes the price of a small operation is its
 dispatch and its allocation, not its arithmetic. The residual stream is fp32 in every dtype.
@@ -77,3 +77,19 @@ class RMSNorm:
             torch.mul(x, inverse, out=out).mul_(self.scale)
         else:
             torch.mul(torch.mul(x, inverse), self.scale, out=out)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Norm over the last dimension that takes the mean away first, in fp32 (https://arxiv.org/abs/1607.06450)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    eps: float
+
+    def into(self, out: Tensor, x: Tensor) -> None:
+        """Write the norm of the fp32 `x` [..., size] to `out`, in the dtype of `out`; they may be the same."""
+        out.copy_(torch.nn.functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps))
+
+
+AnyNorm = RMSNorm | LayerNorm

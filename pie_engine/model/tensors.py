@@ -23,12 +23,20 @@ def _tensors(config: ModelConfig) -> Shapes:
         prefix = names.layer(index)
         for name in (names.attention_norm, names.attention_post_norm, names.mlp_norm, names.mlp_post_norm):
             if name is not None:
-                yield f"{prefix}{name}.weight", (config.hidden_size,)
+                yield from _norm(config, prefix + name)
         yield from _attention(config, prefix)
         yield from _experts(config, prefix) if layer.has_experts else _mlp(config, layer, prefix)
-    yield f"{names.final_norm}.weight", (config.hidden_size,)
+    yield from _norm(config, names.final_norm)
     if not config.tie_embeddings:
         yield f"{names.head}.weight", (config.vocab_size, config.hidden_size)
+    if config.head_bias:
+        yield f"{names.head}.bias", (config.vocab_size,)
+
+
+def _norm(config: ModelConfig, name: str) -> Shapes:
+    yield f"{name}.weight", (config.hidden_size,)
+    if config.norm_bias:
+        yield f"{name}.bias", (config.hidden_size,)
 
 
 def _attention(config: ModelConfig, prefix: str) -> Shapes:
@@ -45,7 +53,7 @@ def _attention(config: ModelConfig, prefix: str) -> Shapes:
 
 def _mlp(config: ModelConfig, layer: LayerConfig, prefix: str) -> Shapes:
     names, hidden, inner = config.names, config.hidden_size, config.intermediate_size
-    yield from _linears(prefix, names.gate_up, (inner, inner), hidden, config.mlp_bias)
+    yield from _linears(prefix, names.gate_up, config.gate_up_sizes, hidden, config.mlp_bias)
     yield from _linears(prefix, (names.down,), (hidden,), inner, config.mlp_bias)
 
 

@@ -23,12 +23,12 @@ PAGE = 16
 
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "float32": ("biases", {}),
-    "bfloat16": ("biases", {}),
+    "bfloat16": ("starcoder2", {}),
     "bfloat16 experts": ("qwen3-moe", {"num_experts_per_tok": 4}),
     "bfloat16 odd": ("gpt-oss", {"hidden_size": 72, "head_dim": 20, "intermediate_size": 40, "num_attention_heads": 6}),
 }
-"""Biases; experts beside a dense layer; sinks, experts with biases, and sizes that no vector divides. The vocabulary is
-never a multiple of a panel."""
+"""Biases; norms that take the mean away and an MLP without a gate; experts beside a dense layer; sinks, experts
+with biases, and sizes that no vector divides. The vocabulary is never a multiple of a panel."""
 
 
 @pytest.fixture(params=SHAPES, scope="module")

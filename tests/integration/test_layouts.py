@@ -30,8 +30,8 @@ SHAPES = [
     ("gemma2", "torch"),
     ("gpt-oss", "compiled"),
     ("gpt-oss", "torch"),
-    ("by-transformers-neox", "torch"),
-    ("by-transformers-cohere2", "torch"),
+    ("by-transformers-nemotron", "torch"),
+    ("by-transformers-cwm", "torch"),
 ]
 """With windows, soft-caps and sinks; decode rows and chunks are different code in torch."""
 

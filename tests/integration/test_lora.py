@@ -36,7 +36,19 @@ SETTINGS = {
 }
 """Two adapters of each model: what they target is added."""
 FAMILIES = ["gqa-tied", "qwen3-even", "gemma3", "phi3", "mixtral"]
-MORE = ["biases", "qwen2", "gemma2-even", "olmo2", "smollm3", "granite", "phi3-longrope", "gpt-oss"]
+MORE = [
+    "biases",
+    "qwen2",
+    "gemma2-even",
+    "olmo2",
+    "smollm3",
+    "granite",
+    "phi3-longrope",
+    "gpt-oss",
+    "phi",
+    "starcoder2",
+    "gpt-neox",
+]
 
 
 @dataclass

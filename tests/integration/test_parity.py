@@ -6,8 +6,8 @@ bf16: ours must be as near to their fp32 as theirs is. Llama also: logits within
 greedy tokens up to the first step whose two best logits lie within twice that. bf16 has 8 bits, so this asks for a
 well-conditioned model (logits with a spread of 0.5); on the sharper ones their own bf16 is 0.2 to 0.4 off their fp32.
 
-Every shape is prefilled and decoded in `make test`, by torch and by the compiled kernels; the whole matrix needs
-`--slow`.
+In `make test` every shape is prefilled by torch and by the compiled kernels, and decoded by what runs it by default;
+the whole matrix needs `--slow`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def both_ways(shapes: Sequence[str]) -> list[str]:
 SHAPES = both_ways([*models.SHAPES, "sharded"])
 QUICK = both_ways(["gqa-tied", "mistral"])
 """What `make test` runs of the whole matrix: one shape with full attention, one with a window."""
+DEFAULT = [shape for shape in SHAPES if shape.partition(" ")[2] or shape.startswith("by-transformers")]
+"""As they run if nobody says otherwise."""
 LLAMAS = both_ways([shape for shape, changes in models.SHAPES.items() if "model_type" not in changes])
 
 
@@ -123,6 +125,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
 @pytest.fixture(params=SHAPES)
 def pair(request: pytest.FixtureRequest, pairs: Callable[[str], Pair]) -> Pair:
     """Of every shape, always."""
+    return pairs(request.param)
+
+
+@pytest.fixture(params=slow_but(DEFAULT, SHAPES))
+def default_pair(request: pytest.FixtureRequest, pairs: Callable[[str], Pair]) -> Pair:
+    """Of every shape as it runs by default, and with `--slow` on torch."""
     return pairs(request.param)
 
 
@@ -164,9 +172,11 @@ def test_forks_share_their_pages(any_pair: Pair) -> None:
         assert largest(logits[row] - any_pair.reference(fork)[-1]) <= FP32_BOUND
 
 
-def test_greedy_tokens_over_64_steps(pair: Pair) -> None:
+def test_greedy_tokens_over_64_steps(default_pair: Pair) -> None:
     tokens = prompt_of(40)
-    driver = CpuDriver.load(pair.folder, dtype="float32", num_threads=1, page_size=PAGE, kernels=pair.kernels)
+    driver = CpuDriver.load(
+        default_pair.folder, dtype="float32", num_threads=1, page_size=PAGE, kernels=default_pair.kernels
+    )
     driver.allocate_kv(16)
     pending, ours = tokens, list[int]()
     while len(ours) < NUM_STEPS:
@@ -175,7 +185,7 @@ def test_greedy_tokens_over_64_steps(pair: Pair) -> None:
         assert result.token is not None
         ours.append(result.token)
         pending = [result.token]
-    theirs = pair.reference([*tokens, *ours[:-1]])[len(tokens) - 1 :].argmax(-1)
+    theirs = default_pair.reference([*tokens, *ours[:-1]])[len(tokens) - 1 :].argmax(-1)
     assert ours == theirs.tolist()
     assert len(set(ours)) > 5, "a model that repeats one token compares nothing"
 

@@ -86,16 +86,16 @@ def test_without_transformers_it_names_the_way_out(gpt2: Path, monkeypatch: pyte
         ({"architectures": ["NewForCausalLM"], "num_attention_heads": None}, "has no attention heads"),
         (
             {
-                "architectures": ["Starcoder2ForCausalLM"],
-                "model_type": "starcoder2",
+                "architectures": ["HeliumForCausalLM"],
+                "model_type": "helium",
                 "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0},
             },
             "rotary scaling 'dynamic'",
         ),
         (
             {
-                "architectures": ["Cohere2ForCausalLM"],
-                "model_type": "cohere2",
+                "architectures": ["CwmForCausalLM"],
+                "model_type": "cwm",
                 "layer_types": ["full_attention", "linear_attention"],
             },
             "layers of type 'linear_attention', which keep more than keys and values",
@@ -110,7 +110,7 @@ def test_what_cannot_work(tmp_path: Path, weights: bytes, config: dict[str, Any]
 
 
 def test_a_configuration_that_transformers_refuses(tmp_path: Path, weights: bytes) -> None:
-    config = {"architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_act": 7}
+    config = {"architectures": ["HeliumForCausalLM"], "model_type": "helium", "hidden_act": 7}
     assert "does not take the configuration" in refusal(folder_with(tmp_path, weights, **config), ModelError)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.families import (
+    cohere,
+    cohere2,
     ernie4_5,
     exaone4,
     gemma,
@@ -16,6 +18,7 @@ from pie_engine.model.families import (
     gemma3,
     glm,
     glm4,
+    gpt_neox,
     gpt_oss,
     granite,
     llama,
@@ -25,12 +28,15 @@ from pie_engine.model.families import (
     olmo2,
     olmo3,
     olmoe,
+    phi,
     phi3,
     qwen2,
     qwen3,
     qwen3_moe,
     seed_oss,
     smollm3,
+    stablelm,
+    starcoder2,
 )
 from pie_engine.model.fields import Fields
 
@@ -44,6 +50,7 @@ FAMILIES: dict[str, Callable[[Fields], ModelConfig]] = {
     "Gemma2ForCausalLM": gemma2.describe,
     "Gemma3ForCausalLM": gemma3.describe,
     "Gemma3ForConditionalGeneration": gemma3.describe_multimodal,
+    "PhiForCausalLM": phi.describe,
     "Phi3ForCausalLM": phi3.describe,
     "Olmo2ForCausalLM": olmo2.describe,
     "Olmo3ForCausalLM": olmo3.describe,
@@ -54,6 +61,11 @@ FAMILIES: dict[str, Callable[[Fields], ModelConfig]] = {
     "Exaone4ForCausalLM": exaone4.describe,
     "Ernie4_5ForCausalLM": ernie4_5.describe,
     "SeedOssForCausalLM": seed_oss.describe,
+    "CohereForCausalLM": cohere.describe,
+    "Cohere2ForCausalLM": cohere2.describe,
+    "StableLmForCausalLM": stablelm.describe,
+    "Starcoder2ForCausalLM": starcoder2.describe,
+    "GPTNeoXForCausalLM": gpt_neox.describe,
     "MixtralForCausalLM": mixtral.describe,
     "Qwen3MoeForCausalLM": qwen3_moe.describe,
     "OlmoeForCausalLM": olmoe.describe,

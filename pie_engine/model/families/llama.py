@@ -32,7 +32,7 @@ def plain(get: Fields, *, default_theta: float = 10000.0, may_be_partial: bool =
         head_dim=head_dim,
         vocab_size=get.size("vocab_size"),
         max_context_tokens=read_context(get),
-        rms_norm_eps=get.number("rms_norm_eps", 1e-6),
+        norm_eps=get.number("rms_norm_eps", 1e-6),
         layers=(LayerConfig(rope),) * get.size("num_hidden_layers"),
         tie_embeddings=get.flag("tie_word_embeddings"),
         dtype=get.dtype(),

@@ -70,7 +70,7 @@ def describe(get: Fields) -> ModelConfig:
         head_dim=get.size("head_dim", max(hidden_size // num_heads, 1)),
         vocab_size=get.size("vocab_size"),
         max_context_tokens=_context(get),
-        rms_norm_eps=0.0,
+        norm_eps=0.0,
         layers=(LayerConfig(),) * get.size("num_hidden_layers"),
         tie_embeddings=False,
         dtype=get.dtype(),

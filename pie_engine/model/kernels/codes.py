@@ -42,5 +42,7 @@ GATHER = 14
 EXPERTS = 15
 """As `MATMUL`, with w and bias of the first expert; starts, num_experts, bytes of an expert's w.
 Of each expert y = x W + b, for its rows."""
+LAYER_NORM = 17
+"""size, scale, bias, out, out_stride; eps, how many of the numbers the mean is of"""
 COMBINE = 16
 """places, shares, num_chosen, size, out, out_stride. out = the sum of what the chosen experts gave, by their shares."""

@@ -46,6 +46,47 @@ def rms_norm(_typing: Any, x: Any, size: Any, scale: Any, eps: Any, count: Any, 
 
 
 @intrinsic
+def layer_norm(_typing: Any, x: Any, size: Any, scale: Any, bias: Any, eps: Any, count: Any, out: Any) -> Any:
+    """out[size] = (x - mean(x)) / sqrt(variance(x) + eps) * scale + bias (https://arxiv.org/abs/1607.06450).
+
+    Of the numbers in whole vectors `count` are counted; the others are zeros.
+    """
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        x, size, scale, bias, eps, count, out = arguments
+        total = cgutils.alloca_once(builder, VECTOR)
+        builder.store(vector.constant(0.0), total)
+        with vector.each_vector(builder, size) as loop:
+            value = vector.load(builder, vector.at(builder, x, loop.index))
+            builder.store(builder.fadd(builder.load(total), value), total)
+        mean = builder.fdiv(vector.fold(builder, "add", builder.load(total)), count)
+        middle = vector.spread(builder, mean)
+        builder.store(vector.constant(0.0), total)
+        with vector.each_vector(builder, size) as loop:
+            value = builder.fsub(vector.load(builder, vector.at(builder, x, loop.index)), middle)
+            builder.store(vector.operation(builder, "fma", value, value, builder.load(total)), total)
+        # Each zero that only fills a vector up has added mean².
+        lanes = ir.Constant(vector.INT, LANES)
+        rounded = builder.mul(builder.udiv(builder.add(size, ir.Constant(vector.INT, LANES - 1)), lanes), lanes)
+        num_zeros = builder.fsub(builder.sitofp(rounded, vector.FLOAT), count)
+        squares = vector.fold(builder, "add", builder.load(total))
+        squares = builder.fsub(squares, builder.fmul(num_zeros, builder.fmul(mean, mean)))
+        variance = builder.fadd(builder.fdiv(squares, count), eps)
+        root = vector.operation(builder, "sqrt", vector.spread(builder, variance))
+        inverse = builder.fdiv(vector.constant(1.0), root)
+        with vector.each_vector(builder, size) as loop:
+            value = builder.fsub(vector.load(builder, vector.at(builder, x, loop.index)), middle)
+            value = builder.fmul(
+                builder.fmul(value, inverse), vector.load(builder, vector.at(builder, scale, loop.index))
+            )
+            value = builder.fadd(value, vector.load(builder, vector.at(builder, bias, loop.index)))
+            vector.store(builder, value, vector.at(builder, out, loop.index))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4, types.float32, types.float32, types.int64), emit
+
+
+@intrinsic
 def rotate(_typing: Any, x: Any, size: Any, turns: Any, factor: Any, out: Any) -> Any:
     """Multiply the complex numbers in x[size] (pairs are neighbours) by those in turns[size], and by `factor`."""
 

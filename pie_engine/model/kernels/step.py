@@ -31,13 +31,14 @@ from pie_engine.model.kernels.codes import (
     GATHER,
     GROUP,
     HEAD_NORM,
+    LAYER_NORM,
     MATMUL,
     RMS_NORM,
     ROTATE,
     ROUTE,
     WRITE_KV,
 )
-from pie_engine.model.kernels.elementwise import CLAMPED, GELU, GELU_TANH, SILU, make_gate, rms_norm, rotate
+from pie_engine.model.kernels.elementwise import CLAMPED, GELU, GELU_TANH, SILU, layer_norm, make_gate, rms_norm, rotate
 from pie_engine.model.kernels.experts import combine, experts, gather, group, route
 from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.kinds import PLAIN
@@ -121,6 +122,9 @@ def _run_chunk(op, factors, spans, tables, slots, chunk, thread):
             for head in range(op[7]):
                 at = op[2] + row * op[3] + head * op[5] * 4
                 rms_norm(at, op[5], op[6] + head * op[5] * 4, factors[0], factors[1], at)
+        elif code == LAYER_NORM:
+            x, out = op[2] + row * op[3], op[8] + row * op[9]
+            layer_norm(x, op[5], op[6], op[7], factors[0], factors[1], out)
         elif code == ADD:
             add_scaled(op[2] + row * op[3], op[5], factors[0], op[6] + row * op[7])
         elif GATE_SILU <= code <= GATE_CLAMPED:

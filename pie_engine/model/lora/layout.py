@@ -87,7 +87,7 @@ def _places(config: ModelConfig, layer: int) -> dict[str, _Place]:
         **_neighbours("attention_out", (names.attention_out,), (hidden,), query),
     }
     if not config.layers[layer].has_experts:
-        places |= _neighbours("gate_up", names.gate_up, (inner, inner), hidden)
+        places |= _neighbours("gate_up", names.gate_up, config.gate_up_sizes, hidden)
         places |= _neighbours("down", (names.down,), (hidden,), inner)
     return places
 
