@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from pie_engine.errors import Busy, InvalidInput
 from pie_engine.kv.shared import SharedList
-from pie_engine.protocol.to_core import Append, CreateContext, Fork, Release, Truncate
+from pie_engine.protocol.placement import Placement
+from pie_engine.protocol.to_core import Append, CreateContext, Drop, Fork, Release, Truncate
 
 if TYPE_CHECKING:
     from pie_engine.host.cores import CoreView
@@ -36,16 +37,18 @@ class Context:
         core.send(CreateContext(context.ctx, process.pid, secrets.randbits(64) if seed is None else seed))
         return context
 
-    def append(self, tokens: Sequence[int]) -> None:
+    def append(self, tokens: Sequence[int], placement: Placement | None = None) -> None:
         self.require_idle("append to")
-        self.check_append(tokens)
+        self.check_append(tokens, placement)
         self.tokens.extend(tokens)
-        self.core.send(Append(self.ctx, list(tokens)))
+        self.core.send(Append(self.ctx, list(tokens), placement))
 
-    def check_append(self, tokens: Sequence[int]) -> None:
+    def check_append(self, tokens: Sequence[int], placement: Placement | None = None) -> None:
         """Refuse at once what the core would refuse later."""
         self.core.model.check_tokens(tokens)
         self.core.model.check_length(len(self.tokens) + len(tokens))
+        if placement is not None:
+            placement.check(len(self.tokens), len(tokens), self.core.model.max_context_tokens)
 
     def fork(self) -> Context:
         if any(operation.num_unapplied for operation in list(self.operations.values())[1:]):
@@ -60,6 +63,14 @@ class Context:
             raise InvalidInput(f"cannot truncate context {self.ctx} to {length} tokens: it has {len(self.tokens)}")
         self.tokens.truncate(length)
         self.core.send(Truncate(self.ctx, length))
+
+    def drop(self, first: int, end: int) -> None:
+        self.require_idle("drop from")
+        if not first < end <= len(self.tokens):
+            raise InvalidInput(
+                f"cannot drop tokens {first} … {end - 1} of context {self.ctx}: it has {len(self.tokens)}"
+            )
+        self.core.send(Drop(self.ctx, first, end))
 
     def release(self) -> None:
         for operation in list(self.operations.values()):

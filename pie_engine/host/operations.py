@@ -13,6 +13,7 @@ import msgspec
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput
 from pie_engine.host.futures import Future
 from pie_engine.host.models import pack_tokens
+from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.plan import NO_USAGE, BeamPlan, FinishReason, Plan, Usage
 from pie_engine.protocol.sampling import Probes, Sampler, TopToken
 from pie_engine.protocol.to_core import Delivered, Draft, Flush, Forward, Generate, Save, Search, Steer, Stop
@@ -144,8 +145,9 @@ class PassOperation(OneShot):
         probes: Probes,
         prompt_length: int,
         matcher: Matcher | None = None,
+        placement: Placement | None = None,
     ) -> None:
-        context.check_append(tokens)
+        context.check_append(tokens, placement)
         if matcher is not None and matcher.context is not context:
             raise InvalidInput("the matcher belongs to another context", hint="`matcher.fork(ctx)` makes one for this")
         super().__init__(context)
@@ -156,7 +158,7 @@ class PassOperation(OneShot):
         if matcher is not None:
             matcher.num_passes += 1
             handle = matcher.handle
-        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, probes, prompt_length, handle))
+        context.core.send(Forward(self.handle, context.ctx, tokens, sampler, probes, prompt_length, handle, placement))
 
     def _leave_core(self) -> None:
         super()._leave_core()

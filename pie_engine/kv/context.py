@@ -103,6 +103,9 @@ class KvContext:
         if positions or masks:
             self.view = (self.view or View()).placed(self.num_tokens, positions, masks)
             self._mark()
+            if self.num_gone:
+                # At a position further back, what was out of the model's reach is not any more.
+                self._recover()
         self.tokens.extend(tokens)
         self.num_tokens += len(tokens)
 

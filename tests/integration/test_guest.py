@@ -42,7 +42,7 @@ INTERFACES = {
             "delete",
             "list-saved",
         ],
-        *["truncate", "release", "length", "tokens"],
+        *["place", "truncate", "drop", "release", "length", "tokens"],
     ],
     "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe", "search", "finish-search"],
     "forward": ["start", "finish"],
@@ -789,6 +789,48 @@ def test_guesses_times_and_stops_in_the_sandbox(sandbox):
     counts = {"prompt_tokens": 2, "cached_tokens": 0, "completion_tokens": 4, "drafted_tokens": 0, "accepted_tokens": 0}
     assert outcome.value == ["stopped", counts, "ababcd"]
     assert [(index, len(tokens)) for index, tokens in outcome.host.drafts] == [(4, 3)]
+
+
+def test_holes_windows_positions_and_masks_in_the_sandbox(sandbox):
+    class Host(FakeHost):
+        def __init__(self):
+            super().__init__(replies=["Hello"])
+            self.told = []
+
+        def _place(self, ctx, tokens, placement):
+            self.told.append((tokens, placement.positions, placement.mask))
+            super()._place(ctx, tokens, placement)
+
+        def _drop(self, ctx, first, end):
+            self.told.append((first, end))
+            super()._drop(ctx, first, end)
+
+        def _start(self, ctx, plan):
+            self.told.append((plan.window, plan.sinks))
+            return super()._start(ctx, plan)
+
+        def _start_pass(self, ctx, tokens, sampler, probes, prompt_length, matcher, placement):
+            self.told.append((placement.positions, placement.mask))
+            return super()._start_pass(ctx, tokens, sampler, probes, prompt_length, matcher, placement)
+
+    program = """
+    from inferlet import Context, InvalidInput
+
+    async def main() -> list:
+        ctx = Context()
+        ctx.append([371, 372, 373])
+        ctx.append([374, 375], positions=[9, 9])
+        await ctx.forward([376], mask=[[range(3), range(5, 6)]])
+        ctx.drop(range(1, 3))
+        text = await ctx.generate(window=100, sinks=4)
+        try:
+            ctx.drop(range(99))
+        except InvalidInput as error:
+            return [text, error.message, ctx.length]
+    """
+    outcome = sandbox.call("run", program, host=Host())
+    assert outcome.value == ["Hello", "cannot drop range(0, 99): the context has 11 tokens", 11]
+    assert outcome.host.told == [([374, 375], [9, 9], None), (None, [[0, 3, 2, 1]]), (1, 3), (100, 4)]
 
 
 def test_a_matcher_in_the_sandbox(sandbox):

@@ -175,9 +175,8 @@ class Machine(RuleBasedStateMachine):
         if picked is None or len(picked[1].tokens) > 60:
             return
         ctx, story = picked
-        self.plans[ctx] = self.rig.generate(
-            ctx, max_tokens=max_tokens, window=window, sinks=sinks, ignore_eos=True, chunk_ms=0
-        )
+        asked = {} if window is None else {"window": window, "sinks": sinks}
+        self.plans[ctx] = self.rig.generate(ctx, max_tokens=max_tokens, ignore_eos=True, chunk_ms=0, **asked)
         if window is not None:
             story.slide(window, sinks)
 
@@ -368,14 +367,21 @@ def test_what_is_not_saved(tmp_path: Path) -> None:
     assert "a context with holes" in error.message
 
 
-def test_a_window_that_is_none_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("window", "sinks", "says"),
+    [
+        (0, 0, "window must be 1 or more and sinks 0 or more, not 0 and 0"),
+        (None, 4, "sinks need a window: they are what is seen besides it"),
+    ],
+)
+def test_a_window_that_is_none_is_refused(window: int | None, sinks: int, says: str) -> None:
     rig = Rig()
     ctx, _ = created(rig, PROMPT)
-    op = rig.generate(ctx, window=0)
+    op = rig.generate(ctx, window=window, sinks=sinks)
     rig.run()
     error = rig.heard[op].error
     assert error is not None
-    assert error.message == "window must be 1 or more and sinks 0 or more, not 0 and 0"
+    assert error.message == says
 
 
 def test_a_model_with_attention_of_its_own_refuses_all_of_it() -> None:
@@ -392,3 +398,17 @@ def test_a_model_with_attention_of_its_own_refuses_all_of_it() -> None:
     errors = [rig.heard[op].error for op in ops]
     assert [error.code for error in errors if error] == ["unsupported"] * 3
     assert all("attention of its own" in error.message for error in errors if error)
+
+
+def test_a_token_further_back_sees_what_was_out_of_the_models_reach() -> None:
+    rig = Rig(num_pages=40, script=FakeScript(window=9))
+    ctx, story = created(rig, PROMPT)
+    reply(rig, ctx, story, 9)
+    assert rig.kv(ctx).num_gone
+    op = rig.new_id()
+    rig.send(Forward(op, ctx, [8], Sampler(), placement=Placement([15])))
+    story.extend([8], [15])
+    rig.run()
+    result = rig.heard[op].forwarded
+    assert result is not None
+    assert [result.token] == expected(rig, story, len(story.tokens))

@@ -19,6 +19,7 @@ from pie_engine.host.interfaces import matcher as matchers
 from pie_engine.host.models import HostModel, unpack_tokens
 from pie_engine.host.process import Job, Process
 from pie_engine.host.programs import Program
+from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.plan import BeamPlan, Grammar, Hypothesis, Plan, Speculation, Usage
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.sampling import Probed, Probes, Sampler, TopToken
@@ -30,6 +31,7 @@ from pie_engine.protocol.to_core import (
     CreateMatcher,
     Delivered,
     Draft,
+    Drop,
     Flush,
     Fork,
     ForkMatcher,
@@ -268,7 +270,7 @@ def test_a_failed_flush_raises_its_error(world):
 def test_a_pass_appends_its_tokens_and_gives_token_and_distribution(world):
     sampler = {"temperature": 0.5, "top_k": 3, "top_p": 0.9, "min_p": 0.1, "more": None}
     probes = {"top_k": 2, "logprobs_of": [9], "entropy": True, "logits": True, "hidden": True}
-    op = passes.start(world.process, world.ctx, [4, 5], sampler, probes, 1, None)
+    op = passes.start(world.process, world.ctx, [4, 5], sampler, probes, 1, None, None)
     asked = Probes(2, [9], True, True, True)
     assert world.sent() == [Forward(op, world.ctx, [4, 5], Sampler(0.5, 3, 0.9, 0.1), asked, 1)]
     assert world.tokens() == [4, 5]
@@ -297,10 +299,10 @@ def test_a_matcher_is_told_and_a_pass_names_it(world):
     with pytest.raises(InvalidInput, match="cannot roll 2 tokens back: the matcher has taken 1"):
         matchers.rollback(world.process, forked, 2)
     with pytest.raises(InvalidInput, match="belongs to another context"):
-        passes.start(world.process, world.ctx, [], None, None, 0, forked)
+        passes.start(world.process, world.ctx, [], None, None, 0, forked, None)
     with pytest.raises(InvalidInput):
         matchers.advance(world.process, held, [10**6])
-    op = passes.start(world.process, child, [6], None, None, 0, forked)
+    op = passes.start(world.process, child, [6], None, None, 0, forked, None)
     assert world.sent() == [Forward(op, child, [6], matcher=forked)]
     for change in (matchers.advance, matchers.rollback):
         with pytest.raises(Busy, match="a pass with this matcher is under way"):
@@ -312,7 +314,7 @@ def test_a_matcher_is_told_and_a_pass_names_it(world):
 
 def test_a_pass_that_is_called_off_frees_its_matcher(world):
     held = matchers.create(world.process, world.ctx, {"kind": "regex", "text": "a+"})
-    op = passes.start(world.process, world.ctx, [], None, None, 0, held)
+    op = passes.start(world.process, world.ctx, [], None, None, 0, held, None)
     futures.forget(world.process, op)
     matchers.advance(world.process, held, [1])
     assert world.sent()[-2:] == [Stop(op), ChangeMatcher(world.ctx, held, 0, [1])]
@@ -386,9 +388,9 @@ def test_a_context_cannot_change_while_something_runs_on_it(world):
 
 
 def test_a_fork_waits_for_a_pass_that_is_not_at_its_turn(world):
-    passes.start(world.process, world.ctx, [1], None, None, 0, None)
+    passes.start(world.process, world.ctx, [1], None, None, 0, None, None)
     contexts.fork(world.process, world.ctx)
-    passes.start(world.process, world.ctx, [2], None, None, 0, None)
+    passes.start(world.process, world.ctx, [2], None, None, 0, None, None)
     with pytest.raises(Busy):
         contexts.fork(world.process, world.ctx)
 
@@ -451,6 +453,39 @@ def test_the_last_chunk_closes_the_stream_and_frees_the_context(world):
     assert world.sent() == [Append(world.ctx, [5])]
 
 
+# Holes, positions and masks.
+
+
+def test_dropped_tokens_stay_in_the_list(world):
+    contexts.append(world.process, world.ctx, [1, 2, 3])
+    contexts.drop(world.process, world.ctx, 1, 3)
+    assert world.sent()[-1] == Drop(world.ctx, 1, 3)
+    assert world.tokens() == [1, 2, 3]
+    for first, end in ((1, 1), (2, 4), (3, 2)):
+        with pytest.raises(InvalidInput, match=f"cannot drop tokens {first} … {end - 1} of context .*: it has 3"):
+            contexts.drop(world.process, world.ctx, first, end)
+    contexts.flush(world.process, world.ctx)
+    world.sent()
+    with pytest.raises(Busy):
+        contexts.drop(world.process, world.ctx, 1, 3)
+    assert world.sent() == []
+
+
+def test_positions_and_masks_are_checked_and_go_to_the_core(world):
+    contexts.place(world.process, world.ctx, [1, 2], {"positions": [0, 5], "mask": [[0, 1], [1, 1]]})
+    assert world.sent() == [Append(world.ctx, [1, 2], Placement([0, 5], [[0, 1], [1, 1]]))]
+    op = passes.start(world.process, world.ctx, [3], None, None, 0, None, {"positions": None, "mask": [[1, 2]]})
+    assert world.sent() == [Forward(op, world.ctx, [3], placement=Placement(None, [[1, 2]]))]
+    assert world.tokens() == [1, 2, 3]
+    with pytest.raises(InvalidInput, match="position 64 is out of range: the model takes 0 … 63"):
+        passes.start(world.process, world.ctx, [3], None, None, 0, None, {"positions": [64], "mask": None})
+    world.answer(Forwarded(op))
+    with pytest.raises(InvalidInput, match="the mask of token 0 covers 3 tokens; there are 4 up to it"):
+        contexts.place(world.process, world.ctx, [3], {"positions": None, "mask": [[1, 2]]})
+    assert world.tokens() == [1, 2, 3]
+    assert world.sent() == []
+
+
 def test_nothing_else_runs_on_a_context_that_generates_but_forks_are_free(world):
     op = world.stream()
     world.chunk(op, [1], 0)
@@ -458,7 +493,7 @@ def test_nothing_else_runs_on_a_context_that_generates_but_forks_are_free(world)
     world.chunk(op, [2], 1)
     for refused in (
         lambda: contexts.flush(world.process, world.ctx),
-        lambda: passes.start(world.process, world.ctx, [], None, None, 0, None),
+        lambda: passes.start(world.process, world.ctx, [], None, None, 0, None, None),
         lambda: generate.start(world.process, world.ctx, msgspec.to_builtins(PLAN)),
     ):
         with pytest.raises(Busy, match="generating"):

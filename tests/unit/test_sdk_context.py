@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from inferlet import Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session
+from inferlet import Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session, testing
 from inferlet.signature import dump_json
 from inferlet.testing import FakeHost, run_inferlet
 
@@ -652,3 +652,119 @@ def test_names_are_listed_and_deleted():
         return [names, [saved.name for saved in Context.list("fake")]]
 
     assert run(main) == [[["a", 3], ["b", 3]], ["b"]]
+
+
+# Holes, positions and masks.
+
+
+class Placing(FakeHost):
+    """Keeps what was placed and dropped."""
+
+    def __init__(self):
+        super().__init__(replies=["one", "two"])
+        self.placed = []
+
+    def _place(self, ctx, tokens, placement):
+        super()._place(ctx, tokens, placement)
+        self.placed.append((tokens, placement.positions, placement.mask))
+
+    def _start_pass(self, ctx, tokens, sampler, probes, prompt_length, matcher, placement):
+        if placement is not None:
+            self.placed.append((tokens, placement.positions, placement.mask))
+        return super()._start_pass(ctx, tokens, sampler, probes, prompt_length, matcher, placement)
+
+
+def placed(main, monkeypatch):
+    made = []
+    monkeypatch.setattr(testing, "FakeHost", lambda **kwargs: made.append(Placing()) or made[0])
+    run(main)
+    return made[0].placed
+
+
+def test_masks_cross_as_runs(monkeypatch):
+    async def main():
+        ctx = Context()
+        ctx.append([7, 8, 9])
+        ctx.append([1, 2], positions=[3, 3], mask=[[True, False, True, True], [range(1, 3), range(4, 5)]])
+        await ctx.forward([3], mask=[[False] * 5 + [True]])
+        await ctx.forward([4], positions=range(4, 5))
+        await ctx.forward([5], mask=[[range(2, 4), range(3), range(3, 3), range(6, 8)]])
+        return ctx.tokens
+
+    assert placed(main, monkeypatch) == [
+        ([1, 2], [3, 3], [[0, 1, 1, 2], [1, 2, 1, 1]]),
+        ([3], None, [[5, 1]]),
+        ([4], [4], None),
+        ([5], None, [[0, 4, 2, 2]]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "asked", "says"),
+    [
+        ([1, 2], {"positions": [5]}, "positions needs an entry for each of the 2 tokens; got 1"),
+        ([1], {"positions": [-1]}, "a position has to be an integer from 0; got -1"),
+        ([1], {"positions": "a"}, "positions has to be a list with an entry for each token; got 'a'"),
+        ([1], {"mask": [[True, True], [True]]}, "mask needs an entry for each of the 1 tokens; got 2"),
+        ([1], {"mask": [7]}, "the mask of token 0 has to be a list with an entry for each token; got 7"),
+        ([1], {"mask": [[1, 0, 1]]}, "the mask of token 0 has to be of bools, or of ranges of tokens; got [1, 0, 1]"),
+        ([1], {"mask": [[True, True]]}, "the mask of token 0 has to be of the 3 tokens up to it; got 2"),
+        ([1], {"mask": [[True, True, False]]}, "token 0 has to see at least itself; its mask hides it"),
+        ([1], {"mask": [[range(1, 4)]]}, "the mask of token 0 has range(1, 4); there are 3 tokens up to it"),
+        ([1], {"mask": [[range(2)]]}, "token 0 has to see at least itself; its mask hides it"),
+        ([1], {"mask": [[]]}, "token 0 has to see at least itself; its mask hides it"),
+    ],
+)
+def test_a_placement_that_does_not_fit_names_the_token(tokens, asked, says):
+    async def main():
+        ctx = Context()
+        ctx.append([7, 8])
+        with pytest.raises(InvalidInput) as append:
+            ctx.append(tokens, **asked)
+        with pytest.raises(InvalidInput) as forward:
+            await ctx.forward(tokens, **asked)
+        assert ctx.length == 2
+        return [append.value.message, forward.value.message]
+
+    assert run(main) == [says, says]
+
+
+def test_a_text_has_no_positions_of_its_own():
+    async def main():
+        with pytest.raises(InvalidInput, match="with positions or a mask has to be a list of token ids; got 'ab'"):
+            Context().append("ab", positions=[1, 2])
+
+    run(main)
+
+
+def test_dropping_changes_neither_tokens_nor_messages():
+    async def main():
+        ctx = Context()
+        ctx.user("A")
+        before = ctx.tokens
+        ctx.drop(range(2, 5)).user("B")
+        assert ctx.tokens[: len(before) - 13] == before[:-13]
+        for wrong in (range(3, 3), range(-1, 2), range(ctx.length + 1), range(0, 4, 2), 3):
+            with pytest.raises(InvalidInput, match=rf"cannot drop .*: the context has {ctx.length} tokens"):
+                ctx.drop(wrong)
+        return [message["content"] for message in ctx.messages], host().calls["context.drop"]
+
+    assert run(main) == [["A", "B"], 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sinks": 4}, "`sinks` need a `window`: they are what is seen besides it"),
+        ({"window": 0}, "`window` has to be 1 or more: a token sees at least itself"),
+        ({"window": -1}, "window has to be an integer from 0; got -1"),
+        ({"window": 4, "sinks": 0.5}, "sinks has to be an integer from 0; got 0.5"),
+    ],
+)
+def test_windows_are_checked_before_anything_runs(options, says):
+    async def main():
+        with pytest.raises(InvalidInput) as error:
+            Context().generate(**options)
+        return error.value.message
+
+    assert run(main) == says

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from pie_engine.errors import InvalidInput
@@ -9,6 +11,7 @@ from pie_engine.host.imports import Function
 from pie_engine.host.models import pack_tokens, unpack_tokens
 from pie_engine.host.operations import FlushOperation, SaveOperation
 from pie_engine.host.process import Process
+from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.to_core import Restore
 
 
@@ -18,6 +21,10 @@ def create(process: Process, model: str, seed: int | None) -> int:
 
 def append(process: Process, ctx: int, tokens: list[int]) -> None:
     process.context(ctx).append(tokens)
+
+
+def place(process: Process, ctx: int, tokens: list[int], placement: dict[str, Any]) -> None:
+    process.context(ctx).append(tokens, Placement(**placement))
 
 
 def append_packed(process: Process, ctx: int, tokens: str) -> None:
@@ -50,6 +57,10 @@ def fork(process: Process, ctx: int) -> int:
 
 def truncate(process: Process, ctx: int, length: int) -> None:
     process.context(ctx).truncate(length)
+
+
+def drop(process: Process, ctx: int, first: int, end: int) -> None:
+    process.context(ctx).drop(first, end)
 
 
 def release(process: Process, ctx: int) -> None:
@@ -117,6 +128,7 @@ def tokens(process: Process, ctx: int, start: int, end: int) -> str:
 FUNCTIONS: dict[str, Function] = {
     "create": create,
     "append": append,
+    "place": place,
     "append-packed": append_packed,
     "append-text": append_text,
     "encode": encode,
@@ -124,6 +136,7 @@ FUNCTIONS: dict[str, Function] = {
     "finish-flush": finish_flush,
     "fork": fork,
     "truncate": truncate,
+    "drop": drop,
     "release": release,
     "save": save,
     "finish-save": finish_save,

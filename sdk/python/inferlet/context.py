@@ -6,13 +6,14 @@ import contextlib
 import json
 import weakref
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from inferlet import _checks, _transport
 from inferlet._loop import finished
 from inferlet._packing import pack_tokens, unpack_floats, unpack_tokens, unpack_top
+from inferlet._placement import TokenMask, placement
 from inferlet._transcript import Message, Transcript
 from inferlet.beams import Beams
 from inferlet.errors import Busy, InvalidInput, PieError
@@ -44,6 +45,8 @@ class GenerateOptions(TypedDict, total=False):
     entropy: bool
     ignore_eos: bool
     grammar: Grammar | Any
+    window: int | None
+    sinks: int
     speculate: str | None
     draft_tokens: int
     chunk_ms: int
@@ -149,16 +152,30 @@ class Context:
 
     # Content.
 
-    def append(self, what: str | Sequence[int], *, special: bool = True) -> Self:
+    def append(
+        self,
+        what: str | Sequence[int],
+        *,
+        special: bool = True,
+        positions: Iterable[int] | None = None,
+        mask: Iterable[TokenMask] | None = None,
+    ) -> Self:
         """Add text or token ids as they are. Raises `ContextTooLong`.
 
-        `special=False` reads special tokens in a text as plain text, for text you do not trust.
+        `special=False` reads special tokens in a text as plain text, for text you do not trust. `positions` and `mask`
+        are those of `forward`; they are of token ids, not of a text.
         """
         ctx = self._idle_id("append")
         self._chat.open_reply()
-        if not isinstance(what, str):
-            tokens = _checks.token_ids("what is appended", what)
-            _append_tokens(ctx, tokens)
+        is_placed = positions is not None or mask is not None
+        if is_placed or not isinstance(what, str):
+            name = "what is appended with positions or a mask" if is_placed else "what is appended"
+            tokens = _checks.token_ids(name, what)
+            if is_placed:
+                where = placement(self._there(ctx), len(tokens), positions, mask)
+                _transport.call(_transport.host.context.place, ctx, tokens, where)
+            else:
+                _append_tokens(ctx, tokens)
             self._chat.note_reply(tokens)
         elif what:
             text = _checks.text("what is appended", what)
@@ -196,6 +213,30 @@ class Context:
         if length < there:
             _transport.call(_transport.host.context.truncate, ctx, length)
             self._chat.cut(length)
+        return self
+
+    def drop(self, tokens: range) -> Self:
+        """Forget tokens: nothing that is read from here on sees them, the last token included, which is read again.
+
+        Pages of which all tokens are dropped are freed. Everything else stays what and where it is: `length`, `tokens`,
+        `messages` and the positions of the tokens do not change. What was read after the dropped tokens has seen them,
+        and is not read again; `truncate` and `append` do that.
+
+        >>> start = ctx.length
+        >>> ctx.tool(page)
+        >>> await ctx.generate()
+        >>> ctx.drop(range(start, start + 500))
+
+        Raises `InvalidInput` for a range that is not there, `Unsupported` for a model with attention of its own.
+        """
+        ctx = self._idle_id("drop")
+        self._chat.sync()
+        there = self._there(ctx)
+        if not isinstance(tokens, range) or tokens.step != 1 or not 0 <= tokens.start < tokens.stop <= there:
+            raise InvalidInput(
+                f"cannot drop {tokens!r}: the context has {there} tokens", hint="`range(first, end)` says which of them"
+            )
+        _transport.call(_transport.host.context.drop, ctx, tokens.start, tokens.stop)
         return self
 
     def fork(self) -> Context:
@@ -295,6 +336,8 @@ class Context:
         entropy: bool = False,
         ignore_eos: bool = False,
         grammar: Grammar | Any = None,
+        window: int | None = None,
+        sinks: int = 0,
         chunk_ms: int = CHUNK_MS,
     ) -> Stream:
         """Let the model write. It starts at once and runs ahead; read it with `async for`, or `await` the whole text.
@@ -316,6 +359,11 @@ class Context:
             ignore_eos: go on past the model's own stop tokens.
             grammar: what the reply has to follow: a `Grammar`, or a type or JSON schema for its JSON. The reply ends
                 where it is complete; `max_tokens`, a stop text or the end of the context may end it before.
+            window: from here on each token of this context sees only so many, the last ones, itself included, and
+                besides the first `sinks`. Pages of all others are freed, so the memory stays bounded. It lasts until
+                another `generate` gives another window; None: as before.
+            sinks: how many tokens at the start stay visible; models lean on a few, 4 say
+                (https://arxiv.org/abs/2309.17453).
             chunk_ms: least time between two chunks, in milliseconds.
 
         Raises `Busy` while another `generate` runs here, `ContextTooLong` and `OutOfPages` with the numbers. Reading
@@ -339,6 +387,7 @@ class Context:
             bool(entropy),
             _checks.count("chunk_ms", chunk_ms) or 0,
             grammar_record(grammar),
+            *_window(window, sinks),
         )
         stream = Stream(self, _transport.call(wire.start, ctx, plan), self._noting_text())
         self._stream = weakref.ref(stream)
@@ -466,6 +515,8 @@ class Context:
         prompt_length: int = 0,
         matcher: Matcher | None = None,
         top_allowed: bool = False,
+        positions: Iterable[int] | None = None,
+        mask: Iterable[TokenMask] | None = None,
     ) -> Output:
         """Append `tokens` (ids or text), let the model read all that is new, and look at what it expects next.
 
@@ -485,6 +536,14 @@ class Context:
                 `Output.token` is None where nothing can follow: the grammar is complete. It does not take the token:
                 `matcher.advance(out.token)` says that it was written.
             top_allowed: whether `Output.top` lists only what the matcher lets in.
+            positions: where each of `tokens` stands, if not behind the one before it; later tokens go on behind the
+                last. It is what the model is told, and says nothing about the order in the context.
+            mask: what each of `tokens` sees, itself included: bools, one for each token of the context up to it; or
+                ranges of tokens, `[range(0, 9), range(12, 14)]`. What was dropped stays unseen. Tokens that come later
+                see all of them, unless they have a mask, too.
+
+        Raises `InvalidInput` for a mask of another length or of a token that does not see itself, and for a position
+        that the model does not have; `Unsupported` for positions and masks with a model that has attention of its own.
         """
         ctx = self._idle_id("forward")
         record = None if sampler is None else sampler_record(sampler, self.model)
@@ -499,7 +558,10 @@ class Context:
             probes = wire.Probes(num_top, asked, bool(entropy), bool(logits), bool(hidden), bool(top_allowed))
         num_prompt = _checks.count("prompt_length", prompt_length) or 0
         held = None if matcher is None else matcher._handle
-        handle = _transport.call(wire.start, ctx, ids, record, probes, num_prompt, held)
+        where = None
+        if positions is not None or mask is not None:
+            where = placement(self._there(ctx), len(ids), positions, mask)
+        handle = _transport.call(wire.start, ctx, ids, record, probes, num_prompt, held, where)
         if ids:
             self._chat.note_reply(ids)
         seen = await finished(handle, wire.finish)
@@ -516,6 +578,10 @@ class Context:
         )
 
     # Inside.
+
+    @staticmethod
+    def _there(ctx: int) -> int:
+        return _transport.call(_transport.host.context.length, ctx)
 
     def _encoded(self, text: str) -> list[int]:
         """The tokens of a text that goes on after what is there."""
@@ -597,6 +663,14 @@ def _speculation(kind: str | None, max_tokens: int) -> Any:
         raise InvalidInput(f"`speculate` has to be None, `lookup` or `model`; got {kind!r}")
     wire = _transport.host.generate
     return wire.Speculation(wire.SpeculationKind[kind.upper()], _checks.count("draft_tokens", max_tokens) or 0)
+
+
+def _window(size: int | None, sinks: int) -> tuple[int | None, int]:
+    if size == 0:
+        raise InvalidInput("`window` has to be 1 or more: a token sees at least itself")
+    if size is None and sinks:
+        raise InvalidInput("`sinks` need a `window`: they are what is seen besides it")
+    return _checks.count("window", size), _checks.count("sinks", sinks) or 0
 
 
 class _Tokens:

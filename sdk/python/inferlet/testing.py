@@ -154,6 +154,12 @@ class _SamplerOptions:
 
 
 @dataclass
+class _Placement:
+    positions: list[int] | None
+    mask: list[list[int]] | None
+
+
+@dataclass
 class _Probes:
     top_k: int
     logprobs_of: list[int]
@@ -187,6 +193,8 @@ class _Plan:
     entropy: bool
     chunk_ms: int
     grammar: _Grammar | None
+    window: int | None
+    sinks: int
 
 
 class _EarlyStopping(enum.Enum):
@@ -314,6 +322,8 @@ class FakeHost:
             finish_flush=lambda handle: None,
             fork=self._fork,
             truncate=self._truncate,
+            drop=self._drop,
+            place=self._place,
             release=lambda ctx: self.contexts.pop(ctx, None) and None,
             save=self._save,
             finish_save=lambda handle: None,
@@ -338,6 +348,7 @@ class FakeHost:
         self.generate.Speculation, self.generate.SpeculationKind = _Speculation, _SpeculationKind
         self.forward = self._interface("forward", start=self._start_pass, finish=self._finish_pass)
         self.forward.Probes = _Probes
+        self.context.Placement = _Placement
         self.matcher = self._interface(
             "matcher", create=self._create_matcher, fork=self._fork_matcher, advance=self._advance,
             rollback=self._roll_back, look=self._look, finish_look=lambda handle: self._looks.pop(handle),
@@ -434,6 +445,15 @@ class FakeHost:
     def _find_saved(self, name: str) -> None:
         if name not in self.saved:
             raise errors.NotFound(f"no context is saved as `{name}` with model fake")
+
+    def _place(self, ctx: int, tokens: list[int], placement: _Placement) -> None:
+        self._tokens_of(ctx).extend(tokens)
+
+    def _drop(self, ctx: int, first: int, end: int) -> None:
+        """The tokens stay: this model does not look at them."""
+        there = len(self._tokens_of(ctx))
+        if not first < end <= there:
+            raise errors.InvalidInput(f"cannot drop tokens {first} … {end - 1} of context {ctx}: it has {there}")
 
     def _truncate(self, ctx: int, length: int) -> None:
         del self._tokens_of(ctx)[length:]
@@ -547,6 +567,7 @@ class FakeHost:
         probes: _Probes | None,
         prompt_length: int,
         matcher: int | None,
+        placement: _Placement | None,
     ) -> int:
         self._tokens_of(ctx).extend(tokens)
         handle = self._new_handle(is_ready=True)
