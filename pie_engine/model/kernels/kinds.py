@@ -40,11 +40,19 @@ class Kind:
         """Of `SPAN` inputs of a panel."""
         return SPAN * WIDTH * self.num_bytes
 
-    def each_input(self, builder: Any, w: Any, stride: Any, count: Any, num_vectors: int, body: Body) -> None:
-        """A loop over `count` inputs, `stride` bytes apart and of `num_vectors` vectors each, that begin at `w`."""
+    def each_input(
+        self, builder: Any, w: Any, stride: Any, count: Any, num_vectors: int, body: Body, ahead: int = 0
+    ) -> None:
+        """A loop over `count` inputs, `stride` bytes apart and of `num_vectors` vectors each, that begin at `w`.
+
+        What lies `ahead` bytes behind is asked for at the same time.
+        """
         with cgutils.for_range(builder, count) as loop:
             at = builder.add(w, builder.mul(loop.index, stride))
             size = LANES * self.num_bytes
+            if ahead:
+                for line in range(0, num_vectors * size, vector.CACHE_LINE):
+                    vector.prefetch(builder, _behind(builder, at, ahead + line))
             body(loop.index, [self.load(builder, _behind(builder, at, index * size)) for index in range(num_vectors)])
 
 
@@ -62,7 +70,9 @@ class BlockKind:
     def span_bytes(self) -> int:
         return SPAN // self.blocks.inputs * self.blocks.block_bytes
 
-    def each_input(self, builder: Any, w: Any, _stride: Any, count: Any, num_vectors: int, body: Body) -> None:
+    def each_input(
+        self, builder: Any, w: Any, _stride: Any, count: Any, num_vectors: int, body: Body, ahead: int = 0
+    ) -> None:
         assert num_vectors == NUM_VECTORS, num_vectors
         blocks, size = self.blocks, ir.Constant(INT, self.blocks.inputs)
         num_blocks = builder.sdiv(builder.add(count, ir.Constant(INT, blocks.inputs - 1)), size)
@@ -71,19 +81,19 @@ class BlockKind:
             block = builder.add(w, builder.mul(loop.index, ir.Constant(INT, blocks.block_bytes)))
             scaled, groups = self._header(builder, block), _behind(builder, block, blocks.header_bytes)
             if blocks.has_factors:
-                self._each_group(builder, groups, first, scaled, body)
+                self._each_group(builder, groups, first, scaled, body, ahead)
             else:
                 left = builder.sub(count, first)
                 here = builder.select(builder.icmp_signed("<", left, size), left, size)
-                self._each_quant(builder, groups, first, here if blocks.bits == 8 else size, scaled, body)
+                self._each_quant(builder, groups, first, here if blocks.bits == 8 else size, scaled, body, ahead)
 
-    def _each_group(self, builder: Any, at: Any, first: Any, scaled: Scaled, body: Body) -> None:
+    def _each_group(self, builder: Any, at: Any, first: Any, scaled: Scaled, body: Body, ahead: int) -> None:
         blocks, size = self.blocks, ir.Constant(INT, self.blocks.group_inputs)
         with cgutils.for_range(builder, ir.Constant(INT, blocks.inputs // blocks.group_inputs)) as loop:
             group = builder.add(at, builder.mul(loop.index, ir.Constant(INT, blocks.group_bytes)))
             start = builder.add(first, builder.mul(loop.index, size))
             quants = _behind(builder, group, blocks.factor_bytes)
-            self._each_quant(builder, quants, start, size, self._times_factors(builder, scaled, group), body)
+            self._each_quant(builder, quants, start, size, self._times_factors(builder, scaled, group), body, ahead)
 
     def _header(self, builder: Any, at: Any) -> Scaled:
         load, size = (_load_bf16 if self.blocks.scale == "bfloat16" else _load_f16), LANES * 2
@@ -113,7 +123,9 @@ class BlockKind:
         scales, lowest = scaled
         return [times(scale) for scale in scales], [times(least) for least in lowest]
 
-    def _each_quant(self, builder: Any, at: Any, first: Any, count: Any, scaled: Scaled, body: Body) -> None:
+    def _each_quant(
+        self, builder: Any, at: Any, first: Any, count: Any, scaled: Scaled, body: Body, ahead: int
+    ) -> None:
         scales, lowest = scaled
 
         def weights(quants: list[Any]) -> list[Any]:
@@ -125,6 +137,8 @@ class BlockKind:
 
         def stored(index: Any, widen: Callable[[Any, Any], Any]) -> list[Any]:
             place = builder.add(at, builder.mul(index, ir.Constant(INT, WIDTH)))
+            if ahead:
+                vector.prefetch(builder, _behind(builder, place, ahead))
             return [
                 widen(_load_bytes(builder, _behind(builder, place, LANES * part)), _WORDS)
                 for part in range(NUM_VECTORS)

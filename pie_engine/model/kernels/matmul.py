@@ -16,15 +16,17 @@ from numba.extending import intrinsic
 from pie_engine.model.kernels.blocks import SPAN, WIDTH
 from pie_engine.model.kernels.cache import mark_compiled, matmul_name
 from pie_engine.model.kernels.jit import callback
-from pie_engine.model.kernels.kinds import KINDS, NUM_VECTORS, PLAIN
+from pie_engine.model.kernels.kinds import KINDS, NUM_VECTORS, PLAIN, BlockKind
 from pie_engine.model.kernels.panel import make_panel
 from pie_engine.model.kernels.tile import make_unpack, room_to_unpack
 from pie_engine.model.kernels.vector import INT, add_row, clear_row
 
 ROW_BLOCK = 96
 """Rows that go over all panels before the next ones: their activations stay in the second-level cache."""
-FEW_ROWS = 12
-"""So many rows are one tile or two. For more of them a part of the panel becomes fp32 first, once for all."""
+FEW_ROWS, FEW_ROWS_OF_BLOCKS = 36, 12
+"""For more rows than so many a part of the panel becomes fp32 first, once for all: of blocks for more than one tile."""
+AHEAD = 2560
+"""Bytes. The processor itself looks ahead too little to read memory while it multiplies."""
 
 _ALWAYS = 1 << 40
 _NUM_ARGUMENTS = 12
@@ -37,10 +39,10 @@ def matmul_kernel(kind_name: str) -> Any:
     kernel = callback(
         f"void({', '.join(['int64'] * _NUM_ARGUMENTS)})",
         name=matmul_name(kind_name),
-        few=make_panel(NUM_VECTORS, kind, adds=True),
+        few=make_panel(NUM_VECTORS, kind, adds=True, ahead=AHEAD),
         many=make_panel(NUM_VECTORS, wide, adds=True),
-        unpack=make_unpack(kind),
-        few_rows=_ALWAYS if kind is wide else FEW_ROWS,
+        unpack=make_unpack(kind, AHEAD),
+        few_rows=_ALWAYS if kind is wide else FEW_ROWS_OF_BLOCKS if isinstance(kind, BlockKind) else FEW_ROWS,
         span_bytes=kind.span_bytes,
         row_bytes=kind.span_bytes // SPAN,
         wide_bytes=wide.span_bytes // SPAN,

@@ -13,10 +13,10 @@ _SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64, int64)"
 
 
 @functools.cache
-def make_panel(num_vectors: int, kind: AnyKind, *, adds: bool) -> Any:
+def make_panel(num_vectors: int, kind: AnyKind, *, adds: bool, ahead: int = 0) -> Any:
     """A kernel `panel(num_rows, x, x_stride, w, w_stride, num_inputs, y, y_stride)`; otherwise as `make_tile`."""
-    tiles = {f"tile{rows}": make_tile(rows, num_vectors, kind, adds=adds) for rows in (1, 2, 4, 8, 12)}
-    name = f"panel_{kind.name}_{num_vectors}{'_adds' if adds else ''}"
+    tiles = {f"tile{rows}": make_tile(rows, num_vectors, kind, adds=adds, ahead=ahead) for rows in (1, 2, 4, 8, 12)}
+    name = f"panel_{kind.name}_{num_vectors}{'_adds' if adds else ''}{f'_ahead_{ahead}' if ahead else ''}"
     return compiled(_SIGNATURE, name=name, **tiles)(_panel)
 
 

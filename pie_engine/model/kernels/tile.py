@@ -23,11 +23,12 @@ from pie_engine.model.kernels.vector import FLOAT, INT, VECTOR
 UNPACKED_STRIDE = WIDTH * 4
 
 
-def make_tile(num_rows: int, num_vectors: int, kind: AnyKind, *, adds: bool = False) -> Any:
+def make_tile(num_rows: int, num_vectors: int, kind: AnyKind, *, adds: bool = False, ahead: int = 0) -> Any:
     """`tile(x, x_stride, w, w_stride, num_inputs, y, y_stride)`: y[num_rows, 16 * num_vectors] = x @ w.
 
     Addresses and strides are in bytes; x [num_rows, num_inputs] and y are fp32 with contiguous rows, w is
     [num_inputs, 16 * num_vectors] of `kind`, or a panel of blocks. With `adds` the product is added to what y holds.
+    `ahead`: so many bytes behind what is multiplied memory is asked for.
     """
 
     @intrinsic
@@ -51,7 +52,7 @@ def make_tile(num_rows: int, num_vectors: int, kind: AnyKind, *, adds: bool = Fa
                 for weight, slot in zip(weights, row, strict=True):
                     builder.store(vector.operation(builder, "fma", value, weight, builder.load(slot)), slot)
 
-        kind.each_input(builder, w, w_stride, num_inputs, num_vectors, add_products)
+        kind.each_input(builder, w, w_stride, num_inputs, num_vectors, add_products, ahead)
         for y_row, row in zip(y_rows, sums, strict=True):
             for index, slot in enumerate(row):
                 vector.store(builder, builder.load(slot), _vector(builder, y_row, index))
@@ -60,7 +61,7 @@ def make_tile(num_rows: int, num_vectors: int, kind: AnyKind, *, adds: bool = Fa
     return tile
 
 
-def make_unpack(kind: AnyKind) -> Any:
+def make_unpack(kind: AnyKind, ahead: int = 0) -> Any:
     """`unpack(w, w_stride, num_inputs, out)`: the weights [num_inputs, 32] of a panel as fp32."""
 
     @intrinsic
@@ -75,7 +76,7 @@ def make_unpack(kind: AnyKind) -> Any:
             for part, weight in enumerate(weights):
                 vector.store(builder, weight, _vector(builder, row, part))
 
-        kind.each_input(builder, w, w_stride, num_inputs, NUM_VECTORS, store)
+        kind.each_input(builder, w, w_stride, num_inputs, NUM_VECTORS, store, ahead)
         return context.get_dummy_value()
 
     return unpack

@@ -79,6 +79,14 @@ def exp(builder: Any, x: Any) -> Any:
     return builder.fmul(p, builder.bitcast(builder.shl(biased, ir.Constant(_WORDS, [23] * LANES)), VECTOR))
 
 
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for one line of the cache that will be read soon; any address will do."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    hints = [ir.Constant(WORD, value) for value in (0, 3, 1)]  # to read, to keep, data
+    builder.call(function, [builder.inttoptr(address, ir.IntType(8).as_pointer()), *hints])
+
+
 def fold(builder: Any, name: str, vector: Any) -> Any:
     """All lanes as one number, in halves: `add` or `max`, always in the same order."""
     width = LANES // 2
@@ -195,12 +203,8 @@ def fetch(_typing: Any, address: Any, num_bytes: Any) -> Any:
 
     def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         address, num_bytes = arguments
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), WORD, WORD, WORD])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         with cgutils.for_range(builder, builder.sdiv(num_bytes, ir.Constant(INT, CACHE_LINE))) as loop:
-            place = builder.add(address, builder.mul(loop.index, ir.Constant(INT, CACHE_LINE)))
-            hints = [ir.Constant(WORD, value) for value in (0, 3, 1)]  # to read, to keep, data
-            builder.call(function, [builder.inttoptr(place, ir.IntType(8).as_pointer()), *hints])
+            prefetch(builder, builder.add(address, builder.mul(loop.index, ir.Constant(INT, CACHE_LINE))))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), emit
