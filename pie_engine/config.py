@@ -171,6 +171,10 @@ class Paths(msgspec.Struct, frozen=True):
     def api_socket(self) -> Path:
         return self.run / "api.sock"
 
+    def kv_regions(self, os_pid: int) -> Path:
+        """Where in the memory of a core its KV is, for `pie doctor` alone: addresses are nobody else's business."""
+        return self.run / f"kv-regions-{os_pid}.json"
+
     @property
     def daemon_lock(self) -> Path:
         """Held by the daemon as long as it lives."""

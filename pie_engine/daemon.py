@@ -15,7 +15,7 @@ import msgspec
 
 from pie_engine.config import EngineConfig, load_config
 from pie_engine.errors import Busy, InvalidConfig, PieError
-from pie_engine.supervise.home import DaemonLock, prepare_home, remove_stale_sockets
+from pie_engine.supervise.home import DaemonLock, prepare_home, remove_stale_files
 from pie_engine.supervise.supervisor import Commands, Supervisor
 
 EXIT_ALREADY_RUNNING = 75
@@ -45,7 +45,7 @@ def run(config: EngineConfig, commands: Commands = COMMANDS) -> None:
     prepare_home(paths)
     lock = DaemonLock(paths.daemon_lock)
     try:
-        remove_stale_sockets(paths)
+        remove_stale_files(paths)
         logging.basicConfig(
             filename=paths.logs / "daemon.log",
             level=config.log_level.upper(),

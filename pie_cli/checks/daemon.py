@@ -23,7 +23,7 @@ async def check(client: PieClient, config: EngineConfig) -> list[Finding]:
         return [Finding("daemon", "problem", f"the daemon answers with an error: {error.message}", error.hint)]
     if health is None:
         return [_silent(config)]
-    memory_findings = [finding for member in health.members if (finding := memory.check(member))]
+    memory_findings = [finding for member in health.members if (finding := memory.check(member, config.paths))]
     return [_alive(health), *(_member(member, health) for member in health.members), *memory_findings]
 
 

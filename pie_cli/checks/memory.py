@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pie_cli.checks.finding import Finding, title_of
-from pie_engine.config import MIB
+from pie_engine.config import MIB, Paths
 from pie_engine.protocol.http import MemberView
 
 REST_BYTES = 400 * MIB
@@ -17,16 +19,16 @@ _PRESENT = 0x80
 """Bit 63 of an entry of `/proc/PID/pagemap` (https://docs.kernel.org/admin-guide/mm/pagemap.html)."""
 
 
-def check(member: MemberView, proc: Path = Path("/proc")) -> Finding | None:
-    """None where the system does not tell: on macOS, say."""
+def check(member: MemberView, paths: Paths, proc: Path = Path("/proc")) -> Finding | None:
+    """None where the system does not tell, on macOS say, and of what holds no KV."""
     detail: dict[str, Any] = member.detail
-    regions = detail.get("kv_regions")
-    if not regions:
-        return None
     try:
+        regions = msgspec.json.decode(paths.kv_regions(member.os_pid).read_bytes(), type=list[tuple[int, int]])
         resident = _resident_bytes(proc / str(member.os_pid))
         touched = sum(_touched_bytes(proc / str(member.os_pid), start, size) for start, size in regions)
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, msgspec.DecodeError):
+        return None
+    if not regions:
         return None
     weights, reserved = int(detail.get("weight_bytes", 0)), sum(size for _, size in regions)
     rest = resident - weights - touched

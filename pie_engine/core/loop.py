@@ -129,6 +129,12 @@ class Core:
         contexts = self._scheduler.contexts.values()
         return Counter(context.process.pid for context in contexts if context.adapter_id == adapter_id)
 
+    @property
+    def kv_regions(self) -> list[tuple[int, int]]:
+        """Address and bytes of the memory of this process that holds KV."""
+        guessed = () if self._draft_model is None else self._draft_model.driver.kv_regions
+        return [*self._driver.kv_regions, *self.host_pages.regions, *guessed]
+
     # Messages.
 
     def receive(self, host_boot: str, messages: Iterable[CoreMessage]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import zmq
 
 from pie_engine.config import MIB, ModelSection, Paths
@@ -149,6 +150,8 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     give_memory_back()
+    regions = child.config.paths.kv_regions(os.getpid())
+    regions.write_bytes(msgspec.json.encode(core.kv_regions))
     child.ready(**detail)
     status = 0
     try:
@@ -156,6 +159,7 @@ def main() -> int:
     except DeviceFailed as error:
         log.error("the device has failed: %s", error)
         status = EXIT_DEVICE_FAILED
+    regions.unlink(missing_ok=True)
     process.close()
     child.home.close()
     child.context.term()
@@ -196,13 +200,11 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
     core = Core(driver, tokenizer, section, saved=SavedContexts(paths.saved_contexts), draft_model=draft_model)
     core.facts.grammars.prepare()
     detail = _detail(core, section, folder, asdict(driver.capabilities))
-    regions = [*driver.kv_regions, *core.host_pages.regions]
     if draft_model is not None:
         capabilities = draft_model.driver.capabilities
         detail["draft_model"] = section.draft_model
         detail["weight_bytes"] = driver.capabilities.weight_bytes + capabilities.weight_bytes
-        regions += draft_model.driver.kv_regions
-    return core, detail | {"kv_regions": regions}
+    return core, detail
 
 
 def load_draft_model(

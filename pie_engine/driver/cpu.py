@@ -18,6 +18,7 @@ from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.compile_kernels import compile_apart
 from pie_engine.model.description import Kernels
 from pie_engine.model.kernels.cache import are_compiled, matmul_name
 from pie_engine.model.kernels.support import kv_bytes_per_token
@@ -108,6 +109,7 @@ class CpuDriver:
         kinds = checkpoint.weight_kinds(name, quantize, kernels=runner)
         if runner == "compiled" and not all(map(are_compiled, [name, *map(matmul_name, kinds)])):
             progress("compiling kernels for this processor (once per version)")
+            compile_apart(name, kinds)
         model = load_model(checkpoint, chosen, runner, quantize)
         if deterministic and model.kernels == "torch":
             log.warning("deterministic: torch runs %s one token at a time", checkpoint.folder)

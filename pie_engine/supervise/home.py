@@ -58,10 +58,11 @@ def prepare_home(paths: Paths) -> None:
         )
 
 
-def remove_stale_sockets(paths: Paths) -> None:
-    """What a daemon that was killed left behind. Call it with the lock held."""
-    for socket in paths.run.glob("*.sock"):
-        socket.unlink(missing_ok=True)
+def remove_stale_files(paths: Paths) -> None:
+    """What a daemon or a core that was killed left behind. Call it with the lock held."""
+    for pattern in ("*.sock", "kv-regions-*.json"):
+        for file in paths.run.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def _make_private(folder: Path) -> None:

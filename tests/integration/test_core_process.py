@@ -15,7 +15,7 @@ import msgspec
 import pytest
 import zmq
 
-from pie_engine.config import ModelSection
+from pie_engine.config import ModelSection, Paths
 from pie_engine.ipc.child import DAEMON_BOOT, EXIT_PARENT_GONE, EXIT_START_FAILED
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.plan import Plan
@@ -110,6 +110,7 @@ def start() -> Iterator[Callable[..., Surroundings]]:
     started: list[Surroundings] = []
     with tempfile.TemporaryDirectory(prefix="pie-c-") as name:
         folder = Path(name)
+        (folder / "run").mkdir()
         tokenizer = byte_tokenizer()
         tokenizer._load().save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
@@ -141,6 +142,10 @@ def test_it_serves_a_host_reports_and_ends(start: Callable[..., Surroundings]) -
     around = start()
     ready = around.until_ready()
     assert (ready.detail["model"], ready.detail["driver"], ready.detail["num_pages"]) == ("test", "fake", 64)
+    # What the API shows has no addresses in it; who may look into the process finds them in the home.
+    assert "kv_regions" not in ready.detail
+    regions = Paths(around.folder, around.folder).kv_regions(around.process.pid)
+    assert all(size > 0 for _, size in json.loads(regions.read_text()))
     around.tell_topology("host-1")
     link = around.host("host-1")
     generate(link, max_tokens=1)
@@ -150,6 +155,7 @@ def test_it_serves_a_host_reports_and_ends(start: Callable[..., Surroundings]) -
     around.until(lambda: any(usage.pid == "p1" for stats in around.stats for usage in stats.processes))
     around.daemon.send("core-1", [Shutdown(1.0)])
     assert around.until_exit() == 0
+    assert not regions.exists()
 
 
 def test_a_parked_plan_sends_its_chunk_in_time_and_goes_on_when_read(start: Callable[..., Surroundings]) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pie_cli.checks import memory, storage
 from pie_cli.main import invoke
-from pie_engine.config import load_config
+from pie_engine.config import Paths, load_config
 from pie_engine.hub import facts
 from pie_engine.hub.places import resolve
 from pie_engine.protocol.http import MemberView
@@ -161,20 +161,26 @@ def test_memory_of_a_core_is_weights_used_pages_and_the_rest(tmp_path: Path, mon
     present, absent = bytes(7) + b"\x81", bytes(8)
     entries = absent * 3 + present * 16 * pages_per_mib + absent * 48 * pages_per_mib
     (tmp_path / "12" / "pagemap").write_bytes(entries)
-    core = core_with({"kv_regions": [[3 * page, 64 << 20]], "weight_bytes": 10 << 20})
-    found = memory.check(core, tmp_path)
+    core, paths = core_with({"weight_bytes": 10 << 20}), Paths(tmp_path, tmp_path)
+    paths.run.mkdir()
+    paths.kv_regions(12).write_text(f"[[{3 * page}, {64 << 20}]]")
+    found = memory.check(core, paths, tmp_path)
     assert found is not None
     assert found.severity == "ok"
     assert found.message == (
         "core pie-tiny holds 100 MiB of memory: 10 weights, 16 of 64 for KV pages, 74 for the rest"
     )
     monkeypatch.setattr(memory, "REST_BYTES", 70 << 20)
-    found = memory.check(core, tmp_path)
+    found = memory.check(core, paths, tmp_path)
     assert found is not None
     assert found.severity == "warning"
     assert found.message.endswith("which is more than 70")
 
 
 def test_a_system_that_does_not_tell_is_left_out(tmp_path: Path) -> None:
-    assert memory.check(core_with({"kv_regions": [[0, 4096]]}), tmp_path) is None
-    assert memory.check(core_with({}), tmp_path) is None
+    paths = Paths(tmp_path, tmp_path)
+    assert memory.check(core_with({}), paths, tmp_path) is None
+    paths.run.mkdir()
+    for regions in ("[[0, 4096]]", "[]", "?"):
+        paths.kv_regions(12).write_text(regions)
+        assert memory.check(core_with({}), paths, tmp_path) is None

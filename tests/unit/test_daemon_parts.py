@@ -15,7 +15,7 @@ from pie_engine.daemon import main
 from pie_engine.errors import Busy, InvalidConfig
 from pie_engine.supervise.backoff import DELAYS_S, WINDOW_S, Backoff
 from pie_engine.supervise.child import exit_reason
-from pie_engine.supervise.home import DaemonLock, prepare_home, remove_stale_sockets
+from pie_engine.supervise.home import DaemonLock, prepare_home, remove_stale_files
 from pie_engine.supervise.incidents import Incident, Incidents
 from pie_engine.supervise.logs import NUM_LAST_LINES, LastLines, RotatingLog
 from pie_engine.supervise.supervisor import seats_of
@@ -90,8 +90,9 @@ def test_the_home_is_made_private(tmp_path):
     assert {folder.stat().st_mode & 0o777 for folder in (paths.home, paths.run, paths.logs)} == {0o700}
     assert list(paths.home.iterdir()) != []
     (paths.run / "core-1.sock").touch()
+    paths.kv_regions(12).touch()
     (paths.run / "keep.lock").touch()
-    remove_stale_sockets(paths)
+    remove_stale_files(paths)
     assert [path.name for path in paths.run.iterdir()] == ["keep.lock"]
 
 
