@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +21,44 @@ _PRESENT = 0x80
 """Bit 63 of an entry of `/proc/PID/pagemap` (https://docs.kernel.org/admin-guide/mm/pagemap.html)."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """All in bytes."""
+
+    resident: int
+    weights: int
+    touched: int
+    """Of what is reserved for KV pages: pages that nothing has been written to take no memory."""
+    reserved: int
+
+    @classmethod
+    def of(cls, os_pid: int, weights: int, regions: Sequence[tuple[int, int]], proc: Path = Path("/proc")) -> MemoryUse:
+        """`regions`: address and bytes of each part of the KV. Raises `OSError` where the system does not tell."""
+        process = proc / str(os_pid)
+        touched = sum(_touched_bytes(process, start, size) for start, size in regions)
+        return cls(_resident_bytes(process), weights, touched, sum(size for _, size in regions))
+
+    @property
+    def rest(self) -> int:
+        return self.resident - self.weights - self.touched
+
+
 def check(member: MemberView, paths: Paths, proc: Path = Path("/proc")) -> Finding | None:
     """None where the system does not tell, on macOS say, and of what holds no KV."""
     detail: dict[str, Any] = member.detail
     try:
         regions = msgspec.json.decode(paths.kv_regions(member.os_pid).read_bytes(), type=list[tuple[int, int]])
-        resident = _resident_bytes(proc / str(member.os_pid))
-        touched = sum(_touched_bytes(proc / str(member.os_pid), start, size) for start, size in regions)
-    except (OSError, ValueError, IndexError, msgspec.DecodeError):
+        use = MemoryUse.of(member.os_pid, int(detail.get("weight_bytes", 0)), regions, proc)
+    except (OSError, msgspec.DecodeError):
         return None
     if not regions:
         return None
-    weights, reserved = int(detail.get("weight_bytes", 0)), sum(size for _, size in regions)
-    rest = resident - weights - touched
     text = (
-        f"{title_of(member.role, member.name)} holds {resident // MIB} MiB of memory: {weights // MIB} weights, "
-        f"{touched // MIB} of {reserved // MIB} for KV pages, {rest // MIB} for the rest"
+        f"{title_of(member.role, member.name)} holds {use.resident // MIB} MiB of memory: "
+        f"{use.weights // MIB} weights, {use.touched // MIB} of {use.reserved // MIB} for KV pages, "
+        f"{use.rest // MIB} for the rest"
     )
-    if rest > REST_BYTES:
+    if use.rest > REST_BYTES:
         return Finding("memory", "warning", f"{text}, which is more than {REST_BYTES // MIB}")
     return Finding("memory", "ok", text)
 
@@ -46,7 +68,7 @@ def _resident_bytes(process: Path) -> int:
 
 
 def _touched_bytes(process: Path, start: int, size: int) -> int:
-    """How much of a region of its memory is there: pages that nothing has been written to take no memory."""
+    """How much of a region of its memory is there."""
     page_size = os.sysconf("SC_PAGE_SIZE")
     first, last = start // page_size, -(-(start + size) // page_size)
     with (process / "pagemap").open("rb") as file:

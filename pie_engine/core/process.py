@@ -25,7 +25,7 @@ from pie_engine.errors import InvalidConfig, PieError
 from pie_engine.hub.places import resolve
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Hub, Link
-from pie_engine.ipc.memory import give_memory_back
+from pie_engine.ipc.memory import give_memory_back, let_go_of_libraries
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
@@ -150,6 +150,7 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     give_memory_back()
+    let_go_of_libraries()
     regions = child.config.paths.kv_regions(os.getpid())
     regions.write_bytes(msgspec.json.encode(core.kv_regions))
     child.ready(**detail)
