@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pie_engine.core.draft_model import check_same_tokens
+from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Fault, Reply
 from pie_engine.errors import InvalidConfig
 from pie_engine.protocol.plan import Grammar, Speculation
@@ -204,3 +205,9 @@ def test_it_needs_the_tokens_of_its_model():
     one, other = byte_tokenizer([("a", "b")]), byte_tokenizer([("a", "c")])
     with pytest.raises(InvalidConfig, match="token 256 is 'ac' there and 'ab' here"):
         check_same_tokens("big", one, "small", other)
+
+
+def test_its_pages_count_as_kv_of_the_core(monkeypatch: pytest.MonkeyPatch):
+    rig = Rig(draft=SAME)
+    monkeypatch.setattr(FakeDriver, "kv_regions", property(lambda driver: [(id(driver), 8)]))
+    assert {(id(rig.driver), 8), (id(rig.draft_driver), 8)} <= set(rig.core.kv_regions)
