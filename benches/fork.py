@@ -1,6 +1,6 @@
 """What a fork costs at the end of a short context and of a long one: time in the core and memory, beside its length.
 
-    python benches/fork.py [--tokens 100 10000 100000] [--forks 200] [--json-out FILE]
+    python benches/fork.py [--tokens 10 10000 100000] [--forks 200] [--json-out FILE]
 
 The core runs on the fake driver: forking never reaches the device. A fork is timed from the message of its host to the
 context that is there, in CPU time of the thread; forks are taken one after the other and released together. Memory is
@@ -88,7 +88,7 @@ def measure(num_tokens: int, num_forks: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[100, 10_000, 100_000])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[10, 10_000, 100_000])
     parser.add_argument("--forks", type=int, default=200)
     parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
