@@ -62,7 +62,7 @@ class SavedContexts:
         try:
             data = self._manifest_path(user, model, name).read_bytes()
         except FileNotFoundError:
-            raise NotFound(f"no context is saved as `{name}` with model {model}") from None
+            raise _missing(name, model) from None
         return _decoded(name, data)
 
     def read_blob(self, user: str, model: str, manifest: Manifest) -> bytes:
@@ -162,7 +162,7 @@ class SavedContexts:
         try:
             path.unlink()
         except FileNotFoundError:
-            raise NotFound(f"no context is saved as `{name}` with model {model}") from None
+            raise _missing(name, model) from None
         self._remove_blob(path.parent, deleted)
 
     def list(self, user: str, model: str) -> list[Manifest]:
@@ -224,6 +224,12 @@ def _decoded_or_none(path: Path) -> Manifest | None:
         return _decoded(path.name, path.read_bytes())
     except (FileNotFoundError, InvalidInput):
         return None
+
+
+def _missing(name: str, model: str) -> NotFound:
+    return NotFound(
+        f"no context is saved as `{name}` with model {model}", hint="`pie context list` shows those that there are"
+    )
 
 
 def _damaged(name: str, why: str) -> InvalidInput:
