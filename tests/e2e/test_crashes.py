@@ -46,6 +46,40 @@ async def main() -> list[str]:
     },
 )
 
+WRITER = Bundle(
+    Manifest(name="writer"),
+    files={
+        "main.py": """
+from inferlet import Context, session
+
+async def main() -> None:
+    ctx = Context()
+    ctx.append("Once upon a time there was a fox. " * 40)
+    await ctx.save("tale")
+    ctx.append("It saw a crow. " * 40)
+    await ctx.save("tale", durable=False)
+    session.send("saved")
+    await session.receive()
+"""
+    },
+)
+READER = Bundle(
+    Manifest(name="reader"),
+    files={
+        "main.py": """
+from inferlet import Context, Sampler
+
+async def main() -> list:
+    ctx = Context.open("tale")
+    text, again = ctx.model.tokenizer.decode(ctx.tokens), Context()
+    again.append(ctx.tokens)
+    streams = [ctx.generate(Sampler.greedy(), max_tokens=4), again.generate(Sampler.greedy(), max_tokens=4)]
+    replies = [await stream for stream in streams]
+    return [text.count("fox"), text.count("crow"), replies[0] == replies[1], streams[0].usage.cached_tokens > 0]
+"""
+    },
+)
+
 
 async def os_pid(client, role, name=None):
     health = await client.health()
@@ -117,6 +151,18 @@ async def test_a_killed_core_ends_its_programs_and_comes_back(own, eventually, f
     doctor = fresh.pie("doctor")
     assert "SIGKILL" in doctor.stdout + doctor.stderr
     await works(own)
+
+
+@pytest.mark.slow
+async def test_a_core_that_is_killed_while_it_writes_leaves_a_whole_context(own, eventually):
+    process = await own.launch_process(WRITER)
+    await first_message(process)
+    victim = await kill(own, "core")
+    assert (await ending(process))[1].code == "core_lost"
+    await recovered(own, "core", victim, eventually)
+    event, (foxes, crows, is_same, is_cached) = await ending(await own.launch_process(READER))
+    assert (event, foxes, is_same, is_cached) == (Event.Return, 40, True, True)
+    assert crows in (0, 40)
 
 
 async def test_a_killed_host_ends_its_programs_and_frees_their_pages(own, eventually):

@@ -1,4 +1,4 @@
-"""A context that one program saves and another one opens, also after the daemon was started again."""
+"""Contexts that one program saves and another one opens, also after the daemon was started again, or from a file."""
 
 from __future__ import annotations
 
@@ -6,41 +6,50 @@ from pie_client import PieClient
 from tests.e2e.test_programs import program, value_of
 
 SAVE = """
-from inferlet import Context
+from inferlet import Context, Sampler
 
 async def main() -> list:
     ctx = Context()
     ctx.user("Tell me a story about a fox and a crow, and make it long enough for some pages.")
     await ctx.generate(max_tokens=24)
     await ctx.save("story")
-    return [ctx.tokens, [saved.name for saved in Context.list()]]
+    await ctx.save("behind", durable=False)
+    tokens = ctx.tokens
+    stream = ctx.generate(Sampler.greedy(), max_tokens=6)
+    await stream
+    return [tokens, list(stream.ids), sorted(saved.name for saved in Context.list() if saved.name != "behind")]
 """
 OPEN = """
-from inferlet import Context, NotFound
+from inferlet import Context, NotFound, Sampler
 
-async def main() -> list:
-    ctx = Context.open("story")
+async def main(name: str) -> list:
+    ctx = Context.open(name)
     tokens, messages = ctx.tokens, len(ctx.messages)
-    stream = ctx.generate(max_tokens=4)
+    stream = ctx.generate(Sampler.greedy(), max_tokens=6)
     await stream
-    Context.delete("story")
+    Context.delete(name)
     try:
-        Context.open("story")
+        Context.open(name)
     except NotFound:
-        return [tokens, messages, stream.usage.prompt_tokens - stream.usage.cached_tokens]
+        return [tokens, list(stream.ids), messages, stream.usage.prompt_tokens - stream.usage.cached_tokens]
 """
 
 
-async def test_a_saved_context_survives_the_daemon(fresh):
+async def test_saved_contexts_survive_the_daemon_and_travel_in_files(fresh, tmp_path):
     fresh.start()
     async with PieClient(home=fresh.home) as client:
-        tokens, names = await value_of(client, program(SAVE))
+        tokens, continued, names = await value_of(client, program(SAVE))
+        await client.export_context("story", tmp_path / "story")
+        await client.remove_context("story")
     fresh.stop()
     fresh.start()
     async with PieClient(home=fresh.home) as client:
-        opened, num_messages, num_run = await value_of(client, program(OPEN))
+        # What was still to be written when the daemon was stopped.
+        assert [context.name for context in await client.contexts()] == ["behind"]
+        await client.import_context(tmp_path / "story", "tale")
+        from_file = await value_of(client, program(OPEN), name="tale")
+        from_disk = await value_of(client, program(OPEN), name="behind")
     assert names == ["story"]
-    assert opened == tokens
-    assert num_messages == 1
-    # The last token alone: its logits say what comes next.
-    assert num_run == 1
+    # The last token alone is run: its logits say what comes next.
+    assert from_file == [tokens, continued, 1, 1]
+    assert from_disk[:3] == [tokens, continued, 1]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
+import re
 import shutil
 import socket
+import subprocess
+import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -55,7 +61,7 @@ def keep(saved, name, *, model="tiny", user=LOCAL_USER, model_id="fake-1", page_
                 quota_bytes=1 << 30)  # fmt: skip
 
 
-async def test_contexts_are_listed_and_deleted(client, saved):
+async def test_contexts_are_listed_and_deleted(client, saved, tmp_path):
     before = time.time()
     keep(saved, "b/1 ?")
     keep(saved, "a", model_id="other")
@@ -75,9 +81,12 @@ async def test_contexts_are_listed_and_deleted(client, saved):
     await client.remove_context("b/1 ?")
     await client.remove_context("gone", model="former")
     assert [each.name for each in await client.contexts()] == ["a"]
-    for ask in (client.context, client.remove_context):
-        with pytest.raises(NotFound, match="no context is saved as `b/1"):
-            await ask("b/1 ?")
+    for name in ("b/1 ?", "not mine"):
+        for ask in (client.context, client.remove_context, partial(client.export_context, path=tmp_path / "none")):
+            with pytest.raises(NotFound, match=f"no context is saved as `{re.escape(name)}"):
+                await ask(name)
+    assert saved.read("somebody else", "tiny", "not mine").name == "not mine"
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_context_travels_in_a_file(client, saved, tmp_path):
@@ -137,7 +146,7 @@ async def test_damaged_kv_is_not_sent(client, saved, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(engine, client, saved, tmp_path):
+async def test_an_upload_that_is_too_short_leaves_nothing(engine, client, saved, tmp_path):
     keep(saved, "tale")
     await client.export_context("tale", tmp_path / "tale")
     data = (tmp_path / "tale").read_bytes()
@@ -148,6 +157,58 @@ async def test_an_upload_that_breaks_off_leaves_nothing(engine, client, saved, t
     status, _, text = await http("POST", "/v1/contexts", data)
     assert (status, json.loads(text)["error"]["code"]) == (409, "invalid_input")
     assert not list(saved._folder.rglob("*.partial"))
+
+
+async def test_a_client_that_goes_away_in_an_upload_leaves_nothing(client, engine, saved, tmp_path, eventually):
+    keep(saved, "tale")
+    await client.export_context("tale", tmp_path / "tale")
+    data = (tmp_path / "tale").read_bytes()
+    _, writer = await asyncio.open_unix_connection(str(engine.home / "run" / "api.sock"))
+    head = f"POST /v1/contexts?name=part HTTP/1.1\r\nHost: pie\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data[: len(data) // 2])
+    await writer.drain()
+    await eventually(lambda: list(saved._folder.rglob("*.partial")))
+    writer.close()
+    await eventually(lambda: not list(saved._folder.rglob("*.partial")))
+    assert [each.name for each in await client.contexts()] == ["tale"]
+
+
+async def test_a_large_file_that_is_refused_at_its_beginning_says_why(client, engine, tmp_path):
+    """On either way the reason arrives, though most of the file has not been read then."""
+    with (tmp_path / "film").open("wb") as file:
+        file.truncate(64 << 20)
+    async with PieClient(url=f"http://127.0.0.1:{engine.port}") as other:
+        for asking in (client, other):
+            with pytest.raises(InvalidInput, match="does not begin with a header of safetensors"):
+                await asking.import_context(tmp_path / "film")
+
+
+def test_what_a_kill_leaves_is_whole(tmp_path):
+    """Killed while it writes one version over the other: there is one of them, with its own KV."""
+    saved = SavedContexts(tmp_path)
+    for _ in range(4):
+        writer = subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER, tmp_path], stdout=subprocess.PIPE)
+        assert writer.stdout.readline()
+        time.sleep(random.uniform(0, 0.03))
+        writer.kill()
+        writer.communicate()
+        manifest = saved.read("ann", "m", "tale")
+        assert set(saved.read_blob("ann", "m", manifest)) == set(manifest.tokens)
+    assert [manifest.name for manifest in saved.list("ann", "m")] == ["tale"]
+
+
+WRITES_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+from pie_engine.store.contexts import SavedContexts
+
+for version in itertools.cycle(range(256)):
+    SavedContexts(Path(sys.argv[1])).write(
+        "ann", "m", "tale", bytes([version]) * (1 << 20), model_id="id", page_size=16, tokens=[version], meta="",
+        quota_bytes=1 << 30,
+    )
+    print(version, flush=True)
+"""
 
 
 async def test_over_tcp(engine, saved, tmp_path):

@@ -115,6 +115,8 @@ class StandIn:
         self.published: list[str] = []
         self.stop_requests: list[dict[str, object]] = []
         self.on_stop: Callable[[], object] = lambda: None
+        self.contexts_stall = False
+        """Whether half of a saved context comes, and no more."""
         self._pids = itertools.count(1)
         self._server: socketserver.BaseServer | None = None
 
@@ -189,6 +191,12 @@ class _Handler(BaseHTTPRequestHandler):
             case ["v1", "processes", pid, "events"]:
                 if process := self._process(pid):
                     self._events(process, parse_qs(url.query))
+            case ["v1", "contexts", _] if self.daemon.contexts_stall:
+                self.send_response(200)
+                self.send_header("Content-Length", "2000000")
+                self.end_headers()
+                self.wfile.write(bytes(1_000_000))
+                self.rfile.read()  # until the client goes away
             case _:
                 self._fail(404, "not_found", f"no such page: {url.path}")
 
