@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ SIZES = {
     "num_key_value_heads": "add_head_count_kv",
     "max_position_embeddings": "add_context_length",
     "rms_norm_eps": "add_layer_norm_rms_eps",
+    "layer_norm_eps": "add_layer_norm_eps",
+    "norm_epsilon": "add_layer_norm_eps",
     "head_dim": "add_key_length",
+    "num_experts_per_tok": "add_expert_used_count",
+    "num_experts": "add_expert_count",
+    "num_local_experts": "add_expert_count",
+    "moe_intermediate_size": "add_expert_feed_forward_length",
+    "logit_scale": "add_logit_scale",
+    "use_parallel_residual": "add_parallel_residual",
     "sliding_window": "add_sliding_window",
     "attn_logit_softcapping": "add_attn_logit_softcapping",
     "final_logit_softcapping": "add_final_logit_softcapping",
@@ -29,19 +38,35 @@ SIZES = {
     "logits_scaling": "add_logit_scale",
 }
 """By the field of config.json, what the writer calls it."""
-PERMUTED = ("llama", "granite")
-GEMMAS = ("gemma2", "gemma3")
+PERMUTED = ("llama", "granite", "smollm3")
+GEMMAS = ("gemma", "gemma2", "gemma3")
+ARCHITECTURES = {
+    "gemma3_text": "gemma3",
+    "mixtral": "llama",
+    "qwen3_moe": "qwen3moe",
+    "olmo3": "olmo2",
+    "phi": "phi2",
+    "cohere": "command-r",
+}
+"""By the model type, where it is another."""
 TINY_TOKENS = {"eos_token_id": 2, "bos_token_id": 1, "unknown_token_id": 0}
 
 
 def write_gguf(
-    path: Path, folder: Path, kind: str = "F32", others: dict[str, str] | None = None, **tokenizer: Any
+    path: Path,
+    folder: Path,
+    kind: str = "F32",
+    others: dict[str, str] | None = None,
+    *,
+    more: str = "",
+    skip: str = "",
+    **tokenizer: Any,
 ) -> Path:
     """The checkpoint of `folder` as a GGUF file whose matrices have the type `kind`, and those whose name holds a key
-    of `others` that one. What the file then holds is written back to `folder`, so that both are the same model: types
-    with fewer bits lose something."""
+    of `others` that one; with a tensor `more` that does not belong there, without the tensor `skip`. What the file then
+    holds is written back to `folder`, so that both are the same model: types with fewer bits lose something."""
     raw = json.loads((folder / "config.json").read_text())
-    architecture = {"gemma3_text": "gemma3"}.get(raw["model_type"], raw["model_type"])
+    architecture = ARCHITECTURES.get(raw["model_type"], raw["model_type"])
     writer = gguf.GGUFWriter(path, architecture)
     _add_sizes(writer, raw)
     _add_tokenizer(writer, raw, **tokenizer)
@@ -49,15 +74,24 @@ def write_gguf(
         next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == architecture), raw["num_hidden_layers"]
     )
     changed: dict[str, torch.Tensor] = {}
-    for name, tensor in load_file(folder / "model.safetensors").items():
+    stacks: dict[str, list[numpy.ndarray]] = {}
+    kinds: dict[str, str] = {}
+    for name, tensor in sorted(load_file(folder / "model.safetensors").items(), key=_by_expert):
         is_matrix = tensor.dim() == 2
         of_others = [other for part, other in (others or {}).items() if part in name]
         kind_here = (of_others or [kind])[0] if is_matrix else "F32"
         data, changed[name] = _encoded(_as_llama_cpp(tensor.float(), name, architecture, raw), kind_here)
         changed[name] = _from_llama_cpp(changed[name], name, architecture, raw)
-        stored = names.get_name(name, (".weight", ".bias"))
+        stored = names.get_name(re.sub(r"\.experts\.\d+\.", ".experts.", name), (".weight", ".bias"))
         assert stored is not None, name
-        writer.add_tensor(stored, data, raw_dtype=gguf.GGMLQuantizationType[kind_here])
+        stacks.setdefault(stored, []).append(data)
+        kinds[stored] = kind_here
+    if more:
+        writer.add_tensor(more, numpy.zeros(16, numpy.float32))
+    stacks.pop(skip, None)
+    for stored, stack in stacks.items():
+        data = numpy.stack(stack) if "_exps" in stored else stack[0]
+        writer.add_tensor(stored, data, raw_dtype=gguf.GGMLQuantizationType[kinds[stored]])
     if (factors := _llama3_factors(raw)) is not None:
         writer.add_tensor("rope_freqs.weight", factors)
     save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
@@ -68,12 +102,24 @@ def write_gguf(
     return path
 
 
+def _by_expert(entry: tuple[str, torch.Tensor]) -> tuple[str, int]:
+    """Experts in the order of their numbers."""
+    number = re.search(r"\.experts\.(\d+)\.", entry[0])
+    return (entry[0], 0) if number is None else (entry[0].replace(number[0], "."), int(number[1]))
+
+
 def _add_sizes(writer: gguf.GGUFWriter, raw: dict[str, Any]) -> None:
     for field, method in SIZES.items():
         if raw.get(field) is not None:
             getattr(writer, method)(raw[field])
+    if raw["model_type"] == "olmo3":
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in raw["layer_types"]])
     rope = raw.get("rope_parameters") or {}
     full = rope.get("full_attention", rope)
+    if "partial_rotary_factor" in full:
+        heads = raw["num_attention_heads"]
+        head_dim = raw.get("head_dim") or raw["hidden_size"] // heads
+        writer.add_rope_dimension_count(int(full["partial_rotary_factor"] * head_dim))
     writer.add_rope_freq_base(full.get("rope_theta", raw.get("rope_theta", 10000.0)))
     if full.get("rope_type") in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(full["rope_type"]))

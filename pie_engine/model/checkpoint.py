@@ -189,14 +189,21 @@ def _check_size(path: Path, expected: int, found: int, *, part: str) -> None:
         )
 
 
+def _source(folder: Path) -> Path:
+    """Where somebody would look for a tensor."""
+    if (folder / gguf_file.INDEX).is_file():
+        return gguf_file.read_index(folder)[0]
+    index = folder / "model.safetensors.index.json"
+    return index if index.is_file() else folder / "model.safetensors"
+
+
 def _check_tensors(tensors: dict[str, TensorInfo], config: ModelConfig, folder: Path) -> None:
     expected = expected_tensors(config)
     missing = [name for name in expected if name not in tensors]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        index = folder / "model.safetensors.index.json"
         raise ModelError(
-            f"{index if index.is_file() else folder / 'model.safetensors'} lacks tensor {missing[0]}{more}",
+            f"{_source(folder)} lacks tensor {missing[0]}{more}",
             hint=f"config.json describes {len(expected)} tensors of {config.architecture}; do the files belong to it?",
         )
     for name, shape in expected.items():

@@ -18,7 +18,14 @@ from pie_engine.model.blocks import Block
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.experts import Experts
 from pie_engine.model.kernels import codes
-from pie_engine.model.kernels.packed import AnyPacked, PackedExperts, PackedLinear, SideBySide
+from pie_engine.model.kernels.packed import (
+    AnyExperts,
+    AnyPacked,
+    ExpertsSideBySide,
+    PackedExperts,
+    PackedLinear,
+    SideBySide,
+)
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.support import whole_vectors
 from pie_engine.model.layers import AnyLinear, AnyNorm, LayerNorm, Linear, RMSNorm
@@ -61,8 +68,8 @@ class PackedMixture:
     """A router and its experts."""
 
     router: AnyPacked
-    gate_up: PackedExperts
-    down: PackedExperts
+    gate_up: AnyExperts
+    down: AnyExperts
     num_active: int
     normalize: bool
 
@@ -123,8 +130,13 @@ def _head_norm(norm: RMSNorm, head_dim: int) -> Norm:
 
 
 def _mixture(experts: Experts) -> PackedMixture:
-    def packed(linears: Iterable[AnyLinear]) -> PackedExperts:
-        return PackedExperts.of([_plain(linear) for linear in linears])
+    def packed(linears: Iterable[AnyLinear]) -> AnyExperts:
+        """All are cut alike, since each kind of weights is that of one tensor with all experts."""
+        all_packed = [_packed(linear) for linear in linears]
+        split = [linear for linear in all_packed if isinstance(linear, SideBySide)]
+        if split:
+            return ExpertsSideBySide.of(split)
+        return PackedExperts.of([linear for linear in all_packed if isinstance(linear, PackedLinear)])
 
     return PackedMixture(
         router=_packed(experts.router),

@@ -37,8 +37,23 @@ from tests.gguf_files import write_gguf
 PROMPT = [5, 9, 200, 31, 7, 77, 150, 3, 260, 18, 44, 90]
 K_SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2}
 """K-quants have blocks of 256."""
-FAMILIES = ("gqa-tied", "llama3-rope", "linear-rope", "yarn-rope", "wide-heads", "qwen2", "qwen3", "gemma3", "phi3",
-            "olmo2", "granite")  # fmt: skip
+QUICK = ("gqa-tied", "llama3-rope", "qwen2", "gemma3", "phi3", "mixtral", "cohere")
+MORE = ("linear-rope", "yarn-rope", "wide-heads", "qwen3", "olmo2", "granite", "qwen3-moe", "olmoe", "gemma", "gemma2",
+        "olmo3", "smollm3", "cohere2", "starcoder2", "stablelm", "stablelm-parallel", "phi", "ernie4.5")  # fmt: skip
+CHANGES: dict[str, dict[str, Any]] = {
+    "gemma": {"tie_word_embeddings": True},
+    "gemma2": {"tie_word_embeddings": True, "query_pre_attn_scalar": 24},
+    "gemma3": {"tie_word_embeddings": True, "sliding_window_pattern": 6, "query_pre_attn_scalar": 16},
+    "cohere": {"tie_word_embeddings": True},
+    "cohere2": {
+        "tie_word_embeddings": True,
+        "num_hidden_layers": 4,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"],
+    },
+    "smollm3": {"num_hidden_layers": 4, "no_rope_layers": [1, 1, 1, 0]},
+    "qwen3-moe": {"mlp_only_layers": []},
+}
+"""To shapes that GGUF has no fields for."""
 
 
 def unpacked(path: Path) -> Path:
@@ -65,16 +80,9 @@ def expected_logits(folder: Path) -> torch.Tensor:
         return model(torch.tensor([PROMPT])).logits[0]
 
 
-@pytest.mark.parametrize("shape", FAMILIES)
+@pytest.mark.parametrize("shape", [*QUICK, *(pytest.param(shape, marks=pytest.mark.slow) for shape in MORE)])
 def test_a_family_from_a_gguf_file_gives_the_logits_of_its_checkpoint(shape: str, tmp_path: Path) -> None:
-    changes = {"tie_word_embeddings": True} if shape.startswith("gemma") else {}
-    changes |= {"sliding_window_pattern": 6, "query_pre_attn_scalar": 16} if shape == "gemma3" else {}
-    folder, hf = written(tmp_path, shape, "F32", **changes)
-    torch.testing.assert_close(logits_of(folder), expected_logits(hf), atol=1e-3, rtol=0)
-
-
-def test_gemma2(tmp_path: Path) -> None:
-    folder, hf = written(tmp_path, "gemma2", "F32", tie_word_embeddings=True, query_pre_attn_scalar=24)
+    folder, hf = written(tmp_path, shape, "F32", **CHANGES.get(shape, {}))
     torch.testing.assert_close(logits_of(folder), expected_logits(hf), atol=1e-3, rtol=0)
 
 
@@ -104,9 +112,21 @@ def test_what_is_kept_in_few_bits_stands_for_exactly_those_numbers(kind: str) ->
     assert quants.kind == KEPT[kind]
 
 
+def test_what_a_file_lacks(tmp_path: Path) -> None:
+    hf = models.write_checkpoint(tmp_path / "hf", "mixtral")
+    folder = unpacked(write_gguf(tmp_path / "model.gguf", hf, skip="blk.2.attn_norm.weight"))
+    with pytest.raises(ModelError, match=r"model\.gguf lacks tensor model\.layers\.2\.input_layernorm\.weight$"):
+        Checkpoint.open(folder)
+    config = hf / "config.json"
+    config.write_text(config.read_text().replace('"num_local_experts": 4', '"num_local_experts": 5'))
+    with pytest.raises(ModelError, match=r"blk\.0\.ffn_gate_exps\.weight has 4 experts, the metadata say 5"):
+        unpacked(write_gguf(tmp_path / "more.gguf", hf))
+
+
 @pytest.mark.parametrize(
     ("shape", "kind", "others"),
     [
+        ("mixtral", "Q4_K", {"w2": "Q6_K", "w1": "Q8_0", "v_proj": "Q8_0"}),
         ("gqa-tied", "Q4_K", {"v_proj": "Q6_K", "embed_tokens": "Q6_K", "down_proj": "Q5_K", "up_proj": "F16"}),
         ("qwen2", "Q8_0", {"k_proj": "Q5_0", "gate_proj": "Q4_0", "o_proj": "Q4_1"}),
     ],
@@ -246,7 +266,8 @@ class TestPlaces:
             ({"architecture": "mamba"}, Unsupported, "GGUF architecture `mamba` is not supported"),
             ({"pre": "viking"}, Unsupported, "cuts words as `viking` does"),
             ({"model": "bert"}, Unsupported, "tokenizer `bert` is not supported"),
-            ({"add_expert_count": 8}, Unsupported, "with experts"),
+            ({"shape": "olmo2", "add_expert_count": 8}, Unsupported, "`olmo2` with experts are not supported"),
+            ({"more": "blk.0.attn_q_norm.weight"}, Unsupported, "blk.0.attn_q_norm.weight is not one that `llama` has"),
             ({"cut": 100}, ModelError, "is damaged or cut off"),
             ({"cut": 3}, ModelError, "is not a GGUF file"),
         ],
@@ -254,7 +275,7 @@ class TestPlaces:
     def test_what_cannot_be_loaded(
         self, changes: dict[str, Any], error: type[PieError], says: str, tmp_path: Path
     ) -> None:
-        hf = models.write_checkpoint(tmp_path / "hf")
+        hf = models.write_checkpoint(tmp_path / "hf", changes.pop("shape", "gqa-tied"))
         cut, architecture = changes.pop("cut", None), changes.pop("architecture", None)
         path = write_gguf(tmp_path / "model.gguf", hf, **changes)
         data = path.read_bytes()

@@ -21,7 +21,7 @@ from pie_engine.model.gguf_file.tensors import table
 from pie_engine.model.gguf_file.tokenizer import hf_tokenizer, special_tokens
 from pie_engine.model.tensors import expected_tensors
 
-_VERSION = 1
+_VERSION = 2
 """Of what is written; another one makes the folder anew."""
 
 

@@ -24,16 +24,20 @@ _SPLITS = {
     "falcon3": _LLAMA3,
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
+    "stablelm2": _QWEN2,
     "gpt-2": "",
+    "phi-2": "",
     "olmo": "",
     "default": "",
     "smollm": "",
     "refact": "",
     "granite": "",
+    "starcoder": "",
+    "command-r": "",
 }
 """By `tokenizer.ggml.pre`: the words that text is cut into before merging; empty: GPT-2's, which ByteLevel has."""
-_SINGLE_DIGITS = frozenset({"smollm", "refact"})
-_NFC = frozenset({"qwen2", "deepseek-r1-qwen"})
+_SINGLE_DIGITS = frozenset({"smollm", "refact", "starcoder", "command-r"})
+_NFC = frozenset({"qwen2", "deepseek-r1-qwen", "command-r"})
 
 
 def hf_tokenizer(header: Header) -> tokenizers.Tokenizer:

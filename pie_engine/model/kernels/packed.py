@@ -110,12 +110,14 @@ class PackedExperts:
     panels: Tensor
     bias: Tensor | None
     num_inputs: int
+    num_outputs: int
 
     @classmethod
     def of(cls, linears: Sequence[PackedLinear]) -> PackedExperts:
+        first = linears[0]
         biases = [linear.bias for linear in linears if linear.bias is not None]
         panels = torch.stack([linear.panels for linear in linears])
-        return cls(linears[0].kind, panels, torch.stack(biases) if biases else None, linears[0].num_inputs)
+        return cls(first.kind, panels, torch.stack(biases) if biases else None, first.num_inputs, first.num_outputs)
 
     def into(self, steps: Program, x: Tensor, y: Tensor, starts: Tensor, times: int) -> None:
         """Append y = x W + b, of each expert for its rows: those from its start to that of the next one.
@@ -129,6 +131,26 @@ class PackedExperts:
             codes.EXPERTS, x, self.panels, row_bytes(self.panels[0]), self.num_inputs, bias, y, row_bytes(y), 0,
             num_panels, matmul_kernel(self.kind).address, starts, num_experts, row_bytes(self.panels), times=times,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertsSideBySide:
+    """Those whose linears are `SideBySide`; used as one `PackedExperts` is."""
+
+    parts: tuple[PackedExperts, ...]
+
+    @classmethod
+    def of(cls, linears: Sequence[SideBySide]) -> ExpertsSideBySide:
+        return cls(tuple(map(PackedExperts.of, zip(*(linear.parts for linear in linears), strict=True))))
+
+    def into(self, steps: Program, x: Tensor, y: Tensor, starts: Tensor, times: int) -> None:
+        first = 0
+        for part in self.parts:
+            part.into(steps, x, y[:, first:], starts, times)
+            first += part.num_outputs
+
+
+AnyExperts = PackedExperts | ExpertsSideBySide
 
 
 def _padded(bias: Tensor | None) -> Tensor | None:
