@@ -35,6 +35,7 @@ def performance_page() -> str:
             *_offload(),
             *_fork(),
             *_deterministic(),
+            *_precision(),
             *_grammar(),
             *_speculation(),
             *_links(),
@@ -239,6 +240,35 @@ GRAMMAR_ROWS = (
     ("text", "an array of strings: a mask for every token"),
     ("records", "an array of objects of four fields: what is forced takes no passes"),
 )
+
+
+def _precision() -> list[str]:
+    lines = [
+        "## Fewer bits",
+        "",
+        "`python benches/precision.py`: the least CPU time of decode steps and of prompts on one thread, beside the time",
+        "that reading all weights once takes; loss of pie-tiny on held-out text. int8 and int4 are `quantize`, the others",
+        "GGUF files; a size that 256 does not divide is Q8_0 or Q5_0 in those of K-quants. llama.cpp ran the same files.",
+        "",
+    ]
+    results = _read("precision-*.json")
+    for result in results:
+        steps, prompts = list(result["results"][0]["step_ms"]), list(result["results"][0]["prefill_tokens_per_s"])
+        heads = ["weights MB", "floor ms", *(f"step {size.replace('x', ' × ')} ms" for size in steps)]
+        heads += [*(f"prompt of {size}, tokens/s" for size in prompts), "perplexity", "KL from bf16"]
+        lines += [f"| {result['model']} | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
+        for row in result["results"]:
+            cells = [f"{row['weight_bytes'] / 1e6:.0f}", f"{row['floor_ms']:.1f}"]
+            cells += [f"{step:.1f}" for step in row["step_ms"].values()]
+            cells += [f"{rate:.0f}" for rate in row["prefill_tokens_per_s"].values()]
+            cells += [f"{row['perplexity']:.4f}", f"{row['kl']:.5f}"]
+            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+            if peer := row.get("llamacpp"):
+                rates = [f"{rate:.0f}" for rate in peer["prefill_tokens_per_s"].values()]
+                own = ["", "", f"{next(iter(peer['step_ms'].values())):.1f}", *[""] * (len(steps) - 1), *rates, "", ""]
+                lines.append(f"| the same by llama.cpp | {' | '.join(own)} |")
+        lines += ["", f"Memory is read at {result['read_bytes_per_s'] / 1e9:.1f} GB/s. {_machine(result)}", ""]
+    return lines if results else []
 
 
 def _grammar() -> list[str]:
