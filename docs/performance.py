@@ -246,9 +246,10 @@ def _precision() -> list[str]:
     lines = [
         "## Fewer bits",
         "",
-        "`python benches/precision.py`: the least CPU time of decode steps and of prompts on one thread, beside the time",
-        "that reading all weights once takes; loss of pie-tiny on held-out text. int8 and int4 are `quantize`, the others",
-        "GGUF files; a size that 256 does not divide is Q8_0 or Q5_0 in those of K-quants. llama.cpp ran the same files.",
+        "`python benches/precision.py`: the least CPU time of decode steps and of prompts on one thread, beside the",
+        "time that reading all weights takes; the loss of pie-tiny on held-out text; int8 and int4 are `quantize`, the",
+        "others GGUF files, in which K-quants leave sizes that 256 does not divide to Q8_0 and Q5_0. Where llama.cpp",
+        "has figures, it ran the same files.",
         "",
     ]
     results = _read("precision-*.json")
