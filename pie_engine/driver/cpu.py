@@ -50,6 +50,7 @@ class CpuDriver:
         is_one_by_one = isinstance(model, OneByOne)
         how = f"{model.kernels}{'-1' if is_one_by_one else ''}{'' if quantize == 'none' else f'-{quantize}'}"
         self._cache: KvCache | None = None
+        self._stored = checkpoint.config
         self._adapters: set[str] = set()
         config, dtype = model.config, str(model.dtype).removeprefix("torch.")
         self._capabilities = Capabilities(
@@ -189,11 +190,11 @@ class CpuDriver:
         cache.write_pages(page_ids, {name: torch.from_numpy(array).view(dtype) for name, array in pages.items()})
 
     def adapter_bytes(self, files: AdapterFiles) -> int:
-        return layout.num_bytes(layout.layout_of(files, self._model.config), self._capabilities.dtype)
+        return layout.num_bytes(layout.layout_of(files, self._stored), self._capabilities.dtype)
 
     def load_adapter(self, files: AdapterFiles) -> None:
         if files.adapter_id not in self._adapters:
-            self._model.add_adapter(read_adapter(files, self._model.config, self._model.dtype))
+            self._model.add_adapter(read_adapter(files, self._stored, self._model.dtype))
             self._adapters.add(files.adapter_id)
 
     def unload_adapter(self, adapter_id: str) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pie_engine.errors import Unsupported
 from pie_engine.model.attention import HeadShape, KvCache, Span
 from pie_engine.model.blocks import BlockReader
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.compiled_lora import PackedAdapter
 from pie_engine.model.compiled_step import Step, padded_rows
 from pie_engine.model.compiled_weights import PackedBlock, norm_of
 from pie_engine.model.description import Kernels
@@ -40,6 +40,8 @@ class CompiledDecoder:
         """`dtype` is that of keys, values and those weights that are not quantized: bf16 or fp32."""
         config = checkpoint.config
         self.config, self.dtype, self.kv_dtype = padded(config), dtype, dtype
+        self._stored = config
+        self._adapters: dict[str, PackedAdapter] = {}
         self._kind = str(dtype).removeprefix("torch.")
         self.heads = HeadShape(config.num_heads, config.num_kv_heads, self.config.head_dim)
         reader = WeightReader(checkpoint, dtype, quantize, keeps_quants=True)
@@ -71,10 +73,10 @@ class CompiledDecoder:
         self._last: _LastRows | None = None
 
     def add_adapter(self, adapter: Adapter) -> None:
-        raise Unsupported("the compiled kernels run no adapters", hint='set `kernels = "torch"` for this model')
+        self._adapters[adapter.adapter_id] = PackedAdapter.of(adapter, self._stored)
 
     def remove_adapter(self, adapter_id: str) -> None:
-        raise AssertionError(f"adapter {adapter_id} is not loaded")
+        del self._adapters[adapter_id]
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads, self.kv_dtype)
@@ -95,7 +97,7 @@ class CompiledDecoder:
         for rope, turns in zip(self._ropes, step.turns, strict=True):
             own = rope.turns(positions)
             turns[: len(tokens), : own.shape[1]] = own
-        step.run(self._team, spans)
+        step.run(self._team, spans, self._adapters)
         return self._logits(hidden[list(wanted)], states)
 
     def _logits(self, last: np.ndarray, states: Tensor | None) -> Tensor:

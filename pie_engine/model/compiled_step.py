@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pie_engine.model.attention import KvCache, Span
+from pie_engine.model.compiled_lora import PackedAdapter, segments_of, site_of
 from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, PackedMlp
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.kernels import attention, codes
@@ -17,8 +18,10 @@ from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.packed import AnyPacked
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
+from pie_engine.model.lora.layout import Projection
 from pie_engine.model.sight import words_of
 
+NO_ADAPTERS: Mapping[str, PackedAdapter] = {}
 _GATES = {
     "silu": codes.GATE_SILU,
     "gelu": codes.GATE_GELU,
@@ -62,11 +65,26 @@ class Step:
         self._attended = torch.empty(capacity, config.num_heads * config.head_dim)
         self._windows = list(dict.fromkeys(block.window for block in blocks))
         self._no_sights = (0,) * (attention.SIGHT_COLUMNS * len(self._windows))
-        self._program = Program(num_threads)
-        self._mlp = _MlpSteps(self._program, config, capacity)
-        for index, block in enumerate(blocks):
+        self._blocks = blocks
+        self._mlp = _MlpSteps(config, capacity)
+        self._reduced = torch.empty(0)
+        self._plain = self._written()
+        self._adapted: Program | None = None
+        """With what adapters add; written when they are first used."""
+
+    def _written(self) -> Program:
+        self._program = self._mlp.steps = Program(self._num_threads)
+        for index, block in enumerate(self._blocks):
             self._add_block(index, block)
         self._program.seal()
+        return self._program
+
+    def _adapted_for(self, num_ranks: int) -> Program:
+        """The program for adapters of up to `num_ranks` ranks in one place."""
+        if self._adapted is None or self._reduced.shape[1] < num_ranks:
+            self._reduced = torch.empty(self.capacity, num_ranks)
+            self._adapted = self._written()
+        return self._adapted
 
     def hidden_of(self, num_tokens: int) -> np.ndarray:
         """The residual stream [tokens, hidden size], to be filled in and read."""
@@ -74,7 +92,7 @@ class Step:
         self._hidden_array[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
         return self._hidden_array[:num_tokens, :size]
 
-    def run(self, team: Team, spans: Sequence[Span]) -> None:
+    def run(self, team: Team, spans: Sequence[Span], adapters: Mapping[str, PackedAdapter] = NO_ADAPTERS) -> None:
         page_size, config = self.cache.page_size, self._config
         rows, tables, slots = array("q"), array("q"), array("q")
         sights: list[np.ndarray] = []
@@ -93,10 +111,15 @@ class Step:
         numbers = attention.scratch_numbers(config.head_dim, max_pages)
         if self._scratch.numel() < numbers * self._num_threads:
             self._scratch = torch.empty(2 * numbers * self._num_threads)
-        self._program.set_num_rows(len(slots))
-        self._program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
+        program, segments = self._plain, segments_of(spans, adapters) if adapters else None
+        if segments is not None:
+            program = self._adapted_for(max(adapter.num_ranks for adapter in adapters.values()))
+        program.set_num_rows(len(slots))
+        program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
+        if segments is not None:
+            program.set_adapters(segments)
         by_span, *others = (np.frombuffer(numbers, np.int64) for numbers in (rows, tables, slots))
-        team.run(self._program, by_span.reshape(len(spans), -1), *others)
+        team.run(program, by_span.reshape(len(spans), -1), *others)
 
     def _sights(self, span: Span, tables: array[int], sights: list[np.ndarray]) -> Iterator[int]:
         """What the kernels need of a span with a layout, for each window; `sights` keeps the memory in place."""
@@ -108,7 +131,9 @@ class Step:
 
     def _add_block(self, index: int, block: PackedBlock) -> None:
         steps, config, rotated = self._program, self._config, self._rotated
-        block.qkv.into(steps, self._normed_by(block.attention_norm), self._qkv)
+        x = self._normed_by(block.attention_norm)
+        block.qkv.into(steps, x, self._qkv)
+        self._adapt(index, "qkv", x, self._qkv)
         self._add_qk_norms(block)
         steps.add(
             codes.ROTATE, self._qkv, config.head_dim, self._turns[block.rope], rotated, row_bytes(rotated),
@@ -118,11 +143,13 @@ class Step:
         if config.is_parallel:
             # The MLP works on what attention works on, and may share its norm.
             x = self._normed if block.mlp_norm is None else self._normed_by(block.mlp_norm)
-        self._add_to_hidden(block.attention_out, self._attended, block.attention_post_norm)
+        self._add_to_hidden(index, "attention_out", block.attention_out, self._attended, block.attention_post_norm)
         if not config.is_parallel:
             x = self._normed_by(block.mlp_norm)
         if isinstance(block.mlp, PackedMlp):
-            self._add_to_hidden(block.mlp.down, self._mlp.add_gated(block.mlp, x), block.mlp_post_norm)
+            gate_up = self._mlp.add_gate_up(block.mlp, x)
+            self._adapt(index, "gate_up", x, gate_up)
+            self._add_to_hidden(index, "down", block.mlp.down, self._mlp.add_gated(), block.mlp_post_norm)
         else:
             self._mlp.add_mixture(block.mlp, x, self._added)
             self._add_added(block.mlp_post_norm)
@@ -153,13 +180,24 @@ class Step:
             factors=(config.score_softcap or 0.0,),
         )  # fmt: skip
 
-    def _add_to_hidden(self, linear: AnyPacked, x: Tensor, post_norm: Norm | None) -> None:
+    def _add_to_hidden(
+        self, index: int, projection: Projection, linear: AnyPacked, x: Tensor, post_norm: Norm | None
+    ) -> None:
         """Add what attention or the MLP gives to the residual stream."""
         if post_norm is None and self._config.residual_scale == 1.0:
             linear.add_to(self._program, x, self._hidden)
+            self._adapt(index, projection, x, self._hidden)
             return
         linear.into(self._program, x, self._added)
+        self._adapt(index, projection, x, self._added)
         self._add_added(post_norm)
+
+    def _adapt(self, layer: int, projection: Projection, x: Tensor, y: Tensor) -> None:
+        """Append what adapters add to the product of a projection, if this program is for them."""
+        reduced = self._reduced
+        if len(reduced):
+            site = site_of(layer, projection)
+            self._program.add(codes.ADAPT, x, site, y, row_bytes(y), reduced, row_bytes(reduced))
 
     def _add_added(self, post_norm: Norm | None) -> None:
         steps, hidden = self._program, self._hidden
@@ -174,8 +212,10 @@ class Step:
 class _MlpSteps:
     """Appends MLPs and mixtures of experts to a program, over buffers that all layers share."""
 
-    def __init__(self, steps: Program, config: ModelConfig, capacity: int) -> None:
-        self._steps, self._config = steps, config
+    steps: Program
+
+    def __init__(self, config: ModelConfig, capacity: int) -> None:
+        self._config = config
         if not all(layer.has_experts for layer in config.layers):
             self._gate_up = padded_rows(capacity, 2 * config.intermediate_size)
             self._up = self._gate_up[:, config.intermediate_size :]
@@ -194,15 +234,19 @@ class _MlpSteps:
             self._expert_gate_up = padded_rows(num_pairs, 2 * config.experts.intermediate_size)
             self._expert_inner = padded_rows(num_pairs, config.experts.intermediate_size)
 
-    def add_gated(self, mlp: PackedMlp, x: Tensor) -> Tensor:
+    def add_gate_up(self, mlp: PackedMlp, x: Tensor) -> Tensor:
+        """Where the gate and up projections will be."""
+        mlp.gate_up.into(self.steps, x, self._gate_up)
+        return self._gate_up
+
+    def add_gated(self) -> Tensor:
         """Where the input of the down projection will be."""
-        mlp.gate_up.into(self._steps, x, self._gate_up)
         self._add_gate(self._gate_up, self._up, self._inner, self._config.intermediate_size)
         return self._inner
 
     def add_mixture(self, mixture: PackedMixture, x: Tensor, out: Tensor) -> None:
         """Append out = the weighted sum of what the chosen experts make of x."""
-        steps, experts, hidden_size = self._steps, self._config.experts, self._config.hidden_size
+        steps, experts, hidden_size = self.steps, self._config.experts, self._config.hidden_size
         assert experts is not None
         num_experts, times = experts.num_experts, mixture.num_active
         mixture.router.into(steps, x, self._logits)
@@ -221,7 +265,7 @@ class _MlpSteps:
 
     def _add_gate(self, gate: Tensor, up: Tensor, inner: Tensor, size: int, times: int = 1) -> None:
         config = self._config
-        self._steps.add(
+        self.steps.add(
             _GATES[config.activation], gate, up, size, inner, row_bytes(inner),
             factors=(config.swiglu_alpha, config.swiglu_limit), times=times,
         )  # fmt: skip

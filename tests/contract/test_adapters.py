@@ -20,7 +20,7 @@ from tests.adapters import write_adapter
 PAGE = 16
 PROMPT = [5 + 7 * i % 300 for i in range(29)]
 NUM_STEPS = 12
-DRIVERS = ["cpu torch float32", "fake"]
+DRIVERS = ["cpu compiled float32", "cpu compiled bfloat16", "cpu torch float32", "fake"]
 
 
 @pytest.fixture(scope="module")

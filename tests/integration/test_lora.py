@@ -84,9 +84,10 @@ class Trio:
 
     @cached_property
     def ours(self) -> Model:
-        model = load_model(Checkpoint.open(self.folder), torch.float32, self.kernels)
+        checkpoint = Checkpoint.open(self.folder)
+        model = load_model(checkpoint, torch.float32, self.kernels)
         for files in self.files.values():
-            model.add_adapter(read_adapter(files, model.config, model.dtype))
+            model.add_adapter(read_adapter(files, checkpoint.config, model.dtype))
         return model
 
     @torch.inference_mode()
@@ -119,6 +120,10 @@ def slow(names: Sequence[str]) -> list[object]:
     return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
+def both_ways(shapes: Sequence[str]) -> list[str]:
+    return [*shapes, *(f"{shape} compiled" for shape in shapes)]
+
+
 @pytest.fixture(scope="module")
 def trios(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trio]:
     root = tmp_path_factory.mktemp("lora")
@@ -134,7 +139,7 @@ def trios(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trio]:
     return trio_of
 
 
-@pytest.fixture(params=[*FAMILIES, *slow(MORE)])
+@pytest.fixture(params=[*both_ways(FAMILIES), *slow(both_ways(MORE))])
 def trio(request: pytest.FixtureRequest, trios: Callable[[str], Trio]) -> Trio:
     return trios(request.param)
 

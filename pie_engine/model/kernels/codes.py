@@ -42,7 +42,9 @@ GATHER = 14
 EXPERTS = 15
 """As `MATMUL`, with w and bias of the first expert; starts, num_experts, bytes of an expert's w.
 Of each expert y = x W + b, for its rows."""
-LAYER_NORM = 17
-"""size, scale, bias, out, out_stride; eps, how many of the numbers the mean is of"""
 COMBINE = 16
 """places, shares, num_chosen, size, out, out_stride. out = the sum of what the chosen experts gave, by their shares."""
+LAYER_NORM = 17
+"""size, scale, bias, out, out_stride; eps, how many of the numbers the mean is of"""
+ADAPT = 18
+"""site, y, y_stride, reduced, reduced_stride, segments, num_segments. y += B A x, for the rows that have an adapter."""

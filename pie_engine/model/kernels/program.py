@@ -15,6 +15,7 @@ _CODE, _CHUNKS, _NUM_ROWS = 0, 1, 4
 _SCRATCH, _SCRATCH_STRIDE, _MAX_PAGES = 13, 14, 15
 _IN_PANELS = (codes.MATMUL, codes.EXPERTS)
 _NUM_PANELS = 12
+_SEGMENTS, _NUM_SEGMENTS = 10, 11
 
 
 class Program:
@@ -54,6 +55,7 @@ class Program:
         self.factors = np.array(self._factors, np.float32)
         which = self.operations[:, _CODE]
         self._all_times = np.array(self._times, np.int64)
+        self._adapts = np.flatnonzero(which == codes.ADAPT)
         self._attends = np.flatnonzero(which == codes.ATTEND)
         in_panels = np.isin(which, _IN_PANELS)
         self._by_row = np.flatnonzero(~in_panels & ~np.isin(which, (codes.ATTEND, codes.GROUP)))
@@ -84,6 +86,15 @@ class Program:
         self.operations[rows, _SCRATCH] = scratch.data_ptr()
         self.operations[rows, _SCRATCH_STRIDE] = scratch_numbers * 4
         self.operations[rows, _MAX_PAGES] = max_pages
+
+    def set_adapters(self, segments: np.ndarray) -> None:
+        """Which rows of the next run have an adapter: see `kernels.lora`. After `set_num_rows`."""
+        rows, num_rows = self._adapts, int(segments[:, 1].sum())
+        self._segments = segments
+        self.operations[rows, _NUM_ROWS] = num_rows
+        self.operations[rows, _CHUNKS] = min(num_rows, self._most_chunks)
+        self.operations[rows, _SEGMENTS] = segments.ctypes.data
+        self.operations[rows, _NUM_SEGMENTS] = len(segments)
 
 
 def row_bytes(rows: Tensor) -> int:

@@ -20,6 +20,7 @@ from pie_engine.model.kernels import atomic
 from pie_engine.model.kernels.attention import make_attend, make_write
 from pie_engine.model.kernels.cache import mark_compiled
 from pie_engine.model.kernels.codes import (
+    ADAPT,
     ADD,
     ATTEND,
     COMBINE,
@@ -42,6 +43,7 @@ from pie_engine.model.kernels.elementwise import CLAMPED, GELU, GELU_TANH, SILU,
 from pie_engine.model.kernels.experts import combine, experts, gather, group, route
 from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.kinds import PLAIN
+from pie_engine.model.kernels.lora import make_adapt
 from pie_engine.model.kernels.matmul import run_matmul
 from pie_engine.model.kernels.vector import add_scaled
 
@@ -75,6 +77,7 @@ def step_kernels(kind_name: str) -> StepKernels:
         name=f"run_chunk_{kind_name}",
         attend=make_attend(kind),
         write=make_write(kind),
+        adapt=make_adapt(kind),
     )(_run_chunk)
     arrays = "int64[:, ::1], float32[:, ::1], int64[:, ::1], int64[::1], int64[::1]"
     kernels = StepKernels(
@@ -111,6 +114,9 @@ def _run_chunk(op, factors, spans, tables, slots, chunk, thread):
     first, last = op[4] * chunk // num_chunks, op[4] * (chunk + 1) // num_chunks
     if code == WRITE_KV:
         write(op[2], op[3], op[5], op[6], op[7], op[8], op[9], slots, first, last)
+        return
+    if code == ADAPT:
+        adapt(op[2], op[3], op[5], op[6], op[7], op[8], op[9], op[10], op[11], first, last)
         return
     if code == GATHER:
         gather(op[2], op[3], op[5], op[6], op[7], op[8], first, last)
