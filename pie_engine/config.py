@@ -168,6 +168,11 @@ class Paths(msgspec.Struct, frozen=True):
         return self.home / "contexts"
 
     @property
+    def adapters(self) -> Path:
+        """Adapters that were added to running models, each a link to its folder."""
+        return self.home / "adapters"
+
+    @property
     def api_socket(self) -> Path:
         return self.run / "api.sock"
 

@@ -60,9 +60,13 @@ class Archive:
         kv = operation.kv
         tokens = kv.tokens[:]
         pages = self._driver.read_pages(kv.page_ids[: self._num_pages(tokens)])
-        self._saves[operation] = self._run(self._write, user, name, tokens, pages, meta)
+        adapter_id = operation.context.adapter_id
+        adapter = (operation.facts.adapters.name_of(adapter_id), adapter_id) if adapter_id else ("", "")
+        self._saves[operation] = self._run(self._write, user, name, tokens, pages, meta, adapter)
 
-    def _write(self, user: str, name: str, tokens: list[int], pages: KvPages, meta: str) -> None:
+    def _write(
+        self, user: str, name: str, tokens: list[int], pages: KvPages, meta: str, adapter: tuple[str, str]
+    ) -> None:
         from safetensors.numpy import save
 
         capabilities = self._driver.capabilities
@@ -74,6 +78,8 @@ class Archive:
             model_id=capabilities.model_id,
             page_size=capabilities.page_size,
             tokens=tokens,
+            adapter=adapter[0],
+            adapter_id=adapter[1],
             meta=meta,
             quota_bytes=self._quota_bytes,
         )
@@ -85,25 +91,25 @@ class Archive:
 
     # Opening.
 
-    def backing(self, user: str, name: str, tokens: list[int]) -> Backing:
+    def backing(self, user: str, name: str, tokens: list[int], adapter_id: str) -> Backing:
         """The KV of `tokens`, which were read from the saved context `name`."""
         check_name(name)
         if not self._shapes:
             self._shapes = _shapes(self._driver.read_pages([]))
-        return Backing(self, user, name, tokens)
+        return Backing(self, user, name, tokens, adapter_id)
 
-    def read(self, user: str, name: str, tokens: list[int]) -> Future[KvPages]:
-        job = self._run(self._read, user, name, tokens)
+    def read(self, user: str, name: str, tokens: list[int], adapter_id: str) -> Future[KvPages]:
+        job = self._run(self._read, user, name, tokens, adapter_id)
         self._reads.append(job)
         return job
 
-    def _read(self, user: str, name: str, tokens: list[int]) -> KvPages:
+    def _read(self, user: str, name: str, tokens: list[int], adapter_id: str) -> KvPages:
         from safetensors.numpy import load
 
         capabilities = self._driver.capabilities
         manifest = self._saved.read(user, self._model, name)
         is_same = (manifest.model_id, manifest.page_size) == (capabilities.model_id, capabilities.page_size)
-        if not is_same or manifest.tokens[: len(tokens)] != tokens:
+        if not is_same or manifest.adapter_id != adapter_id or manifest.tokens[: len(tokens)] != tokens:
             raise InvalidInput(f"saved context `{name}` has been replaced")
         pages: KvPages = load(self._saved.read_blob(user, self._model, manifest))
         if _shapes(pages) != self._shapes or {len(part) for part in pages.values()} != {
@@ -131,11 +137,12 @@ class Archive:
 class Backing:
     """KV that can be read instead of computed, of the first `num_tokens` tokens of a context and of its forks."""
 
-    def __init__(self, archive: Archive, user: str, name: str, tokens: list[int]) -> None:
+    def __init__(self, archive: Archive, user: str, name: str, tokens: list[int], adapter_id: str) -> None:
         self._archive = archive
         self._user = user
         self._name = name
         self._tokens = tokens
+        self._adapter_id = adapter_id
         self._job: Future[KvPages] | None = None
         self.is_gone = False
         """It cannot be read: its KV is computed like any other."""
@@ -147,7 +154,7 @@ class Backing:
     def fetch(self) -> KvPages | None:
         """The pages; None: they are on their way, or `is_gone`."""
         if self._job is None:
-            self._job = self._archive.read(self._user, self._name, self._tokens)
+            self._job = self._archive.read(self._user, self._name, self._tokens, self._adapter_id)
         if not self._job.done():
             return None
         error = self._job.exception()

@@ -180,7 +180,9 @@ class Intake:
         context = self._context(host, message.ctx)
         if self._facts.archive is not None:
             tokens = context.kv.tokens[:]
-            context.backing = self._facts.archive.backing(context.process.user, message.name, tokens)
+            context.backing = self._facts.archive.backing(
+                context.process.user, message.name, tokens, context.adapter_id
+            )
             context.num_backed = len(tokens)
 
     def _release(self, host: Host, message: Release) -> None:

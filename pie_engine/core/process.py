@@ -19,7 +19,9 @@ import zmq
 
 from pie_engine.config import MIB, ModelSection, Paths
 from pie_engine.core.draft_model import DraftModel, check_same_tokens
+from pie_engine.core.links import AdapterLinks
 from pie_engine.core.loop import Core, DeviceFailed
+from pie_engine.core.orders import Orders
 from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, PieError
 from pie_engine.hub.places import resolve
@@ -27,9 +29,8 @@ from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.ipc.memory import give_memory_back, let_go_of_libraries
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.to_core import CoreMessage
+from pie_engine.protocol.to_core import CoreMessage, CoreOrder
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
-from pie_engine.protocol.to_host import GatewayOrder
 from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,14 @@ EXIT_DEVICE_FAILED = 75
 class CoreProcess:
     """The links of a core, and its main loop."""
 
-    def __init__(self, child: Child, core: Core) -> None:
+    def __init__(self, child: Child, core: Core, orders: Orders, detail: dict[str, object]) -> None:
+        """`detail`: what the other processes know of this core, adapters aside."""
         self._child = child
         self._core = core
+        self._orders = orders
+        self._detail = detail
         self._hub: Hub[CoreMessage] = Hub(child.context, child.birth.address, child.birth.boot_id, CoreMessage)
-        self._gateway: Link[GatewayOrder] | None = None
+        self._gateway: Link[CoreOrder] | None = None
         self._hosts: set[str] = set()
         self._dead_hosts: set[str] = set()
         self._stats_at = 0.0
@@ -72,6 +76,10 @@ class CoreProcess:
         if self._gateway is not None:
             self._gateway.close()
 
+    def say_ready(self) -> None:
+        """To the daemon, which tells everybody; said again when something of it has changed."""
+        self._child.ready(**self._detail, adapters=self._orders.listed())
+
     def _wait(self) -> None:
         """Sleep until there is something to do; not at all while something runs."""
         if not self._core.is_idle:
@@ -90,6 +98,9 @@ class CoreProcess:
                 self._follow(message)
             elif isinstance(message, Shutdown):
                 self._is_stopping = True
+        if self._gateway is not None:
+            for order in self._gateway.receive():
+                self._carry_out(self._gateway, order)
         for host_boot, messages in self._hub.receive():
             # A frame may still be on its way when its sender's death has been told.
             if host_boot not in self._dead_hosts:
@@ -98,6 +109,12 @@ class CoreProcess:
     def _send_out(self) -> None:
         for host_boot, results in self._core.take_outgoing().items():
             self._hub.send(host_boot, results)
+
+    def _carry_out(self, gateway: Link[CoreOrder], order: CoreOrder) -> None:
+        answer = self._orders.carry_out(order)
+        if answer.error is None:
+            self.say_ready()
+        gateway.send([answer])
 
     def _follow(self, topology: Topology) -> None:
         # A host that is being started again has no boot id meanwhile.
@@ -114,11 +131,13 @@ class CoreProcess:
     def _connect_gateway(self, member: Member | None) -> None:
         boot_id = member.boot_id if member else None
         if self._gateway is not None and self._gateway.peer_boot != boot_id:
+            self._poller.unregister(self._gateway.socket)
             self._gateway.close()
             self._gateway = None
         if self._gateway is None and member is not None:
             own_boot = self._child.birth.boot_id
-            self._gateway = Link(self._child.context, member.address, own_boot, member.boot_id, GatewayOrder)
+            self._gateway = Link(self._child.context, member.address, own_boot, member.boot_id, CoreOrder)
+            self._poller.register(self._gateway.socket, zmq.POLLIN)
             self._stats_at = 0.0
 
     def _report(self) -> None:
@@ -142,7 +161,9 @@ def main() -> int:
     try:
         section = _section(child)
         core, detail = load_core(section, child.config.paths, child.progress)
-        process = CoreProcess(child, core)
+        orders = Orders(core, section, AdapterLinks(child.config.paths.adapters, section.label))
+        orders.restore()
+        process = CoreProcess(child, core, orders, detail)
     except PieError as error:
         child.fail_start(error)
         raise  # not reached
@@ -153,7 +174,7 @@ def main() -> int:
     let_go_of_libraries()
     regions = child.config.paths.kv_regions(os.getpid())
     regions.write_bytes(msgspec.json.encode(core.kv_regions))
-    child.ready(**detail)
+    process.say_ready()
     status = 0
     try:
         process.run()

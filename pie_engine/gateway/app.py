@@ -12,6 +12,7 @@ import msgspec
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import InvalidInput
+from pie_engine.gateway.adapters import Adapters
 from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Send
 from pie_engine.gateway.problems import translated
@@ -22,6 +23,7 @@ from pie_engine.gateway.views import Views
 from pie_engine.protocol.http import (
     DIGEST_HEADER,
     PID_HEADER,
+    AdapterRequest,
     EventView,
     Launched,
     LaunchRequest,
@@ -44,6 +46,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 _decode_launch = msgspec.json.Decoder(LaunchRequest).decode
 _decode_bundle = msgspec.json.Decoder(Bundle).decode
 _decode_message = msgspec.json.Decoder(MessageRequest).decode
+_decode_adapter = msgspec.json.Decoder(AdapterRequest).decode
 _decode_stop = msgspec.json.Decoder(StopRequest).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -59,6 +62,7 @@ class Services:
         programs: Programs,
         views: Views,
         contexts: ContextShelf,
+        adapters: Adapters,
     ) -> None:
         self.max_body_bytes = int(config.gateway.max_body_mb * MIB)
         self.store = store
@@ -66,6 +70,7 @@ class Services:
         self.programs = programs
         self.views = views
         self.contexts = contexts
+        self.adapters = adapters
         self.stop_daemon: Callable[[bool], Awaitable[None]]
 
 
@@ -129,6 +134,14 @@ class App:
                 request.check()
                 await self._services.table.terminate(self._find(pid))
                 await reply.json(202, {})
+            case "POST", ["v1", "adapters"]:
+                request.check()
+                body = await request.body(self._services.max_body_bytes)
+                await reply.json(201, await self._services.adapters.add(_decoded(_decode_adapter, body)))
+            case "DELETE", ["v1", "adapters", name] if name:
+                request.check()
+                await self._services.adapters.remove(request.query("model") or "", name)
+                await reply.json(200, {})
             case "POST", ["v1", "processes", pid, "messages"]:
                 request.check()
                 await self._message(request, reply, pid)

@@ -35,6 +35,10 @@ def create_app(services: Services) -> FastAPI:
     async def models() -> Response:
         return _json(200, {"models": services.views.models()})
 
+    @app.get("/v1/adapters", summary="LoRA adapters", responses=answers("AdapterView", many=True))
+    async def adapters() -> Response:
+        return _json(200, services.adapters.list())
+
     @app.get("/v1/stats", summary="Newest numbers of cores and hosts", responses=answers("Stats"))
     async def stats() -> Response:
         return _json(200, services.views.stats())

@@ -16,8 +16,17 @@ from pie_engine.gateway.programs import Programs
 from pie_engine.gateway.table import ProcessTable, lost
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.http import ProcessUsage
+from pie_engine.protocol.to_core import CoreOrder
 from pie_engine.protocol.to_daemon import ChildMessage, Member, Shutdown, Topology
-from pie_engine.protocol.to_gateway import CoreStats, Described, Event, GatewayMessage, HostStats, Registered
+from pie_engine.protocol.to_gateway import (
+    AdapterAnswer,
+    CoreStats,
+    Described,
+    Event,
+    GatewayMessage,
+    HostStats,
+    Registered,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +71,18 @@ class Exchange:
         self.shutdown_asked: asyncio.Future[float] = self._loop.create_future()
         """Done with the grace in seconds when the daemon says so."""
         self.is_stopping = False
+        self._asked: dict[tuple[str, int], asyncio.Future[AdapterAnswer]] = {}
+        """Orders that cores have not answered: by boot id and request."""
+
+    async def ask_core(self, core_boot: str, order: CoreOrder) -> AdapterAnswer:
+        """What the core answers. Raises `Lost` when it dies before that."""
+        key = (core_boot, order.request)
+        self._asked[key] = self._loop.create_future()
+        try:
+            self.send(core_boot, [order])
+            return await self._asked[key]
+        finally:
+            del self._asked[key]
 
     def connect(self, table: ProcessTable, programs: Programs, hosts: HostPool) -> None:
         """From here on everything that arrives is handled."""
@@ -124,6 +145,9 @@ class Exchange:
                     host.stats = message
             case CoreStats():
                 self.core_stats[boot_id] = message
+            case AdapterAnswer(request):
+                if (asked := self._asked.get((boot_id, request))) is not None and not asked.done():
+                    asked.set_result(message)
 
     # Who is there.
 
@@ -147,6 +171,10 @@ class Exchange:
         self._hub.forget(boot_id)
         self.core_stats.pop(boot_id, None)
         self._early.pop(boot_id, None)
+        for (core_boot, _), asked in self._asked.items():
+            if core_boot == boot_id and not asked.done():
+                why = Lost.of("core_lost", "the core of the model died", hint="it is started again; try again")
+                asked.set_exception(why)
         if boot_id in self._hosts:
             self._programs.host_died(boot_id)
             info = (

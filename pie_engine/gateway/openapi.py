@@ -18,6 +18,8 @@ from pie_engine.protocol.program import Bundle
 REF = "#/components/schemas/{name}"
 PID = {"name": "pid", "in": "path", "required": True, "schema": {"type": "string"}}
 REFERENCE = {"name": "reference", "in": "path", "required": True, "schema": {"type": "string"}}
+NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+MODEL = {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "Without it: the default one."}
 AFTER = {"name": "after", "in": "query", "schema": {"type": "integer"}, "description": "Events after this number."}
 PUBLISH = {
     "name": "publish",
@@ -99,6 +101,8 @@ BODIES = (
     http.ProgramView,
     http.ContextView,
     http.Health,
+    http.AdapterRequest,
+    http.AdapterView,
     http.ErrorBody,
     Bundle,
     Models,
@@ -158,6 +162,8 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         "/v1/programs/{reference}": {
             "get": _operation("A program by digest, name@version or name", None, "ProgramView", parameters=[REFERENCE])
         },
+        "/v1/adapters": {"post": _operation("Load a LoRA adapter", "AdapterRequest", "AdapterView", 201)},
+        "/v1/adapters/{name}": {"delete": _operation("Unload an adapter", parameters=[NAME, MODEL])},
         "/v1/processes": {"post": launch},
         "/v1/processes/{pid}": {
             "get": _operation("One process", answer="ProcessView", parameters=[PID]),

@@ -12,6 +12,7 @@ import msgspec
 import uvicorn
 
 from pie_engine.errors import Busy, InvalidConfig
+from pie_engine.gateway.adapters import Adapters
 from pie_engine.gateway.app import App, Services
 from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.exchange import Exchange
@@ -65,7 +66,8 @@ class Gateway:
         self._table = ProcessTable(self._store, self._turn, hosts, self._programs, config)
         views = Views(config, self._exchange, hosts, self._table, self._store)
         shelf = ContextShelf(config, self._exchange)
-        services = Services(config, self._store, self._table, self._programs, views, shelf)
+        adapters = Adapters(config, self._exchange)
+        services = Services(config, self._store, self._table, self._programs, views, shelf, adapters)
         services.stop_daemon = self._stop_daemon
         self._app = App(services)
         self._hosts = hosts

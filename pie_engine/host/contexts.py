@@ -32,9 +32,12 @@ class Context:
         self.operations: dict[int, Operation] = {}
 
     @classmethod
-    def create(cls, process: Process, core: CoreView, seed: int | None) -> Context:
+    def create(cls, process: Process, core: CoreView, seed: int | None, adapter: str = "") -> Context:
+        """Raises `NotFound` when the core has no such adapter."""
+        adapter_id = core.adapter_id(adapter)
         context = cls(process.next_id(), process, core, SharedList(array("i")))
-        core.send(CreateContext(context.ctx, process.pid, secrets.randbits(64) if seed is None else seed))
+        seed = secrets.randbits(64) if seed is None else seed
+        core.send(CreateContext(context.ctx, process.pid, seed, adapter_id))
         return context
 
     def append(self, tokens: Sequence[int], placement: Placement | None = None) -> None:

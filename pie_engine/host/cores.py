@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pie_engine.errors import Lost, NotFound
-from pie_engine.host.models import HostModel
+from pie_engine.host.models import HostAdapter, HostModel
 from pie_engine.protocol.to_core import CloseProcess, CoreMessage, OpenProcess
 
 if TYPE_CHECKING:
@@ -19,11 +19,24 @@ class CoreView:
     def __init__(self, boot_id: str, model: HostModel) -> None:
         self.boot_id = boot_id
         self.model = model
+        self.adapters: dict[str, HostAdapter] = {}
+        """By name."""
         self.operations: dict[int, Operation] = {}
         self.streams_taken: dict[int, Stream] = {}
         """Streams from which a program has taken something since the core was last told."""
         self._open_pids: set[str] = set()
         self._outgoing: list[CoreMessage] = []
+
+    def adapter_id(self, name: str) -> str:
+        """Of an adapter; an empty name is none. Raises `NotFound`."""
+        if not name:
+            return ""
+        adapter = self.adapters.get(name)
+        if adapter is None:
+            known = ", ".join(sorted(self.adapters))
+            hint = f"adapters of {self.model.name}: {known}" if known else "load it: `pie adapter add NAME FOLDER`"
+            raise NotFound(f"{self.model.name} has no adapter called `{name}`", hint=hint)
+        return adapter.adapter_id
 
     def send(self, message: CoreMessage) -> None:
         """Goes out at the end of this turn of the loop."""

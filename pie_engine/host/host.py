@@ -24,7 +24,7 @@ from pie_engine.host.components import ComponentRunners
 from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
-from pie_engine.host.models import HostModel
+from pie_engine.host.models import HostAdapter, HostModel
 from pie_engine.host.operations import Operation
 from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
@@ -129,6 +129,12 @@ class Host:
 
     def add_core(self, boot_id: str, model: HostModel) -> None:
         self.cores.add(boot_id, model)
+
+    def set_adapters(self, boot_id: str, adapters: dict[str, HostAdapter]) -> None:
+        """What the core has loaded by now."""
+        core = self.cores.get(boot_id)
+        if core is not None:
+            core.adapters = adapters
 
     def lose_core(self, boot_id: str) -> None:
         """It died: whatever has a context there ends."""

@@ -8,7 +8,7 @@ from typing import Any
 import zmq
 
 from pie_engine.host.host import Host
-from pie_engine.host.models import HostModel
+from pie_engine.host.models import HostModel, adapters_of_detail
 from pie_engine.ipc.child import Child
 from pie_engine.ipc.link import Link
 from pie_engine.protocol.to_daemon import ChildMessage, Member, Topology
@@ -84,6 +84,8 @@ class Links:
             log.info("core %s is gone", boot_id)
         for boot_id in ready.keys() - self._cores.keys():
             self._add_core(ready[boot_id])
+        for boot_id, member in ready.items():
+            self._host.set_adapters(boot_id, adapters_of_detail(member.detail))
 
     def _add_core(self, member: Member) -> None:
         try:

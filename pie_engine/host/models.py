@@ -15,6 +15,25 @@ from pie_engine.model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
+class HostAdapter:
+    """An adapter that a core has loaded; `model.adapter`."""
+
+    name: str
+    adapter_id: str
+    rank: int
+    num_bytes: int
+
+
+def adapters_of_detail(detail: dict[str, Any]) -> dict[str, HostAdapter]:
+    """From the `detail` of a core in the topology, by name; without those that could not be loaded."""
+    loaded = (entry for entry in detail.get("adapters", []) if "failed" not in entry)
+    return {
+        entry["name"]: HostAdapter(entry["name"], entry["adapter_id"], entry["rank"], entry["num_bytes"])
+        for entry in loaded
+    }
+
+
+@dataclass(frozen=True, slots=True)
 class HostModel:
     """What a ready core says about its model, and what is read from its folder."""
 

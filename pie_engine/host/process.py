@@ -159,10 +159,10 @@ class Process:
             raise NotFound(f"context {ctx} does not exist", hint="it was released, or never created")
         return context
 
-    def create_context(self, model: str, seed: int | None) -> Context:
+    def create_context(self, model: str, seed: int | None, adapter: str = "") -> Context:
         core = self.core(model)
         core.open(self.pid, self.program.name, self.job.user)
-        return self.adopt(Context.create(self, core, seed))
+        return self.adopt(Context.create(self, core, seed, adapter))
 
     def adopt(self, context: Context) -> Context:
         self.contexts[context.ctx] = context

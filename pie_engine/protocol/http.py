@@ -135,6 +135,30 @@ class ContextView(Body, frozen=True):
     """Whether the model as it is loaded now can use it; None: it is not loaded."""
 
 
+class AdapterRequest(Request, frozen=True):
+    name: str
+    folder: str
+    """Absolute; as PEFT has written it."""
+    model: str = ""
+    """Empty: the default one."""
+
+
+class AdapterView(Body, frozen=True):
+    """One LoRA adapter. One that cannot be loaded any more has `failed`, and nothing of it is known."""
+
+    name: str
+    model: str
+    adapter_id: str = ""
+    """Digest of its files."""
+    folder: str = ""
+    rank: int = 0
+    num_bytes: int = 0
+    """Memory that it takes."""
+    configured: bool = False
+    """The configuration names it: it can be removed there only."""
+    failed: ErrorInfo | None = None
+
+
 class MemberView(Body, frozen=True):
     role: str
     name: str

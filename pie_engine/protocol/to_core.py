@@ -1,4 +1,4 @@
-"""Messages that a core receives; all from hosts.
+"""Messages that a core receives: from hosts, and those at the end from the gateway.
 
 Context and operation ids are chosen by the host (unique within it, never used again), so nothing here needs an answer
 before the next message can be sent. Messages of one host are handled in the order in which they were sent.
@@ -218,3 +218,19 @@ CoreMessage = (
     | Steer
     | Stop
 )
+
+
+class LoadAdapter(Message, frozen=True):
+    """Load the adapter in `folder` under `name`; answered by `AdapterAnswer`, like the next."""
+
+    request: int
+    name: str
+    folder: str
+
+
+class UnloadAdapter(Message, frozen=True):
+    request: int
+    name: str
+
+
+CoreOrder = LoadAdapter | UnloadAdapter

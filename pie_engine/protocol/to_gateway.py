@@ -100,5 +100,12 @@ class CoreStats(Message, frozen=True):
     """Pages that came back from there."""
 
 
+class AdapterAnswer(Message, frozen=True):
+    """Of a core, to an order of the gateway."""
+
+    request: int
+    error: ErrorInfo | None = None
+
+
 HostReport = Event | Registered | Described | HostStats
-GatewayMessage = Event | Registered | Described | HostStats | CoreStats
+GatewayMessage = Event | Registered | Described | HostStats | CoreStats | AdapterAnswer

@@ -84,6 +84,8 @@ class SavedContexts:
         page_size: int,
         tokens: Sequence[int],
         meta: str,
+        adapter: str = "",
+        adapter_id: str = "",
         quota_bytes: int,
     ) -> Manifest:
         """Save under `name`, in place of what was there. Raises `LimitExceeded` (`disk_limit`) with the numbers."""
@@ -98,6 +100,8 @@ class SavedContexts:
             model_id=model_id,
             page_size=page_size,
             tokens=list(tokens),
+            adapter=adapter,
+            adapter_id=adapter_id,
             meta=meta,
             blob=f"kv-{secrets.token_hex(8)}.safetensors",
             blob_bytes=len(blob),

@@ -8,10 +8,10 @@ import msgspec
 
 from pie_engine.errors import InvalidInput
 
-FORMAT = 1
+FORMAT = 2
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a saved context is; `checksum` is of all other fields, `blob_checksum` of the blob (BLAKE2b, hex)."""
 
     format: int = FORMAT
@@ -19,6 +19,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     model_id: str
     page_size: int
     tokens: list[int]
+    adapter: str = ""
+    """Name of the adapter that it was computed with, and the digest of its files; empty: of none."""
+    adapter_id: str = ""
     meta: str = ""
     """What the program wants back with it."""
     blob: str

@@ -15,8 +15,8 @@ from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.to_core import Restore
 
 
-def create(process: Process, model: str, seed: int | None) -> int:
-    return process.create_context(model, seed).ctx
+def create(process: Process, model: str, seed: int | None, adapter: str) -> int:
+    return process.create_context(model, seed, adapter).ctx
 
 
 def append(process: Process, ctx: int, tokens: list[int]) -> None:
@@ -72,6 +72,7 @@ class Opened(msgspec.Struct, frozen=True):
 
     ctx: int
     meta: str
+    adapter: str
 
 
 class SavedContext(msgspec.Struct, frozen=True):
@@ -100,10 +101,17 @@ def open_saved(process: Process, model: str, name: str, seed: int | None) -> Ope
             f"{core.model.name} is {core.model.model_id} now",
             hint="load the model that it was saved with (weights and dtype), or delete it and save it again",
         )
-    context = process.create_context(model, seed)
+    adapter = core.adapters.get(manifest.adapter)
+    if manifest.adapter and (adapter is None or adapter.adapter_id != manifest.adapter_id):
+        what = "is not loaded" if adapter is None else "has other content now"
+        raise InvalidInput(
+            f"saved context `{name}` was computed with the adapter `{manifest.adapter}`, which {what}",
+            hint="load the adapter that it was saved with under that name, or delete it and save it again",
+        )
+    context = process.create_context(model, seed, manifest.adapter)
     context.append(manifest.tokens)
     core.send(Restore(context.ctx, name))
-    return Opened(context.ctx, manifest.meta)
+    return Opened(context.ctx, manifest.meta, manifest.adapter)
 
 
 def delete(process: Process, model: str, name: str) -> None:

@@ -7,12 +7,16 @@ from typing import Any
 
 from pie_engine.errors import InvalidInput
 from pie_engine.host.imports import Function
-from pie_engine.host.models import HostModel, pack_tokens, unpack_tokens
+from pie_engine.host.models import HostAdapter, HostModel, pack_tokens, unpack_tokens
 from pie_engine.host.process import Process
 
 
 def list_models(process: Process) -> list[str]:
     return process.model_names
+
+
+def adapters(process: Process, model: str) -> list[HostAdapter]:
+    return list(process.core(model).adapters.values())
 
 
 def describe(process: Process, model: str) -> HostModel:
@@ -45,6 +49,7 @@ def _parse(name: str, text: str) -> list[Any]:
 
 FUNCTIONS: dict[str, Function] = {
     "list": list_models,
+    "adapters": adapters,
     "describe": describe,
     "encode": encode,
     "decode": decode,

@@ -31,10 +31,11 @@ from pie_engine.errors import (
     ProtocolMismatch,
     Unsupported,
 )
-from pie_engine.protocol.http import ContextView, ProgramView
+from pie_engine.protocol.http import AdapterView, ContextView, ProgramView
 from pie_engine.protocol.program import Bundle, Manifest
 
 __all__ = [
+    "AdapterView",
     "Bundle",
     "Busy",
     "Cancelled",

@@ -21,7 +21,16 @@ from pie_client.process import Process
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_engine.config import load_config
 from pie_engine.errors import NotFound, PieError
-from pie_engine.protocol.http import EVENT_STREAM, PID_HEADER, ContextView, LaunchRequest, OnDisconnect, ProgramView
+from pie_engine.protocol.http import (
+    EVENT_STREAM,
+    PID_HEADER,
+    AdapterRequest,
+    AdapterView,
+    ContextView,
+    LaunchRequest,
+    OnDisconnect,
+    ProgramView,
+)
 from pie_engine.protocol.program import Bundle
 
 RECONNECT_S = 30.0
@@ -201,6 +210,24 @@ class PieClient:
         """The loaded models, the default one first."""
         return _as_list(_as_dict(await self.request("GET", "/v1/models"))["models"])
 
+    async def adapters(self) -> list[AdapterView]:
+        """The LoRA adapters of all models."""
+        return msgspec.json.decode(await self._ask("GET", "/v1/adapters", b"", can_repeat=True), type=list[AdapterView])
+
+    async def add_adapter(self, name: str, folder: str | Path, model: str = "") -> AdapterView:
+        """Load the adapter in `folder`, as PEFT has written it, under `name`; the daemon keeps it until it is removed.
+
+        model: the one that it is for; empty: the default one. Raises `NotFound`, `ModelError`, `Unsupported`, `Busy`
+        when another one has the name and is in use, and `LimitExceeded` with the numbers when memory is short.
+        """
+        asked = AdapterRequest(name, _absolute(folder), model)
+        body = await self._ask("POST", "/v1/adapters", msgspec.json.encode(asked), can_repeat=True)
+        return msgspec.json.decode(body, type=AdapterView)
+
+    async def remove_adapter(self, name: str, model: str = "") -> None:
+        """Unload it. Raises `NotFound`, and `Busy` naming the processes that use it."""
+        await self.request("DELETE", f"/v1/adapters/{quote(name, safe='')}?model={quote(model, safe='')}")
+
     async def stats(self) -> dict[str, Any]:
         """Numbers of the gateway, the hosts and the cores."""
         return _as_dict(await self.request("GET", "/v1/stats"))
@@ -286,6 +313,10 @@ def _packed(path: str | Path) -> Bundle:
         return pack(Path(path).expanduser())
     except PieError as error:
         raise explained(error) from None
+
+
+def _absolute(folder: str | Path) -> str:
+    return str(Path(folder).expanduser().absolute())
 
 
 def _with_folder(error: NotFound, program: Program) -> NotFound:

@@ -13,6 +13,7 @@
 from inferlet import log
 from inferlet._process import Runtime, runtime
 from inferlet._session import Session, session
+from inferlet.adapter import Adapter, AdapterInfo
 from inferlet.beams import Beams, Hypothesis
 from inferlet.context import Context, Output, SavedContext
 from inferlet.errors import (
@@ -37,6 +38,8 @@ from inferlet.stream import Chunk, FinishReason, Stream, Usage
 from inferlet.tools import Tool, ToolCall, parse_calls, tool
 
 __all__ = [
+    "Adapter",
+    "AdapterInfo",
     "Beams",
     "Busy",
     "Cancelled",

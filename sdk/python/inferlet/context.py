@@ -15,6 +15,7 @@ from inferlet._loop import finished
 from inferlet._packing import pack_tokens, unpack_floats, unpack_tokens, unpack_top
 from inferlet._placement import TokenMask, placement
 from inferlet._transcript import Message, Transcript
+from inferlet.adapter import Adapter
 from inferlet.beams import Beams
 from inferlet.errors import Busy, InvalidInput, PieError
 from inferlet.grammar import Grammar, grammar_record, value_of
@@ -97,20 +98,35 @@ class Context:
     The pages are freed by `release`, at the end of a `with` block, or when nothing refers to the context any more.
     """
 
-    def __init__(self, model: Model | str | None = None, *, seed: int | None = None, tools: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        model: Model | str | None = None,
+        *,
+        seed: int | None = None,
+        tools: Sequence[Any] = (),
+        adapter: Adapter | str | None = None,
+    ) -> None:
         """`model`: a `Model` or its name (None: the default). `seed`: of everything that is drawn here and in forks.
-        `tools`: `@tool` functions or JSON schemas that the chat template shows to the model."""
+        `tools`: `@tool` functions or JSON schemas that the chat template shows to the model. `adapter`: a LoRA adapter
+        that is loaded with the model, here and in all forks; raises `NotFound` for one that is not."""
         self._id: int | None = None
+        name = adapter.name if isinstance(adapter, Adapter) else adapter or ""
+        self._adapter = _checks.text("the name of an adapter", name)
         self.model = model if isinstance(model, Model) else Model(model or "")
         self.tools = list(tools)
         create = _transport.host.context.create
-        self._adopt(_transport.call(create, self.model._name, _checks.seed(seed)), None)
+        self._adopt(_transport.call(create, self.model._name, _checks.seed(seed), name), None)
 
     def _adopt(self, ctx: int, chat: Transcript | None) -> None:
         self._id, self._host = ctx, _transport.host
         self._chat = Transcript(_Tokens(self)) if chat is None else chat.copy(_Tokens(self))
         self._stream: weakref.ref[Stream] | None = None
         self._last_text = ""
+
+    @property
+    def adapter(self) -> str | None:
+        """The name of its adapter; None: it has none."""
+        return self._adapter or None
 
     # Messages.
 
@@ -246,6 +262,7 @@ class Context:
         """
         child = Context.__new__(Context)
         child._id, child.model, child.tools = None, self.model, list(self.tools)
+        child._adapter = self._adapter
         child._adopt(_transport.call(_transport.host.context.fork, self._synced_id()), self._chat)
         child._last_text = self.last_text
         return child
@@ -292,7 +309,7 @@ class Context:
 
         It is a copy: what is done with it leaves the saved one alone. `tools` are those of `Context()`. Raises
         `NotFound`, and `InvalidInput` when the name was saved with other weights or another dtype than the model has
-        now.
+        now, or with an adapter that is not loaded under its name.
         """
         context = cls.__new__(cls)
         context._id, context.tools = None, [*tools]
@@ -300,6 +317,7 @@ class Context:
         wire = _transport.host.context
         _checks.text("the name of a saved context", name)
         opened = _transport.call(wire.open, context.model._name, name, _checks.seed(seed))
+        context._adapter = opened.adapter
         context._adopt(opened.ctx, None)
         state = json.loads(opened.meta)
         context._chat = Transcript.restored(_Tokens(context), state["chat"])

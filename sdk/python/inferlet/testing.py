@@ -62,6 +62,7 @@ def run_inferlet(
     *,
     replies: Sequence[Reply] = (),
     inbox: Sequence[Any] = (),
+    adapters: Sequence[str] = (),
 ) -> Result:
     """Run `main` with these arguments against a fake model and client.
 
@@ -70,10 +71,11 @@ def run_inferlet(
         input: its arguments, checked and converted as the engine does.
         replies: what the model writes, one for each `generate`.
         inbox: messages that the client has sent; None last, as `pie run` does at the end of its input.
+        adapters: names of LoRA adapters that are loaded.
 
     Raises what `main` raises; `Deadlock` when it waits for a message that never comes.
     """
-    host = FakeHost(replies=replies, inbox=inbox)
+    host = FakeHost(replies=replies, inbox=inbox, adapters=adapters)
     before = _transport.connect(host)
     try:
         loop = HostLoop()
@@ -237,7 +239,9 @@ class FakeHost:
     called, by `interface.function`.
     """
 
-    def __init__(self, *, replies: Sequence[Reply] = (), inbox: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, *, replies: Sequence[Reply] = (), inbox: Sequence[Any] = (), adapters: Sequence[str] = ()
+    ) -> None:
         self.replies = deque(replies)
         self.inbox = deque(json.dumps(message) for message in inbox)
         self.messages: list[Any] = []
@@ -245,8 +249,11 @@ class FakeHost:
         self.prompts: list[str] = []
         self.printed: list[tuple[str, str]] = []
         self.contexts: dict[int, list[int]] = {}
-        self.saved: dict[str, tuple[list[int], str]] = {}
-        """Saved contexts by name: tokens, and what the SDK keeps with them."""
+        self.adapters = [*adapters]
+        self.adapter_of: dict[int, str] = {}
+        """The adapter of each context; empty: none."""
+        self.saved: dict[str, tuple[list[int], str, str]] = {}
+        """Saved contexts by name: tokens, what the SDK keeps with them, and their adapter."""
         self.stored_code: dict[str, str] = {}
         self.calls: dict[str, int] = {}
         self.drafts: list[tuple[int, list[int]]] = []
@@ -306,6 +313,9 @@ class FakeHost:
         self.model = self._interface(
             "model",
             list=lambda: ["fake"],
+            adapters=lambda model: [
+                SimpleNamespace(name=name, adapter_id=f"id of {name}", rank=8, num_bytes=1024) for name in self.adapters
+            ],
             describe=self._describe,
             encode=lambda model, text, special: pack_tokens(self.encode(text, special)),
             decode=lambda model, tokens, skip: self.decode(unpack_tokens(tokens), skip),
@@ -331,7 +341,7 @@ class FakeHost:
             delete=self._delete,
             list_saved=lambda model: [
                 SimpleNamespace(name=name, num_tokens=len(tokens), num_bytes=0, saved_at=0.0)
-                for name, (tokens, _) in sorted(self.saved.items())
+                for name, (tokens, _, _) in sorted(self.saved.items())
             ],
             length=lambda ctx: len(self._tokens_of(ctx)),
             tokens=lambda ctx, start, end: pack_tokens(self._tokens_of(ctx)[start:end]),
@@ -406,10 +416,13 @@ class FakeHost:
         turns = "".join(f"<|{turn['role']}|>{turn['content']}<|end|>" for turn in json.loads(messages))
         return f"<|begin|>{system}{turns}" + ("<|assistant|>" if add_generation_prompt else "")
 
-    def _create(self, model: str, seed: int | None) -> int:
+    def _create(self, model: str, seed: int | None, adapter: str = "") -> int:
         self._describe(model)
+        if adapter and adapter not in self.adapters:
+            raise errors.NotFound(f"fake has no adapter called `{adapter}`")
         ctx = self._num_handles = self._num_handles + 1
         self.contexts[ctx] = []
+        self.adapter_of[ctx] = adapter
         return ctx
 
     def _tokens_of(self, ctx: int) -> list[int]:
@@ -423,20 +436,20 @@ class FakeHost:
         return len(tokens)
 
     def _fork(self, ctx: int) -> int:
-        child = self._create("", None)
+        child = self._create("", None, self.adapter_of[ctx])
         self.contexts[child] = list(self._tokens_of(ctx))
         return child
 
     def _save(self, ctx: int, name: str, meta: str, durable: bool) -> int:
-        self.saved[name] = (list(self._tokens_of(ctx)), meta)
+        self.saved[name] = (list(self._tokens_of(ctx)), meta, self.adapter_of[ctx])
         return self._new_handle(is_ready=True)
 
     def _open(self, model: str, name: str, seed: int | None) -> SimpleNamespace:
         self._find_saved(name)
-        ctx = self._create(model, seed)
-        tokens, meta = self.saved[name]
+        tokens, meta, adapter = self.saved[name]
+        ctx = self._create(model, seed, adapter)
         self.contexts[ctx] = list(tokens)
-        return SimpleNamespace(ctx=ctx, meta=meta)
+        return SimpleNamespace(ctx=ctx, meta=meta, adapter=adapter)
 
     def _delete(self, model: str, name: str) -> None:
         self._find_saved(name)
