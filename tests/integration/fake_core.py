@@ -6,13 +6,12 @@ import os
 import sys
 import time
 
-from pie_engine.errors import ModelError
+from pie_engine.errors import ModelError, NotFound
 from pie_engine.ipc.child import EXIT_START_FAILED, be_born
 from pie_engine.ipc.link import Hub, Link
-from pie_engine.protocol.to_core import CoreMessage
+from pie_engine.protocol.to_core import CoreMessage, CoreOrder, LoadAdapter
 from pie_engine.protocol.to_daemon import Shutdown, StartFailed, Topology
-from pie_engine.protocol.to_gateway import CoreStats
-from pie_engine.protocol.to_host import GatewayOrder
+from pie_engine.protocol.to_gateway import AdapterAnswer, CoreStats
 
 NUM_PAGES = 64
 
@@ -33,10 +32,29 @@ def main() -> None:
     Hub(child.context, birth.address, birth.boot_id, CoreMessage)
     child.progress("loading", 0.5)
     time.sleep(1.0 if birth.name == "slow" else 0.0)
-    child.ready(driver="fake", max_context_tokens=2048, num_pages=NUM_PAGES, model_id="fake-1", page_size=16)
+    detail = {
+        "driver": "fake",
+        "max_context_tokens": 2048,
+        "num_pages": NUM_PAGES,
+        "model_id": "fake-1",
+        "page_size": 16,
+    }
+    child.ready(**detail)
+    adapters: dict[str, dict[str, object]] = {}
     links: dict[str, Link] = {}
     while True:
-        child.home.socket.poll(500)
+        child.home.socket.poll(20)
+        for link in links.values():
+            for order in link.receive():
+                if order.name == "dying":
+                    os._exit(3)
+                error = None
+                if isinstance(order, LoadAdapter):
+                    adapters[order.name] = {"name": order.name, "adapter_id": "id", "folder": order.folder, "rank": 4}
+                elif adapters.pop(order.name, None) is None:
+                    error = NotFound(f"{birth.name} has no adapter called `{order.name}`").info
+                child.ready(**detail, adapters=list(adapters.values()))
+                link.send([AdapterAnswer(order.request, error)])
         for message in child.home.receive():
             if isinstance(message, Shutdown):
                 child.close()
@@ -44,7 +62,7 @@ def main() -> None:
             if isinstance(message, Topology):
                 for member in message.members:
                     if member.role == "gateway" and member.is_ready and member.boot_id not in links:
-                        link = Link(child.context, member.address, birth.boot_id, member.boot_id, GatewayOrder)
+                        link = Link(child.context, member.address, birth.boot_id, member.boot_id, CoreOrder)
                         links[member.boot_id] = link
                         link.send([CoreStats(birth.name, NUM_PAGES, NUM_PAGES, 0, 0, 0, 0)])
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -19,10 +20,21 @@ from pie_engine.config import ModelSection, Paths
 from pie_engine.ipc.child import DAEMON_BOOT, EXIT_PARENT_GONE, EXIT_START_FAILED
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.plan import Plan
-from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Flush, Generate, OpenProcess
+from pie_engine.protocol.to_core import (
+    Append,
+    CoreOrder,
+    CreateContext,
+    Delivered,
+    Flush,
+    Generate,
+    LoadAdapter,
+    OpenProcess,
+    UnloadAdapter,
+)
 from pie_engine.protocol.to_daemon import Birth, DaemonMessage, Member, Ready, Shutdown, StartFailed, Topology
-from pie_engine.protocol.to_gateway import CoreStats, GatewayMessage
+from pie_engine.protocol.to_gateway import AdapterAnswer, CoreStats, GatewayMessage
 from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed
+from tests.adapter_files import write_small
 from tests.unit.test_core_basics import byte_tokenizer
 
 TIMEOUT_S = 20
@@ -38,6 +50,7 @@ class Surroundings:
         self.gateway: Hub[GatewayMessage] = Hub(self.context, self.address("gateway"), "gateway-1", GatewayMessage)
         self.said: list[DaemonMessage] = []
         self.stats: list[CoreStats] = []
+        self.answers: list[AdapterAnswer] = []
         self.links: list[Link[CoreResult]] = []
         self.process = subprocess.Popen([sys.executable, "-m", "pie_engine.core"], stdin=subprocess.PIPE)
         config = {"home": str(folder), "models": [msgspec.to_builtins(section)]}
@@ -70,6 +83,7 @@ class Surroundings:
             self.said += [message for _, messages in self.daemon.receive() for message in messages]
             for _, messages in self.gateway.receive():
                 self.stats += [message for message in messages if isinstance(message, CoreStats)]
+                self.answers += [message for message in messages if isinstance(message, AdapterAnswer)]
             if result := condition():
                 return result
             time.sleep(0.005)
@@ -194,6 +208,52 @@ def test_the_death_of_a_host_frees_what_it_had(start: Callable[..., Surroundings
     around.tell_topology()
     around.until(lambda: around.stats[-1].num_free_pages == 64)
     assert around.stats[-1].num_violations == 0
+
+
+def test_adapters_come_and_go_by_order_and_stay_over_a_restart(
+    start: Callable[..., Surroundings], tmp_path: Path
+) -> None:
+    folders = {name: str(write_small(tmp_path / name, value)) for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
+    adapters = {"fixed": folders["a"]}
+    around = start(adapters=adapters)
+    assert [entry["name"] for entry in adapters_of(around.until_ready())] == ["fixed"]
+    around.tell_topology()
+    around.until(lambda: around.stats)
+
+    def order(message: CoreOrder) -> AdapterAnswer:
+        around.gateway.send("core-1", [message])
+        answers = around.until(lambda: [answer for answer in around.answers if answer.request == message.request])
+        assert isinstance(answers[0], AdapterAnswer)
+        return answers[0]
+
+    for request, name in enumerate("bc", 1):
+        assert order(LoadAdapter(request, name, folders[name])).error is None
+    assert order(UnloadAdapter(3, "c")).error is None
+    refused = [
+        order(UnloadAdapter(4, "fixed")),
+        order(LoadAdapter(5, "b", "somewhere")),
+        order(LoadAdapter(6, "x", str(tmp_path / "nowhere"))),
+        order(UnloadAdapter(7, "c")),
+    ]
+    codes = [answer.error.code for answer in refused if answer.error is not None]
+    assert codes == ["invalid_input", "invalid_input", "not_found", "not_found"]
+    said = adapters_of(around.said[-1])
+    assert [(entry["name"], entry["rank"], entry["configured"]) for entry in said] == [
+        ("fixed", 2, True),
+        ("b", 2, False),
+    ]
+    around.daemon.send("core-1", [Shutdown(1.0)])
+    around.until_exit()
+    around.close()
+
+    shutil.rmtree(folders["b"])
+    again = adapters_of(start(adapters=adapters).until_ready())
+    assert [(entry["name"], "failed" in entry) for entry in again] == [("fixed", False), ("b", True)]
+
+
+def adapters_of(ready: DaemonMessage) -> list[dict[str, Any]]:
+    assert isinstance(ready, Ready)
+    return cast("list[dict[str, Any]]", ready.detail["adapters"])
 
 
 def test_a_device_failure_is_told_and_ends_the_process(start: Callable[..., Surroundings]) -> None:

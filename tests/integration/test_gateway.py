@@ -489,6 +489,24 @@ async def test_a_launch_as_a_stream_names_the_pid_first(http):
     assert (status, json.loads(text)["pid"]) == (201, headers["pie-pid"])
 
 
+async def test_adapters_are_added_listed_and_removed(own, tmp_path):
+    engine, client = await own()
+    added = await client.add_adapter("pirate", tmp_path)
+    assert (added.name, added.model, added.rank, added.folder) == ("pirate", "tiny", 4, str(tmp_path))
+    assert await client.adapters() == [added]
+    with pytest.raises(NotFound, match="no model is called 'large'"):
+        await client.add_adapter("pirate", tmp_path, "large")
+    with pytest.raises(NotFound, match="no adapter called `poet`"):
+        await client.remove_adapter("poet", "tiny")
+    with pytest.raises(PieError) as caught:
+        await client.remove_adapter("dying")
+    assert caught.value.code == "core_lost"
+    await engine.until_health(client, lambda health: health["status"] != "starting" and member(health, "tiny")["ready"])
+    await client.add_adapter("pirate", tmp_path)
+    await client.remove_adapter("pirate")
+    assert await client.adapters() == []
+
+
 async def test_other_routes(http):
     status, _, text = await http("GET", "/v1/stats")
     stats = json.loads(text)

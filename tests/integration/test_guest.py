@@ -25,7 +25,7 @@ from pie_engine.host.runtime import load_runtime
 CACHE = Path(__file__).parents[2] / "build" / "test-cache"
 INTERFACES = {
     "futures": ["wait-any", "forget"],
-    "model": ["list", "describe", "encode", "decode", "render-chat"],
+    "model": ["list", "adapters", "describe", "encode", "decode", "render-chat"],
     "context": [
         *[
             "create",

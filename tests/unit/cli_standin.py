@@ -113,6 +113,7 @@ class StandIn:
         self.processes: dict[str, Process] = {}
         self.health = _ready_health()
         self.published: list[str] = []
+        self.adapters: list[dict[str, object]] = []
         self.stop_requests: list[dict[str, object]] = []
         self.on_stop: Callable[[], object] = lambda: None
         self.contexts_stall = False
@@ -179,6 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
                 model = {"name": "pie-tiny", "driver": "cpu", "device": "cpu", "dtype": "float32", "page_size": 16,
                          "max_context_tokens": 2048, "num_pages": 100, "num_free_pages": 97}  # fmt: skip
                 self._json(200, {"models": [model]})
+            case ["v1", "adapters"]:
+                self._json(200, self.daemon.adapters)
             case ["v1", "programs", ref]:
                 self._program(ref)
             case ["v1", "processes"]:
@@ -210,6 +213,10 @@ class _Handler(BaseHTTPRequestHandler):
             case ["v1", "programs"]:
                 self.daemon.published += [] if "publish=false" in url.query else [body["manifest"]["name"]]
                 self._program(body["manifest"]["name"], status=201)
+            case ["v1", "adapters"]:
+                made = {**body, "model": body.get("model") or "pie-tiny", "adapter_id": "id", "rank": 8}
+                self.daemon.adapters.append(made | {"num_bytes": 3 << 20})
+                self._json(201, self.daemon.adapters[-1])
             case ["v1", "processes"]:
                 self._launch(body)
             case ["v1", "processes", pid, "messages"]:
@@ -224,9 +231,19 @@ class _Handler(BaseHTTPRequestHandler):
                 self._fail(404, "not_found", f"no such page: {self.path}")
 
     def do_DELETE(self) -> None:
-        if process := self._process(self.path.rsplit("/", 1)[-1]):
+        if self.path.startswith("/v1/adapters/"):
+            self._remove_adapter(urlsplit(self.path).path.rsplit("/", 1)[-1])
+        elif process := self._process(self.path.rsplit("/", 1)[-1]):
             process.inbox.put(Inbox.STOP)
             self._json(202, {})
+
+    def _remove_adapter(self, name: str) -> None:
+        kept = [adapter for adapter in self.daemon.adapters if adapter["name"] != name]
+        if len(kept) == len(self.daemon.adapters):
+            self._fail(404, "not_found", f"pie-tiny has no adapter called `{name}`")
+        else:
+            self.daemon.adapters = kept
+            self._json(200, {})
 
     def _program(self, ref: str, status: int = 200) -> None:
         program = self.daemon.programs.get(ref)

@@ -6,9 +6,11 @@ import pytest
 
 from pie_engine.errors import Busy, InvalidInput, LimitExceeded, NotFound
 from pie_engine.protocol.plan import BeamPlan
-from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release, Search
+from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release, Restore, Search
+from pie_engine.store.contexts import SavedContexts
 from tests.adapter_files import tensors_of, write_files, write_small
 from tests.unit.test_core_basics import PAGE_SIZE, Rig
+from tests.unit.test_core_saved import save, wait
 
 PROMPT = "x" * (3 * PAGE_SIZE + 1)
 
@@ -128,6 +130,26 @@ def test_adapters_have_a_budget(rig, tmp_path):
         rig.core.remove_adapter(name)
     rig.core.add_adapter("large", large)
     assert rig.core.facts.adapters.num_bytes == most
+
+
+def test_a_saved_context_comes_back_under_its_adapter_only(tmp_path):
+    folders = {"one": str(write_small(tmp_path / "one")), "two": str(write_small(tmp_path / "two", 2.0))}
+    saved = SavedContexts(tmp_path / "saved")
+    rig = Rig(adapters=folders, saved=saved)
+    ids = ids_of(rig)
+    save(rig, rig.context(PROMPT, adapter_id=ids["one"]), "story")
+    manifest = saved.read("", "test-model", "story")
+    assert (manifest.adapter, manifest.adapter_id) == ("one", ids["one"])
+    wanted = replies(rig, ["one"])
+
+    for name, num_written in (("one", 3), ("two", 0)):
+        other = Rig(adapters=folders, saved=saved, prefix_cache="off")
+        ctx = other.context(PROMPT, adapter_id=ids[name])
+        other.send(Restore(ctx, "story"))
+        op = other.generate(ctx, max_tokens=12)
+        wait(other)
+        assert other.driver.num_pages_written == num_written
+        assert ([other.heard[op].ids] == wanted) == (name == "one")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a b", ".hidden", "x" * 65, "ä"])

@@ -14,9 +14,9 @@ from pie_engine.errors import Busy, Cancelled, ContextTooLong, ErrorInfo, Invali
 from pie_engine.host.cores import Cores
 from pie_engine.host.interfaces import context as contexts
 from pie_engine.host.interfaces import forward as passes
-from pie_engine.host.interfaces import futures, generate
+from pie_engine.host.interfaces import futures, generate, model
 from pie_engine.host.interfaces import matcher as matchers
-from pie_engine.host.models import HostModel, unpack_tokens
+from pie_engine.host.models import HostAdapter, HostModel, unpack_tokens
 from pie_engine.host.process import Job, Process
 from pie_engine.host.programs import Program
 from pie_engine.protocol.placement import Placement
@@ -97,7 +97,7 @@ class World:
         program = Program("d", Bundle(Manifest(name="p", limits=Limits(**limits)), files={"main.py": ""}))  # type: ignore[arg-type]
         job = Job("pid", "ann", program, "run", ("{}",), lambda _process, _ending: None)
         self.process = Process(job, self.services, HostSection())
-        self.ctx = contexts.create(self.process, "", 7)
+        self.ctx = contexts.create(self.process, "", 7, "")
         assert self.sent() == [OpenProcess("pid", "p", "ann"), CreateContext(self.ctx, "pid", 7)]
 
     def sent(self):
@@ -133,10 +133,9 @@ def world() -> World:
 # Saved contexts.
 
 
-def write_saved(world, name, *, model_id="id-1", user="ann"):
-    world.services.saved.write(
-        user, "tiny", name, b"kv", model_id=model_id, page_size=16, tokens=[4, 5, 6], meta="{}", quota_bytes=1 << 20
-    )
+def write_saved(world, name, *, model_id="id-1", user="ann", **fields):
+    fields = {"page_size": 16, "tokens": [4, 5, 6], "meta": "{}", "quota_bytes": 1 << 20, **fields}
+    world.services.saved.write(user, "tiny", name, b"kv", model_id=model_id, **fields)
 
 
 def test_a_save_is_told_with_its_name_and_done_when_the_core_says_so(world):
@@ -165,6 +164,30 @@ def test_a_context_of_another_model_is_refused_with_both(world):
     with pytest.raises(InvalidInput, match="saved with id-0, and tiny is id-1 now"):
         contexts.open_saved(world.process, "", "story", None)
     assert world.sent() == []
+
+
+def test_a_context_is_made_with_the_adapter_that_its_name_stands_for(world):
+    world.core.adapters = {"pirate": HostAdapter("pirate", "id-p", 8, 1024)}
+    ctx = contexts.create(world.process, "", 1, "pirate")
+    assert world.sent() == [CreateContext(ctx, "pid", 1, "id-p")]
+    with pytest.raises(NotFound, match="tiny has no adapter called `poet`") as caught:
+        contexts.create(world.process, "", 1, "poet")
+    assert caught.value.hint == "adapters of tiny: pirate"
+    assert model.adapters(world.process, "") == list(world.core.adapters.values())
+
+
+def test_a_saved_context_comes_with_its_adapter_or_not_at_all(world):
+    write_saved(world, "story", adapter="pirate", adapter_id="id-p")
+    with pytest.raises(InvalidInput, match="computed with the adapter `pirate`, which is not loaded"):
+        contexts.open_saved(world.process, "", "story", 3)
+    world.core.adapters = {"pirate": HostAdapter("pirate", "id-q", 8, 1024)}
+    with pytest.raises(InvalidInput, match="`pirate`, which has other content now"):
+        contexts.open_saved(world.process, "", "story", 3)
+    assert world.sent() == []
+    world.core.adapters = {"pirate": HostAdapter("pirate", "id-p", 8, 1024)}
+    opened = contexts.open_saved(world.process, "", "story", 3)
+    assert opened.adapter == "pirate"
+    assert world.sent()[0] == CreateContext(opened.ctx, "pid", 3, "id-p")
 
 
 def test_saved_contexts_are_listed_and_deleted_for_the_user_alone(world):
@@ -231,10 +254,10 @@ def test_contexts_of_nobody_are_not_found(world):
 
 def test_models_are_known_even_when_their_core_is_not_up(world):
     with pytest.raises(Lost) as caught:
-        contexts.create(world.process, "other", None)
+        contexts.create(world.process, "other", None, "")
     assert caught.value.code == "core_lost"
     with pytest.raises(NotFound, match="nobody"):
-        contexts.create(world.process, "nobody", None)
+        contexts.create(world.process, "nobody", None, "")
 
 
 def test_the_end_of_a_process_closes_it_in_its_cores(world):

@@ -129,8 +129,8 @@ def test_a_damaged_manifest_is_named(saved: SavedContexts, tmp_path: Path, chang
 def test_a_manifest_of_another_format_is_refused_with_both_numbers(saved: SavedContexts, tmp_path: Path):
     write(saved, "a")
     path = next(tmp_path.rglob("a.json"))
-    path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
-    with pytest.raises(InvalidInput, match="format 2; this version of Pie reads 1"):
+    path.write_bytes(path.read_bytes().replace(b'"format":2', b'"format":3'))
+    with pytest.raises(InvalidInput, match="format 3; this version of Pie reads 2"):
         saved.read("ann", "m", "a")
 
 

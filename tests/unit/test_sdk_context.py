@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from inferlet import Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session, testing
+from inferlet import Adapter, Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session, testing
 from inferlet.signature import dump_json
 from inferlet.testing import FakeHost, run_inferlet
 
@@ -18,6 +18,34 @@ def run(main, **kwargs):
 
 def host() -> FakeHost:
     return _transport.host
+
+
+# Adapters.
+
+
+def test_a_context_keeps_its_adapter_through_forks_and_saving():
+    async def main():
+        ctx = Context(adapter="pirate")
+        other = Context(adapter=Adapter("pirate"))
+        assert [each.adapter for each in (ctx, other, ctx.fork(), Context())] == ["pirate", "pirate", "pirate", None]
+        ctx.user("A")
+        await ctx.save("story")
+        assert Context.open("story").adapter == "pirate"
+        return [host().adapter_of[each._id] for each in (ctx, other, ctx.fork())]
+
+    assert run(main, adapters=["pirate"]) == ["pirate"] * 3
+
+
+def test_adapters_are_listed_and_described():
+    async def main():
+        with pytest.raises(NotFound, match="no adapter called `poet`"):
+            Context(adapter="poet")
+        with pytest.raises(NotFound, match="no adapter called `poet`"):
+            _ = Adapter("poet").info
+        info = Adapter("pirate").info
+        return [Adapter.names(), info.adapter_id, info.rank, info.num_bytes]
+
+    assert run(main, adapters=["pirate"]) == [["pirate"], "id of pirate", 8, 1024]
 
 
 # Chat.
