@@ -72,7 +72,7 @@ _MEANINGS = {
     "limit_exceeded": "A limit of the process was hit.",
     "lost": "The daemon ended while the program was running.",
     "disk_limit": "What was to be saved does not fit: the disk or the user's share of it is full.",
-    "memory_limit": "The program needed more memory than it may have.",
+    "memory_limit": "More memory was needed than there may be: of a program, or for the adapters of a model.",
     "model_error": "The checkpoint cannot be loaded.",
     "no_daemon": "No daemon answers.",
     "not_found": "There is no such program, process, model or context.",

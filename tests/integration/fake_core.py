@@ -49,7 +49,9 @@ def main() -> None:
                 if order.name == "dying":
                     os._exit(3)
                 error = None
-                if isinstance(order, LoadAdapter):
+                if order.name == "broken":
+                    error = ModelError("the adapter is broken").info
+                elif isinstance(order, LoadAdapter):
                     adapters[order.name] = {"name": order.name, "adapter_id": "id", "folder": order.folder, "rank": 4}
                 elif adapters.pop(order.name, None) is None:
                     error = NotFound(f"{birth.name} has no adapter called `{order.name}`").info

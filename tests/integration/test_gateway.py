@@ -496,6 +496,9 @@ async def test_adapters_are_added_listed_and_removed(own, tmp_path):
     assert await client.adapters() == [added]
     with pytest.raises(NotFound, match="no model is called 'large'"):
         await client.add_adapter("pirate", tmp_path, "large")
+    body = json.dumps({"name": "broken", "folder": str(tmp_path)}).encode()
+    status, _, text = await RawHttp(engine)("POST", "/v1/adapters", body)
+    assert (status, json.loads(text)["error"]["code"]) == (422, "model_error")
     with pytest.raises(NotFound, match="no adapter called `poet`"):
         await client.remove_adapter("poet", "tiny")
     with pytest.raises(PieError) as caught:

@@ -13,7 +13,7 @@ from inferlet.testing import run_inferlet
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "sdk.md").read_text("utf-8")
-PAGES = [PAGE, *((DOCS / name).read_text("utf-8") for name in ("kv-cache.md", "sampling.md"))]
+PAGES = [PAGE, *((DOCS / name).read_text("utf-8") for name in ("kv-cache.md", "sampling.md", "adapters.md"))]
 PROGRAMS = re.findall(r"```python\n(.*?)```", "".join(PAGES), re.DOTALL)
 
 
