@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from pie_engine.kv.address import page_key
 from pie_engine.kv.laid_out import laid_out
-from pie_engine.kv.layout import Layout, Range, Spans, united, without
-from pie_engine.kv.pool import NO_PAGE, PagePool
+from pie_engine.kv.layout import Layout, Range, Spans, common, united, without
+from pie_engine.kv.pool import PagePool
 from pie_engine.kv.shared import SharedList
 from pie_engine.kv.table import PageTable
 from pie_engine.kv.view import View
@@ -28,10 +28,10 @@ class KvContext:
     __slots__ = (
         "_keys",
         "_pool",
+        "gone",
         "is_bounded",
         "is_plain",
         "num_computed",
-        "num_gone",
         "num_tokens",
         "root",
         "table",
@@ -56,13 +56,13 @@ class KvContext:
         """Tokens `num_computed … writable_end - 1` lie in pages of this context alone."""
         self.view: View | None = None
         """What its tokens see; None: everything before them."""
-        self.num_gone = 0
-        """Pages that were let go."""
+        self.gone: list[Range] = []
+        """Places in the table whose pages were let go."""
         self._mark()
 
     def _mark(self) -> None:
         """After another view, and after other pages were let go; the loop asks for this all the time."""
-        self.is_plain = self.view is None and not self.num_gone
+        self.is_plain = self.view is None and not self.gone
         """Whether its slots are its positions, and each token sees everything before it."""
         self.is_bounded = self._pool.window is not None or (self.view is not None and self.view.is_bounded)
         """Whether pages are let go as it grows, so that it never needs them all at once."""
@@ -71,6 +71,10 @@ class KvContext:
     def page_ids(self) -> list[int]:
         """All pages; to be read only."""
         return self.table.listed()
+
+    @property
+    def num_gone(self) -> int:
+        return sum(end - first for first, end in self.gone)
 
     @property
     def num_pages(self) -> int:
@@ -103,7 +107,7 @@ class KvContext:
         if positions or masks:
             self.view = (self.view or View()).placed(self.num_tokens, positions, masks)
             self._mark()
-            if self.num_gone:
+            if self.gone:
                 # At a position further back, what was out of the model's reach is not any more.
                 self._recover()
         self.tokens.extend(tokens)
@@ -201,7 +205,7 @@ class KvContext:
         child._keys = self._keys.fork(min(length // pool.page_size, len(self._keys)))
         child.num_computed = child.writable_end = num_computed
         child.table = self.table.fork(pool.num_pages_for(num_computed), num_computed // pool.page_size)
-        child.view, child.num_gone = self.view, self.num_gone and child.table.listed().count(NO_PAGE)
+        child.view, child.gone = self.view, common(self.gone, [(0, len(child.table))])
         child._mark()
         # The working page may now be shared.
         self.writable_end = self.num_computed
@@ -234,32 +238,35 @@ class KvContext:
         """Keep the KV of the first `num_computed` tokens only, or less, if what comes next sees what was let go."""
         assert 0 <= num_computed <= self.num_computed, (num_computed, self.num_computed)
         self._cut(num_computed)
-        if self.num_gone:
+        if self.gone:
             self._recover()
 
     def _recover(self) -> None:
         """Begin again where a page is missing. Tokens are computed anew as they were, see what they saw."""
-        size, ids = self._pool.page_size, self.table.listed()
-        if self.num_computed % size and ids[self.num_committed_pages] == NO_PAGE:
-            self._cut(self.num_committed_pages * size)
-        if not self.num_gone:
-            return
+        size, working = self._pool.page_size, self.num_committed_pages
+        if self.num_computed % size and common(self.gone, [(working, working + 1)]):
+            self._cut(working * size)
         needed = without([(0, self.num_computed)], self._hidden_from(self.num_computed))
-        if any(ids[page] == NO_PAGE for first, end in needed for page in range(first // size, -(-end // size))):
+        if common(self.gone, united((first // size, -(-end // size)) for first, end in needed)):
             self._cut(0)
 
     def _cut(self, num_computed: int) -> None:
         self.num_computed = self.writable_end = num_computed
         self.table.cut(self._pool.num_pages_for(num_computed), self.num_committed_pages)
-        if self.num_gone:
-            self.num_gone = self.table.listed().count(NO_PAGE)
+        if self.gone:
+            self.gone = common(self.gone, [(0, len(self.table))])
             self._mark()
 
     def _let_go(self) -> None:
         """Give up the full pages that no token sees from here on."""
-        size = self._pool.page_size
-        for first, end in self._hidden_from(self.num_computed):
-            self.num_gone += self.table.let_go(-(-first // size), min(end // size, self.num_committed_pages))
+        size, num_full = self._pool.page_size, self.num_committed_pages
+        hidden = [
+            (-(-first // size), min(end // size, num_full)) for first, end in self._hidden_from(self.num_computed)
+        ]
+        going = without(united(hidden), self.gone)
+        for first, end in going:
+            self.table.let_go(first, end)
+        self.gone = united([*self.gone, *going])
         self._mark()
 
     def _hidden_from(self, number: int) -> list[Range]:
@@ -279,7 +286,7 @@ class KvContext:
         seen = (self.view or View()).seen(first, end)
         if self._pool.window is not None:
             seen = (without(spans, self._out_of_reach(number)) for number, spans in enumerate(seen, first))
-        return laid_out(self.table.listed(), self._pool.page_size, self.view or View(), end, list(seen))
+        return laid_out(self.table.listed(), self.gone, self._pool.page_size, self.view or View(), end, list(seen))
 
     def release(self) -> None:
         """Give everything back; the context is empty."""

@@ -18,8 +18,9 @@ def violations(pool: PagePool, contexts: Sequence[KvContext]) -> list[str]:
         found += context.table.violations()
         if context.num_tokens != len(context.tokens):
             found.append(f"a context counts {context.num_tokens} tokens and has {len(context.tokens)}")
-        if context.table.listed().count(NO_PAGE) != context.num_gone:
-            found.append(f"a context counts {context.num_gone} pages that it let go, which differs from its table")
+        places = [place for first, end in context.gone for place in range(first, end)]
+        if [place for place, page in enumerate(context.table.listed()) if page == NO_PAGE] != places:
+            found.append(f"the pages that a context let go, {context.gone}, are not those that its table lacks")
         own = context.table.own
         first = len(context.table) - len(own)
         found += _of_content(pool, context, first, own[: context.num_committed_pages - first])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from pie_engine.kv.layout import Layout, Range, Spans, common, united
-from pie_engine.kv.pool import NO_PAGE
+from pie_engine.kv.layout import Layout, Range, Spans, common, united, without
 from pie_engine.kv.view import View
 
 
@@ -19,31 +18,25 @@ class _Piece(NamedTuple):
 
 
 def laid_out(
-    page_ids: Sequence[int], page_size: int, view: View, end: int, seen: Sequence[Spans]
+    page_ids: Sequence[int], gone: Spans, page_size: int, view: View, end: int, seen: Sequence[Spans]
 ) -> tuple[list[int], int, Layout]:
     """The page table without what is gone, the slot of the row's first token, and the layout of the row.
 
-    `seen`: of each of the row's tokens, which are the last ones before `end`, the tokens that it sees.
+    `gone`: places in `page_ids` that have no page. `seen`: of each of the row's tokens, which are the last ones before
+    `end`, the tokens that it sees.
     """
-    pieces = _pieces(page_ids, page_size)
+    kept = without([(0, len(page_ids))], gone)
+    pieces = [*_pieces(kept, page_size)]
     runs = _joined(run for piece in pieces for run in _runs(view, piece, end))
     slots = [_slots(pieces, spans) for spans in seen]
-    return [page for page in page_ids if page != NO_PAGE], slots[0][-1][1] - 1, Layout(runs, slots)
+    return [page for first, stop in kept for page in page_ids[first:stop]], slots[0][-1][1] - 1, Layout(runs, slots)
 
 
-def _pieces(page_ids: Sequence[int], size: int) -> list[_Piece]:
-    pieces: list[_Piece] = []
+def _pieces(kept: Spans, size: int) -> Iterator[_Piece]:
     slot = 0
-    for index, page in enumerate(page_ids):
-        if page == NO_PAGE:
-            continue
-        first, end = index * size, (index + 1) * size
-        if pieces and pieces[-1].end == first:
-            pieces[-1] = pieces[-1]._replace(end=end)
-        else:
-            pieces.append(_Piece(first, end, slot))
-        slot += size
-    return pieces
+    for first, end in kept:
+        yield _Piece(first * size, end * size, slot)
+        slot += (end - first) * size
 
 
 def _runs(view: View, piece: _Piece, end: int) -> Iterator[tuple[int, int]]:

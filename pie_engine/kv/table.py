@@ -90,15 +90,11 @@ class PageTable:
             self.ids[first : first + len(pages)] = pages
         self._pool.release(replaced)
 
-    def let_go(self, first: int, end: int) -> int:
-        """Give up the pages `first … end - 1`, whose places stay. Returns how many of them there were."""
-        ids = self.listed()
-        gone = [index for index in range(first, end) if ids[index] != NO_PAGE]
-        if gone and gone[0] < self._num_shared:
-            self._open(len(self), gone[0])
-        for index in gone:
-            self.replace(index, [NO_PAGE])
-        return len(gone)
+    def let_go(self, first: int, end: int) -> None:
+        """Give up the pages `first … end - 1`, all of which are there; their places stay."""
+        if first < self._num_shared:
+            self._open(len(self), first)
+        self.replace(first, [NO_PAGE] * (end - first))
 
     def seal(self, num_full: int) -> None:
         """The first `num_full` pages stay as they are: all but the last of them go into blocks."""

@@ -12,15 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from pie_engine.kv.layout import Range, Spans, united, without
+from pie_engine.kv.layout import Range, Spans, common, united, without
 
 
 class Drop(NamedTuple):
-    """Tokens from number `since` on do not see the tokens `first … end - 1`."""
+    """Tokens from number `since` on do not see the tokens of `gone`: all that have been dropped up to then."""
 
     since: int
-    first: int
-    end: int
+    gone: tuple[Range, ...]
 
 
 class Window(NamedTuple):
@@ -41,7 +40,7 @@ class View:
     """Of one context; every change makes another one, so forks share it."""
 
     drops: tuple[Drop, ...] = ()
-    """In the order of `since`."""
+    """In the order of `since`; the last one that counts says it all."""
     windows: tuple[Window, ...] = ()
     """In the order of `since`; each counts up to the next."""
     jumps: tuple[tuple[int, int], ...] = ()
@@ -57,7 +56,8 @@ class View:
     # Changes.
 
     def dropped(self, since: int, first: int, end: int) -> View:
-        return replace(self, drops=(*self.drops, Drop(since, first, end)))
+        before = self.drops[-1].gone if self.drops else ()
+        return replace(self, drops=(*self.drops, Drop(since, tuple(united([*before, (first, end)])))))
 
     def within(self, since: int, size: int, sinks: int) -> View:
         """With another window from `since` on. What the one before had hidden stays hidden."""
@@ -84,17 +84,14 @@ class View:
 
     def clips(self, length: int) -> bool:
         """Whether the last of the first `length` tokens would see less than it has, were the others taken back."""
-        return any(drop.since >= length > drop.first for drop in self.drops)
+        return self._dropped(length - 1) != self._left(length)
 
     def cut(self, length: int) -> View | None:
         """Of the first `length` tokens: what was dropped stays so, a later window has never been. None: plain."""
-        last = max(length - 1, 0)
+        last, left = max(length - 1, 0), self._left(length)
+        drops = tuple(drop for drop in self.drops if drop.since < last)
         view = View(
-            tuple(
-                Drop(min(drop.since, last), drop.first, min(drop.end, length))
-                for drop in self.drops
-                if drop.first < length
-            ),
+            (*drops, Drop(last, left)) if left else drops,
             tuple(window for window in self.windows if window.since < length),
             tuple(jump for jump in self.jumps if jump[0] < length),
             {number: spans for number, spans in self.masks.items() if number < length},
@@ -119,20 +116,13 @@ class View:
 
     def hidden_from(self, number: int) -> list[Range]:
         """What no token from `number` on sees."""
-        hidden = united((first, end) for since, first, end in self.drops if since <= number)
-        window = self._window(number)
-        return hidden if window is None else united([*hidden, *window.hidden(number)])
+        dropped, window = self._dropped(number), self._window(number)
+        return [*dropped] if window is None else united([*dropped, *window.hidden(number)])
 
     def seen(self, first: int, end: int) -> Iterator[list[Range]]:
         """What each of the tokens `first … end - 1` sees, itself included."""
-        count = bisect_right(self.drops, first, key=lambda drop: drop.since)
-        dropped = united((drop.first, drop.end) for drop in self.drops[:count])
         for number in range(first, end):
-            while count < len(self.drops) and self.drops[count].since <= number:
-                dropped = united([*dropped, self.drops[count][1:]])
-                count += 1
-            window = self._window(number)
-            hidden = dropped if window is None else united([*dropped, *window.hidden(number)])
+            hidden = self.hidden_from(number)
             spans = self.masks.get(number) or [(0, number + 1)]
             yield united([*without(spans, hidden), (number, number + 1)]) if hidden else list(spans)
 
@@ -145,6 +135,15 @@ class View:
         for spans in seen:
             parts += [len(spans), *(edge for span in spans for edge in span)]
         return struct.pack(f"<{len(parts)}Q", *parts)
+
+    def _left(self, length: int) -> tuple[Range, ...]:
+        """What has been dropped of the first `length` tokens."""
+        return tuple(common(self.drops[-1].gone, [(0, length)])) if self.drops else ()
+
+    def _dropped(self, number: int) -> tuple[Range, ...]:
+        """What token `number` does not see because it was dropped."""
+        index = bisect_right(self.drops, number, key=lambda drop: drop.since) - 1
+        return self.drops[index].gone if index >= 0 else ()
 
     def _window(self, number: int) -> Window | None:
         index = bisect_right(self.windows, number, key=lambda window: window.since) - 1
