@@ -221,7 +221,8 @@ class Core:
     def _compose(self) -> Batch:
         scheduler = self._scheduler
         batch = scheduler.compose(self.num_steps + 1)
-        self._is_stuck = not batch and not scheduler.outgrown and not scheduler.restores
+        # Where all that was reserved comes back from host memory, the next step goes on behind it.
+        self._is_stuck = not (batch or scheduler.outgrown or scheduler.restores or self.pool.moves)
         for operation in scheduler.outgrown:
             self._turns.fail(operation, out_of_pages(operation.kv.num_tokens, self.facts).info)
         return batch

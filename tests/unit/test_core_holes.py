@@ -268,6 +268,20 @@ def test_a_prompt_longer_than_the_pool_runs_where_layers_all_slide() -> None:
     reply(rig, again, other, 5)
 
 
+def test_a_context_that_slides_comes_back_from_host_memory_piece_by_piece() -> None:
+    """The pieces are of three pages; what is reserved for each of them is there already."""
+    rig = Rig(num_pages=12, script=FakeScript(window=9), num_host_pages=60)
+    ctx, story = created(rig, PROMPT)
+    reply(rig, ctx, story, 9)
+    other, another = created(rig, [*range(40)])
+    reply(rig, other, another, 7, window=200)
+    assert rig.driver.num_pages_read
+    rig.send(Truncate(ctx, 40))
+    story.truncate(40)
+    reply(rig, ctx, story, 9)
+    assert rig.driver.num_pages_written > 3
+
+
 def test_a_rewind_beyond_what_is_left_computes_it_again() -> None:
     rig = Rig(num_pages=30)
     ctx, story = created(rig, PROMPT[:12])
