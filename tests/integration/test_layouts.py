@@ -48,11 +48,15 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def expected(pair: tuple[Model, torch.nn.Module], line: Line) -> Tensor:
     """Logits of all tokens."""
     model, theirs = pair
-    windows = {layer.window for layer in model.config.layers}
+    return dense_logits(theirs, {layer.window for layer in model.config.layers}, line)
+
+
+def dense_logits(theirs: torch.nn.Module, windows: set[int | None], line: Line) -> Tensor:
+    """Of Transformers, for all tokens; `windows` of its layers, None for one that sees everything."""
     masks = {
         "sliding_attention" if window else "full_attention": _as_mask(line.is_hidden(window)) for window in windows
     }
-    mask = masks if len(masks) > 1 or windows != {None} else masks["full_attention"]
+    mask = masks if len(masks) > 1 else next(iter(masks.values()))
     with torch.inference_mode():
         return theirs(
             torch.tensor([line.tokens]), attention_mask=mask, position_ids=torch.tensor([line.positions])
