@@ -61,10 +61,10 @@ class ModelFacts:
         num_tokens, num_positions = kv.num_tokens + num_more, kv.next_position + num_more
         if num_positions > self.max_context_tokens:
             what = f"{num_tokens} tokens" if num_tokens == num_positions else f"a token at position {num_positions - 1}"
-            raise ContextTooLong(
-                f"the context has {what}; {self.label} takes {self.max_context_tokens}",
-                hint="shorten the prompt, or use a model with a longer context",
-            )
+            hint = "shorten the prompt, or use a model with a longer context"
+            if kv.view is not None:
+                hint = "what was dropped keeps its positions: append what is still seen to a new context"
+            raise ContextTooLong(f"the context has {what}; {self.label} takes {self.max_context_tokens}", hint=hint)
         # A bounded context lets pages go as it grows.
         if not kv.is_bounded and num_tokens > self.num_pages * self.page_size:
             raise out_of_pages(num_tokens, self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -16,8 +15,7 @@ from pie_engine.kv.address import Sharing
 from pie_engine.kv.pool import NO_PAGE
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.sampling import Sampler
-from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Release, Save, Truncate
-from pie_engine.store.contexts import SavedContexts
+from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Release, Truncate
 from tests.stories import Story, next_tokens
 from tests.unit.test_core_basics import PAGE_SIZE, Rig
 
@@ -366,19 +364,7 @@ def test_positions_beyond_the_model_end_a_plan_and_refuse_a_prompt() -> None:
     error = rig.heard[op].error
     assert error is not None
     assert error.message == "the context has a token at position 4096; test-model takes 4096"
-
-
-def test_what_is_not_saved(tmp_path: Path) -> None:
-    rig = Rig(saved=SavedContexts(tmp_path))
-    ctx, _ = created(rig, PROMPT)
-    rig.send(Drop(ctx, 2, 9))
-    op = rig.new_id()
-    rig.send(Save(op, ctx, "name"))
-    rig.run()
-    error = rig.heard[op].error
-    assert error is not None
-    assert error.code == "unsupported"
-    assert "a context with holes" in error.message
+    assert error.hint == "what was dropped keeps its positions: append what is still seen to a new context"
 
 
 @pytest.mark.parametrize(
