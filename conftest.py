@@ -27,11 +27,12 @@ BUDGET_S = {"unit": 120, "contract": 90, "integration": 240, "e2e": 300, "inferl
 class Daemon:
     """A real daemon of its own home, driven as a user drives it: by the command line."""
 
-    def __init__(self, home: Path, *args: str) -> None:
+    def __init__(self, home: Path, *args: str, model: str = "") -> None:
+        """`model`: more lines for the configuration of the model."""
         self.home = home
         config = home / "config.toml"
         # fp32 on every machine: greedy tokens that batches of different shapes agree on.
-        config.write_text('[[models]]\ndtype = "float32"\n')
+        config.write_text('[[models]]\ndtype = "float32"\n' + model)
         self.env = {**os.environ, "PIE_HOME": str(home), "PIE_CACHE": str(CACHE), "PIE_CONFIG": str(config)}
         self.env.pop("PYTHONPATH", None)
         self.args = args
@@ -61,6 +62,16 @@ def _new_home() -> Path:
 def daemon() -> Iterator[Daemon]:
     """One daemon with pie-tiny on the CPU driver, for tests that leave it as it was."""
     running = Daemon(_new_home())
+    running.start()
+    yield running
+    running.stop()
+    shutil.rmtree(running.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def crowded() -> Iterator[Daemon]:
+    """A daemon with 24 KV pages and 2 MiB of host memory for more, for tests that leave it as it was."""
+    running = Daemon(_new_home(), model="num_pages = 24\noffload_memory_mb = 2\n")
     running.start()
     yield running
     running.stop()

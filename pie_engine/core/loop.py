@@ -38,7 +38,7 @@ from pie_engine.kv.pool import PagePool
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
-from pie_engine.protocol.to_host import CoreResult
+from pie_engine.protocol.to_host import CoreResult, Waits
 from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,8 @@ class Core:
         self._turns = Turns(self._scheduler)
         self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, clock)
         self._is_stuck = False
+        self._standing: object = None
+        """When there was nothing to run the last time."""
         for name, folder in section.adapters.items():
             self.add_adapter(name, folder)
 
@@ -221,8 +223,9 @@ class Core:
     def _compose(self) -> Batch:
         scheduler = self._scheduler
         batch = scheduler.compose(self.num_steps + 1)
-        # Where all that was reserved comes back from host memory, the next step goes on behind it.
-        self._is_stuck = not (batch or scheduler.outgrown or scheduler.restores or self.pool.moves)
+        if not batch and not scheduler.outgrown and not scheduler.restores:
+            standing = scheduler.standing
+            self._is_stuck, self._standing = standing == self._standing, standing
         for operation in scheduler.outgrown:
             self._turns.fail(operation, out_of_pages(operation.kv.num_tokens, self.facts).info)
         return batch
@@ -353,6 +356,15 @@ class Core:
             num_page_returns=self._scheduler.num_page_returns,
         )
 
+    def tell_waiting(self) -> None:
+        """Tell the hosts whose programs have waited for pages for a while, or do not wait any more."""
+        now = self._clock()
+        for host in self._hosts.values():
+            for process in host.processes.values():
+                num_pages = process.wait.news(self._num_pages_needed(process), now)
+                if num_pages is not None:
+                    host.send(Waits(process.pid, num_pages, self.pool.num_free, self.pool.num_pages))
+
     def check_integrity(self) -> list[str]:
         """What does not add up in the page pool; logged and counted."""
         contexts = [context.kv for context in self._scheduler.contexts.values()]
@@ -367,30 +379,39 @@ class Core:
     def _usage(self, process: Process) -> ProcessUsage:
         contexts = process.contexts.values()
         pages = distinct_pages(context.kv for context in contexts)
+        num_needed = self._num_pages_needed(process)
         return ProcessUsage(
             process.pid,
             len(contexts),
             len(pages),
             process.num_generated,
-            self._state(process),
+            f"waiting: pages ({num_needed} needed, {self.pool.num_free} free)" if num_needed else self._state(process),
             process.num_prompt,
             process.num_cached,
             process.num_drafted,
             process.num_accepted,
             len({key for context in contexts for key in context.kv.coming_keys() if key in self.pool.tier}),
+            num_needed,
         )
 
+    def _num_pages_needed(self, process: Process) -> int:
+        """For the least of its operations that wait for pages; 0: there is none, or others of them run."""
+        operations = process.operations
+        if any(self._has_just_run(operation) for operation in operations):
+            return 0
+        needed = (self._scheduler.num_pages_needed(operation) for operation in operations)
+        return min((num_pages for num_pages in needed if num_pages), default=0)
+
+    def _has_just_run(self, operation: Operation) -> bool:
+        return operation.is_runnable and operation.last_step == self.num_steps
+
     def _state(self, process: Process) -> str:
-        """Of what its operations do, the first in this order."""
-        operations = [context.queue[0] for context in process.contexts.values() if context.queue]
+        """Of what its operations do, the first in this order, when it does not wait for pages."""
+        operations = process.operations
         if not operations:
             return "idle"
-        if any(operation.is_runnable and operation.last_step == self.num_steps for operation in operations):
+        if any(self._has_just_run(operation) for operation in operations):
             return "running"
-        lacking = [operation.kv for operation in operations if operation.lacks_pages]
-        if lacking:
-            num_needed = min(kv.num_new_pages(kv.num_tokens) for kv in lacking)
-            return f"waiting: pages ({num_needed} needed, {self.pool.num_free} free)"
         if any(operation.awaits_disk for operation in operations):
             return "waiting: disk"
         if any(not operation.is_ready for operation in operations):

@@ -144,6 +144,8 @@ class CoreProcess:
         now = time.monotonic()
         if now >= self._stats_at:
             self._stats_at = now + STATS_EVERY_S
+            self._core.tell_waiting()
+            self._send_out()
             if self._gateway is not None:
                 self._gateway.send([self._core.stats()])
 

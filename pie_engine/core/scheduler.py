@@ -42,6 +42,11 @@ class Scheduler:
         """Keys of the pages that the prefills chosen so far make full in this step."""
         self._step = 0
 
+    @property
+    def standing(self) -> object:
+        """Equal to what it was as long as nobody has got further, nor lost or gained a page."""
+        return self._pool.num_free, [(each.arrival, each.kv.num_computed, each.kv.num_pages) for each in self.runnable]
+
     def add(self, operation: Operation) -> None:
         if not operation.is_runnable:
             operation.is_runnable = True
@@ -146,6 +151,9 @@ class Scheduler:
                 continue
             if is_prefill:
                 self._take_back(kv)
+                if not kv.num_writable:
+                    # All that it has pages for came back; a bounded context goes on from there.
+                    continue
                 self._announce(operation, tokens_left)
                 tokens_left -= num_tokens - kv.num_computed
             found.append(operation)
@@ -226,6 +234,12 @@ class Scheduler:
         if copy is not None:
             pool.moves.copy(*copy)
         return True
+
+    def num_pages_needed(self, operation: Operation) -> int:
+        """That it waits for; 0: it does not wait for pages."""
+        if not operation.lacks_pages or not operation.is_runnable:
+            return 0
+        return operation.kv.num_new_pages(self._end_for_now(operation.kv))
 
     def _end_for_now(self, kv: KvContext) -> int:
         """Up to where the context needs pages: to its end, or for some of it, if it lets go of others as it grows."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.memory import SamplerMemory
+from pie_engine.core.waiting import PageWait
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.context import KvContext
 from pie_engine.protocol.placement import Placement
@@ -41,7 +42,13 @@ class Process:
         self.pid = pid
         self.user = user
         self.contexts: dict[int, Context] = {}
+        self.wait = PageWait()
         self.num_generated = self.num_prompt = self.num_cached = self.num_drafted = self.num_accepted = 0
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Whose turn it is on their contexts."""
+        return [context.queue[0] for context in self.contexts.values() if context.queue]
 
 
 class Context:

@@ -108,12 +108,13 @@ class Exchange:
             pages=sum(part.num_pages for part in parts),
             tokens=sum(part.num_tokens for part in parts),
             contexts=sum(part.num_contexts for part in parts),
-            state=parts[0].state,
+            state=next((part.state for part in parts if part.state != "idle"), "idle"),
             prompt_tokens=sum(part.num_prompt for part in parts),
             cached_tokens=sum(part.num_cached for part in parts),
             drafted_tokens=sum(part.num_drafted for part in parts),
             accepted_tokens=sum(part.num_accepted for part in parts),
             host_pages=sum(part.num_host_pages for part in parts),
+            pages_needed=sum(part.num_pages_needed for part in parts),
         )
 
     # Arrivals.

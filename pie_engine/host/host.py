@@ -21,7 +21,7 @@ import msgspec
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
 from pie_engine.host.components import ComponentRunners
-from pie_engine.host.cores import Cores, core_lost
+from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.models import HostAdapter, HostModel
@@ -46,6 +46,7 @@ from pie_engine.protocol.to_host import (
     Launch,
     SaveFailed,
     Terminate,
+    Waits,
 )
 from pie_engine.store.contexts import SavedContexts
 
@@ -109,6 +110,9 @@ class Host:
             if isinstance(result, SaveFailed):
                 self._report_save(result)
                 continue
+            if isinstance(result, Waits):
+                self._tell_waiting(core, result)
+                continue
             operation = core.operations.get(result.op)
             if operation is not None:  # else the program has called it off
                 self._receive(operation, result)
@@ -119,6 +123,7 @@ class Host:
         if process is not None:
             message = f"context `{failed.name}` could not be saved: {failed.error.message}"
             process.events.add("log", json_text({"level": "error", "message": message}))
+            self.has_output(process)
 
     def _receive(self, operation: Operation, result: CoreResult) -> None:
         try:
@@ -126,6 +131,11 @@ class Host:
         except Exception as error:
             log.exception("result %.200r", result)
             self._end(operation.context.process, info_of(error))
+
+    def _tell_waiting(self, core: CoreView, news: Waits) -> None:
+        process = self.processes.get(news.pid)
+        if process is not None:
+            process.wait_for_pages(core, news)
 
     def add_core(self, boot_id: str, model: HostModel) -> None:
         self.cores.add(boot_id, model)

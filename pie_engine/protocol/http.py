@@ -72,6 +72,8 @@ class ProcessUsage(Body, frozen=True):
     accepted_tokens: int = 0
     host_pages: int = 0
     """In host memory, besides `pages`: they come back before they are used."""
+    pages_needed: int = 0
+    """That it waits for."""
 
     @classmethod
     def of(cls, usage: Usage, *, pages: int, contexts: int, state: str) -> ProcessUsage:

@@ -74,6 +74,8 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_accepted: int = 0
     num_host_pages: int = 0
     """Pages of its contexts that are in host memory and have to come back before they can be used."""
+    num_pages_needed: int = 0
+    """That it waits for; 0: it does not wait for pages."""
 
 
 class CoreStats(Message, frozen=True):

@@ -79,6 +79,15 @@ class Searched(Message, frozen=True):
     usage: Usage
 
 
+class Waits(Message, frozen=True):
+    """A process has waited for KV pages for a while: it needs `num_pages` more. 0: not any more."""
+
+    pid: str
+    num_pages: int
+    num_free: int = 0
+    num_in_all: int = 0
+
+
 class Failed(Message, frozen=True):
     """The operation ended with an error; for a plan this is its last message."""
 
@@ -134,5 +143,5 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Saved | SaveFailed | Forwarded | Looked | Searched | Failed
+CoreResult = Chunk | Flushed | Saved | SaveFailed | Forwarded | Looked | Searched | Waits | Failed
 GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen

@@ -125,6 +125,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "compiled with many experts": ("qwen3-moe", {"dtype": "bfloat16", "kernels": "compiled"}),
     "compiled int8": ("qwen3-even", {"dtype": "bfloat16", "kernels": "compiled", "quantize": "int8"}),
     "compiled int4": ("gqa-tied", {"dtype": "float32", "kernels": "compiled", "quantize": "int4"}),
+    "compiled with windows": ("mistral", {"dtype": "bfloat16", "kernels": "compiled"}),
+    "compiled float32 with windows": ("mistral", {"dtype": "float32", "kernels": "compiled"}),
+    "torch float32 with windows": ("mistral", {"dtype": "float32", "kernels": "torch"}),
     "torch float32": ("biases", {"dtype": "float32", "kernels": "torch"}),
     "torch bfloat16 with windows": ("mistral", {"dtype": "bfloat16", "kernels": "torch"}),
     "torch with experts and sinks": ("gpt-oss", {"dtype": "float32", "kernels": "torch"}),
@@ -192,7 +195,6 @@ def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: i
     for number, heard in alone.heard.items():
         assert flat(busy.heard[number]) == flat(heard), number
     stats = busy.core.stats()
-    assert stats.num_preemptions > 0, "nobody has lost a page"
     assert stats.num_page_hits > 0, "nobody has found a page"
     assert stats.num_page_returns > 0, "no page has come back from host memory"
     assert sum(process.num_drafted for process in stats.processes) > 0
@@ -213,4 +215,6 @@ def test_a_soak_with_four_times_as_much_context_as_pages(load: Any, folder: Path
     for number, heard in alone.heard.items():
         assert flat(busy.heard[number]) == flat(heard), number
     assert sum(-(-len(case.prompt) // 16) + 2 for case in cases) > 4 * 24
-    assert busy.core.stats().num_page_returns > 0
+    stats = busy.core.stats()
+    assert stats.num_preemptions > 0, "nobody has had to wait with what it had begun"
+    assert stats.num_page_returns > 0

@@ -46,6 +46,7 @@ from pie_engine.protocol.to_host import (
     Saved,
     SaveFailed,
     Searched,
+    Waits,
 )
 from pie_engine.store.contexts import SavedContexts
 
@@ -191,6 +192,7 @@ class Rig:
             clock=lambda: self.now,
         )
         self.heard: dict[int, Heard] = {}
+        self.waits: list[Waits] = []
         self._num_ids = 0
         self.send(OpenProcess("p1", "test"))
 
@@ -234,6 +236,9 @@ class Rig:
 
     def hear(self) -> None:
         for result in self.core.take_outgoing().get(HOST, []):
+            if isinstance(result, Waits):
+                self.waits.append(result)
+                continue
             heard = self.heard.setdefault(result.op, Heard())
             assert heard.error is None, f"an answer after the failure of {result.op}: {result}"
             _take(heard, result)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pie_engine.core.waiting import NOTICE_AFTER_S, PageWait
+from pie_engine.driver.fake_script import FakeScript
 from pie_engine.kv.tier import HostTier, Moves
 from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release
+from pie_engine.protocol.to_host import Waits
 from pie_engine.store.contexts import SavedContexts
 from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Rig
 from tests.unit.test_core_saved import opened, save
@@ -183,8 +186,68 @@ def test_a_process_that_waits_for_pages_says_so_with_the_numbers():
     rig.step()
     usage = {usage.pid: usage.state for usage in rig.core.stats().processes}
     assert usage == {"p1": "running", "p2": "waiting: pages (7 needed, 4 free)"}
+    waits = {each.pid: each.num_pages_needed for each in rig.core.stats().processes}
+    assert waits == {"p1": 0, "p2": 7}
     rig.run()
     assert rig.heard[waiting].is_flushed
+    assert {each.num_pages_needed for each in rig.core.stats().processes} == {0}
+
+
+def test_who_waits_for_pages_for_a_while_is_told_and_again_when_it_is_over():
+    rig = Rig(num_pages=8)
+    rig.send(OpenProcess("p2", "later"))
+    running = rig.generate(rig.context("a" * 12))
+    rig.step(3)
+    rig.flush(rig.context("b" * 27, pid="p2"))
+    for _ in range(4):
+        rig.step(after_s=NOTICE_AFTER_S / 2)
+        rig.core.tell_waiting()
+    rig.hear()
+    assert rig.waits == [Waits("p2", 7, 3, 8)]
+    rig.stop(running)
+    rig.run()
+    rig.core.tell_waiting()
+    rig.hear()
+    assert rig.waits == [Waits("p2", 7, 3, 8), Waits("p2", 0, 1, 8)]
+
+
+def test_a_short_wait_is_not_told():
+    wait = PageWait()
+    assert [wait.news(3, 0.0), wait.news(4, NOTICE_AFTER_S - 0.1), wait.news(0, NOTICE_AFTER_S)] == [None] * 3
+    assert [wait.news(3, 10.0), wait.news(2, 10.0 + NOTICE_AFTER_S), wait.news(2, 20.0)] == [None, 2, None]
+    assert [wait.news(0, 21.0), wait.news(0, 22.0)] == [0, None]
+
+
+def test_who_is_ended_while_it_waits_gives_its_place_to_the_next():
+    rig = Rig(num_pages=8)
+    rig.send(OpenProcess("p2", "large"), OpenProcess("p3", "small"))
+    running = rig.generate(rig.context("a" * 12))
+    rig.step(3)
+    rig.flush(rig.context("b" * 27, pid="p2"))
+    small = rig.flush(rig.context("c" * 4, pid="p3"))
+    rig.step(2)
+    assert {each.pid: each.num_pages_needed for each in rig.core.stats().processes} == {"p1": 0, "p2": 7, "p3": 1}
+    rig.send(CloseProcess("p2"))
+    rig.step()
+    assert rig.heard[small].is_flushed
+    assert rig.heard[running].finish is None
+    rig.check()
+
+
+def test_a_context_that_lets_pages_go_comes_back_bit_by_bit():
+    """It takes pages for some of it at a time: that these are all filled from host memory is no reason to stop."""
+    rig = Rig(num_pages=8, num_host_pages=100, script=FakeScript(window=9), max_batch_tokens=8)
+    alone = Rig(script=FakeScript(window=9))
+    ctx = flushed(rig, "a" * 60)
+    for letter in "bcd":
+        flushed(rig, letter * 60)
+    assert rig.num_computed(ctx) == 0
+    op = rig.generate(ctx, max_tokens=5)
+    rig.run()
+    same = alone.generate(alone.context("a" * 60), max_tokens=5)
+    alone.run()
+    assert rig.heard[op].ids == alone.heard[same].ids
+    assert rig.core.stats().num_page_returns > 0
 
 
 def test_stats_count_pages_in_both_tiers():

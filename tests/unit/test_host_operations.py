@@ -48,7 +48,7 @@ from pie_engine.protocol.to_core import (
     Stop,
     Truncate,
 )
-from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Looked, Saved, Searched
+from pie_engine.protocol.to_host import Chunk, Failed, Flushed, Forwarded, Looked, Saved, Searched, Waits
 from pie_engine.store.contexts import SavedContexts
 
 PLAN = {
@@ -668,3 +668,19 @@ def test_a_plan_crosses_with_its_time_and_its_guessing(world):
     fields = msgspec.to_builtins(Plan(timeout_s=1.5, speculation=Speculation("lookup", 5)))
     op = generate.start(world.process, world.ctx, {"sampler": {}, **fields})
     assert world.sent()[-1] == Generate(op, world.ctx, Plan(timeout_s=1.5, speculation=Speculation("lookup", 5)))
+
+
+# Waiting for pages.
+
+
+def test_a_wait_for_pages_is_a_line_of_the_log_and_its_end_is_none(world):
+    world.process.wait_for_pages(world.core, Waits("pid", 7, 4, 24))
+    assert world.process.num_awaited_pages == 7
+    world.process.wait_for_pages(world.core, Waits("pid", 0, 9, 24))
+    assert world.process.num_awaited_pages == 0
+    (event,) = world.process.events.take_unsent()
+    assert event.kind == "log"
+    assert msgspec.json.decode(event.data) == {
+        "level": "info",
+        "message": "waiting for 7 KV pages of tiny: 4 of 24 are free, other contexts have the rest",
+    }
