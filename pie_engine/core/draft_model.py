@@ -12,8 +12,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from pie_engine.core.drafting import Guide
 from pie_engine.driver.base import Driver, Row
 from pie_engine.errors import InvalidConfig
+from pie_engine.grammar.mask import Masks
 from pie_engine.kv.address import Sharers, Sharing
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.integrity import violations
@@ -43,6 +45,9 @@ class Writer(Protocol):
 
     def draw(self, position: int) -> float:
         """The random number of the token at `position`."""
+
+    def guide(self) -> Guide | None:
+        """Where it stands in its grammar; None: it has none."""
 
     def propose(self, guess: list[int]) -> None:
         """What it may write next."""
@@ -83,7 +88,7 @@ def _spelled(token: bytes) -> str:
 class _Draft:
     """What it has read for one plan."""
 
-    __slots__ = ("kv", "last_used", "num_same", "tokens")
+    __slots__ = ("guide", "kv", "last_used", "max_tokens", "num_same", "tokens")
 
     def __init__(self, kv: KvContext) -> None:
         self.kv = kv
@@ -92,6 +97,15 @@ class _Draft:
         self.last_used = 0
         self.tokens: list[int] = []
         """The guess that is being made."""
+        self.max_tokens = 0
+        """It ends with so many."""
+        self.guide: Guide | None = None
+
+    def take(self, token: int) -> None:
+        """The next token of the guess, which may be its last."""
+        self.tokens.append(token)
+        if self.guide is not None and not self.guide.take(token):
+            self.max_tokens = 0
 
     def follow(self, writer: Writer) -> None:
         """Take over what the plan has written, and forget what was guessed wrongly."""
@@ -125,6 +139,7 @@ class DraftModel:
         self._max_batch_tokens = max_batch_tokens
         self._drafts: dict[Writer, _Draft] = {}
         self._num_turns = 0
+        self._masks = Masks()
         self._is_broken = False
 
     def guess(self, wanted: Sequence[tuple[Writer, int]]) -> None:
@@ -150,12 +165,14 @@ class DraftModel:
         """What does not add up in its pages."""
         return violations(self.pool, [draft.kv for draft in self._drafts.values()])
 
-    def _read(self, wanted: Sequence[tuple[Writer, int]]) -> list[tuple[Writer, _Draft, int]]:
+    def _read(self, wanted: Sequence[tuple[Writer, int]]) -> list[tuple[Writer, _Draft]]:
         """One batch over what is new to it, with the first token of each guess."""
         tokens_left = self._max_batch_tokens
         rows: list[Row] = []
-        asked: list[tuple[Writer, _Draft, int]] = []
+        asked: list[tuple[Writer, _Draft]] = []
         for writer, most in wanted:
+            if not self._takes(len(writer.tokens)):
+                continue
             draft = self._follow(writer)
             count = self._num_possible(draft, writer, most)
             num_tokens = min(draft.kv.num_uncomputed, tokens_left)
@@ -163,29 +180,36 @@ class DraftModel:
             end = draft.kv.num_computed + num_tokens
             if count > 0 and num_tokens and self._reserve(draft, end + (count - 1 if is_whole else 0)):
                 tokens_left -= num_tokens
-                asked.append((writer, draft, count if is_whole else 0))
+                asked.append((writer, draft))
+                if is_whole:
+                    draft.max_tokens, draft.guide = count, writer.guide()
                 rows.append(self._row(writer, draft, num_tokens))
         self._run(asked, rows)
-        return [each for each in asked if each[2]]
+        return [each for each in asked if each[1].tokens]
 
-    def _write(self, asked: list[tuple[Writer, _Draft, int]]) -> None:
+    def _write(self, asked: list[tuple[Writer, _Draft]]) -> None:
         """The other tokens of the guesses, all plans in one batch."""
         going = asked
-        while going := [each for each in going if 0 < len(each[1].tokens) < each[2]]:
-            for _, draft, _ in going:
+        while going := [each for each in going if len(each[1].tokens) < each[1].max_tokens]:
+            for _, draft in going:
                 draft.kv.append(draft.tokens[-1])
-            before = [len(draft.tokens) for _, draft, _ in going]
-            self._run(going, [self._row(writer, draft, 1) for writer, draft, _ in going])
-            going = [each for each, count in zip(going, before, strict=True) if len(each[1].tokens) > count]
-        for writer, draft, _ in asked:
+            self._run(going, [self._row(writer, draft, 1) for writer, draft in going])
+        for writer, draft in asked:
             writer.propose(draft.tokens)
 
-    def _run(self, asked: list[tuple[Writer, _Draft, int]], rows: list[Row]) -> None:
-        for (_, draft, _), row, result in zip(asked, rows, self.driver.execute(rows), strict=True):
-            if result.error is None:
-                draft.kv.advance(row.end)
-                if result.token is not None:
-                    draft.tokens.append(result.token)
+    def _run(self, asked: list[tuple[Writer, _Draft]], rows: list[Row]) -> None:
+        self._masks.start()
+        try:
+            results = self.driver.execute(rows)
+        finally:
+            self._masks.finish()
+        for (_, draft), row, result in zip(asked, rows, results, strict=True):
+            if result.error is not None:
+                draft.max_tokens = 0
+                continue
+            draft.kv.advance(row.end)
+            if result.token is not None:
+                draft.take(result.token)
 
     def _row(self, writer: Writer, draft: _Draft, num_tokens: int) -> Row:
         kv = draft.kv
@@ -194,19 +218,25 @@ class DraftModel:
         if row.end == kv.num_tokens:
             row.sampler = writer.sampler
             row.uniform = 0.0 if row.sampler.is_greedy else writer.draw(row.end)
+            row.mask = None if draft.guide is None else draft.guide.ask(self._masks)
         return row
 
     def _follow(self, writer: Writer) -> _Draft:
         draft = self._drafts.get(writer)
         if draft is None:
             draft = self._drafts[writer] = _Draft(KvContext(self.pool, self._sharers.root_of(writer.user)))
-        draft.last_used, draft.tokens = self._num_turns, []
+        draft.last_used, draft.tokens, draft.max_tokens, draft.guide = self._num_turns, [], 0, None
         draft.follow(writer)
         if draft.kv.num_uncomputed > self.pool.page_size:
             pages = self.pool.index.run(list(draft.kv.coming_keys()))
             if pages:
                 draft.kv.adopt(pages)
         return draft
+
+    def _takes(self, num_tokens: int) -> bool:
+        """Whether a context of so many tokens leaves room for a guess."""
+        pool = self.pool
+        return num_tokens < min(self.driver.capabilities.max_context_tokens, pool.num_pages * pool.page_size)
 
     def _num_possible(self, draft: _Draft, writer: Writer, most: int) -> int:
         """How many tokens of its own it can write behind the plan's."""

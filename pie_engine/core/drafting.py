@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from pie_engine.grammar.mask import Mask, Masks
+from pie_engine.grammar.match import Matcher
+from pie_engine.grammar.vocabulary import Words
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import PagePool
 from pie_engine.protocol.plan import MAX_DRAFT_TOKENS
@@ -116,6 +119,28 @@ class PromptLookup:
                 if end >= length:
                     self._last[tuple(recent[end - start - length : end - start])] = end
         self._num_indexed = len(tokens)
+
+
+class Guide:
+    """Where a guess that follows a grammar stands in it."""
+
+    __slots__ = ("_matcher", "_stop_tokens", "_stops")
+
+    def __init__(self, matcher: Matcher, stops: Words, stop_tokens: frozenset[int]) -> None:
+        """`matcher` is its own."""
+        self._matcher, self._stops, self._stop_tokens = matcher, stops, stop_tokens
+
+    def ask(self, masks: Masks) -> Mask:
+        """What may come next."""
+        return masks.ask(self._matcher, self._stops)
+
+    def take(self, token: int) -> bool:
+        """Whether anything is to be guessed behind `token`: not where the reply may end with it, nor where the grammar
+        dictates what comes."""
+        matcher = self._matcher
+        if (token in self._stop_tokens and matcher.may_end) or not matcher.take(token):
+            return False
+        return not (matcher.is_complete or matcher.forced())
 
 
 class Drafter:

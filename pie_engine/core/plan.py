@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pie_engine.core.drafting import Drafter, can_draft
+from pie_engine.core.drafting import Drafter, Guide, can_draft
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.probes import NOTHING_REPORTED, TokenProbes, probes_of
@@ -191,6 +191,12 @@ class PlanOperation(Operation):
 
     def draw(self, position: int) -> float:
         return self.context.random.draw(position)
+
+    def guide(self) -> Guide | None:
+        matcher = self._matcher
+        if matcher is None or self._stops is None:
+            return None
+        return Guide(matcher.fork(), self._stops, self._stop_tokens)
 
     @property
     def num_wanted(self) -> int:

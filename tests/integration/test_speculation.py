@@ -1,14 +1,20 @@
-"""A real model writes the same with and without guesses: token by token, greedy and drawn."""
+"""A real model writes the same with and without guesses: token by token, greedy and drawn, whoever guesses."""
 
 from __future__ import annotations
 
 import random
+import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
 
 from pie_engine.config import ModelSection
+from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.loop import Core
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.model.tokenizer import Tokenizer
@@ -31,9 +37,14 @@ SAMPLERS = [
 class Rig:
     """A core over a small random checkpoint in fp32."""
 
-    def __init__(self, driver: CpuDriver, tokenizer: Tokenizer) -> None:
-        section = ModelSection(path="m", num_pages=64, max_batch_tokens=64)
-        self.core = Core(driver, tokenizer, section)
+    def __init__(self, driver: CpuDriver, tokenizer: Tokenizer, draft: CpuDriver | None = None, **limits: int) -> None:
+        section = ModelSection(path="m", **{"num_pages": 64, "max_batch_tokens": 64} | limits)
+        draft_model = (
+            None
+            if draft is None
+            else DraftModel(draft, num_pages=section.num_pages, max_batch_tokens=section.max_batch_tokens)
+        )
+        self.core = Core(driver, tokenizer, section, draft_model=draft_model)
         self.ids: dict[int, list[int]] = {}
         self.usage: dict[int, Usage] = {}
         self.core.receive("h", [OpenProcess("p", "p")])
@@ -64,6 +75,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("speculation")
     models.write_tokenizer(folder)
     return models.write_checkpoint(folder, gain=2.0)
+
+
+@pytest.fixture(scope="module")
+def draft_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with a bit of noise on its weights: right more often than not."""
+    noisy = tmp_path_factory.mktemp("noisy")
+    shutil.copytree(folder, noisy, dirs_exist_ok=True)
+    generator = torch.Generator().manual_seed(1)
+    weights = load_file(noisy / "model.safetensors")
+    for name, weight in weights.items():
+        weights[name] = weight + 0.03 * weight.std() * torch.randn(weight.shape, generator=generator)
+    save_file(weights, noisy / "model.safetensors", metadata={"format": "pt"})
+    return noisy
 
 
 @pytest.fixture
@@ -133,3 +157,97 @@ def test_guesses_under_a_grammar_change_no_token(new_rig: Any, sampler: Sampler)
     assert guessing.ids == plain.ids
     assert guessing.usage[1].accepted_tokens > 0
     assert guessing.core.num_steps < plain.core.num_steps
+
+
+# The draft model.
+
+
+@pytest.fixture
+def new_drafting_rig(folder: Path, draft_folder: Path) -> Any:
+    tokenizer = Tokenizer.load(folder)
+
+    def new(**limits: int) -> Rig:
+        drivers = [CpuDriver.load(each, dtype="float32", num_threads=1) for each in (folder, draft_folder)]
+        return Rig(drivers[0], tokenizer, drivers[1], **limits)
+
+    return new
+
+
+def test_a_draft_model_changes_no_token(new_rig: Any, new_drafting_rig: Any) -> None:
+    plain, guessing = new_rig(), new_drafting_rig()
+    cases = [(prompt, sampler) for prompt in PROMPTS for sampler in SAMPLERS]
+    for op, (prompt, sampler) in enumerate(cases):
+        plain.start(op, prompt, plans(sampler))
+        guessing.start(op, prompt, plans(sampler, speculation=Speculation("model", 8)))
+    plain.run()
+    guessing.run()
+    assert guessing.ids == plain.ids
+    drafted = sum(usage.drafted_tokens for usage in guessing.usage.values())
+    accepted = sum(usage.accepted_tokens for usage in guessing.usage.values())
+    assert 0.3 * drafted < accepted < drafted, "right at times and wrong at times"
+    assert guessing.core.num_steps < plain.core.num_steps
+    [process] = guessing.core.stats().processes
+    assert (process.num_drafted, process.num_accepted) == (drafted, accepted)
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, SAMPLERS[2]], ids=["greedy", "random"])
+def test_a_draft_model_under_a_grammar_changes_no_token(new_rig: Any, new_drafting_rig: Any, sampler: Sampler) -> None:
+    plan = {"grammar": Grammar("regex", "([a-z ]{3}[A-Z0-9.]+){8}")}
+    plain, guessing = new_rig(), new_drafting_rig()
+    for rig, speculation in ((plain, None), (guessing, Speculation("model", 8))):
+        rig.start(1, PROMPTS[0], plans(sampler, speculation=speculation, **plan))
+        while rig.core.is_compiling:
+            rig.core.step()
+        rig.run()
+    assert guessing.ids == plain.ids
+    assert guessing.usage[1].accepted_tokens > 8
+
+
+NUM_DRAWN, FEW = 1500, [65, 66, 67]
+
+
+def test_what_is_drawn_with_a_draft_model_has_the_distribution_of_the_model(
+    folder: Path, new_drafting_rig: Any
+) -> None:
+    """All replies of four tokens out of three, over many seeds, against their exact probabilities: chi-square."""
+    rig = new_drafting_rig(num_pages=2000, max_batch_tokens=1200)
+    sampler = Sampler(temperature=2.0, allowed_tokens=FEW)
+    for op in range(NUM_DRAWN):
+        plan = Plan(sampler, max_tokens=4, ignore_eos=True, seed=op, speculation=Speculation("model", 2))
+        rig.start(op, PROMPTS[1], plan)
+        if op % 100 == 99:  # so that a step has room for the guesses of all
+            rig.run()
+    drafted = sum(usage.drafted_tokens for usage in rig.usage.values())
+    accepted = sum(usage.accepted_tokens for usage in rig.usage.values())
+    assert drafted > NUM_DRAWN
+    assert 0.2 * drafted < accepted < 0.98 * drafted, (drafted, accepted)
+    seen = Counter(tuple(ids) for ids in rig.ids.values())
+    expected = exact_probabilities(folder, PROMPTS[1], temperature=2.0)
+    assert sum(expected.values()) == pytest.approx(1.0)
+    assert seen.keys() <= expected.keys()
+    common = {reply: NUM_DRAWN * p for reply, p in expected.items() if NUM_DRAWN * p >= 5}
+    rest = NUM_DRAWN - sum(common.values())
+    statistic = sum((seen[reply] - count) ** 2 / count for reply, count in common.items())
+    if rest > 0:
+        statistic += (NUM_DRAWN - sum(seen[reply] for reply in common) - rest) ** 2 / rest
+    degrees = len(common)
+    assert degrees > 8
+    # Wilson and Hilferty: the cube root of chi-square over its degrees is nearly normal; 4 deviations.
+    bound = degrees * (1 - 2 / (9 * degrees) + 4 * (2 / (9 * degrees)) ** 0.5) ** 3
+    assert statistic < bound
+
+
+def exact_probabilities(folder: Path, prompt: list[int], *, temperature: float) -> dict[tuple[int, ...], float]:
+    """Of each reply of four of the tokens `FEW`, by Transformers."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    known: dict[tuple[int, ...], float] = {(): 1.0}
+    for _ in range(4):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *reply] for reply in known])).logits[:, -1, FEW]
+        rows = torch.softmax(logits.double() / temperature, -1).tolist()
+        known = {
+            (*reply, token): p * own
+            for (reply, p), row in zip(known.items(), rows, strict=True)
+            for token, own in zip(FEW, row, strict=True)
+        }
+    return known

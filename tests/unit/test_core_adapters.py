@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import Busy, InvalidInput, LimitExceeded, NotFound
-from pie_engine.protocol.plan import BeamPlan
+from pie_engine.protocol.plan import BeamPlan, Speculation
 from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release, Restore, Search
 from pie_engine.store.contexts import SavedContexts
 from tests.adapter_files import tensors_of, write_files, write_small
@@ -161,3 +162,17 @@ def test_names_are_checked(rig, tmp_path, name):
 def test_a_configured_adapter_that_cannot_be_loaded_keeps_the_core_from_starting(tmp_path):
     with pytest.raises(NotFound, match="nowhere"):
         Rig(adapters={"one": str(tmp_path / "nowhere")})
+
+
+def test_a_draft_model_guesses_for_a_context_with_an_adapter_as_it_does_without(rig, tmp_path):
+    """It has no adapters: it guesses worse, and the reply is that of the adapter."""
+    folders = {name: str(write_small(tmp_path / name, value)) for name, value in (("one", 1.0), ("two", 2.0))}
+    guessing = Rig(adapters=folders, draft=FakeScript())
+    plan = {"max_tokens": 12, "speculation": Speculation("model", 8)}
+    names = ["", "one", "two"]
+    ops = [guessing.generate(guessing.context(PROMPT, adapter_id=ids_of(guessing)[name]), **plan) for name in names]
+    guessing.run()
+    assert [guessing.heard[op].ids for op in ops] == replies(rig, names)
+    accepted = [guessing.heard[op].usage.accepted_tokens for op in ops]
+    assert accepted[0] > 5
+    assert min(guessing.heard[op].usage.drafted_tokens for op in ops) > 0

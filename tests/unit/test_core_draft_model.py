@@ -13,9 +13,11 @@ from pie_engine.driver.fake_script import FakeScript, Fault, Reply
 from pie_engine.errors import InvalidConfig
 from pie_engine.protocol.plan import Grammar, Speculation
 from pie_engine.protocol.sampling import Sampler
-from pie_engine.protocol.to_core import Append, CloseProcess, Draft
-from tests.unit.test_core_basics import RANDOM, Heard, RecordingDriver, Rig, byte_tokenizer
+from pie_engine.protocol.to_core import Append, CloseProcess, Draft, Release, Stop, Truncate
+from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Heard, RecordingDriver, Rig, byte_tokenizer
+from tests.unit.test_core_grammar import grammar as grammar_of
 from tests.unit.test_core_grammar import run as run_all
+from tests.unit.test_core_grammar_property import schemas
 
 MODEL = Speculation("model", 8)
 SAME, OTHER = FakeScript(), FakeScript(mean_length=9)
@@ -179,12 +181,93 @@ def test_a_row_that_fails_costs_its_guess():
     assert heard.usage.accepted_tokens > 10
 
 
-def test_under_a_grammar_its_guesses_are_cut():
+@pytest.mark.parametrize("sampler", [Sampler(), RANDOM], ids=["greedy", "random"])
+def test_under_a_grammar_it_guesses_what_the_grammar_allows(sampler: Sampler):
     grammar = Grammar("regex", "([0-9]|[a-f]){30}")
     rig = Rig(draft=SAME)
-    assert told(write(rig, speculation=MODEL, grammar=grammar, sampler=RANDOM)) == told(
-        write(Rig(), grammar=grammar, sampler=RANDOM)
-    )
+    heard = write(rig, speculation=MODEL, grammar=grammar, sampler=sampler)
+    assert told(heard) == told(write(Rig(), grammar=grammar, sampler=sampler))
+    assert heard.usage is not None
+    assert heard.usage.accepted_tokens == heard.usage.drafted_tokens > 20
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(schema=schemas, draft=st.sampled_from([SAME, OTHER]), seed=st.integers(0, 99))
+def test_no_grammar_changes_by_what_it_guesses(schema: Any, draft: FakeScript, seed: int) -> None:
+    plan = {"sampler": RANDOM, "grammar": grammar_of("json-schema", schema), "seed": seed, "max_tokens": 50}
+    assert told(write(Rig(draft=draft), speculation=MODEL, **plan)) == told(write(Rig(), **plan))
+
+
+def test_a_failure_in_the_middle_of_a_guess_leaves_the_grammar_where_it_was():
+    plan = {"grammar": Grammar("regex", "([0-9]|[a-f]){30}"), "sampler": RANDOM}
+    rig = Rig(draft=FakeScript(faults=(Fault(2),)))
+    assert told(write(rig, speculation=MODEL, **plan)) == told(write(Rig(), **plan))
+
+
+@pytest.mark.parametrize("window", [4, 9, 40])
+def test_a_window_over_the_context_changes_nothing_of_it(window: int):
+    plan = {"sampler": RANDOM, "window": window, "sinks": 2, "max_tokens": 80}
+    rig = Rig(draft=SAME)
+    assert told(write(rig, "x" * 20, speculation=MODEL, **plan)) == told(write(Rig(), "x" * 20, **plan))
+    assert rig.draft_model is not None
+    assert rig.draft_model.violations() == []
+
+
+def test_forks_and_what_is_cut_off_are_followed():
+    """Each reply is written for on its own; what the forks have in common is read once."""
+    replies = []
+    for speculation in (None, MODEL):
+        rig = Rig(draft=SAME)
+        ctx = rig.context("x" * 41)
+        write_on(rig, ctx, speculation)
+        forks = [rig.fork(ctx, length) for length in (41, 44, 30)]
+        ops = [rig.generate(fork, max_tokens=20, sampler=RANDOM, speculation=speculation) for fork in forks]
+        rig.run()
+        rig.send(Truncate(ctx, 35), Append(ctx, [65, 66]))
+        ops.append(write_on(rig, ctx, speculation))
+        replies.append([rig.heard[op].ids for op in ops])
+        if speculation:
+            starts = [start for step in rig.draft_driver.steps for start, _ in step]
+            assert starts.count(0) == 1
+            assert all(rig.heard[op].usage.accepted_tokens > 0 for op in ops)  # type: ignore[union-attr]
+    assert replies[0] == replies[1]
+
+
+def write_on(rig: Rig, ctx: int, speculation: Speculation | None) -> int:
+    op = rig.generate(ctx, max_tokens=8, speculation=speculation)
+    rig.run()
+    return op
+
+
+@pytest.mark.parametrize("num_steps", range(6))
+def test_a_reply_that_is_called_off_leaves_nothing(num_steps: int):
+    rig = Rig(draft=SAME)
+    ctx = rig.context("abcdef")
+    op = rig.generate(ctx, speculation=MODEL, max_tokens=500)
+    rig.step(num_steps)
+    rig.send(Stop(op, len(rig.heard[op].ids) if op in rig.heard else 0), Release(ctx))
+    after = rig.generate(rig.context("z"), max_tokens=3)
+    rig.run()
+    assert rig.heard[after].finish == "length"
+    assert rig.draft_model is not None
+    assert rig.draft_model.pool.num_free == 256
+    assert rig.draft_model.violations() == []
+
+
+def test_what_it_can_never_hold_is_not_even_read():
+    """A context that outgrows its pages costs it nothing from then on."""
+    rig = Rig(draft=SAME, num_draft_pages=6)
+    heard = write(rig, speculation=MODEL, max_tokens=120)
+    assert told(heard) == told(write(Rig(), max_tokens=120))
+    assert rig.draft_driver.steps
+    assert max(start + num for step in rig.draft_driver.steps for start, num in step) <= 6 * PAGE_SIZE
+
+
+def test_plans_that_do_not_ask_for_it_cost_it_nothing():
+    rig = Rig(draft=SAME)
+    write(rig)
+    write(rig, speculation=Speculation("lookup", 8))
+    assert rig.draft_driver.steps == []
 
 
 def test_without_one_the_plan_is_refused():
