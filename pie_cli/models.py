@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from pie_cli.client import new_client
 from pie_engine.config import EngineConfig
@@ -17,13 +18,15 @@ def folder_of(model: str, config: EngineConfig) -> Path:
 
 
 async def models_in_use() -> list[tuple[str, str]]:
-    """Name and folder of each core that the running daemon has; nothing where none runs."""
+    """Name of a core of the running daemon and folder, of its model and its draft model; nothing where none runs."""
     from pie_cli.daemon import find_daemon
 
     async with new_client() as client:
         health = await find_daemon(client)
     cores = [member for member in health.members if member.role == "core"] if health else []
-    return [(core.name, str(core.detail["folder"])) for core in cores if core.detail.get("folder")]
+    details: list[tuple[str, dict[str, Any]]] = [(core.name, core.detail) for core in cores]
+    models = [(name, model) for name, detail in details for model in (detail, detail.get("draft_model", {}))]
+    return [(name, str(model["folder"])) for name, model in models if model.get("folder")]
 
 
 def require_modules(what: str, *modules: str) -> None:

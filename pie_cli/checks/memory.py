@@ -45,10 +45,9 @@ class MemoryUse:
 
 def check(member: MemberView, paths: Paths, proc: Path = Path("/proc")) -> Finding | None:
     """None where the system does not tell, on macOS say, and of what holds no KV."""
-    detail: dict[str, Any] = member.detail
     try:
         regions = msgspec.json.decode(paths.kv_regions(member.os_pid).read_bytes(), type=list[tuple[int, int]])
-        use = MemoryUse.of(member.os_pid, int(detail.get("weight_bytes", 0)), regions, proc)
+        use = MemoryUse.of(member.os_pid, _weight_bytes(member.detail), regions, proc)
     except (OSError, msgspec.DecodeError):
         return None
     if not regions:
@@ -61,6 +60,11 @@ def check(member: MemberView, paths: Paths, proc: Path = Path("/proc")) -> Findi
     if use.rest > REST_BYTES:
         return Finding("memory", "warning", f"{text}, which is more than {REST_BYTES // MIB}")
     return Finding("memory", "ok", text)
+
+
+def _weight_bytes(detail: dict[str, Any]) -> int:
+    """Of the model and its draft model."""
+    return sum(int(model.get("weight_bytes", 0)) for model in (detail, detail.get("draft_model", {})))
 
 
 def _resident_bytes(process: Path) -> int:

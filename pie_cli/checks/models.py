@@ -10,7 +10,8 @@ SHIPPED = "pie-tiny"
 
 
 def check(config: EngineConfig) -> list[Finding]:
-    return [_model(section, config) for section in config.models]
+    drafts = [section for section in config.models if section.draft_model]
+    return [_model(section, config) for section in config.models] + [_draft(section, config) for section in drafts]
 
 
 def _model(section: ModelSection, config: EngineConfig) -> Finding:
@@ -31,3 +32,14 @@ def _model(section: ModelSection, config: EngineConfig) -> Finding:
         numbers = f"{min(facts.memory.needed.values()) >> 20} MiB needed, {facts.memory.available >> 20} MiB available"
         return Finding("model", "warning", f"model {section.label} does not fit now: {numbers}", "lower `kv_memory_mb`")
     return Finding("model", "ok", f"model {section.label} ({section.driver}) in {folder}")
+
+
+def _draft(section: ModelSection, config: EngineConfig) -> Finding:
+    from pie_engine.hub.places import resolve
+
+    try:
+        folder = resolve(section.draft_model, config.paths)
+    except PieError as error:
+        fix = "correct `draft_model` in config.toml" if error.hint == "check the path" else error.hint
+        return Finding("model", "problem", f"draft model of {section.label}: {error.message}", fix)
+    return Finding("model", "ok", f"draft model of {section.label} in {folder}")

@@ -32,6 +32,9 @@ def serve(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits whatever else runs: see docs/sampling.md.")
     ] = False,
+    draft_model: Annotated[
+        str, typer.Option(help='A smaller model with the same tokenizer, which guesses for `speculate="model"`.')
+    ] = "",
     listen: Annotated[str, typer.Option(help="HOST:PORT on loopback, besides the Unix socket.")] = "",
     background: Annotated[bool, typer.Option("--background/--foreground", help="Where the daemon runs.")] = False,
 ) -> int:
@@ -41,21 +44,33 @@ def serve(
     """
     from pie_engine.config import load_config
 
-    overrides = overrides_of(load_config(), model or [], driver, listen, is_deterministic=deterministic)
+    overrides = overrides_of(
+        load_config(), model or [], driver, listen, is_deterministic=deterministic, draft_model=draft_model
+    )
     config = load_config(overrides)
     return run_async(_background(config, overrides) if background else _foreground(config, overrides))
 
 
 def overrides_of(
-    config: EngineConfig, models: list[str], driver: str, listen: str, *, is_deterministic: bool = False
+    config: EngineConfig,
+    models: list[str],
+    driver: str,
+    listen: str,
+    *,
+    is_deterministic: bool = False,
+    draft_model: str = "",
 ) -> dict[str, Any]:
     """The settings that these options stand for, over the configured ones."""
     import msgspec
 
     overrides: dict[str, Any] = {}
-    if models or driver or is_deterministic:
+    given: dict[str, Any] = {"driver": driver} if driver else {}
+    if is_deterministic:
+        given["deterministic"] = True
+    if draft_model:
+        given["draft_model"] = _absolute(draft_model)
+    if models or given:
         sections = [{"path": _absolute(path)} for path in models] or msgspec.to_builtins(config.models)
-        given = ({"driver": driver} if driver else {}) | ({"deterministic": True} if is_deterministic else {})
         overrides["models"] = [section | given for section in sections]
     if listen:
         overrides["gateway"] = {"listen": listen}
@@ -179,4 +194,8 @@ def _memory_of(detail: dict[str, Any]) -> str:
     if not weights:
         return ""
     kv_mib, num_tokens = pages * page_bytes >> 20, pages * page_size
-    return f" ({detail['dtype']}: {weights >> 20} MiB of weights, {kv_mib} MiB of KV for {num_tokens:,} tokens)"
+    memory = f"{weights >> 20} MiB of weights, {kv_mib} MiB of KV for {num_tokens:,} tokens"
+    if draft := detail.get("draft_model"):
+        draft_kv_mib = draft["num_pages"] * draft["page_bytes"] >> 20
+        memory += f"; {draft['model']} guesses: {draft['weight_bytes'] >> 20} MiB of weights, {draft_kv_mib} MiB of KV"
+    return f" ({detail['dtype']}: {memory})"

@@ -10,28 +10,21 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
 
 import msgspec
 import zmq
 
-from pie_engine.config import MIB, ModelSection, Paths
-from pie_engine.core.draft_model import DraftModel, check_same_tokens
+from pie_engine.config import ModelSection
 from pie_engine.core.links import AdapterLinks
+from pie_engine.core.load import load_core
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.core.orders import Orders
-from pie_engine.driver.create import load_driver
 from pie_engine.errors import InvalidConfig, PieError
-from pie_engine.hub.places import resolve
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.ipc.memory import give_memory_back, let_go_of_libraries
-from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage, CoreOrder
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
-from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
 
@@ -197,91 +190,3 @@ def _section(child: Child) -> ModelSection:
             return section
     known = ", ".join(section.label for section in child.config.models)
     raise InvalidConfig(f"no model is called {name!r}; configured: {known}")
-
-
-def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], None]) -> tuple[Core, dict[str, object]]:
-    """The core of a model, and what the other processes have to know of it."""
-    progress(f"loading {section.label}")
-    folder = resolve(section.path, paths)
-    _check_chat_template(section, folder)
-    driver = load_driver(
-        section.driver,
-        folder,
-        dtype=section.dtype,
-        num_threads=section.num_threads,
-        deterministic=section.deterministic,
-        page_size=section.page_size,
-        max_context_tokens=section.max_context_tokens,
-        kv_bytes=section.kv_memory_mb * MIB,
-        num_pages=section.num_pages,
-        kernels=section.kernels,
-        quantize=section.quantize,
-        progress=progress,
-        script=section.script or None,
-    )
-    tokenizer = Tokenizer.load(folder)
-    draft_model = load_draft_model(section, tokenizer, paths, progress) if section.draft_model else None
-    core = Core(driver, tokenizer, section, saved=SavedContexts(paths.saved_contexts), draft_model=draft_model)
-    core.facts.grammars.prepare()
-    detail = _detail(core, section, folder, asdict(driver.capabilities))
-    if draft_model is not None:
-        capabilities = draft_model.driver.capabilities
-        detail["draft_model"] = section.draft_model
-        detail["weight_bytes"] = driver.capabilities.weight_bytes + capabilities.weight_bytes
-    return core, detail
-
-
-def load_draft_model(
-    section: ModelSection, tokenizer: Tokenizer, paths: Paths, progress: Callable[[str], None]
-) -> DraftModel:
-    """What `draft_model` of a model names. Raises what loading a model raises, and `InvalidConfig` when it has another
-    tokenizer than the model."""
-    progress(f"loading {section.draft_model}")
-    folder = resolve(section.draft_model, paths)
-    check_same_tokens(section.label, tokenizer, section.draft_model, Tokenizer.load(folder))
-    kv_bytes = section.draft_kv_memory_mb * MIB
-    driver = load_driver(
-        section.driver,
-        folder,
-        dtype=section.dtype,
-        num_threads=section.num_threads,
-        page_size=section.page_size,
-        kv_bytes=kv_bytes,
-        kernels=section.kernels,
-        quantize=section.quantize,
-        progress=progress,
-        script=section.script or None,
-    )
-    page_bytes = driver.capabilities.page_bytes
-    if kv_bytes < page_bytes:
-        raise InvalidConfig(
-            f"draft_kv_memory_mb = {section.draft_kv_memory_mb} does not hold one KV page of {page_bytes} bytes of "
-            f"{section.draft_model}",
-            hint="raise `draft_kv_memory_mb` of the model in the configuration",
-        )
-    return DraftModel(
-        driver,
-        num_pages=kv_bytes // page_bytes,
-        max_batch_tokens=section.max_batch_tokens,
-        sharing=section.prefix_cache,
-    )
-
-
-def _check_chat_template(section: ModelSection, folder: Path) -> None:
-    """The hosts render it; what is wrong with one that the configuration names is told at once. Raises `ModelError`."""
-    if section.chat_template:
-        from pie_engine.model.chat import ChatTemplate
-
-        ChatTemplate.load(folder, section.chat_template)
-
-
-def _detail(core: Core, section: ModelSection, folder: Path, capabilities: dict[str, object]) -> dict[str, object]:
-    return {
-        **capabilities,
-        "model": section.label,
-        "folder": str(folder),
-        "chat_template": section.chat_template,
-        "num_pages": core.pool.num_pages,
-        "max_batch_tokens": section.max_batch_tokens,
-        "max_batch_sequences": section.max_batch_sequences,
-    }

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
 from pie_engine.driver.checks import check_pages, check_pairs, check_rows
-from pie_engine.driver.cpu_tuning import choose_dtype, choose_num_threads
+from pie_engine.driver.cpu_choice import choose
+from pie_engine.driver.cpu_tuning import choose_num_threads
 from pie_engine.errors import OutOfPages
-from pie_engine.hub.memory import WORK_BYTES, Need, available_bytes, check_fits
+from pie_engine.hub.memory import WORK_BYTES, available_bytes
 from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compile_kernels import compile_apart
-from pie_engine.model.description import Kernels
 from pie_engine.model.kernels.cache import are_compiled, matmul_name
-from pie_engine.model.kernels.support import kv_bytes_per_token
-from pie_engine.model.load import Model, choose_kernels, load_model
+from pie_engine.model.load import Model, load_model
 from pie_engine.model.lora import layout
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
@@ -98,20 +97,23 @@ class CpuDriver:
         bits anyway. `max_context_tokens=0` means the model's own. Raises
         `NotFound`, `ModelError` or `Unsupported`, and `InvalidConfig` when the model takes no context of that length.
         """
-        checkpoint = Checkpoint.open(folder, max_context_tokens=max_context_tokens)
-        runner = choose_kernels(kernels, checkpoint.config, page_size, quantize)
-        chosen = choose_dtype(dtype, checkpoint, runner)
-        name = str(chosen).removeprefix("torch.")
-        per_token = kv_bytes_per_token(checkpoint.config, name, page_size, is_compiled=runner == "compiled")
-        kv_bytes = num_pages * page_size * per_token or kv_bytes
-        need = Need(checkpoint.weight_bytes(name, quantize, kernels=runner), kv_bytes)
-        smaller = _smaller(checkpoint, name, quantize, runner)
-        check_fits(str(checkpoint.folder), need, available_bytes(), dtype=name, smaller=smaller)
-        kinds = checkpoint.weight_kinds(name, quantize, kernels=runner)
-        if runner == "compiled" and not all(map(are_compiled, [name, *map(matmul_name, kinds)])):
+        choice = choose(
+            folder,
+            dtype=dtype,
+            page_size=page_size,
+            max_context_tokens=max_context_tokens,
+            kv_bytes=kv_bytes,
+            num_pages=num_pages,
+            kernels=kernels,
+            quantize=quantize,
+        )
+        choice.check_fits()
+        checkpoint = choice.checkpoint
+        kinds = checkpoint.weight_kinds(choice.dtype_name, quantize, kernels=choice.kernels)
+        if choice.kernels == "compiled" and not all(map(are_compiled, [choice.dtype_name, *map(matmul_name, kinds)])):
             progress("compiling kernels for this processor (once per version)")
-            compile_apart(name, kinds)
-        model = load_model(checkpoint, chosen, runner, quantize)
+            compile_apart(choice.dtype_name, kinds)
+        model = load_model(checkpoint, choice.dtype, choice.kernels, quantize)
         if deterministic and model.kernels == "torch":
             log.warning("deterministic: torch runs %s one token at a time", checkpoint.folder)
             model = OneByOne(model)
@@ -119,7 +121,9 @@ class CpuDriver:
             num_threads = num_threads or 1
         num_threads = choose_num_threads(num_threads, model)
         weights = " and ".join(kinds)
-        log.info("loaded %s: weights in %s, %s kernels, %d threads", checkpoint.folder, weights, runner, num_threads)
+        log.info(
+            "loaded %s: weights in %s, %s kernels, %d threads", checkpoint.folder, weights, model.kernels, num_threads
+        )
         return cls(checkpoint, model, page_size=page_size, num_threads=num_threads, quantize=quantize)
 
     @property
@@ -258,12 +262,3 @@ def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
         spans.append(Span(len(tokens), len(own), row.start, row.page_ids, row.layout, row.adapter))
         tokens += own
     return spans, tokens
-
-
-def _smaller(checkpoint: Checkpoint, dtype: str, quantize: Quantization, kernels: Kernels) -> tuple[str, ...]:
-    """Settings with which the weights need less."""
-    now = checkpoint.weight_bytes(dtype, quantize, kernels=kernels)
-    ways = ['dtype = "bfloat16"'] if checkpoint.weight_bytes("bfloat16", quantize, kernels=kernels) < now else []
-    bits: tuple[Quantization, ...] = ("int8", "int4")
-    fewer = [kind for kind in bits if checkpoint.weight_bytes(dtype, kind, kernels=kernels) < now]
-    return (*ways, *(f'quantize = "{kind}"' for kind in fewer[:1]))

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pie_engine.driver.base import Driver
 from pie_engine.errors import InvalidConfig, Unsupported
 
 DRIVERS = ("cpu", "fake")
+
+
+def check_memory(
+    name: str, folder: str | Path, settings: Mapping[str, Any], draft: str | Path, draft_settings: Mapping[str, Any]
+) -> None:
+    """Whether the model in `folder` and its draft model fit into memory together, before either is loaded.
+
+    The settings are arguments of `load_driver`. Raises `ModelError` with the numbers, and what opening them raises.
+    """
+    if name == "cpu":
+        from pie_engine.driver.cpu_choice import choose
+
+        need = choose(draft, **draft_settings).need()
+        choose(folder, **settings).check_fits(need.weights + need.kv)
 
 
 def load_driver(

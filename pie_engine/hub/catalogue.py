@@ -30,7 +30,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 def catalogue(config: EngineConfig) -> list[Entry]:
     """Every model once under each of its names."""
-    paths = {section.path for section in config.models if section.driver != "fake"}
+    sections = [section for section in config.models if section.driver != "fake"]
+    paths = {path for section in sections for path in (section.path, section.draft_model) if path}
     entries = {name: _entry(name, source, config, name in paths) for name, source in _known(config)}
     for path in sorted(paths - entries.keys()):
         entries[path] = _entry(path, "configured", config, True)

@@ -19,17 +19,20 @@ class Need:
 
     weights: int
     kv: int
+    draft: int = 0
+    """Weights and KV pages of its draft model."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + WORK_BYTES
+        return self.weights + self.kv + self.draft + WORK_BYTES
 
     def fits(self, available: int) -> bool:
         return self.total <= available
 
     def __str__(self) -> str:
         weights, kv, work = mib(self.weights), mib(self.kv), WORK_BYTES // MIB
-        return f"{mib(self.total)} MiB ({weights} for weights, {kv} for KV pages, {work} for the work)"
+        draft = f"{mib(self.draft)} for the draft model, " if self.draft else ""
+        return f"{mib(self.total)} MiB ({weights} for weights, {kv} for KV pages, {draft}{work} for the work)"
 
 
 def check_fits(label: str, need: Need, available: int, *, dtype: str, smaller: tuple[str, ...] = ()) -> None:
@@ -37,8 +40,11 @@ def check_fits(label: str, need: Need, available: int, *, dtype: str, smaller: t
     if need.fits(available):
         return
     ways = list(smaller)
-    if need.weights + WORK_BYTES + MIB <= available:
-        ways.insert(0, f"kv_memory_mb = {(available - need.weights - WORK_BYTES) // MIB} or less")
+    left = available - need.weights - need.draft - WORK_BYTES
+    if left >= MIB:
+        ways.insert(0, f"kv_memory_mb = {left // MIB} or less")
+    if need.draft:
+        ways.append('draft_model = ""')
     raise ModelError(
         f"{label} needs {need} in {dtype}; {available // MIB} MiB are available",
         hint=f"set {', or '.join(ways)}" if ways else "use a smaller model, or free memory",

@@ -14,6 +14,7 @@ import transformers
 from pie_engine.driver import cpu_tuning
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
+from pie_engine.driver.create import check_memory
 from pie_engine.errors import InvalidConfig, ModelError, Unsupported
 from pie_engine.hub import memory
 from pie_engine.model.checkpoint import Checkpoint
@@ -183,13 +184,27 @@ def test_available_memory_is_the_containers(tmp_path: Path, limit: str | None, e
 def test_a_model_that_does_not_fit_is_refused_with_the_numbers(
     folder: Path, available_mib: int, dtype: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pie_engine.driver.cpu.available_bytes", lambda: available_mib << 20)
+    monkeypatch.setattr("pie_engine.driver.cpu_choice.available_bytes", lambda: available_mib << 20)
     numbers = (
         rf"needs 369 MiB \(1 for weights, 112 for KV pages, 256 for the work\) in {dtype}; {available_mib} MiB are"
     )
     with pytest.raises(ModelError, match=numbers) as refused:
         load(folder, dtype=dtype, kv_bytes=112 << 20)
     assert refused.value.hint.startswith(hint)
+
+
+def test_a_model_and_its_draft_model_have_to_fit_together(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told from the headers of their files, before either is loaded."""
+    settings, draft_settings = {"dtype": "bfloat16", "kv_bytes": 112 << 20}, {"dtype": "bfloat16", "kv_bytes": 40 << 20}
+    monkeypatch.setattr("pie_engine.driver.cpu_choice.available_bytes", lambda: 410 << 20)
+    check_memory("cpu", folder, settings, folder, {**draft_settings, "kv_bytes": 1 << 20})
+    load(folder, **settings)
+    numbers = r"needs 409 MiB \(1 for weights, 112 for KV pages, 41 for the draft model, 256 for the work\) in bfloat16"
+    monkeypatch.setattr("pie_engine.driver.cpu_choice.available_bytes", lambda: 400 << 20)
+    with pytest.raises(ModelError, match=numbers) as refused:
+        check_memory("cpu", folder, settings, folder, draft_settings)
+    assert refused.value.hint.startswith("set kv_memory_mb = 103 or less")
+    assert refused.value.hint.endswith(', or draft_model = ""')
 
 
 @pytest.mark.parametrize("kernels", ["compiled", "torch"])

@@ -19,7 +19,7 @@ CORE = """
 import gc, json, os, sys
 from pathlib import Path
 from pie_engine.config import ModelSection, Paths, cache_folder
-from pie_engine.core.process import load_core
+from pie_engine.core.load import load_core
 from pie_engine.ipc.memory import give_memory_back, let_go_of_libraries
 from pie_engine.protocol.plan import Plan
 from pie_engine.protocol.sampling import Sampler

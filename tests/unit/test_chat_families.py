@@ -14,7 +14,7 @@ import pytest
 import transformers
 
 from pie_engine.config import ModelSection, Paths
-from pie_engine.core.process import load_core
+from pie_engine.core.load import load_core
 from pie_engine.errors import InvalidInput, ModelError
 from pie_engine.host.models import HostModel
 from pie_engine.model.chat import ChatTemplate

@@ -171,6 +171,9 @@ def test_options_of_serve_are_settings(tmp_path: Path, monkeypatch: pytest.Monke
     assert overrides_of(config, [], "", "", is_deterministic=True)["models"] == [
         {"path": "a", "num_pages": 7, "deterministic": True}
     ]
+    assert overrides_of(config, [], "", "", draft_model="model")["models"] == [
+        {"path": "a", "num_pages": 7, "draft_model": str(tmp_path / "model")}
+    ]
     assert overrides_of(config, [], "fake", "")["models"] == [{"path": "a", "num_pages": 7, "driver": "fake"}]
 
 

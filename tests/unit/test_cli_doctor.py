@@ -170,6 +170,10 @@ def test_memory_of_a_core_is_weights_used_pages_and_the_rest(tmp_path: Path, mon
     assert found.message == (
         "core pie-tiny holds 100 MiB of memory: 10 weights, 16 of 64 for KV pages, 74 for the rest"
     )
+    with_draft = core_with({**core.detail, "draft_model": {"weight_bytes": 4 << 20}})
+    found = memory.check(with_draft, paths, tmp_path)
+    assert found is not None
+    assert "14 weights, 16 of 64 for KV pages, 70 for the rest" in found.message
     monkeypatch.setattr(memory, "REST_BYTES", 70 << 20)
     found = memory.check(core, paths, tmp_path)
     assert found is not None
@@ -184,3 +188,12 @@ def test_a_system_that_does_not_tell_is_left_out(tmp_path: Path) -> None:
     for regions in ("[[0, 4096]]", "[]", "?"):
         paths.kv_regions(12).write_text(regions)
         assert memory.check(core_with({}), paths, tmp_path) is None
+
+
+def test_a_draft_model_that_is_not_there_is_named(home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config(home, monkeypatch, '[[models]]\npath = "pie-tiny"\ndraft_model = "pie-tiny"\n')
+    assert any(message.startswith("draft model of pie-tiny in ") for message in findings(capsys)[1]["ok"])
+    write_config(home, monkeypatch, f'[[models]]\npath = "pie-tiny"\ndraft_model = "{home}/gone"\n')
+    code, found = findings(capsys)
+    assert code == 1
+    assert found["problem"][0].startswith("draft model of pie-tiny: ")

@@ -102,7 +102,7 @@ def test_the_driver_says_what_it_takes_and_keeps_its_kv_apart(tmp_path: Path) ->
 
 def test_memory_that_is_short_is_answered_with_fewer_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = models.write_checkpoint(tmp_path / "model")
-    monkeypatch.setattr("pie_engine.driver.cpu.available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("pie_engine.driver.cpu_choice.available_bytes", lambda: 1 << 20)
     for quantize, hint in (("none", 'quantize = "int8"'), ("int8", 'quantize = "int4"')):
         with pytest.raises(ModelError) as refused:
             CpuDriver.load(folder, dtype="bfloat16", kernels="torch", quantize=quantize)  # type: ignore[arg-type]

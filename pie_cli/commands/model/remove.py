@@ -37,7 +37,7 @@ def remove(
         return exits.OK
     removal.remove()
     console.note(f"removed {_described(removal)}")
-    if any(section.path == model for section in config.models):
+    if any(model in (section.path, section.draft_model) for section in config.models):
         console.warning(f"the configuration still names {model}")
     return exits.OK
 
