@@ -13,9 +13,18 @@ import numpy as np
 
 from pie_engine.model.kernels.jit import compiled
 from pie_engine.model.kernels.kinds import Kind
-from pie_engine.model.kernels.panel import make_panel
+from pie_engine.model.kernels.panel import make_short_panel
 from pie_engine.model.kernels.support import LANES, PAGE_SIZE
-from pie_engine.model.kernels.vector import clear_row, fetch, make_scatter, number_at, scale_row, softmax, softmax_seen
+from pie_engine.model.kernels.vector import (
+    clear_row,
+    fetch,
+    make_scatter,
+    number_at,
+    put_number,
+    scale_row,
+    softmax,
+    softmax_seen,
+)
 
 MAX_ROWS = 24
 """Queries of a tile."""
@@ -27,8 +36,8 @@ _ONE, _NO_SINK = np.float32(1), np.float32(-np.inf)
 
 
 def scratch_numbers(head_dim: int, max_pages: int) -> int:
-    """fp32 numbers that `attend` works in: queries, outputs and scores of a tile."""
-    return MAX_ROWS * (2 * head_dim + max_pages * PAGE_SIZE)
+    """fp32 numbers that `attend` works in: queries, outputs, scores and sums of weights of a tile."""
+    return MAX_ROWS * (2 * head_dim + max_pages * PAGE_SIZE + 1)
 
 
 def make_attend(kind: Kind) -> Any:
@@ -37,9 +46,9 @@ def make_attend(kind: Kind) -> Any:
         "void(int64, int64, int64, int64, int64[:, ::1], int64[::1], int64, int64, int64, int64, float32, int64,"
         " int64, int64, int64, int64, int64, int64, int64)",
         name=f"attend_{kind.name}",
-        score=make_panel(1, kind, adds=False),
-        mix_wide=make_panel(2, kind, adds=True),
-        mix_narrow=make_panel(1, kind, adds=True),
+        score=make_short_panel(1, kind, adds=False),
+        mix_wide=make_short_panel(2, kind, adds=True),
+        mix_narrow=make_short_panel(1, kind, adds=True),
         number_bytes=kind.num_bytes,
     )(_attend)
 
@@ -78,6 +87,7 @@ def _attend(
     score_stride = max_pages * PAGE_SIZE * 4
     tile, mixed = scratch, scratch + MAX_ROWS * row_bytes
     scores = mixed + MAX_ROWS * row_bytes
+    totals = scores + MAX_ROWS * score_stride
     for item in range(part, len(spans) * num_kv_heads, num_parts):
         span, head = item // num_kv_heads, item % num_kv_heads
         first, length, start, table = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
@@ -112,7 +122,7 @@ def _attend(
                     total = softmax_seen(row_scores, at, num_slots, soft_cap, sink)
                 else:
                     total = softmax(row_scores, max(0, seen - window) - begin, seen - begin, num_slots, soft_cap, sink)
-                scale_row(row_scores, num_slots, _ONE / total, row_scores)
+                put_number(totals + row * 4, total)
             for slot in range(begin, end, PAGE_SIZE):
                 at = values + tables[table + slot // PAGE_SIZE] * page_bytes + head_bytes
                 weights = scores + (slot - begin) * 4
@@ -132,7 +142,7 @@ def _attend(
             for row in range(num_rows):
                 token, query = (top + row) // group, (top + row) % group
                 to = out + (first + token) * out_stride + query_bytes + query * row_bytes
-                scale_row(mixed + row * row_bytes, head_dim, _ONE, to)
+                scale_row(mixed + row * row_bytes, head_dim, _ONE / number_at(totals + row * 4), to)
 
 
 def _write(new_keys, key_stride, new_values, value_stride, keys, values, kv_size, slots, first, last):

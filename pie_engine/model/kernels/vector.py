@@ -25,7 +25,7 @@ VECTOR = ir.VectorType(FLOAT, LANES)
 _WORDS = ir.VectorType(WORD, LANES)
 _UNDEFINED = ir.Constant(VECTOR, ir.Undefined)
 _FIRST_LANE = ir.Constant(_WORDS, [0] * LANES)
-_LANE_NUMBERS = ir.Constant(ir.VectorType(INT, LANES), list(range(LANES)))
+_LANE_NUMBERS = ir.Constant(_WORDS, list(range(LANES)))
 _LOWEST = ir.Constant(VECTOR, [float("-inf")] * LANES)
 
 _LOG2_E = math.log2(math.e)
@@ -323,12 +323,13 @@ def _bits(builder: Any, words: Any, index: Any) -> Any:
 
 
 def _is_inside(builder: Any, index: Any, first: Any, end: Any) -> Any:
-    numbers = ir.VectorType(INT, LANES)
+    """In 32 bits: twice as many of them are compared at once."""
 
     def spread_int(value: Any) -> Any:
-        undefined = ir.Constant(numbers, ir.Undefined)
+        undefined = ir.Constant(_WORDS, ir.Undefined)
+        narrow = builder.trunc(value, WORD)
         return builder.shuffle_vector(
-            builder.insert_element(undefined, value, ir.Constant(WORD, 0)), undefined, _FIRST_LANE
+            builder.insert_element(undefined, narrow, ir.Constant(WORD, 0)), undefined, _FIRST_LANE
         )
 
     start = spread_int(builder.mul(index, ir.Constant(INT, LANES)))
