@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import Busy, NotFound
 from pie_engine.gateway.exchange import Exchange
@@ -11,6 +13,24 @@ from pie_engine.protocol.http import ContextView
 from pie_engine.store import portable
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.manifest import Manifest
+
+
+class _Adapter(msgspec.Struct, frozen=True):
+    name: str
+    adapter_id: str = ""
+
+
+class _Loaded(msgspec.Struct, frozen=True):
+    """What KV depends on, of a model as it is loaded now."""
+
+    model_id: str = ""
+    page_size: int = 0
+    adapters: list[_Adapter] = []
+
+    def can_use(self, manifest: Manifest) -> bool:
+        is_same = (self.model_id, self.page_size) == (manifest.model_id, manifest.page_size)
+        has_adapter = not manifest.adapter or _Adapter(manifest.adapter, manifest.adapter_id) in self.adapters
+        return is_same and has_adapter
 
 
 class ContextShelf:
@@ -24,7 +44,11 @@ class ContextShelf:
     def list(self, user: str, model: str) -> list[ContextView]:
         """Of one model, or without one of all with which this user has saved something."""
         models = [model] if model else self._saved.models(user)
-        return [self._view(name, manifest) for name in models for manifest in self._saved.list(user, name)]
+        return [
+            self._view(label, found) if isinstance(found, Manifest) else ContextView(name, label, failed=found.info)
+            for label in models
+            for name, found in self._saved.scan(user, label).items()
+        ]
 
     def find(self, user: str, model: str, name: str) -> ContextView:
         """Raises `NotFound`, and `InvalidInput` when it is damaged."""
@@ -48,9 +72,8 @@ class ContextShelf:
         if loaded is None:
             raise Busy(f"model {model} is not loaded", hint="`pie ps` shows its state; import again when it is there")
         quota_bytes = self._sections[model].saved_contexts_mb * MIB
-        model_id, page_size = loaded
         return portable.Import(
-            self._saved, user, model, model_id=model_id, page_size=page_size, quota_bytes=quota_bytes
+            self._saved, user, model, model_id=loaded.model_id, page_size=loaded.page_size, quota_bytes=quota_bytes
         )
 
     def view(self, model: str, manifest: Manifest) -> ContextView:
@@ -71,12 +94,13 @@ class ContextShelf:
             saved=manifest.saved_at,
             model_id=manifest.model_id,
             page_size=manifest.page_size,
-            fits=None if loaded is None else loaded == (manifest.model_id, manifest.page_size),
+            adapter=manifest.adapter,
+            fits=None if loaded is None else loaded.can_use(manifest),
         )
 
-    def _loaded(self, model: str) -> tuple[str, int] | None:
-        """Id and page size of a model; None: it is not loaded."""
+    def _loaded(self, model: str) -> _Loaded | None:
+        """None: it is not."""
         for member in self._exchange.members:
             if member.role == "core" and member.name == model and member.is_ready:
-                return str(member.detail.get("model_id", "")), int(str(member.detail.get("page_size", 0)))
+                return msgspec.convert(member.detail, _Loaded)
         return None

@@ -121,20 +121,23 @@ class ProgramView(Body, frozen=True):
 
 
 class ContextView(Body, frozen=True):
-    """A saved context."""
+    """A saved context. One that cannot be read has `failed`, and nothing else of it is known."""
 
     name: str
     model: str
-    tokens: int
-    bytes: int
+    tokens: int = 0
+    bytes: int = 0
     """Of its KV on the disk."""
-    saved: float
+    saved: float = 0.0
     """Seconds since the epoch."""
-    model_id: str
+    model_id: str = ""
     """Configuration, weights and dtype that it was saved with."""
-    page_size: int
+    page_size: int = 0
+    adapter: str = ""
+    """Name of the adapter that it was saved with."""
     fits: bool | None = None
-    """Whether the model as it is loaded now can use it; None: it is not loaded."""
+    """Whether the model and the adapter as they are loaded now can use it; None: the model is not loaded."""
+    failed: ErrorInfo | None = None
 
 
 class AdapterRequest(Request, frozen=True):

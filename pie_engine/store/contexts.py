@@ -170,14 +170,21 @@ class SavedContexts:
         self._remove_blob(path.parent, deleted)
 
     def list(self, user: str, model: str) -> list[Manifest]:
-        """By name. What is damaged is left out; opening it says so."""
-        found = []
-        for path in sorted(self._room(user, model).glob("*.json")):
+        """By name. What cannot be read is left out; opening it says so."""
+        return [found for found in self.scan(user, model).values() if isinstance(found, Manifest)]
+
+    def scan(self, user: str, model: str) -> dict[str, Manifest | InvalidInput]:
+        """By name; where a manifest is damaged or of another format, why it cannot be read."""
+        found: dict[str, Manifest | InvalidInput] = {}
+        for path in self._room(user, model).glob("*.json"):
+            name = unquote(path.stem)
             try:
-                found.append(_decoded(path.name, path.read_bytes()))
-            except (FileNotFoundError, InvalidInput):
+                found[name] = _decoded(name, path.read_bytes())
+            except InvalidInput as error:
+                found[name] = error
+            except FileNotFoundError:
                 continue
-        return sorted(found, key=lambda manifest: manifest.name)
+        return dict(sorted(found.items()))
 
     def _write_manifest(self, path: Path, manifest: Manifest) -> None:
         """Its blob is there."""

@@ -55,10 +55,10 @@ async def client(engine):
         yield connected
 
 
-def keep(saved, name, *, model="tiny", user=LOCAL_USER, model_id="fake-1", page_size=16):
+def keep(saved, name, *, model="tiny", user=LOCAL_USER, model_id="fake-1", page_size=16, adapter=""):
     tokens = list(range(20))
     saved.write(user, model, name, save(KV), model_id=model_id, page_size=page_size, tokens=tokens, meta='{"a": 1}',
-                quota_bytes=1 << 30)  # fmt: skip
+                adapter=adapter, adapter_id=adapter, quota_bytes=1 << 30)  # fmt: skip
 
 
 async def test_contexts_are_listed_and_deleted(client, saved, tmp_path):
@@ -243,6 +243,15 @@ def test_the_verbs_of_pie_context(cli, saved, tmp_path):
     assert (code, lines[0]) == (0, ["NAME", "MODEL", "TOKENS", "SIZE", "AGE", "STATE"])
     assert [line[:3] for line in lines[1:]] == [["old", "tiny", "20"], ["tale", "tiny", "20"]]
     assert lines[1][-3:] == ["of", "other", "weights"]
+    damaged = next(saved._folder.rglob("old.json"))
+    damaged.write_bytes(damaged.read_bytes().replace(b"other", b"fake-1"))
+    assert cli("list")[1].splitlines()[1].split() == ["old", "tiny", "-", "-", "-", "cannot", "be", "read"]
+    code, _, err = cli("info", "old")
+    assert (code, "`old` is damaged" in err) == (2, True)
+    assert cli("remove", "old")[0] == 0
+    keep(saved, "old", model_id="other", adapter="tone")
+    assert cli("list")[1].splitlines()[1].endswith("of other weights or adapter")
+    assert "adapter   tone" in cli("info", "old")[1].splitlines()
     code, out, _ = cli("info", "tale")
     assert "tokens    20, in pages of 16" in out.splitlines()
     assert "usable    yes" in out.splitlines()

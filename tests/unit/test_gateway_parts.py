@@ -36,6 +36,7 @@ from pie_engine.gateway.views import status_of as health_of
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import Event
+from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.store import Store
 from tests.unit.test_store import record
 
@@ -50,6 +51,33 @@ def test_files_are_taken_in_for_models_that_are_loaded(tmp_path):
         shelf.receive("ann", "slow")
     with pytest.raises(NotFound, match=r"no model is called `huge`"):
         shelf.receive("ann", "huge")
+
+
+def test_contexts_are_usable_with_the_weights_and_the_adapter_that_they_were_saved_with(tmp_path):
+    config = EngineConfig(models=[ModelSection(name="tiny")], home=str(tmp_path))
+    adapters = [{"name": "tone", "adapter_id": "1", "folder": "/tone"}, {"name": "gone", "failed": {"code": "x"}}]
+    detail = {"model_id": "id", "page_size": 16, "adapters": adapters, "driver": "fake"}
+    exchange = SimpleNamespace(members=[Member("core", "tiny", "b", "a", is_ready=True, os_pid=1, detail=detail)])
+    shelf = ContextShelf(config, exchange)
+    for name, model_id, adapter, adapter_id in (
+        ("plain", "id", "", ""),
+        ("with", "id", "tone", "1"),
+        ("changed", "id", "tone", "2"),
+        ("failed", "id", "gone", "1"),
+        ("other", "id-2", "tone", "1"),
+    ):
+        SavedContexts(config.paths.saved_contexts).write(
+            "ann", "tiny", name, b"kv", model_id=model_id, page_size=16, tokens=[1], meta="", adapter=adapter,
+            adapter_id=adapter_id, quota_bytes=1 << 20,
+        )  # fmt: skip
+    (config.paths.saved_contexts / "uann" / "mtiny" / "a%20b.json").write_text('{"format": 1}')
+    listed = {view.name: view for view in shelf.list("ann", "")}
+    usable = {"plain": True, "with": True, "changed": False, "failed": False, "other": False, "a b": None}
+    assert {name: view.fits for name, view in listed.items()} == usable
+    assert [listed["with"].adapter, listed["plain"].adapter] == ["tone", ""]
+    assert "has format 1" in listed["a b"].failed.message
+    exchange.members.clear()
+    assert shelf.find("ann", "", "plain").fits is None
 
 
 @pytest.fixture

@@ -122,6 +122,7 @@ def test_a_damaged_manifest_is_named(saved: SavedContexts, tmp_path: Path, chang
     with pytest.raises(InvalidInput, match="`a` is damaged"):
         saved.read("ann", "m", "a")
     assert saved.list("ann", "m") == []
+    assert [(name, type(found)) for name, found in saved.scan("ann", "m").items()] == [("a", InvalidInput)]
     write(saved, "a")
     assert saved.read("ann", "m", "a").tokens == [1, 2]
 

@@ -50,6 +50,7 @@ def _show(context: ContextView) -> None:
         ("name", context.name),
         ("model", context.model),
         ("model id", context.model_id),
+        ("adapter", context.adapter or "none"),
         ("tokens", f"{context.tokens:,}, in pages of {context.page_size}"),
         ("KV", bytes_text(context.bytes)),
         ("saved", f"{age(time.time() - context.saved)} ago"),

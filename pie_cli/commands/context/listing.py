@@ -46,12 +46,17 @@ def _row(context: ContextView, now: float) -> tuple[str, ...]:
     from pie_cli.commands.ps import age
     from pie_cli.sizes import bytes_text
 
+    if context.failed is not None:
+        return context.name, context.model, "-", "-", "-", state_of(context)
     size, since = bytes_text(context.bytes), age(now - context.saved)
     return context.name, context.model, f"{context.tokens:,}", size, since, state_of(context)
 
 
 def state_of(context: ContextView) -> str:
     """Whether `Context.open` takes it."""
+    if context.failed is not None:
+        return "cannot be read"
     if context.fits is None:
         return "model not loaded"
-    return "" if context.fits else "of other weights"
+    other = "of other weights or adapter" if context.adapter else "of other weights"
+    return "" if context.fits else other
