@@ -1,7 +1,8 @@
 """Random interleavings of everything a host may say, on a small pool, against what the host must believe.
 
-After every step: tokens are those that the host believes in, every page is accounted for, and the KV in the driver is
-that of the context's tokens, whoever has computed it.
+After every step: tokens are those that the host believes in, every page and every slot of host memory is accounted for,
+and the KV in the driver is that of the context's tokens, whoever has computed it and wherever it has been meanwhile: in
+another page, in host memory, on the disk, in a file, in a core that is gone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pie_engine.errors import NotFound
 from pie_engine.kv.address import Sharing
+from pie_engine.kv.integrity import distinct_pages
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import (
     Append,
@@ -32,6 +34,7 @@ from pie_engine.protocol.to_core import (
     Truncate,
 )
 from pie_engine.store.contexts import SavedContexts
+from pie_engine.store.portable import Import, export
 from tests.unit.test_core_basics import Rig
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
@@ -40,8 +43,10 @@ NUM_SUNG = st.integers(0, 22)
 SONG = [7, 7, 7, 7, 8, 8, 8, 8] * 3
 MAX_CONTEXTS = 5
 USERS = {"p1": "ann", "p2": "bob"}
-NAMES = st.sampled_from(["one", "two"])
+NAMES = st.sampled_from(["one", "two", "carried"])
 MODEL = "test-model"
+QUOTA_BYTES = 10 << 20
+MIN_STEPS_OF_A_CORE = 100
 
 
 def _run_at_once(function: Callable[..., object], *args: object) -> Future[Any]:
@@ -76,24 +81,41 @@ class Machine(RuleBasedStateMachine):
         self.patch.setattr("pie_engine.kv.shared.BLOCK_ITEMS", 2)
 
     @initialize(
-        num_pages=st.integers(6, 40),
+        num_pages=st.integers(6, 12) | st.integers(6, 40),
         max_tokens=st.integers(1, 24),
         max_sequences=st.integers(1, 6),
         sharing=st.sampled_from(["user", "user", "shared", "off"]),
         num_host_pages=st.sampled_from([0, 5, 30]),
+        openers=st.lists(st.tuples(TOKENS, NUM_SUNG, st.integers(10, 40)), min_size=3, max_size=MAX_CONTEXTS),
     )
-    def start(self, num_pages: int, max_tokens: int, max_sequences: int, sharing: Sharing, num_host_pages: int) -> None:
+    def start(
+        self,
+        num_pages: int,
+        max_tokens: int,
+        max_sequences: int,
+        sharing: Sharing,
+        num_host_pages: int,
+        openers: list[tuple[list[int], int, int]],
+    ) -> None:
+        """With contexts that write together what there may be no room for."""
         self.folder = tempfile.TemporaryDirectory(prefix="pie-random-")
         self.saved = SavedContexts(Path(self.folder.name))
-        self.rig = Rig(
-            saved=self.saved,
-            num_host_pages=num_host_pages,
-            num_pages=num_pages,
-            max_batch_tokens=max_tokens,
-            max_batch_sequences=max_sequences,
-            prefix_cache=sharing,
-        )
+        self.options: dict[str, Any] = {
+            "num_host_pages": num_host_pages,
+            "num_pages": num_pages,
+            "max_batch_tokens": max_tokens,
+            "max_batch_sequences": max_sequences,
+            "prefix_cache": sharing,
+        }
         self.sharing = sharing
+        self.begin()
+        for number, (tokens, num_sung, num_written) in enumerate(openers):
+            self.create(tokens, num_sung, number, "p1" if number % 3 else "p2")
+            self.write(self.contexts[-1], num_written, 0)
+
+    def begin(self) -> None:
+        """A core, of which only the saved contexts are known."""
+        self.rig = Rig(saved=self.saved, **self.options)
         self.rig.send(CloseProcess("p1"), *(OpenProcess(pid, "test", user) for pid, user in USERS.items()))
         archive = self.rig.core.facts.archive
         assert archive is not None
@@ -103,6 +125,8 @@ class Machine(RuleBasedStateMachine):
         self.forced: dict[int, dict[int, int]] = {}
         """Of each plan, index → token of what was injected."""
         self.prefix: dict[int, list[int]] = {}
+        self.content: dict[bytes, list[int]] = {}
+        """Of pages by their keys, as far as contexts have had them: the tokens in them."""
 
     def settle(self) -> None:
         """What has been answered becomes fixed tokens."""
@@ -124,7 +148,9 @@ class Machine(RuleBasedStateMachine):
                     self.check_saved(context)
 
     def pick(self, data: st.DataObject, *without: str) -> Believed | None:
-        """A context on which no operation of these kinds is queued."""
+        """A context on which no operation of these kinds is queued; a new one where there is none at all."""
+        if not self.contexts:
+            self.create(data.draw(TOKENS), data.draw(NUM_SUNG), 1, data.draw(st.sampled_from(list(USERS))))
         fitting = [each for each in self.contexts if not any(kind in without for _, kind, _ in each.queue)]
         return fitting[data.draw(st.integers(0, len(fitting) - 1))] if fitting else None
 
@@ -167,9 +193,12 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), max_tokens=st.integers(0, 90))
     def generate(self, data: st.DataObject, max_tokens: int) -> None:
         if context := self.pick(data, "plan"):
-            op = self.rig.generate(context.ctx, max_tokens=max_tokens, chunk_ms=data.draw(st.sampled_from([0, 20])))
-            context.queue.append((op, "plan", []))
-            self.forced[op] = {}
+            self.write(context, max_tokens, data.draw(st.sampled_from([0, 20])))
+
+    def write(self, context: Believed, max_tokens: int, chunk_ms: int) -> None:
+        op = self.rig.generate(context.ctx, max_tokens=max_tokens, chunk_ms=chunk_ms)
+        context.queue.append((op, "plan", []))
+        self.forced[op] = {}
 
     @rule(data=st.data(), tokens=TOKENS, top_k=st.integers(0, 2))
     def forward(self, data: st.DataObject, tokens: list[int], top_k: int) -> None:
@@ -183,11 +212,11 @@ class Machine(RuleBasedStateMachine):
         if context := self.pick(data, "plan"):
             context.queue.append((self.rig.flush(context.ctx), "flush", []))
 
-    @rule(data=st.data(), name=NAMES)
-    def save(self, data: st.DataObject, name: str) -> None:
+    @rule(data=st.data(), name=NAMES, durable=st.booleans())
+    def save(self, data: st.DataObject, name: str, durable: bool) -> None:
         if context := self.pick(data, "plan"):
             op = self.rig.new_id()
-            self.rig.send(Save(op, context.ctx, name))
+            self.rig.send(Save(op, context.ctx, name, durable=durable))
             context.queue.append((op, "save", []))
 
     @precondition(lambda self: len(self.contexts) < MAX_CONTEXTS)
@@ -208,6 +237,35 @@ class Machine(RuleBasedStateMachine):
             self.saved.delete(USERS[pid], MODEL, name)
         except NotFound:
             return
+
+    @rule(giver=st.sampled_from(list(USERS)), taker=st.sampled_from(list(USERS)), name=NAMES)
+    def carry(self, giver: str, taker: str, name: str) -> None:
+        """A saved context becomes a file, and the file another saved context, of another user perhaps."""
+        try:
+            num_bytes, pieces = export(self.saved, USERS[giver], MODEL, name)
+        except NotFound:
+            return
+        data = b"".join(pieces)
+        assert len(data) == num_bytes
+        facts = self.rig.driver.capabilities
+        arriving = Import(
+            self.saved,
+            USERS[taker],
+            MODEL,
+            model_id=facts.model_id,
+            page_size=facts.page_size,
+            quota_bytes=QUOTA_BYTES,
+        )
+        arriving.take(data)
+        arriving.finish("carried", replace=True)
+        arriving.drop()
+
+    @precondition(lambda self: self.rig.core.num_steps > MIN_STEPS_OF_A_CORE)
+    @rule()
+    def restart(self) -> None:
+        """The daemon ends and starts: contexts are gone, and what was saved is there."""
+        self.finish()
+        self.begin()
 
     @rule(data=st.data(), tokens=st.just([]) | TOKENS)
     def steer(self, data: st.DataObject, tokens: list[int]) -> None:
@@ -278,6 +336,34 @@ class Machine(RuleBasedStateMachine):
             self.rig.check()
 
     @invariant()
+    def every_page_and_slot_is_somewhere(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        pool = self.rig.core.pool
+        held = distinct_pages(self.rig.kv(context.ctx) for context in self.contexts)
+        assert len(held) + pool.num_free == pool.num_pages
+        stats = self.rig.core.stats()
+        assert stats.num_used_host_pages <= stats.num_host_pages == self.options["num_host_pages"]
+        if self.options["num_host_pages"] == 0:
+            assert stats.num_page_returns == 0
+
+    @invariant()
+    def host_memory_holds_what_it_says(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        core = self.rig.core
+        for context in self.contexts:
+            kv = self.rig.kv(context.ctx)
+            size = core.pool.page_size
+            self.content |= {
+                kv.key(page): kv.tokens[page * size : (page + 1) * size] for page in range(kv.num_tokens // size)
+            }
+        assert not core.pool.moves, "something was to be moved, and nobody has done it"
+        for key, slot in core.pool.tier._slots.items():
+            if key in self.content:
+                assert core.host_pages.read([slot])["tokens"][0].tolist() == self.content[key]
+
+    @invariant()
     def contexts_hold_the_kv_of_their_tokens(self) -> None:
         for context in getattr(self, "contexts", []):
             kv = self.rig.kv(context.ctx)
@@ -307,8 +393,11 @@ class Machine(RuleBasedStateMachine):
             self.patch.undo()
 
     def end(self) -> None:
-        if not hasattr(self, "rig"):
-            return
+        if hasattr(self, "rig"):
+            self.finish()
+            self.folder.cleanup()
+
+    def finish(self) -> None:
         self.run_out()
         for context in self.contexts:
             assert context.queue == [], "an operation without an answer"
@@ -317,7 +406,6 @@ class Machine(RuleBasedStateMachine):
             self.check_text(prefix, self.rig.heard[op].ids, self.forced[op])
         self.rig.send(*map(CloseProcess, USERS))
         assert self.rig.core.pool.num_free == self.rig.core.pool.num_pages
-        self.folder.cleanup()
 
     def check_text(self, prefix: list[int], ids: list[int], forced: dict[int, int]) -> None:
         """Every token is the one that the model gives after the tokens before it, or was forced."""
@@ -330,4 +418,10 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+class TestLongMachine(Machine.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(max_examples=1000, stateful_step_count=80, deadline=None)
