@@ -1,8 +1,12 @@
-"""Every causal language model of the installed Transformers, as a tiny random checkpoint, and how Pie takes it."""
+"""Every causal language model of the installed Transformers, as a tiny random checkpoint, and how Pie takes it.
+
+`python -m tests.causal_lms` writes the table in docs/models.md.
+"""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,7 @@ from tests.models import randomize
 
 DOCS = Path(__file__).parent.parent / "docs" / "models.md"
 NEED_MORE = [
-    "axk1",
     "blt",
-    "cohere_compass_text",
     "dots3_note",
     "dots3_note_text",
     "emu3",
@@ -36,12 +38,8 @@ NEED_MORE = [
     "gemma4_unified_assistant",
     "git",
     "got_ocr2",
-    "lfm2_moe",
     "llama4",
-    "longcat_flash",
-    "mamba2",
     "mllama",
-    "moshi",
     "moss_transcribe_diarize",
     "musicgen",
     "musicgen_melody",
@@ -50,8 +48,6 @@ NEED_MORE = [
     "qwen3_5_moe",
     "qwen4_exp",
     "reformer",
-    "xmod",
-    "zamba2",
 ]
 """Models of more than text, and those that take a configuration of their own to be small."""
 WALKED = {
@@ -80,6 +76,7 @@ SIZES: dict[str, Any] = {
     "q_lora_rank": 24,
     "v_head_dim": 12,
     "sliding_window": 20,
+    "is_decoder": True,
     "tie_word_embeddings": False,
     "pad_token_id": 0,
     "bos_token_id": 1,
@@ -95,6 +92,23 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
     },
     "zaya": {"num_experts_per_tok": 1},
     "lfm2": {"layer_types": ["conv", "full_attention", "conv"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv"], "num_dense_layers": 1},
+    "mamba2": {"num_heads": 8, "head_dim": 16},
+    "zamba2": {"layer_types": ["mamba", "hybrid", "mamba"], "mamba_expand": 2, "n_mamba_heads": 8, "mamba_headdim": 16},
+    "longcat_flash": {
+        "num_layers": 2,
+        "head_dim": 8,
+        "expert_ffn_hidden_size": 32,
+        "ffn_hidden_size": 96,
+        "moe_topk": 2,
+        "zero_expert_num": 2,
+    },
+    "cohere_compass_text": {
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in ("full_attention", "sliding_attention")
+        }
+    },
+    "xmod": {"default_language": "en_XX"},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
         "ffn_config": {"ffn_hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
@@ -105,7 +119,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
 REFUSALS = {
     "recurrent state": "refused: a recurrent state",
     "which keep more than keys and values": "refused: more than keys and values",
-    "it sees later tokens": "refused: sees later tokens",
+    "computes something else in chunks": "refused: another result in chunks",
     "does not run over a cache": "refused: no cache of keys and values",
 }
 """Words of a message, and the row of the table."""
@@ -167,3 +181,17 @@ def documented() -> dict[str, str]:
     table = DOCS.read_text().partition("| what happens | architectures |")[2]
     rows = re.findall(r"^\| (.+?) \| (.+) \|$", table, re.MULTILINE)
     return {name: how for how, names in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def _write_table() -> None:
+    rows: dict[str, list[str]] = {how: [] for how in ("in batches", "one sequence at a time", *REFUSALS.values())}
+    for architecture in sorted(set(WALKED) - set(FAMILIES)):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.setdefault(how_it_runs(architecture, Path(folder)), []).append(f"`{architecture}`")
+    table = "".join(f"| {how} | {', '.join(names)} |\n" for how, names in rows.items() if names)
+    before, head, rest = DOCS.read_text().partition("| what happens | architectures |\n|---|---|\n")
+    DOCS.write_text(before + head + table + rest[rest.index("\n\n") + 1 :])
+
+
+if __name__ == "__main__":
+    _write_table()

@@ -30,7 +30,7 @@ from pie_engine.model.transformers_checks import (
     refuse_what_cannot_work,
     where,
 )
-from pie_engine.model.transformers_own import ByTransformers, OwnAttentionModel
+from pie_engine.model.transformers_own import ByTransformers, OwnAttentionModel, tried
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,17 @@ def load_transformers_model(checkpoint: Checkpoint, dtype: torch.dtype) -> Trans
     if not can_replace_attention(model, config):
         return OwnAttentionModel(checkpoint, _load(checkpoint, model, config, dtype, "eager"), dtype)
     library.AttentionInterface.register(_NAME, _attention)
-    loaded = _load(checkpoint, model, config, dtype, _NAME)
+    loaded = _load(checkpoint, model, config, dtype, "eager")
     try:
-        return TransformersModel(checkpoint, loaded, dtype)
+        expected = tried(loaded)
+    except Exception as error:  # of any kind, from any model's code
+        raise Unsupported(f"{where(checkpoint)} does not run: {error}", hint=HINT) from error
+    loaded.set_attn_implementation(_NAME)
+    try:
+        ours = TransformersModel(checkpoint, loaded, dtype)
+        if ours.is_like(expected):
+            return ours
+        raise Unsupported(f"{where(checkpoint)} computes something else with Pie's attention", hint=HINT)
     except Unsupported as reason:
         log.info("%s: it runs with its own attention, one sequence at a time", reason.message)
     loaded.set_attn_implementation("eager")

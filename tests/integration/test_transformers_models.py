@@ -135,6 +135,20 @@ def test_attention_that_sees_later_tokens(tmp_path: Path) -> None:
     )
 
 
+def test_positions_that_do_not_start_at_0(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pie gives the positions, so what a model does with its own is compared first."""
+    config = transformers.AutoConfig.for_model(
+        "roberta", vocab_size=320, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, is_decoder=True
+    )
+    models.randomize(model := transformers.RobertaForCausalLM(config), gain=1.5)
+    model.save_pretrained(tmp_path)
+    with caplog.at_level("INFO", logger="pie_engine"):
+        says = refusal(tmp_path)
+    assert "RobertaForCausalLM computes something else with Pie's attention: it runs with its own" in caplog.text
+    assert "RobertaForCausalLM computes something else in chunks" in says
+    assert "does not count positions from 0" in says
+
+
 def test_attention_of_its_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where ours cannot stand in for it, the model runs as it is written, one sequence at a time; and says so."""
     with caplog.at_level("INFO", logger="pie_engine"):
