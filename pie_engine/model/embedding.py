@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pie_engine.model.kernels.blocks import BLOCKS, WIDTH
+from pie_engine.model.kernels.lookup import lookup_kernel
 from pie_engine.model.kernels.packed import PackedLinear
-from pie_engine.model.kernels.packing import rows_of
+from pie_engine.model.kernels.program import row_bytes
 
 _HALF_BITS = 16
 
@@ -26,16 +27,17 @@ class Embedding:
     def into(self, ids: np.ndarray, out: np.ndarray) -> None:
         """Write the rows of `ids` [tokens] to `out` [tokens, hidden]."""
         if self._blocks is not None:
-            rows = rows_of(
-                self._blocks.panels, BLOCKS[self._blocks.kind], self._blocks.num_inputs, torch.from_numpy(ids)
+            table = self._blocks
+            lookup = lookup_kernel(table.kind)
+            lookup(
+                table.panels.data_ptr(), row_bytes(table.panels), table.num_inputs, ids, out.ctypes.data, out.strides[0]
             )
-            np.multiply(rows.numpy(), self._scale, out=out)
-            return
-        found = self._numbers[ids // WIDTH, :, ids % WIDTH] if self._is_packed else self._numbers[ids]
-        if found.dtype == np.uint16:
-            np.left_shift(found, _HALF_BITS, out=out.view(np.uint32), dtype=np.uint32)
         else:
-            out[:] = found
+            found = self._numbers[ids // WIDTH, :, ids % WIDTH] if self._is_packed else self._numbers[ids]
+            if found.dtype == np.uint16:
+                np.left_shift(found, _HALF_BITS, out=out.view(np.uint32), dtype=np.uint32)
+            else:
+                out[:] = found
         if self._scale != 1:
             out *= self._scale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled import CompiledDecoder
 from pie_engine.model.decoder import Decoder
+from pie_engine.model.embedding import Embedding
 from pie_engine.model.kernels.blocks import BLOCKS, SPAN
 from pie_engine.model.kernels.packed import PackedLinear
-from pie_engine.model.kernels.packing import rows_of
 from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.quantization import quantized_bytes
@@ -68,10 +69,12 @@ def test_a_kind_is_multiplied_as_the_numbers_that_it_stands_for(kind: str) -> No
     quants, bias = random_quants(kind, num_inputs), torch.arange(NUM_OUTPUTS) / 8
     numbers = quants.numbers()
     linear = PackedLinear.of_quants(quants, bias)
-    ids = torch.tensor([0, 79, 33])
-    assert torch.equal(rows_of(linear.panels, quants.blocks, num_inputs, ids), numbers[ids])
     # Times ones and zeros, in tiles and by way of fp32. Of int4 middle and offset are added first, and rounded.
     tolerance = 1e-6 if kind == "int4" else 0.0
+    ids, found = numpy.array([0, 79, 33]), torch.full((3, num_inputs + 8), 7.0)
+    Embedding(linear, 2.0).into(ids, found.numpy()[:, :num_inputs])
+    torch.testing.assert_close(found[:, :num_inputs], 2 * numbers[ids], atol=2 * tolerance, rtol=0)
+    assert (found[:, num_inputs:] == 7).all()
     one = torch.eye(num_inputs)
     for rows in (one, one[5:9]):
         found = product(PackedLinear.of_quants(quants), rows.contiguous())

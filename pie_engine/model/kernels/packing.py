@@ -1,4 +1,4 @@
-"""Quants into panels of blocks (`blocks`), and rows out of them again. No numba."""
+"""Quants into panels of blocks (`blocks`). No numba."""
 
 from __future__ import annotations
 
@@ -26,24 +26,6 @@ def pack(quants: Quants) -> Tensor:
             _fill(view, stored[name][:, first : first + count])
             done[name] = first + count
     return panels
-
-
-def rows_of(panels: Tensor, blocks: Blocks, num_inputs: int, ids: Tensor) -> Tensor:
-    """The weights of outputs `ids`, fp32 [ids, inputs]."""
-    found: dict[str, list[Tensor]] = {}
-    for views in _views(panels, blocks, num_inputs):
-        for name, view in views.items():
-            found.setdefault(name, []).append(view.movedim(-1, 1)[ids // WIDTH, ids % WIDTH].flatten(1))
-    parts = {name: torch.cat(pieces, dim=1) for name, pieces in found.items()}
-    is_signed = blocks.has_factors and not blocks.has_lowest
-    if is_signed:
-        parts["scale_factors"] = parts["scale_factors"].view(torch.int8)
-    bytes_ = parts.pop("quants")
-    if blocks.bits == 4:
-        quants = torch.stack([bytes_ & 15, bytes_ >> 4], dim=2).flatten(1)
-    else:
-        quants = bytes_.view(torch.int8)
-    return Quants(blocks.name, quants, **parts).numbers()
 
 
 def _in_bytes(quants: Quants) -> dict[str, Tensor]:
