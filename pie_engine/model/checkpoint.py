@@ -18,7 +18,7 @@ from pie_engine.model.gguf_file.index import BLOCKS, KEPT, num_bytes
 from pie_engine.model.kernels.blocks import BLOCKS as KINDS
 from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.support import has_whole_heads
-from pie_engine.model.quantization import Quantization, can_quantize, quantized_bytes
+from pie_engine.model.quantization import HEAD_KIND, Quantization, can_quantize, quantized_bytes
 from pie_engine.model.tensors import expected_tensors
 
 _STORED_DTYPES = ("F32", "BF16", "F16")
@@ -90,7 +90,7 @@ class Checkpoint:
     def weight_kinds(self, dtype: str, quantize: Quantization = "none", *, kernels: Kernels = "torch") -> list[str]:
         """How weights lie in memory: in `dtype`, quantized, or as the file has them."""
         if quantize != "none":
-            return sorted({dtype, quantize})
+            return sorted({dtype, quantize, HEAD_KIND if kernels == "compiled" else dtype})
         names = self._names if kernels == "compiled" else ()
         kinds = {self.kept_kind(name) or dtype for name in names if len(self.tensors[name].shape) > 1}
         return sorted(kinds) or [dtype]
@@ -98,9 +98,12 @@ class Checkpoint:
     def weight_bytes(self, dtype: str, quantize: Quantization = "none", *, kernels: Kernels = "torch") -> int:
         """Memory that the weights need in `dtype`, with the matrices of the layers quantized.
 
-        What a GGUF file has in few bits the compiled kernels keep, unless it is quantized anew.
+        What a GGUF file has in few bits the compiled kernels keep, unless it is quantized anew; the head is quantized
+        for them, too.
         """
-        total = 0
+        total, names = 0, self.config.names
+        is_head_quantized = kernels == "compiled" and quantize != "none"
+        head = f"{names.embedding if self.config.tie_embeddings else names.head}.weight" if is_head_quantized else ""
         for name in self._names:
             shape = self.tensors[name].shape
             kept = self.kept_kind(name) if kernels == "compiled" and quantize == "none" else None
@@ -108,6 +111,8 @@ class Checkpoint:
                 total += shape[0] * KINDS[kept].panel_bytes(shape[1]) // WIDTH
             elif name.startswith(self.config.names.layers) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
                 total += quantized_bytes(quantize, *shape[::-1])
+            elif name == head:
+                total += quantized_bytes(HEAD_KIND, *shape[::-1])
             else:
                 total += _num_elements(shape) * DTYPES[dtype]
         return total

@@ -51,7 +51,7 @@ class CompiledDecoder:
         self._norm = norm_of(blocks.norm(config.names.final_norm))
         names = config.names
         self._head = PackedLinear.of_table(
-            reader.table(f"{names.embedding if config.tie_embeddings else names.head}.weight"),
+            reader.head(f"{names.embedding if config.tie_embeddings else names.head}.weight"),
             reader.tensor(f"{names.head}.bias", torch.float32) if config.head_bias else None,
         )
         # Its scale is rounded as `Decoder` rounds it.

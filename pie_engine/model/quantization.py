@@ -8,6 +8,8 @@ Quantization = Literal["none", "int8", "int4"]
 
 GROUP_SIZE = 32
 """Inputs of int4 that share a scale."""
+HEAD_KIND: Quantization = "int8"
+"""Of the head, which needs more bits than the layers, and is read as a whole for every token."""
 _OUTPUTS_MULTIPLE = 16
 """What torch's packing of int4 asks of the number of outputs."""
 

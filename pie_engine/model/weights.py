@@ -13,9 +13,11 @@ from torch import Tensor
 from pie_engine.errors import ModelError
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.layers import AnyLinear, Linear
-from pie_engine.model.quantization import Quantization, can_quantize
+from pie_engine.model.quantization import HEAD_KIND, Quantization, can_quantize
 from pie_engine.model.quantized import QuantizedLinear, quantized
 from pie_engine.model.quants import Quants
+
+_HEAD_ROWS = 8192
 
 
 class WeightReader:
@@ -75,6 +77,15 @@ class WeightReader:
 
         info = self._checkpoint.tensors[name]
         return read_quants(info.file, info.dtype, info.shape, info.start, info.end, pairs=info.pairs)
+
+    def head(self, name: str) -> Quants | Tensor:
+        """The matrix of the logits, which may be that of the embedding: of fewer bits if the linears are."""
+        table = self.table(name)
+        if self._quantize == "none" or isinstance(table, Quants):
+            return table
+        # In parts, because each is fp32 for a moment.
+        parts = (table[first : first + _HEAD_ROWS] for first in range(0, len(table), _HEAD_ROWS))
+        return Quants.side_by_side([quantized(HEAD_KIND, part) for part in parts])
 
     def _kept(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None) -> QuantizedLinear:
         parts: list[Quants | Tensor] = []

@@ -16,8 +16,8 @@ from pie_engine.model.kernels.blocks import BLOCKS, SPAN
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.team import Team
-from pie_engine.model.quantization import quantized_bytes
-from pie_engine.model.quantized import QuantizedLinear
+from pie_engine.model.quantization import HEAD_KIND, quantized_bytes
+from pie_engine.model.quantized import QuantizedLinear, quantized
 from pie_engine.model.quants import Quants
 from tests import models
 
@@ -104,12 +104,13 @@ def test_a_model_has_the_logits_of_its_quantized_numbers(
     kind: str, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuantizedLinear, "packed_by_torch", lambda linear: linear)
+    exact = Decoder(checkpoint, torch.float32, kind)  # type: ignore[arg-type]
+    exact._head = quantized(HEAD_KIND, exact._head).numbers()
+    if checkpoint.config.tie_embeddings:
+        exact._embedding = exact._head
     span, every = Span(0, len(PROMPT), 0, [1, 0]), list(range(len(PROMPT)))
     logits = []
-    for model in (
-        CompiledDecoder(checkpoint, torch.float32, quantize=kind),  # type: ignore[arg-type]
-        Decoder(checkpoint, torch.float32, kind),  # type: ignore[arg-type]
-    ):
+    for model in (CompiledDecoder(checkpoint, torch.float32, quantize=kind), exact):  # type: ignore[arg-type]
         logits.append(model.forward([span], PROMPT, model.new_cache(2, 16), every))
     torch.testing.assert_close(*logits, atol=1e-3, rtol=0)
 
@@ -125,6 +126,15 @@ def test_a_model_gives_the_same_bits_in_any_chunk_and_company(kind: str, checkpo
         spans = [Span(0, 18, 0, [4, 5]), *(Span(18 + row, 1, 17, [2, 3]) for row in range(3))]
         beside = model.forward(spans, PROMPT + [PROMPT[17]] * 3, cache, range(21))
         assert torch.equal(beside, torch.cat([whole, whole[[17] * 3]]))
+
+
+def test_the_head_has_eight_bits(kind: str, checkpoint: Checkpoint) -> None:
+    model = CompiledDecoder(checkpoint, torch.bfloat16, quantize=kind)  # type: ignore[arg-type]
+    assert model._head.kind == "int8"
+    numbers = checkpoint.config.vocab_size * checkpoint.config.hidden_size
+    compiled, torchs = (checkpoint.weight_bytes("bfloat16", kind, kernels=kernels) for kernels in ("compiled", "torch"))  # type: ignore[arg-type]
+    assert torchs - compiled == numbers - 2 * checkpoint.config.vocab_size
+    assert checkpoint.weight_kinds("bfloat16", kind, kernels="compiled") == sorted({"bfloat16", "int8", kind})  # type: ignore[arg-type]
 
 
 def test_what_the_packed_weights_take() -> None:
