@@ -45,6 +45,7 @@ from pie_engine.protocol.to_core import (
     Restore,
     Save,
     Search,
+    Slide,
     Steer,
     Stop,
     Truncate,
@@ -82,6 +83,7 @@ class Intake:
             Fork: self._fork,
             Truncate: self._truncate,
             Drop: self._drop,
+            Slide: self._slide,
             Release: self._release,
             Restore: self._restore,
             Save: self._save,
@@ -174,6 +176,12 @@ class Intake:
             raise Internal(f"drop of {message.first} … {message.end - 1}, of {context.kv.num_tokens} tokens")
         self._facts.check_layouts()
         context.drop(message.first, message.end)
+        self._turns.forget_ended(context)
+
+    def _slide(self, host: Host, message: Slide) -> None:
+        context = self._idle_context(host, message.ctx, "window")
+        self._facts.check_window(message.window, message.sinks)
+        context.slide(message.window, message.sinks)
         self._turns.forget_ended(context)
 
     def _restore(self, host: Host, message: Restore) -> None:

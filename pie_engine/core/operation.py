@@ -56,6 +56,15 @@ class ModelFacts:
                 f"{self.label} has attention of its own: its contexts take no `drop`, `window`, `mask` or `positions`"
             )
 
+    def check_window(self, size: int | None, sinks: int) -> None:
+        if size is None:
+            if sinks:
+                raise InvalidInput("sinks need a window: they are what is seen besides it")
+            return
+        self.check_layouts()
+        if not (size >= 1 and sinks >= 0):
+            raise InvalidInput(f"window must be 1 or more and sinks 0 or more, not {size} and {sinks}")
+
     def check_length(self, kv: KvContext, num_more: int = 0) -> None:
         """Refuse what can never run: `kv` with `num_more` tokens."""
         num_tokens, num_positions = kv.num_tokens + num_more, kv.next_position + num_more

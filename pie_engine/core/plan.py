@@ -131,14 +131,7 @@ class PlanOperation(Operation):
             raise InvalidInput(f"max_tokens must be 0 or more, not {self._plan.max_tokens}")
         if self._plan.timeout_s is not None and not self._plan.timeout_s >= 0:
             raise InvalidInput(f"timeout_s must be 0 or more, not {self._plan.timeout_s}")
-        if self._plan.window is not None:
-            self.facts.check_layouts()
-            if not (self._plan.window >= 1 and self._plan.sinks >= 0):
-                raise InvalidInput(
-                    f"window must be 1 or more and sinks 0 or more, not {self._plan.window} and {self._plan.sinks}"
-                )
-        elif self._plan.sinks:
-            raise InvalidInput("sinks need a window: they are what is seen besides it")
+        self.facts.check_window(self._plan.window, self._plan.sinks)
         speculation = self._plan.speculation
         if speculation is not None and not 1 <= speculation.max_tokens <= MAX_DRAFT_TOKENS:
             raise InvalidInput(f"drafts must be of 1 to {MAX_DRAFT_TOKENS} tokens, not {speculation.max_tokens}")

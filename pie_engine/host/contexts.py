@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pie_engine.errors import Busy, InvalidInput
 from pie_engine.kv.shared import SharedList
 from pie_engine.protocol.placement import Placement
-from pie_engine.protocol.to_core import Append, CreateContext, Drop, Fork, Release, Truncate
+from pie_engine.protocol.to_core import Append, CreateContext, Drop, Fork, Release, Slide, Truncate
 
 if TYPE_CHECKING:
     from pie_engine.host.cores import CoreView
@@ -74,6 +74,12 @@ class Context:
                 f"cannot drop tokens {first} … {end - 1} of context {self.ctx}: it has {len(self.tokens)}"
             )
         self.core.send(Drop(self.ctx, first, end))
+
+    def slide(self, window: int, sinks: int) -> None:
+        self.require_idle("set the window of")
+        if window < 1:
+            raise InvalidInput("window must be 1 or more: a token sees at least itself")
+        self.core.send(Slide(self.ctx, window, sinks))
 
     def release(self) -> None:
         for operation in list(self.operations.values()):

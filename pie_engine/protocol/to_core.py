@@ -64,6 +64,14 @@ class Drop(Message, frozen=True):
     end: int
 
 
+class Slide(Message, frozen=True):
+    """The last token, read again, and all that come after it see the last `window` tokens and the first `sinks`."""
+
+    ctx: int
+    window: int
+    sinks: int
+
+
 class Restore(Message, frozen=True):
     """The tokens of `ctx` come from the saved context `name`: their KV can be read instead of computed."""
 
@@ -201,6 +209,7 @@ CoreMessage = (
     | Fork
     | Truncate
     | Drop
+    | Slide
     | Release
     | Restore
     | Save

@@ -42,7 +42,7 @@ INTERFACES = {
             "delete",
             "list-saved",
         ],
-        *["place", "truncate", "drop", "release", "length", "tokens"],
+        *["place", "truncate", "drop", "slide", "release", "length", "tokens"],
     ],
     "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe", "search", "finish-search"],
     "forward": ["start", "finish"],
@@ -805,6 +805,10 @@ def test_holes_windows_positions_and_masks_in_the_sandbox(sandbox):
             self.told.append((first, end))
             super()._drop(ctx, first, end)
 
+        def _slide(self, ctx, window, sinks):
+            self.told.append((window, sinks))
+            super()._slide(ctx, window, sinks)
+
         def _start(self, ctx, plan):
             self.told.append((plan.window, plan.sinks))
             return super()._start(ctx, plan)
@@ -817,7 +821,7 @@ def test_holes_windows_positions_and_masks_in_the_sandbox(sandbox):
     from inferlet import Context, InvalidInput
 
     async def main() -> list:
-        ctx = Context()
+        ctx = Context(window=200, sinks=2)
         ctx.append([371, 372, 373])
         ctx.append([374, 375], positions=[9, 9])
         await ctx.forward([376], mask=[[range(3), range(5, 6)]])
@@ -830,7 +834,7 @@ def test_holes_windows_positions_and_masks_in_the_sandbox(sandbox):
     """
     outcome = sandbox.call("run", program, host=Host())
     assert outcome.value == ["Hello", "cannot drop range(0, 99): the context has 11 tokens", 11]
-    assert outcome.host.told == [([374, 375], [9, 9], None), (None, [[0, 3, 2, 1]]), (1, 3), (100, 4)]
+    assert outcome.host.told == [(200, 2), ([374, 375], [9, 9], None), (None, [[0, 3, 2, 1]]), (1, 3), (100, 4)]
 
 
 def test_a_matcher_in_the_sandbox(sandbox):

@@ -15,7 +15,7 @@ from pie_engine.kv.address import Sharing
 from pie_engine.kv.pool import NO_PAGE
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.sampling import Sampler
-from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Release, Truncate
+from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Release, Slide, Truncate
 from tests.stories import Story, next_tokens
 from tests.unit.test_core_basics import PAGE_SIZE, Rig
 
@@ -255,6 +255,16 @@ def test_a_window_with_sinks_bounds_the_pages_of_a_plan() -> None:
     assert ids == expected(rig, story, 10)[:-1]
 
 
+def test_a_prompt_longer_than_the_pool_runs_where_the_context_has_a_window() -> None:
+    rig = Rig(num_pages=12, max_batch_tokens=8)
+    ctx, story = rig.new_id(), Story()
+    rig.send(CreateContext(ctx, "p1", 1), Slide(ctx, 9, 2), Append(ctx, PROMPT * 3))
+    story.slide(9, 2)
+    story.extend(PROMPT * 3)
+    reply(rig, ctx, story, 40)
+    assert num_pages(rig, ctx) <= 5
+
+
 def test_a_prompt_longer_than_the_pool_runs_where_layers_all_slide() -> None:
     """The model itself forgets: pages behind its window are let go, also while the prompt is read."""
     rig = Rig(num_pages=12, script=FakeScript(window=9), max_batch_tokens=8)
@@ -394,9 +404,12 @@ def test_a_model_with_attention_of_its_own_refuses_all_of_it() -> None:
     other, _ = created(rig, PROMPT)
     rig.send(Drop(other, 1, 3))
     ops.append(rig.flush(other))
+    third, _ = created(rig, PROMPT)
+    rig.send(Slide(third, 8, 2))
+    ops.append(rig.flush(third))
     rig.run()
     errors = [rig.heard[op].error for op in ops]
-    assert [error.code for error in errors if error] == ["unsupported"] * 3
+    assert [error.code for error in errors if error] == ["unsupported"] * 4
     assert all("attention of its own" in error.message for error in errors if error)
 
 

@@ -44,6 +44,7 @@ from pie_engine.protocol.to_core import (
     Restore,
     Save,
     Search,
+    Slide,
     Steer,
     Stop,
     Truncate,
@@ -492,6 +493,13 @@ def test_dropped_tokens_stay_in_the_list(world):
     with pytest.raises(Busy):
         contexts.drop(world.process, world.ctx, 1, 3)
     assert world.sent() == []
+
+
+def test_a_window_goes_to_the_core(world):
+    contexts.slide(world.process, world.ctx, 9, 2)
+    assert world.sent() == [Slide(world.ctx, 9, 2)]
+    with pytest.raises(InvalidInput, match="window must be 1 or more"):
+        contexts.slide(world.process, world.ctx, 0, 2)
 
 
 def test_positions_and_masks_are_checked_and_go_to_the_core(world):

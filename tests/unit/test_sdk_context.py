@@ -791,8 +791,19 @@ def test_dropping_changes_neither_tokens_nor_messages():
 )
 def test_windows_are_checked_before_anything_runs(options, says):
     async def main():
-        with pytest.raises(InvalidInput) as error:
+        with pytest.raises(InvalidInput) as generate:
             Context().generate(**options)
-        return error.value.message
+        with pytest.raises(InvalidInput) as create:
+            Context(**options)
+        return [generate.value.message, create.value.message]
 
-    assert run(main) == says
+    assert run(main) == [says, says]
+
+
+def test_a_context_has_a_window_from_its_first_token_on():
+    async def main():
+        Context(window=9, sinks=2)
+        Context()
+        return host().calls["context.slide"]
+
+    assert run(main) == 1

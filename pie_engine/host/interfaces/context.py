@@ -63,6 +63,10 @@ def drop(process: Process, ctx: int, first: int, end: int) -> None:
     process.context(ctx).drop(first, end)
 
 
+def slide(process: Process, ctx: int, window: int, sinks: int) -> None:
+    process.context(ctx).slide(window, sinks)
+
+
 def release(process: Process, ctx: int) -> None:
     process.release_context(ctx)
 
@@ -145,6 +149,7 @@ FUNCTIONS: dict[str, Function] = {
     "fork": fork,
     "truncate": truncate,
     "drop": drop,
+    "slide": slide,
     "release": release,
     "save": save,
     "finish-save": finish_save,

@@ -105,17 +105,24 @@ class Context:
         seed: int | None = None,
         tools: Sequence[Any] = (),
         adapter: Adapter | str | None = None,
+        window: int | None = None,
+        sinks: int = 0,
     ) -> None:
         """`model`: a `Model` or its name (None: the default). `seed`: of everything that is drawn here and in forks.
         `tools`: `@tool` functions or JSON schemas that the chat template shows to the model. `adapter`: a LoRA adapter
-        that is loaded with the model, here and in all forks; raises `NotFound` for one that is not."""
+        that is loaded with the model, here and in all forks; raises `NotFound` for one that is not. `window` and
+        `sinks`: what each token sees, from the first one on, as in `generate`; so a prompt of any length is read in the
+        memory of a window."""
         self._id: int | None = None
         name = adapter.name if isinstance(adapter, Adapter) else adapter or ""
         self._adapter = _checks.text("the name of an adapter", name)
         self.model = model if isinstance(model, Model) else Model(model or "")
         self.tools = list(tools)
-        create = _transport.host.context.create
-        self._adopt(_transport.call(create, self.model._name, _checks.seed(seed), name), None)
+        size, num_sinks = _window(window, sinks)
+        wire = _transport.host.context
+        self._adopt(_transport.call(wire.create, self.model._name, _checks.seed(seed), name), None)
+        if size is not None:
+            _transport.call(wire.slide, self._live_id(), size, num_sinks)
 
     def _adopt(self, ctx: int, chat: Transcript | None) -> None:
         self._id, self._host = ctx, _transport.host

@@ -333,6 +333,7 @@ class FakeHost:
             fork=self._fork,
             truncate=self._truncate,
             drop=self._drop,
+            slide=self._slide,
             place=self._place,
             release=lambda ctx: self.contexts.pop(ctx, None) and None,
             save=self._save,
@@ -467,6 +468,10 @@ class FakeHost:
         there = len(self._tokens_of(ctx))
         if not first < end <= there:
             raise errors.InvalidInput(f"cannot drop tokens {first} … {end - 1} of context {ctx}: it has {there}")
+
+    def _slide(self, ctx: int, window: int, sinks: int) -> None:
+        """This model looks at nothing, so at no less."""
+        self._tokens_of(ctx)
 
     def _truncate(self, ctx: int, length: int) -> None:
         del self._tokens_of(ctx)[length:]
