@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
 
 
 TestHoles = Machine.TestCase
-TestHoles.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestHoles.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 
 
 def num_pages(rig: Rig, ctx: int) -> int:
