@@ -122,7 +122,8 @@ class BlockReader:
         if config.is_stacked:
             stacked = StackedExperts(self._reader, f"{prefix}{names.expert}.", names, config)
         return Experts(
-            router=read([prefix + names.router], has_bias=config.has_bias),
+            # Small, and an error in it is another expert.
+            router=read([prefix + names.router], has_bias=config.has_bias, may_quantize=False),
             experts=tuple(map(stacked.expert if config.is_stacked else expert, range(config.num_experts))),
             num_active=config.num_active,
             normalize=config.normalize,

@@ -87,6 +87,11 @@ class Checkpoint:
         is_kept = info.file.suffix == ".gguf" and len(info.shape) == 2 and not info.add
         return KEPT.get(info.dtype) if is_kept and has_whole_heads(self.config) else None
 
+    def _may_quantize(self, name: str) -> bool:
+        """Matrices of the layers, but not routers."""
+        names = self.config.names
+        return name.startswith(names.layers) and not name.endswith(f".{names.router}.weight")
+
     def weight_kinds(self, dtype: str, quantize: Quantization = "none", *, kernels: Kernels = "torch") -> list[str]:
         """How weights lie in memory: in `dtype`, quantized, or as the file has them."""
         if quantize != "none":
@@ -109,7 +114,7 @@ class Checkpoint:
             kept = self.kept_kind(name) if kernels == "compiled" and quantize == "none" else None
             if kept is not None:
                 total += shape[0] * KINDS[kept].panel_bytes(shape[1]) // WIDTH
-            elif name.startswith(self.config.names.layers) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
+            elif self._may_quantize(name) and len(shape) == 2 and can_quantize(quantize, *shape[::-1]):
                 total += quantized_bytes(quantize, *shape[::-1])
             elif name == head:
                 total += quantized_bytes(HEAD_KIND, *shape[::-1])

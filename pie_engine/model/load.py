@@ -75,7 +75,8 @@ def load_model(
 ) -> Model:
     """The checkpoint's weights in memory, ready to run; raises `ModelError` or `Unsupported`."""
     config = checkpoint.config
-    if quantize != "none" and (config.needs_transformers or config.experts is not None):
+    is_stacked = config.experts is not None and config.experts.is_stacked
+    if quantize != "none" and (config.needs_transformers or is_stacked):
         raise Unsupported(f"weights of {config.architecture} cannot be quantized on load", hint="leave `quantize` out")
     if checkpoint.config.needs_transformers:
         from pie_engine.model.transformers_model import load_transformers_model

@@ -45,7 +45,9 @@ class WeightReader:
         """A copy of one tensor."""
         return self.stored(name).to(dtype or self.dtype, copy=True).contiguous()
 
-    def linear(self, names: Sequence[str], *, has_bias: bool, order: Tensor | None = None) -> AnyLinear:
+    def linear(
+        self, names: Sequence[str], *, has_bias: bool, order: Tensor | None = None, may_quantize: bool = True
+    ) -> AnyLinear:
         """The projections `names` side by side as one linear.
 
         Output i of the result is output `order[i]` of what the checkpoint has; no output moves to another projection.
@@ -64,7 +66,7 @@ class WeightReader:
             if bias is not None:
                 bias[columns] = self.stored(f"{name}.bias")[rows]
             first += size[0]
-        if can_quantize(self._quantize, num_inputs, num_outputs):
+        if may_quantize and can_quantize(self._quantize, num_inputs, num_outputs):
             linear = QuantizedLinear((quantized(self._quantize, weight.t()),), bias)
             return linear if self._keeps_quants else linear.packed_by_torch()
         return Linear(weight, bias)

@@ -10,6 +10,7 @@ from torch import Tensor
 from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled import CompiledDecoder
+from pie_engine.model.compiled_weights import PackedMixture
 from pie_engine.model.decoder import Decoder
 from pie_engine.model.embedding import Embedding
 from pie_engine.model.kernels.blocks import BLOCKS, SPAN
@@ -94,10 +95,26 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    """With biases."""
-    return Checkpoint.open(models.write_checkpoint(tmp_path_factory.mktemp("kernels") / "model", "qwen2", gain=1.0))
+@pytest.fixture(params=["qwen2", "qwen3-moe"], scope="module")
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """With biases; with experts beside a dense layer."""
+    folder = tmp_path_factory.mktemp("kernels") / "model"
+    return Checkpoint.open(models.write_checkpoint(folder, request.param, gain=1.0))
+
+
+def test_routers_stay_as_they_are(checkpoint: Checkpoint) -> None:
+    """And what the others take is what is said of them."""
+    model = CompiledDecoder(checkpoint, torch.bfloat16, quantize="int8")
+    for block in model._blocks:
+        if isinstance(block.mlp, PackedMixture):
+            assert (block.mlp.router.kind, block.mlp.down.kind) == ("bfloat16", "int8")
+    said = checkpoint.weight_bytes("bfloat16") - checkpoint.weight_bytes("bfloat16", "int8")
+    matrices = [
+        info.shape
+        for name, info in checkpoint.tensors.items()
+        if ".layers." in name and len(info.shape) == 2 and not name.endswith("mlp.gate.weight")
+    ]
+    assert said == sum(2 * rows * columns - quantized_bytes("int8", columns, rows) for rows, columns in matrices)
 
 
 def test_a_model_has_the_logits_of_its_quantized_numbers(

@@ -79,12 +79,14 @@ def logits(folder: Path, quantize: str) -> torch.Tensor:
     return model.forward([Span(0, len(PROMPT), 0, [0, 1])], PROMPT, cache, list(range(len(PROMPT))))
 
 
-def test_a_model_loses_little_with_int8_and_more_with_int4(tmp_path: Path) -> None:
-    folder = models.write_checkpoint(tmp_path / "model", "qwen2", gain=1.0)
+@pytest.mark.parametrize(("shape", "most"), [("qwen2", 0.4), ("mixtral", 0.6)])
+def test_a_model_loses_little_with_int8_and_more_with_int4(shape: str, most: float, tmp_path: Path) -> None:
+    """With experts a little more: where two are nearly as good, another one may be chosen."""
+    folder = models.write_checkpoint(tmp_path / "model", shape, gain=1.0)
     exact = logits(folder, "none")
     int8, int4 = ((logits(folder, kind) - exact).square().mean().sqrt() / exact.std() for kind in ("int8", "int4"))
     assert 0 < int8 < 0.05
-    assert int8 < int4 < 0.4
+    assert int8 < int4 < most
 
 
 def test_the_driver_says_what_it_takes_and_keeps_its_kv_apart(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_memory_that_is_short_is_answered_with_fewer_bits(tmp_path: Path, monkey
 
 
 def test_what_cannot_be_quantized_is_refused(tmp_path: Path) -> None:
-    folder = models.write_checkpoint(tmp_path / "model", "mixtral")
+    folder = models.write_checkpoint(tmp_path / "model", "gpt-oss")
     with pytest.raises(Unsupported, match="cannot be quantized on load"):
         logits(folder, "int8")
     config = Checkpoint.open(models.write_checkpoint(tmp_path / "plain", "wide-heads")).config
