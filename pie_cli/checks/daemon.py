@@ -23,8 +23,12 @@ async def check(client: PieClient, config: EngineConfig) -> list[Finding]:
         return [Finding("daemon", "problem", f"the daemon answers with an error: {error.message}", error.hint)]
     if health is None:
         return [_silent(config)]
-    memory_findings = [finding for member in health.members if (finding := memory.check(member, config.paths))]
-    return [_alive(health), *(_member(member, health) for member in health.members), *memory_findings]
+    members = health.members
+    found = [memory.check(member, config.paths) for member in members] + [
+        memory.limits(each, config) for each in members
+    ]
+    memory_findings = [finding for finding in found if finding]
+    return [_alive(health), *(_member(member, health) for member in members), *memory_findings]
 
 
 def _silent(config: EngineConfig) -> Finding:

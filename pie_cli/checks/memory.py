@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pie_cli.checks.finding import Finding, title_of
-from pie_engine.config import MIB, Paths
+from pie_engine.config import MIB, EngineConfig, Paths
 from pie_engine.protocol.http import MemberView
 
 REST_BYTES = 400 * MIB
@@ -41,6 +41,24 @@ class MemoryUse:
     @property
     def rest(self) -> int:
         return self.resident - self.weights - self.touched
+
+
+def limits(member: MemberView, config: EngineConfig) -> Finding | None:
+    """How many KV pages a core has room for; None: it holds none, or is not there yet."""
+    detail: dict[str, Any] = member.detail
+    if not {"num_pages", "num_host_pages", "page_bytes"} <= detail.keys():
+        return None
+    num_pages, num_slots, page_bytes = detail["num_pages"], detail["num_host_pages"], detail["page_bytes"]
+    text = (
+        f"{title_of(member.role, member.name)} has room for {num_pages} KV pages "
+        f"({num_pages * page_bytes // MIB} MiB), and for {num_slots} more in host memory "
+        f"({num_slots * page_bytes // MIB} MiB)"
+    )
+    asked = next((each.offload_memory_mb for each in config.models if each.label == member.name), 0)
+    if num_slots < asked * MIB // page_bytes:
+        message = f"{text}: less than `offload_memory_mb` = {asked}, to leave half of what was free when it started"
+        return Finding("memory", "note", message, "free some memory and `pie stop`; the next start takes more")
+    return Finding("memory", "ok", text)
 
 
 def check(member: MemberView, paths: Paths, proc: Path = Path("/proc")) -> Finding | None:

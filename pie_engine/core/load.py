@@ -121,6 +121,7 @@ def _detail(core: Core, section: ModelSection, folder: Path, capabilities: dict[
         "folder": str(folder),
         "chat_template": section.chat_template,
         "num_pages": core.pool.num_pages,
+        "num_host_pages": core.pool.tier.num_slots,
         "max_batch_tokens": section.max_batch_tokens,
         "max_batch_sequences": section.max_batch_sequences,
     }

@@ -26,8 +26,11 @@ from pie_engine.protocol.to_core import (
     Forward,
     Generate,
     OpenProcess,
+    Restore,
+    Save,
 )
-from pie_engine.protocol.to_host import Chunk, Flushed, Forwarded
+from pie_engine.protocol.to_host import Chunk, Flushed, Forwarded, Saved
+from pie_engine.store.contexts import SavedContexts
 from tests import models
 
 NUM_CASES = 5
@@ -77,8 +80,8 @@ class Heard:
 class Rig:
     """A core on a small random checkpoint."""
 
-    def __init__(self, driver: CpuDriver, folder: Path, **settings: Any) -> None:
-        self.core = Core(driver, Tokenizer.load(folder), ModelSection(path="m", **settings))
+    def __init__(self, driver: CpuDriver, folder: Path, *, saved: SavedContexts | None = None, **settings: Any) -> None:
+        self.core = Core(driver, Tokenizer.load(folder), ModelSection(path="m", **settings), saved=saved)
         self.heard: dict[int, Heard] = {}
         self.core.receive("h", [OpenProcess("p", "p")])
 
@@ -102,7 +105,7 @@ class Rig:
     def step(self) -> None:
         self.core.step()
         for result in self.core.take_outgoing().get("h", []):
-            assert isinstance(result, Chunk | Forwarded | Flushed), result
+            assert isinstance(result, Chunk | Forwarded | Flushed | Saved), result
             heard = self.heard[result.op % 500]
             if isinstance(result, Chunk):
                 heard.ids += result.ids
@@ -113,7 +116,7 @@ class Rig:
                 heard.probed.append(result.probed)
 
     def run(self) -> None:
-        while not self.core.is_idle:
+        while not self.core.is_idle or self.core.has_disk_work:
             self.step()
         assert self.core.check_integrity() == []
 
@@ -161,8 +164,15 @@ def flat(heard: Heard) -> tuple[Any, ...]:
     return heard.ids, logprobs, top, entropies, heard.probed
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
-def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "num_slots"),
+    [(1, 1000), pytest.param(2, 4, marks=pytest.mark.slow), pytest.param(3, 0, marks=pytest.mark.slow)],
+)
+def test_the_same_bits_alone_and_in_any_company(
+    load: Any, folder: Path, seed: int, num_slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`num_slots`: pages that host memory holds: enough, always too few, none."""
+    monkeypatch.setattr("pie_engine.core.loop.num_slots_of", lambda *_: num_slots)
     choice = random.Random(seed)
     cases = [Case.draw(number, choice) for number in range(1, NUM_CASES + 1)]
     alone = Rig(load(), folder, num_pages=64, prefix_cache="off")
@@ -196,8 +206,32 @@ def test_the_same_bits_alone_and_in_any_company(load: Any, folder: Path, seed: i
         assert flat(busy.heard[number]) == flat(heard), number
     stats = busy.core.stats()
     assert stats.num_page_hits > 0, "nobody has found a page"
-    assert stats.num_page_returns > 0, "no page has come back from host memory"
+    assert stats.num_used_host_pages == min(num_slots, stats.num_used_host_pages)
+    assert (stats.num_page_returns > 0) == (num_slots > 0), "whether pages have come back from host memory"
     assert sum(process.num_drafted for process in stats.processes) > 0
+
+
+def test_the_same_bits_from_the_disk_in_another_core(load: Any, folder: Path, tmp_path: Path) -> None:
+    """As after a restart of the daemon: what was saved half way goes on as if nothing had been."""
+    case = Case.draw(2, random.Random(5))
+    alone = Rig(load(), folder, num_pages=64)
+    alone.start(case)
+    alone.look_again(case)
+    alone.run()
+    first = Rig(load(), folder, num_pages=64, saved=SavedContexts(tmp_path))
+    first.start(case)
+    first.core.receive("h", [Save(5000 + case.number, case.number, "half")])
+    first.run()
+    tokens = SavedContexts(tmp_path).read("", "m", "half").tokens
+    again = Rig(load(), folder, num_pages=12, saved=SavedContexts(tmp_path))
+    again.heard[case.number] = Heard()
+    opened = [CreateContext(case.number, "p", 1), Append(case.number, tokens), Restore(case.number, "half")]
+    again.core.receive("h", opened)
+    again.look_again(case)
+    again.run()
+    assert again.heard[case.number].probed == alone.heard[case.number].probed[1:]
+    stats = again.core.stats()
+    assert stats.num_prefill_tokens + stats.num_decode_tokens == 1, "it was computed, not read"
 
 
 @pytest.mark.slow

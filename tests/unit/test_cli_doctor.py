@@ -13,7 +13,7 @@ import pytest
 
 from pie_cli.checks import memory, storage
 from pie_cli.main import invoke
-from pie_engine.config import Paths, load_config
+from pie_engine.config import EngineConfig, ModelSection, Paths, load_config
 from pie_engine.hub import facts
 from pie_engine.hub.places import resolve
 from pie_engine.protocol.http import MemberView
@@ -179,6 +179,20 @@ def test_memory_of_a_core_is_weights_used_pages_and_the_rest(tmp_path: Path, mon
     assert found is not None
     assert found.severity == "warning"
     assert found.message.endswith("which is more than 70")
+
+
+def test_the_pages_that_a_core_has_room_for() -> None:
+    detail: dict[str, object] = {"num_pages": 24, "num_host_pages": 100, "page_bytes": 512 << 10}
+    config = EngineConfig(models=(ModelSection(name="pie-tiny", offload_memory_mb=50),))
+    found = memory.limits(core_with(detail), config)
+    assert found is not None
+    text = "core pie-tiny has room for 24 KV pages (12 MiB), and for 100 more in host memory (50 MiB)"
+    assert (found.severity, found.message) == ("ok", text)
+    found = memory.limits(core_with({**detail, "num_host_pages": 40}), config)
+    assert found is not None
+    assert found.severity == "note"
+    assert "for 40 more in host memory (20 MiB): less than `offload_memory_mb` = 50" in found.message
+    assert memory.limits(core_with({}), config) is None
 
 
 def test_a_system_that_does_not_tell_is_left_out(tmp_path: Path) -> None:
