@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests.thoroughness import SLOW_PROFILE
 
 ROOT = Path(__file__).parent
 CACHE = ROOT / "build" / "test-cache"
@@ -128,6 +132,18 @@ def eventually():
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run what is marked slow (make test-all)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile(SLOW_PROFILE)
+    if config.getoption("--slow"):
+        settings.load_profile(SLOW_PROFILE)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Torch, Transformers and thousands of tests stay; the collector need not look at them again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

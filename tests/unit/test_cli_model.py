@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,12 +286,24 @@ class TestCheck:
         assert (code, found["run"]) == (1, ("problem", says))
 
 
-class TestRemove:
-    @pytest.fixture(autouse=True)
-    def _pulled(self, hub: HubStandIn) -> None:
+@pytest.fixture(scope="module")
+def pulled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hugging Face's home after two pulls."""
+    folder = tmp_path_factory.mktemp("pulled")
+    with pytest.MonkeyPatch.context() as patch, short_home(patch), HubStandIn() as hub:
+        patch.delenv("HF_HUB_CACHE", raising=False)
+        patch.setenv("HF_HOME", str(folder))
+        hub.add("org/tiny", dict(FILES))
         hub.add("org/tiny@v2", FILES | {"tokenizer_config.json": b"{ }"}, commit="d" * 40)
         for model in ("org/tiny", "org/tiny@v2"):
             assert invoke(["model", "pull", model, "--endpoint", hub.endpoint]) == 0
+    return folder
+
+
+class TestRemove:
+    @pytest.fixture(autouse=True)
+    def _copied(self, pulled: Path, home: Path) -> None:
+        shutil.copytree(pulled, home / "hf", symlinks=True)
 
     def test_a_model_with_everything(self, home: Path, capsys: Capture) -> None:
         assert invoke(["model", "remove", "org/tiny", "--yes"]) == 0

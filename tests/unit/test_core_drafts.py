@@ -14,6 +14,7 @@ from pie_engine.driver.fake_script import FakeScript
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, Speculation, Usage
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Delivered, Draft
+from tests import thoroughness
 from tests.unit.test_core_basics import RANDOM, Rig
 
 STORY = "the fox ran and the fox hid. "
@@ -27,7 +28,7 @@ def tokens_of(rig: Rig, text: str) -> list[int]:
 # The reply is the same.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=thoroughness.count(24, 120), deadline=None)
 @given(
     text=st.text("ab ", min_size=1, max_size=60),
     seed=st.integers(0, 99),
@@ -241,7 +242,7 @@ def test_nobody_loses_a_page_to_a_guess():
     assert rig.num_computed(ctx) == 60, "an idle context keeps its pages"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=thoroughness.count(16, 80), deadline=None)
 @given(
     num_pages=st.integers(24, 60),
     max_batch_tokens=st.integers(3, 24),
@@ -312,7 +313,7 @@ class TestPromptLookup:
     def test_a_text_that_repeats_itself_goes_on_with_itself(self):
         assert PromptLookup().guess([1, 2, 1, 2], 5) == [1, 2, 1, 2, 1]
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=thoroughness.count(40, 200), deadline=None)
     @given(st.lists(st.tuples(st.integers(0, 8), st.lists(st.integers(0, 3), max_size=8)), max_size=10))
     def test_it_follows_a_text_that_grows_and_is_taken_back(self, changes: list[tuple[int, list[int]]]) -> None:
         """What it guesses always follows an earlier run of the last two tokens."""

@@ -14,6 +14,7 @@ from pie_engine.driver.fake_script import FakeScript, Fault
 from pie_engine.protocol.plan import Grammar, Speculation, Usage
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Draft
+from tests import thoroughness
 from tests.unit.test_core_basics import RANDOM, Heard, Rig
 from tests.unit.test_core_grammar import grammar, settle
 from tests.unit.test_core_grammar_property import schemas
@@ -40,7 +41,12 @@ def told(heard: Heard) -> tuple[object, ...]:
     return heard.ids, heard.text, heard.finish, [each for chunk in heard.chunks for each in chunk.logprobs]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(
+    max_examples=thoroughness.count(16, 80),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+)
 @given(
     schema=schemas, seed=st.integers(0, 2**16), temperature=st.sampled_from([0.0, 1.0]), num_guesses=st.integers(0, 9)
 )

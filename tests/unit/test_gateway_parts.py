@@ -38,6 +38,7 @@ from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.store import Store
+from tests import thoroughness
 from tests.unit.test_store import record
 
 
@@ -184,7 +185,7 @@ def test_a_tail_has_everything_after_its_floor(sizes, cursor):
     assert sum(map(len, kept)) <= MAX_TAIL_BYTES
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=thoroughness.count(12, 60), deadline=None)
 @given(st.lists(st.sampled_from(["event", "big", "read", "join"]), max_size=60))
 async def test_followers_see_every_event_once_wherever_it_lies(tmp_path_factory, steps):
     store = Store(tmp_path_factory.mktemp("follow") / "pie.sqlite")

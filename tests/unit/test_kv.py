@@ -14,6 +14,7 @@ from pie_engine.kv.integrity import violations
 from pie_engine.kv.pool import PagePool
 from pie_engine.kv.shared import BLOCK_ITEMS, SharedList
 from pie_engine.kv.table import BLOCK_PAGES
+from tests import thoroughness
 
 PAGE_SIZE = 4
 TOKENS = st.lists(st.integers(0, 9), max_size=11)
@@ -156,7 +157,7 @@ def test_a_page_table_that_differs_from_its_blocks_is_reported():
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=thoroughness.count(40, 200), deadline=None)
 def test_shared_lists_are_lists(data: st.DataObject):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pie_engine.kv.shared.BLOCK_ITEMS", 3)
@@ -310,4 +311,4 @@ class Interleavings(RuleBasedStateMachine):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestInterleavings.settings = settings(max_examples=thoroughness.count(60, 300), stateful_step_count=40, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw
 from pie_engine.sampling.probes import entropy, logprobs, top_tokens
 from pie_engine.sampling.random import stream_key, uniform
 from pie_engine.sampling.rows import row_sums
+from tests import thoroughness
 
 NAN, INF = float("nan"), float("inf")
 SAMPLERS = [
@@ -59,19 +61,20 @@ def exact(logits: Tensor, sampler: Sampler) -> dict[int, float]:
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=str)
 def test_frequencies_follow_the_exact_distribution(sampler: Sampler, vocab: int) -> None:
     logits = random_logits(1, vocab, seed=3)
-    num_draws = 6000
+    num_draws = thoroughness.count(2000, 6000)
     key = stream_key(1)
     uniforms = [uniform(key, position) for position in range(num_draws)]
     tokens = sample(logits.expand(num_draws, -1), [sampler] * num_draws, uniforms)
     expected = exact(logits[0], sampler)
-    assert set(tokens) <= set(expected)
+    counts = Counter(tokens)
+    assert set(counts) <= set(expected)
     big = [token for token, probability in expected.items() if probability * num_draws >= 10]
-    statistic = sum((tokens.count(t) - expected[t] * num_draws) ** 2 / (expected[t] * num_draws) for t in big)
+    statistic = sum((counts[t] - expected[t] * num_draws) ** 2 / (expected[t] * num_draws) for t in big)
     freedom = max(len(big) - 1, 1)
     assert (statistic - freedom) / math.sqrt(2 * freedom) < 4
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=thoroughness.count(60, 400), deadline=None)
 @given(seed=st.integers(0, 1000), sampler=st.sampled_from(SAMPLERS), draw=st.floats(0, 1, exclude_max=True))
 def test_a_draw_is_the_inverse_of_the_cdf(seed: int, sampler: Sampler, draw: float) -> None:
     logits = random_logits(1, 200, seed)
@@ -86,7 +89,7 @@ def test_a_draw_is_the_inverse_of_the_cdf(seed: int, sampler: Sampler, draw: flo
     pytest.fail(f"{token} has no probability")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=thoroughness.count(20, 100), deadline=None)
 @given(data=st.data())
 def test_a_row_gets_the_same_alone_and_in_any_batch(data: st.DataObject) -> None:
     num_rows = data.draw(st.integers(2, 9))

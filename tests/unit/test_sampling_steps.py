@@ -21,6 +21,7 @@ from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Dra
 from pie_engine.sampling.penalties import MAX_DRY_MATCH
 from pie_engine.sampling.random import stream_key, uniform
 from pie_engine.sampling.sampler import sample
+from tests import thoroughness
 
 INF = math.inf
 HISTORY = [3, 5, 3, 7, 8, 3, 5, 9, 1, 3, 5, 3, 7]
@@ -85,8 +86,12 @@ def draw_of(sampler: Sampler, where: float = 0.5, **fields: Any) -> Draw:
 @pytest.mark.parametrize(
     ("parameters", "vocab", "num_draws"),
     [
-        *((parameters, vocab, 3000) for parameters in (*TRUNCATIONS, *OTHERS) for vocab in (40, 600)),
-        *((parameters, 40, 1500) for parameters in ADJUSTMENTS),
+        *(
+            (parameters, vocab, thoroughness.count(1000, 3000))
+            for parameters in (*TRUNCATIONS, *OTHERS)
+            for vocab in (40, 600)
+        ),
+        *((parameters, 40, thoroughness.count(800, 1500)) for parameters in ADJUSTMENTS),
     ],
     ids=str,
 )
@@ -120,7 +125,7 @@ def every_sampler() -> st.SearchStrategy[Sampler]:
     return st.one_of(with_xtc, with_mirostat).map(sampler_of)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=thoroughness.count(60, 300), deadline=None)
 @given(
     sampler=every_sampler(),
     seed=st.integers(0, 1000),
@@ -164,7 +169,7 @@ def change(draw: Draw, hair: float, sampler: Sampler | None = None) -> Draw:
     return draw_of(sampler or draw.sampler, where, xtc_uniform=draw.xtc_uniform, mirostat_mu=mu)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=thoroughness.count(6, 24), deadline=None)
 @given(data=st.data())
 def test_a_row_gets_the_same_bits_alone_and_in_any_batch(data: st.DataObject) -> None:
     """At the vocabulary of a real model and with two threads, where torch would split long rows."""
@@ -208,8 +213,9 @@ def test_what_stays_is_what_transformers_keeps(parameters: dict[str, Any], seed:
     draw = draw_of(sampler_of(parameters))
     ours = exact(logits[0], draw)
     assert ours == pytest.approx(theirs, abs=1e-6)
-    draws = [draw_of(draw.sampler, (index + 0.5) / 2000) for index in range(2000)]
-    assert {drawn.token for drawn in sample(logits.expand(2000, -1), draws)} <= set(theirs)
+    num_draws = thoroughness.count(500, 2000)
+    draws = [draw_of(draw.sampler, (index + 0.5) / num_draws) for index in range(num_draws)]
+    assert {drawn.token for drawn in sample(logits.expand(num_draws, -1), draws)} <= set(theirs)
 
 
 @pytest.mark.parametrize("penalty", [0.6, 1.0, 1.2, 3.0])
@@ -265,7 +271,7 @@ def test_dry_punishes_what_goes_on_with_a_repetition(
     assert plain.adjusted(dict.fromkeys(range(10), 0.0), draw) == pytest.approx(dict(enumerate((-change).tolist())))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=thoroughness.count(60, 300), deadline=None)
 @given(
     tokens=st.lists(st.integers(0, 4), max_size=70),
     prompt=st.integers(0, 70),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from itertools import islice, pairwise
 
 import pytest
+from jinja2 import Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pie_engine.model.tiny import chat_format, corpus
@@ -26,11 +28,15 @@ CONVERSATION = [
 ]
 
 
-def render(messages: list[dict], tools: list[dict] | None = None, add_generation_prompt: bool = False) -> str:
+@functools.cache
+def template() -> Template:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.filters["tojson"] = chat_format.to_json
-    template = environment.from_string(chat_format.CHAT_TEMPLATE)
-    return template.render(messages=messages, tools=tools, add_generation_prompt=add_generation_prompt)
+    return environment.from_string(chat_format.CHAT_TEMPLATE)
+
+
+def render(messages: list[dict], tools: list[dict] | None = None, add_generation_prompt: bool = False) -> str:
+    return template().render(messages=messages, tools=tools, add_generation_prompt=add_generation_prompt)
 
 
 def drawn(seed: int, split: str = "train") -> list[Example]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pie_engine.core.text import ReplyText, StopStrings
 from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model.tokenizer import SHIELD, Detokenizer, Tokenizer
-from tests import tokenizers_of
+from tests import thoroughness, tokenizers_of
 
 KINDS = list(tokenizers_of.KINDS)
 WITH_JSON = ["byte-level", "llama-2", "mistral", "gemma", "unigram", "words"]
@@ -66,7 +66,7 @@ chunk_sizes = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 
 
 @pytest.mark.parametrize("kind", WITH_JSON)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(text=texts)
 def test_texts_are_encoded_as_transformers_encodes_them(world: World, kind: str, text: str) -> None:
     ids = world.theirs[kind].encode(text, add_special_tokens=False)
@@ -74,7 +74,7 @@ def test_texts_are_encoded_as_transformers_encodes_them(world: World, kind: str,
 
 
 @pytest.mark.parametrize("kind", FROM_MODEL)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(text=texts)
 def test_a_tokenizer_model_encodes_and_decodes_as_the_sentencepiece_library(world: World, kind: str, text: str) -> None:
     ours, library = world.ours[kind], world.library[kind]
@@ -84,7 +84,7 @@ def test_a_tokenizer_model_encodes_and_decodes_as_the_sentencepiece_library(worl
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(text=texts)
 def test_what_is_decoded_is_what_was_encoded(world: World, kind: str, text: str) -> None:
     ours = world.ours[kind]
@@ -94,7 +94,7 @@ def test_what_is_decoded_is_what_was_encoded(world: World, kind: str, text: str)
 
 
 @pytest.mark.parametrize("kind", WITH_JSON)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=thoroughness.count(16, 80), deadline=None)
 @given(data=st.data(), skip=st.booleans())
 def test_random_ids_are_decoded_as_transformers_decodes_them(
     world: World, kind: str, data: st.DataObject, skip: bool
@@ -117,7 +117,7 @@ def test_an_added_token_stands_for_itself_where_the_library_breaks_it(world: Wor
 
 
 @pytest.mark.parametrize("kind", FROM_MODEL)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=thoroughness.count(16, 80), deadline=None)
 @given(data=st.data())
 def test_random_ids_are_decoded_as_the_sentencepiece_library_decodes_them(
     world: World, kind: str, data: st.DataObject
@@ -131,7 +131,7 @@ def test_random_ids_are_decoded_as_the_sentencepiece_library_decodes_them(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=thoroughness.count(16, 80), deadline=None)
 @given(data=st.data(), sizes=chunk_sizes, skip=st.booleans())
 def test_chunks_of_random_ids_are_the_whole_text_and_whole_characters(
     world: World, kind: str, data: st.DataObject, sizes: list[int], skip: bool
@@ -152,7 +152,7 @@ def test_chunks_of_random_ids_are_the_whole_text_and_whole_characters(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(data=st.data())
 def test_rewinds_leave_no_trace(world: World, kind: str, data: st.DataObject) -> None:
     """Pushes and rewinds in any order: at each moment the text is that of the ids that are left."""
@@ -172,7 +172,7 @@ def test_rewinds_leave_no_trace(world: World, kind: str, data: st.DataObject) ->
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(data=st.data(), text=texts)
 def test_a_reply_reads_on_from_its_prompt(world: World, kind: str, data: st.DataObject, text: str) -> None:
     """Prompt and reply in one piece decode to the prompt's text and then the reply's: no leading space is lost."""
@@ -189,7 +189,7 @@ def test_a_reply_reads_on_from_its_prompt(world: World, kind: str, data: st.Data
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(first=texts, second=texts)
 def test_a_text_that_goes_on_gets_no_space_of_its_own(world: World, kind: str, first: str, second: str) -> None:
     ours = world.ours[kind]
@@ -200,7 +200,7 @@ def test_a_text_that_goes_on_gets_no_space_of_its_own(world: World, kind: str, f
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(text=texts)
 def test_text_that_is_not_trusted_never_gives_a_special_token(world: World, kind: str, text: str) -> None:
     ours = world.ours[kind]
@@ -210,7 +210,7 @@ def test_text_that_is_not_trusted_never_gives_a_special_token(world: World, kind
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "words"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=thoroughness.count(10, 50), deadline=None)
 @given(before=texts, after=texts)
 def test_a_shield_changes_nothing_around_it(world: World, kind: str, before: str, after: str) -> None:
     """The tokens of real special tokens and of the text between them are those of a text without a shield."""
