@@ -115,3 +115,22 @@ def test_the_same_sequences_and_scores(
             out.sequences_scores.tolist(), rel=1e-5
         )
     assert [hypothesis.ids for hypothesis in answer.hypotheses] == expected
+
+
+def test_searches_at_once_find_what_each_finds_alone(core: Core) -> None:
+    """Prompts of different lengths, with different numbers of beams, in one batch."""
+    prompts = [PROMPT, PROMPT[:7], [token + 1 for token in PROMPT[3:]], PROMPT[:7]]
+    plans = [BeamPlan(beams, max_tokens=9, num_returned=2, ignore_eos=True) for beams in (3, 4, 2, 4)]
+    alone = [found(core, 100 + at, *each) for at, each in enumerate(zip(prompts, plans, strict=True))]
+    num_steps = core.num_steps
+    for op, (prompt, plan) in enumerate(zip(prompts, plans, strict=True), 200):
+        core.receive("h", [CreateContext(op + 1000, "p", 0), Append(op + 1000, prompt), Search(op, op + 1000, plan)])
+    while not core.is_idle:
+        core.step()
+    together = {answer.op: answer for answer in core.take_outgoing()["h"] if isinstance(answer, Searched)}
+    assert core.num_steps - num_steps <= 11, "their beams run together"
+    assert core.check_integrity() == []
+    for op, expected in enumerate(alone, 200):
+        assert [each.ids for each in together[op].hypotheses] == [each.ids for each in expected.hypotheses]
+        scores = [each.score for each in expected.hypotheses]
+        assert [each.score for each in together[op].hypotheses] == pytest.approx(scores, rel=1e-5)
