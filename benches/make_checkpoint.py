@@ -1,9 +1,10 @@
 """Write a random checkpoint in Hugging Face format, for benches: the shape counts, the text does not.
 
-    python benches/make_checkpoint.py FOLDER [--shape 135m|7m|tiny] [--seed 0]
+    python benches/make_checkpoint.py FOLDER [--shape 135m|7m|tiny] [--seed 0] [--quiet-from LAYER]
 
 `135m` has the shape of SmolLM-135M. The tokenizer is pie-tiny's, with made-up words up to the vocabulary's size, so
-that turning tokens into text costs what it costs with a real one.
+that turning tokens into text costs what it costs with a real one. The layers from `--quiet-from` on add next to
+nothing, so that a draft model of those before is right nearly always.
 """
 
 from __future__ import annotations
@@ -62,16 +63,29 @@ COMMON = {
     "eos_token_id": 0,
 }
 DEVIATION = 0.02
+RESIDUAL = ("o_proj", "down_proj")
+QUIET = 0.01
+"""What a quiet layer adds, of what it would."""
 
 
-def write_checkpoint(folder: Path, shape: str = "135m", seed: int = 0) -> Path:
+def write_checkpoint(folder: Path, shape: str = "135m", seed: int = 0, quiet_from: int | None = None) -> Path:
     """A random Llama of `SHAPES[shape]`, in bfloat16; returns `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     raw = {**COMMON, **SHAPES[shape]}
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
-    save_file(_random_tensors(raw, seed), folder / "model.safetensors", metadata={"format": "pt"})
+    tensors = _random_tensors(raw, seed)
+    for name, tensor in tensors.items():
+        if quiet_from is not None and is_quiet(name, quiet_from):
+            tensors[name] = tensor * QUIET
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     _write_tokenizer(folder, raw["vocab_size"])
     return folder
+
+
+def is_quiet(name: str, quiet_from: int) -> bool:
+    """Whether it is what a layer from `quiet_from` on adds to the residual stream."""
+    parts = name.split(".")
+    return "layers" in parts and int(parts[parts.index("layers") + 1]) >= quiet_from and parts[-2] in RESIDUAL
 
 
 def _random_tensors(raw: dict[str, object], seed: int) -> dict[str, torch.Tensor]:
@@ -102,8 +116,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="135m")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet-from", type=int)
     args = parser.parse_args()
-    folder = write_checkpoint(args.folder, args.shape, args.seed)
+    folder = write_checkpoint(args.folder, args.shape, args.seed, args.quiet_from)
     print(f"wrote {args.shape} ({sum(path.stat().st_size for path in folder.iterdir()) >> 20} MiB)")
 
 

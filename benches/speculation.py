@@ -1,10 +1,14 @@
-"""What guessing ahead brings: the same requests with and without `speculate="lookup"`, bare engine loop, interleaved.
+"""What guessing ahead brings: the same requests with and without guesses, bare engine loop, interleaved.
 
     python benches/speculation.py [--model FOLDER] [--dtype float32] [--rounds 5] [--json-out result.json]
+                                  [--draft FOLDER | --draft-layers 0,3] [--workloads copy prose drawn]
+
+Guesses come from the lookup, from the draft model where there is one, and from a program that knows the reply, which is
+the most that guesses can bring. `--draft-layers` makes a draft model of these layers of the model itself, untrained.
 
 copy     a text three times over, to be gone on with: what comes next has been there before
 prose    the beginning of a story: little of what comes has been there
-drawn    the same, drawn at temperature 1.2: next to nothing comes true, so this is what guessing costs
+drawn    the same at temperature 1.2: next to nothing has, so this is what guessing costs
 
 128 tokens each, for one request alone and for eight at once. Tokens/s are by the CPU time of the process, which others
 on the machine disturb least; the replies with and without guesses are compared token by token.
@@ -14,23 +18,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from common import BenchError, describe_machine
+from msgspec.structs import replace
+from safetensors.torch import load_file, save_file
 
 from pie_engine.config import ModelSection
+from pie_engine.core.load import load_draft_model
 from pie_engine.core.loop import Core
 from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import NO_USAGE, Plan, Speculation, Usage
 from pie_engine.protocol.sampling import GREEDY, Sampler
-from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Generate, OpenProcess, Release
+from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Draft, Generate, OpenProcess, Release
 
 HOST = "bench"
 NUM_TOKENS = 128
@@ -44,6 +53,8 @@ WORKLOADS: dict[str, tuple[str, Sampler]] = {
     "drawn": (STORY, Sampler(temperature=1.2)),
 }
 CONCURRENCY = (1, 8)
+GUESSERS = ("lookup", "model", "program")
+SPECULATIONS = {"lookup": Speculation("lookup"), "model": Speculation("model")}
 
 
 class Bench:
@@ -54,15 +65,24 @@ class Bench:
         driver = load_driver("cpu", folder, dtype=section.dtype, num_threads=section.num_threads)
         self.capabilities = driver.capabilities
         self._tokenizer = Tokenizer.load(folder)
-        self._core = Core(driver, self._tokenizer, section)
+        draft_model = None
+        if section.draft_model:
+            draft_folder = resolve(section.draft_model)
+            draft_model = load_draft_model(section, draft_folder, folder, self._tokenizer, lambda stage: None)
+        self.guessers = GUESSERS if draft_model else tuple(each for each in GUESSERS if each != "model")
+        self._core = Core(driver, self._tokenizer, section, draft_model=draft_model)
         self._core.receive(HOST, [OpenProcess("p", "bench")])
         self._num_ids = 0
 
-    def run(self, prompt: str, sampler: Sampler, num_requests: int, speculation: Speculation | None) -> Round:
-        """All requests at once, after their prompts have been read."""
+    def run(
+        self, prompt: str, sampler: Sampler, num_requests: int, guesser: str = "", known: Sequence[list[int]] = ()
+    ) -> Round:
+        """All requests at once, after their prompts have been read. `known`: the replies, for the program."""
         tokens = self._tokenizer.encode(prompt)
+        speculation = SPECULATIONS.get(guesser)
         ops = [self._start(tokens, Plan(sampler, NUM_TOKENS, ignore_eos=True, seed=number, speculation=speculation))
                for number in range(num_requests)]  # fmt: skip
+        self._core.receive(HOST, [Draft(op, 0, 0, reply) for op, reply in zip(ops, known, strict=False)])
         result = Round({op: [] for op in ops})
         self._step(result)
         started, num_steps = time.process_time(), self._core.num_steps
@@ -114,26 +134,37 @@ class Round:
         return len(self.ids) * NUM_TOKENS / self.cpu_s
 
 
-def measure(bench: Bench, name: str, num_requests: int, rounds: int) -> dict[str, object]:
-    """With and without guesses in turns; the first turn of each is not counted."""
+def measure(bench: Bench, name: str, num_requests: int, rounds: int) -> list[dict[str, object]]:
+    """Without and with the guesses of each in turns; the first turn is not counted."""
     prompt, sampler = WORKLOADS[name]
-    speeds: dict[bool, list[float]] = {False: [], True: []}
+    speeds: dict[str, list[float]] = {each: [] for each in ("", *bench.guessers)}
     for number in range(rounds + 1):
-        plain = bench.run(prompt, sampler, num_requests, None)
-        guessed = bench.run(prompt, sampler, num_requests, Speculation())
+        plain = bench.run(prompt, sampler, num_requests)
+        done = {"": plain}
+        for guesser in bench.guessers:
+            known = plain.replies if guesser == "program" else ()
+            done[guesser] = bench.run(prompt, sampler, num_requests, guesser, known)
         if number:
-            speeds[False].append(plain.tokens_per_s)
-            speeds[True].append(guessed.tokens_per_s)
+            for guesser, each in done.items():
+                speeds[guesser].append(each.tokens_per_s)
+    return [_row(name, num_requests, guesser, done, speeds) for guesser in bench.guessers]
+
+
+def _row(
+    name: str, num_requests: int, guesser: str, done: dict[str, Round], speeds: dict[str, list[float]]
+) -> dict[str, object]:
+    plain, guessed = done[""], done[guesser]
     same = sum(mine == other for mine, other in zip(plain.replies, guessed.replies, strict=True))
     drafted, accepted = guessed.usage.drafted_tokens, guessed.usage.accepted_tokens
-    without, with_ = statistics.median(speeds[False]), statistics.median(speeds[True])
+    without, with_ = statistics.median(speeds[""]), statistics.median(speeds[guesser])
     return {
         "workload": name,
         "concurrency": num_requests,
+        "guesser": guesser,
         "tokens_per_cpu_s": round(without, 1),
         "tokens_per_cpu_s_guessing": round(with_, 1),
         "ratio": round(with_ / without, 2),
-        "spread": [round(max(each) / min(each), 2) for each in speeds.values()],
+        "spread": [round(max(speeds[each]) / min(speeds[each]), 2) for each in ("", guesser)],
         "steps": plain.num_steps,
         "steps_guessing": guessed.num_steps,
         "drafted": drafted,
@@ -143,27 +174,56 @@ def measure(bench: Bench, name: str, num_requests: int, rounds: int) -> dict[str
     }
 
 
+def write_layers(source: Path, target: Path, layers: Sequence[int]) -> Path:
+    """A checkpoint of some layers of another one, with its embedding, last norm and output layer."""
+    weights: dict[str, Any] = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        prefix, is_layer, rest = name.partition("layers.")
+        number, _, part = rest.partition(".")
+        if not is_layer:
+            weights[name] = tensor
+        elif int(number) in layers:
+            weights[f"{prefix}layers.{layers.index(int(number))}.{part}"] = tensor
+    save_file(weights, target / "model.safetensors")
+    config = json.loads((source / "config.json").read_text("utf-8"))
+    (target / "config.json").write_text(json.dumps({**config, "num_hidden_layers": len(layers)}), "utf-8")
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
+        if (source / name).is_file():
+            shutil.copy(source / name, target / name)
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What guessing ahead brings and what it costs.")
     parser.add_argument("--model", default="pie-tiny")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--draft", default="")
+    parser.add_argument("--draft-layers", type=lambda text: [int(each) for each in text.split(",")])
     parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
-    section = ModelSection(path=options.model, dtype=options.dtype, num_threads=1, num_pages=2048)
-    bench = Bench(section)
+    with tempfile.TemporaryDirectory(prefix="pie-draft-") as folder:
+        draft = options.draft
+        if options.draft_layers:
+            draft = write_layers(resolve(options.model), Path(folder), options.draft_layers)
+        section = ModelSection(path=options.model, dtype=options.dtype, num_threads=1, num_pages=2048)
+        bench = Bench(replace(section, draft_model=str(draft)))
     rows = []
-    for name in WORKLOADS:
+    for name in options.workloads:
         for num_requests in CONCURRENCY:
-            row = measure(bench, name, num_requests, options.rounds)
-            rows.append(row)
-            before, after = row["tokens_per_cpu_s"], row["tokens_per_cpu_s_guessing"]
-            guesses = f"{row['accepted']} of {row['drafted']} guesses right, same replies {row['same_replies']}"
-            print(f"{name:5} × {num_requests}: {before:>7} → {after:>7} tokens/s ({row['ratio']}×), {guesses}")
+            for row in measure(bench, name, num_requests, options.rounds):
+                rows.append(row)
+                before, after = row["tokens_per_cpu_s"], row["tokens_per_cpu_s_guessing"]
+                guesses = f"{row['accepted']} of {row['drafted']} guesses right, same replies {row['same_replies']}"
+                who = f"{name:5} × {num_requests}, {row['guesser']:7}"
+                print(f"{who}: {before:>7} → {after:>7} tokens/s ({row['ratio']}×), {guesses}")
             sys.stdout.flush()
     if options.json_out:
         capabilities = bench.capabilities
         head = {"bench": "speculation", "model": section.label, "dtype": capabilities.dtype, "num_threads": 1}
+        if options.draft or options.draft_layers:
+            head["draft"] = Path(options.draft).name or f"layers {options.draft_layers} of the model itself"
         result = {**head, "rounds": options.rounds, "machine": describe_machine(), "results": rows}
         options.json_out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 

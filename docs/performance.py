@@ -110,21 +110,31 @@ PREFIX_ROWS = (
 )
 
 
+QUIET = (
+    "`135m-quiet` is random, and its layers from the fourth on add next to nothing: the first three with the head are",
+    "right nearly always, for over a quarter of the work. So much would such a draft model bring; none was trained.",
+)
+
+
 def _speculation() -> list[str]:
     results = _read("speculation-*.json")
     lines = ["## Guessing ahead", ""] if results else []
     for result in results:
+        draft = f"The draft model (`model`) is {result['draft']}, untrained." if "draft" in result else ""
         lines += [
             "`python benches/speculation.py`: 128 tokens a request, by the CPU time of the process. `copy` goes on",
             "with a text that is there three times, `prose` with one that is there once, `drawn` at temperature 1.2.",
+            "`program` knows the reply: the most that guesses can bring.",
+            *([draft] if draft else []),
+            *(QUIET if "quiet" in result["model"] else []),
             "",
-            "| what | at once | tokens/s | with `speculate` | ratio | guesses that came true | passes |",
-            "|---|--:|--:|--:|--:|--:|--:|",
+            "| what | who guesses | at once | tokens/s | with guesses | ratio | guesses that came true | passes |",
+            "|---|---|--:|--:|--:|--:|--:|--:|",
         ]
         for row in result["results"]:
             lines.append(
-                f"| {result['model']}, {row['workload']} | {row['concurrency']} | {row['tokens_per_cpu_s']:.0f} "
-                f"| {row['tokens_per_cpu_s_guessing']:.0f} | {row['ratio']:.2f} "
+                f"| {result['model']}, {row['workload']} | {row['guesser']} | {row['concurrency']} "
+                f"| {row['tokens_per_cpu_s']:.0f} | {row['tokens_per_cpu_s_guessing']:.0f} | {row['ratio']:.2f} "
                 f"| {row['accepted']} of {row['drafted']} | {row['steps']} → {row['steps_guessing']} |"
             )
         lines += ["", _machine(result), ""]
