@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from pie_engine.config import ModelSection
+from pie_engine.core.host_pages import HostPages
+from pie_engine.core.loop import num_slots_of
 from pie_engine.core.waiting import NOTICE_AFTER_S, PageWait
+from pie_engine.driver.base import Row
+from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.kv.tier import HostTier, Moves
 from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release
 from pie_engine.protocol.to_host import Waits
 from pie_engine.store.contexts import SavedContexts
-from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Rig
+from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Rig, byte_tokenizer
 from tests.unit.test_core_saved import opened, save
 
 PROMPTS = [letter * 18 for letter in "abcd"]
@@ -318,3 +323,35 @@ def test_moves_keep_their_order_and_go_together_where_they_can():
         ("out", [(1, 12)]),
     ]
     assert not moves
+
+
+# Host memory.
+
+
+def test_slots_keep_what_was_written_to_them():
+    driver = FakeDriver(byte_tokenizer(), FakeScript(), page_size=PAGE_SIZE)
+    driver.allocate_kv(4)
+    driver.execute([Row([7, 8, 9, 10, 11], 0, [2, 3])])
+    pages = HostPages(driver, 3)
+    pages.write([2, 0], driver.read_pages([2, 3]))
+    driver.write_pages([0, 1], pages.read([2, 0]))
+    assert list(driver.tokens_in([0, 1], 5)) == [7, 8, 9, 10, 11]
+    assert len(pages.regions) == len(driver.read_pages([0]))
+    assert all(num_bytes > 0 for _, num_bytes in pages.regions)
+
+
+def test_without_slots_there_is_no_memory():
+    driver = FakeDriver(byte_tokenizer(), FakeScript(), page_size=PAGE_SIZE)
+    driver.allocate_kv(1)
+    assert HostPages(driver, 0).regions == []
+
+
+@pytest.mark.parametrize(
+    ("asked_mb", "free_mb", "num_slots"), [(10, 100, 10), (10, 20, 10), (60, 100, 50), (0, 100, 0)]
+)
+def test_at_most_half_of_what_is_free_is_taken(
+    asked_mb: int, free_mb: int, num_slots: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("pie_engine.core.loop.available_bytes", lambda: free_mb << 20)
+    assert num_slots_of(ModelSection(path="m", offload_memory_mb=asked_mb), 1 << 20) == num_slots
+    assert bool(caplog.records) == (num_slots < asked_mb)
