@@ -14,15 +14,22 @@ import torch
 import transformers
 from torch import Tensor
 
+from pie_engine.config import Paths
+from pie_engine.hub.places import resolve
 from pie_engine.model.attention import Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.load import Model, load_model
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
+from pie_engine.model.quantization import Quantization
+from pie_engine.model.quantized import quantized
 from tests import adapters, models
+from tests.gguf_files import write_gguf
 
 BOUND = 1e-3
 PAGE = 16
+KERNELS: tuple[Kernels, ...] = ("torch", "compiled")
 NUM_STEPS = 24
 SETTINGS = {
     "plain": {},
@@ -226,3 +233,51 @@ def test_targets_are_read_as_peft_reads_them(
     got = trio.ours.forward([span], prompt, trio.ours.new_cache(8, PAGE), range(20))
     trio.ours.remove_adapter(files.adapter_id)
     assert (got - wanted).abs().max() <= BOUND
+
+
+def close_to_peft(model: Model, config: ModelConfig, base: torch.nn.Module, adapter: Path) -> None:
+    """Of a row with the adapter and one without, in one batch."""
+    files, prompt = AdapterFiles.open(adapter), prompt_of(20)
+    model.add_adapter(read_adapter(files, config, model.dtype))
+    theirs = peft.PeftModel.from_pretrained(base, adapter).eval()
+    spans = [Span(0, 20, 0, pages(0), adapter=files.adapter_id), Span(20, 20, 0, pages(1))]
+    got = model.forward(spans, prompt * 2, model.new_cache(16, PAGE), range(40))
+    with torch.inference_mode():
+        adapted = theirs(torch.tensor([prompt])).logits[0]
+        with theirs.disable_adapter():
+            plain = theirs(torch.tensor([prompt])).logits[0]
+    assert (adapted - plain).abs().max() > 0.1
+    assert (got - torch.cat([adapted, plain])).abs().max() <= BOUND
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "others"),
+    [
+        ("gqa-tied", "Q4_K", {"v_proj": "Q6_K", "up_proj": "F16"}),
+        pytest.param("qwen2", "Q8_0", {"k_proj": "Q5_0", "gate_proj": "Q4_0"}, marks=pytest.mark.slow),
+        pytest.param("mixtral", "Q4_K", {"w2": "Q6_K", "v_proj": "Q8_0"}, marks=pytest.mark.slow),
+    ],
+)
+def test_over_weights_of_a_gguf_file(shape: str, kind: str, others: dict[str, str], tmp_path: Path) -> None:
+    """The file holds heads in another order than PEFT knows, and matrices of several kinds side by side."""
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "head_dim": 32}
+    hf = models.write_checkpoint(tmp_path / "hf", shape, num_attention_heads=8, **sizes)
+    file = write_gguf(tmp_path / "model.gguf", hf, kind, others)
+    checkpoint = Checkpoint.open(resolve(str(file), Paths(tmp_path / "home", tmp_path / "cache")))
+    adapter = adapters.write_adapter(tmp_path / "adapter", hf, target_modules=adapters.targets_of(shape))
+    for kernels in KERNELS:
+        base = transformers.AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32)
+        close_to_peft(load_model(checkpoint, torch.float32, kernels), checkpoint.config, base, adapter)
+
+
+@pytest.mark.parametrize("kind", ["int4", *slow(["int8"])])
+def test_over_weights_that_are_quantized_on_load(kind: Quantization, tmp_path: Path) -> None:
+    folder = models.write_checkpoint(tmp_path / "model", "qwen2", hidden_size=64, intermediate_size=128)
+    adapter = adapters.write_adapter(tmp_path / "adapter", folder)
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    base.lm_head.weight.data = quantized("int8", base.lm_head.weight.data).numbers()  # always of 8 bits
+    for linear in base.model.layers.modules():
+        if isinstance(linear, torch.nn.Linear):
+            linear.weight.data = quantized(kind, linear.weight.data).numbers()
+    checkpoint = Checkpoint.open(folder)
+    close_to_peft(load_model(checkpoint, torch.float32, "compiled", kind), checkpoint.config, base, adapter)
