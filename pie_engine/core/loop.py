@@ -357,12 +357,12 @@ class Core:
         )
 
     def tell_waiting(self) -> None:
-        """Tell the hosts whose programs have waited for pages for a while, or do not wait any more."""
+        """Tell the hosts whose programs have waited for pages for a while."""
         now = self._clock()
         for host in self._hosts.values():
             for process in host.processes.values():
-                num_pages = process.wait.news(self._num_pages_needed(process), now)
-                if num_pages is not None:
+                num_pages = self._num_pages_needed(process)
+                if process.wait.is_news(num_pages, now):
                     host.send(Waits(process.pid, num_pages, self.pool.num_free, self.pool.num_pages))
 
     def check_integrity(self) -> list[str]:

@@ -15,17 +15,14 @@ class PageWait:
         self._since: float | None = None
         self._is_told = False
 
-    def news(self, num_needed: int, now: float) -> int | None:
-        """What its host has to hear: the pages that it waits for, 0 when it waits no longer; None: nothing new.
-
-        `num_needed`: that it waits for now; 0: it does not wait.
-        """
+    def is_news(self, num_needed: int, now: float) -> bool:
+        """Whether its host has to hear, once for each wait, that it waits for `num_needed` pages; 0: it does not."""
         if not num_needed:
-            was_told, self._since, self._is_told = self._is_told, None, False
-            return 0 if was_told else None
+            self._since, self._is_told = None, False
+            return False
         if self._since is None:
             self._since = now
         if self._is_told or now - self._since < NOTICE_AFTER_S:
-            return None
+            return False
         self._is_told = True
-        return num_needed
+        return True

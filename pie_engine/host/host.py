@@ -135,7 +135,7 @@ class Host:
     def _tell_waiting(self, core: CoreView, news: Waits) -> None:
         process = self.processes.get(news.pid)
         if process is not None:
-            process.wait_for_pages(core, news)
+            process.wait_for_pages(core.model.name, news)
 
     def add_core(self, boot_id: str, model: HostModel) -> None:
         self.cores.add(boot_id, model)

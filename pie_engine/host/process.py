@@ -95,8 +95,6 @@ class Process:
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
-        self._awaited_pages: dict[str, int] = {}
-        """By the boot id of the core."""
         self._services = services
         self._seen_seq = 0
         self._cpu_ns = 0
@@ -195,21 +193,14 @@ class Process:
     def uses(self, core: CoreView) -> bool:
         return any(context.core is core for context in self.contexts.values())
 
-    def wait_for_pages(self, core: CoreView, news: Waits) -> None:
-        """It waits for KV pages of `core`, or does not any more. Whoever follows its events sees why nothing comes."""
-        self._awaited_pages[core.boot_id] = news.num_pages
-        if news.num_pages:
-            message = (
-                f"waiting for {news.num_pages} KV pages of {core.model.name}: {news.num_free} of {news.num_in_all} are "
-                "free, other contexts have the rest"
-            )
-            self.events.add("log", json_text({"level": "info", "message": message}))
-            self._services.has_output(self)
-
-    @property
-    def num_awaited_pages(self) -> int:
-        """KV pages that it has waited for for a while; 0: it does not wait for any."""
-        return sum(self._awaited_pages.values())
+    def wait_for_pages(self, model: str, news: Waits) -> None:
+        """It waits for KV pages of `model`. Whoever follows its events sees why nothing comes."""
+        message = (
+            f"waiting for {news.num_pages} KV pages of {model}: {news.num_free} of {news.num_in_all} are free, "
+            "other contexts have the rest"
+        )
+        self.events.add("log", json_text({"level": "info", "message": message}))
+        self._services.has_output(self)
 
     # Output.
 

@@ -80,12 +80,12 @@ class Searched(Message, frozen=True):
 
 
 class Waits(Message, frozen=True):
-    """A process has waited for KV pages for a while: it needs `num_pages` more. 0: not any more."""
+    """A process has waited for KV pages for a while: it needs `num_pages` more."""
 
     pid: str
     num_pages: int
-    num_free: int = 0
-    num_in_all: int = 0
+    num_free: int
+    num_in_all: int
 
 
 class Failed(Message, frozen=True):

@@ -681,11 +681,8 @@ def test_a_plan_crosses_with_its_time_and_its_guessing(world):
 # Waiting for pages.
 
 
-def test_a_wait_for_pages_is_a_line_of_the_log_and_its_end_is_none(world):
-    world.process.wait_for_pages(world.core, Waits("pid", 7, 4, 24))
-    assert world.process.num_awaited_pages == 7
-    world.process.wait_for_pages(world.core, Waits("pid", 0, 9, 24))
-    assert world.process.num_awaited_pages == 0
+def test_a_wait_for_pages_is_a_line_of_the_log(world):
+    world.process.wait_for_pages("tiny", Waits("pid", 7, 4, 24))
     (event,) = world.process.events.take_unsent()
     assert event.kind == "log"
     assert msgspec.json.decode(event.data) == {
