@@ -26,6 +26,8 @@ class PieceDecoder:
     """Taken off the start of the text, up to `num_strip` times; all of the first token's when `strip_token`."""
     num_strip: int = 0
     strip_token: bool = False
+    strips_bytes: bool = True
+    """Whether a byte token that is a space counts as the space at the start; not in the SentencePiece library."""
 
     @property
     def initial_state(self) -> int:
@@ -47,8 +49,11 @@ class PieceDecoder:
             return bytes([int(match[1], 16)])
         return token.encode()
 
-    def at_start(self, piece: bytes, num_left: int) -> tuple[bytes, int]:
-        """`piece` as the next of the text while `num_left` strips are left, and how many are left after it."""
+    def at_start(self, token: str, num_left: int) -> tuple[bytes, int]:
+        """`token` as the next of the text while `num_left` strips are left, and how many are left after it."""
+        piece = self.piece(token)
+        if not self.strips_bytes and _BYTE_TOKEN.fullmatch(token):
+            return piece, 0
         if self.strip_token:
             return piece.replace(self.strip, b""), 0
         while num_left and piece.startswith(self.strip):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class Tokenizer:
         try:
             return cls(
                 load,
-                piece_decoder(raw_decoder, str(path)),
+                replace(piece_decoder(raw_decoder, str(path)), strips_bytes=path.suffix == ".json"),
                 bos_token=special.get("bos_token"),
                 eos_token=special.get("eos_token"),
                 eos_ids=read_eos_ids(folder),
@@ -153,6 +154,10 @@ class Tokenizer:
         token_id: int | None = self._parsing.token_to_id(token)
         return token_id
 
+    def token(self, token_id: int) -> str:
+        """How the vocabulary spells an id; empty for ids that it does not have."""
+        return self._parsing.id_to_token(token_id) or ""
+
     def token_bytes(self, token_id: int) -> bytes:
         """What a token stands for inside a text; empty for ids that the vocabulary does not have."""
         piece = self._pieces.get(token_id)
@@ -230,8 +235,8 @@ class Detokenizer:
             piece = b""
             if token_id not in self._skipped:
                 piece = self._tokenizer.token_bytes(token_id)
-                if start:
-                    piece, start = self._decoder.at_start(piece, start)
+                if start and piece:
+                    piece, start = self._decoder.at_start(self._tokenizer.token(token_id), start)
             if piece:
                 text.append(piece)
                 held = held + piece if piece[-1] >= 0x80 else b""

@@ -130,6 +130,14 @@ def test_random_ids_are_decoded_as_the_sentencepiece_library_decodes_them(
     assert runs.sub(REPLACEMENT, ours.decode(ids)) == runs.sub(REPLACEMENT, library.decode(ids))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in FROM_MODEL if kind != "sentencepiece-nfkc"])  # it has no bytes
+def test_a_byte_that_is_a_space_stays_at_the_start(world: World, kind: str) -> None:
+    ours, library = world.ours[kind], world.library[kind]
+    byte, space = library.piece_to_id("<0x20>"), library.piece_to_id("\u2581")
+    for ids in ([byte], [byte, space], [space, byte], [byte, byte]):
+        assert ours.decode(ids) == library.decode(ids)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=thoroughness.count(16, 80), deadline=None)
 @given(data=st.data(), sizes=chunk_sizes, skip=st.booleans())
