@@ -101,8 +101,9 @@ def test_no_daemon(fresh: Any, tmp_path: Path) -> None:
 
 
 def write_model(folder: Path) -> Path:
-    from tests.models import write_checkpoint
+    from tests.models import write_checkpoint, write_tokenizer
 
+    write_tokenizer(folder)
     return write_checkpoint(folder)
 
 

@@ -182,7 +182,7 @@ class TestInfo:
         assert invoke(["model", "info", "pie-tiny"]) == 0
         lines = capsys.readouterr().out.splitlines()
         rows = {line[:13].strip(): line[13:].strip() for line in lines}
-        assert rows["weights"] == "15.1 MiB in float32, 7.6 MiB in bfloat16, 4.3 MiB in int8, 3.1 MiB in int4"
+        assert rows["weights"] == "15.1 MiB in float32, 7.6 MiB in bfloat16, 3.8 MiB in int8, 2.6 MiB in int4"
         assert rows["KV"] == "2.5 KiB a token, 5.0 MiB for 2,048 tokens"
         assert rows["fits here"].startswith(
             "yes in float32: 783 MiB of 8.0 GiB; yes in bfloat16: 776 MiB of 8.0 GiB; yes"

@@ -304,6 +304,22 @@ def test_a_stream_that_nobody_reads_is_stopped():
     assert run(main, replies=["abc"]) == ["xy", 1]
 
 
+def test_a_stream_that_outlives_its_run_ends_none_of_the_next():
+    kept = []
+
+    async def leave():
+        kept.append(Context().append("x").generate())
+
+    async def main():
+        stream = Context().append("x").generate()
+        kept.clear()
+        gc.collect()
+        return await stream.text()
+
+    run(leave, replies=["abc"])
+    assert run(main, replies=["def"]) == "def"
+
+
 def test_cancelling_a_reader_stops_the_generation():
     async def main():
         ctx = Context().append("x")

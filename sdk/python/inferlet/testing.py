@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import enum
+import itertools
 import json
 import math
 import re
@@ -36,6 +37,8 @@ LOGPROB = -0.25
 """Of every token that the fake model writes."""
 ENTROPY = 1.25
 """At every token, in nats."""
+_handles = itertools.count(1)
+"""Of all fake hosts: what is collected late, when another host is in its place, must not mean one of the other's."""
 _sleep = time.sleep  # in the sandbox's build, before it is replaced by one that waits on the host
 _SPECIAL = re.compile(r"<\|\w+\|>")
 _FIRST_CHARACTER = 100
@@ -269,7 +272,6 @@ class FakeHost:
         self._receives: deque[int] = deque()
         self._promised: dict[int, str] = {}
         self._ready: list[int] = []
-        self._num_handles = 0
         self._make_interfaces()
 
     def terminate(self) -> None:
@@ -394,10 +396,10 @@ class FakeHost:
         return call
 
     def _new_handle(self, *, is_ready: bool = False) -> int:
-        self._num_handles += 1
+        handle = next(_handles)
         if is_ready:
-            self._ready.append(self._num_handles)
-        return self._num_handles
+            self._ready.append(handle)
+        return handle
 
     def _wait_any(self, timeout_us: int | None) -> list[int]:
         if not self._ready:
@@ -421,7 +423,7 @@ class FakeHost:
         self._describe(model)
         if adapter and adapter not in self.adapters:
             raise errors.NotFound(f"fake has no adapter called `{adapter}`")
-        ctx = self._num_handles = self._num_handles + 1
+        ctx = self._new_handle()
         self.contexts[ctx] = []
         self.adapter_of[ctx] = adapter
         return ctx
@@ -596,16 +598,16 @@ class FakeHost:
         """It lets in one reply of the script and nothing else, token by token."""
         whole = self._next_reply(self.text_of(ctx))
         check_reply(whole, grammar.kind.name, grammar.text)
-        self._num_handles += 1
-        self._matchers[self._num_handles] = (self.encode(whole), [])
-        return self._num_handles
+        handle = self._new_handle()
+        self._matchers[handle] = (self.encode(whole), [])
+        return handle
 
     def _fork_matcher(self, matcher: int, ctx: int) -> int:
         self._tokens_of(ctx)
         reply, taken = self._matchers[matcher]
-        self._num_handles += 1
-        self._matchers[self._num_handles] = (reply, taken.copy())
-        return self._num_handles
+        handle = self._new_handle()
+        self._matchers[handle] = (reply, taken.copy())
+        return handle
 
     def _advance(self, matcher: int, tokens: list[int]) -> None:
         self._matchers[matcher][1].extend(tokens)
