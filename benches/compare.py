@@ -144,7 +144,16 @@ def run_within(command: Sequence[str | Path], timeout_s: float) -> int:
 
 
 def compare(args: argparse.Namespace) -> Comparison:
+    """Ctrl-C ends it with what has been measured until then."""
     comparison = Comparison(args, installed(args.engines, args.peers))
+    try:
+        _measure(args, comparison)
+    except KeyboardInterrupt:
+        comparison.failures.append("interrupted")
+    return comparison
+
+
+def _measure(args: argparse.Namespace, comparison: Comparison) -> None:
     for number in range(args.rounds):
         turned = number % max(1, len(comparison.engines))
         for shape in args.shapes:
@@ -154,7 +163,8 @@ def compare(args: argparse.Namespace) -> Comparison:
                 comparison.add(shape, name, results)
                 if status:
                     comparison.failures.append(f"{name} on {shape}, round {number + 1}: exit status {status}")
-    return comparison
+                if args.json_out:
+                    args.json_out.write_text(json.dumps(comparison.as_json(), indent=2) + "\n")
 
 
 def parse_args() -> argparse.Namespace:
@@ -176,8 +186,6 @@ def main() -> None:
     args = parse_args()
     comparison = compare(args)
     print(comparison.report())
-    if args.json_out:
-        args.json_out.write_text(json.dumps(comparison.as_json(), indent=2) + "\n")
     sys.exit(1 if comparison.failures else 0)
 
 
