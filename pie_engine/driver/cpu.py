@@ -194,7 +194,13 @@ class CpuDriver:
         cache.write_pages(page_ids, {name: torch.from_numpy(array).view(dtype) for name, array in pages.items()})
 
     def adapter_bytes(self, files: AdapterFiles) -> int:
-        return layout.num_bytes(layout.layout_of(files, self._stored), self._capabilities.dtype)
+        matrices = layout.layout_of(files, self._stored)
+        multiple = 1
+        if self._capabilities.kernels == "compiled":
+            from pie_engine.model.kernels.lora import RANKS  # loaded with the kernels, and not without
+
+            multiple = RANKS
+        return layout.num_bytes(matrices, self._capabilities.dtype, rank_multiple=multiple)
 
     def load_adapter(self, files: AdapterFiles) -> None:
         if files.adapter_id not in self._adapters:

@@ -199,6 +199,8 @@ def test_parts_lie_where_the_projections_are_run_as_one(tmp_path):
     assert value == Part((HEADS + KV_HEADS) * HEAD, KV_HEADS * HEAD, HIDDEN, 2, 2.0, *names)
     assert (up.first_output, up.num_outputs) == (INNER, INNER)
     assert num_bytes(layout, "bfloat16") == 2 * 2 * (HIDDEN + KV_HEADS * HEAD + HIDDEN + INNER)
+    outputs = 2 * (KV_HEADS * HEAD + INNER)
+    assert num_bytes(layout, "bfloat16", rank_multiple=8) == 2 * (8 * (HIDDEN + HIDDEN) + outputs)
 
 
 def test_a_fused_projection_is_one_part(tmp_path):

@@ -72,10 +72,13 @@ def layout_of(files: AdapterFiles, config: ModelConfig) -> Layout:
     return layout
 
 
-def num_bytes(layout: Layout, dtype: str) -> int:
-    """Memory of the matrices in `dtype`."""
-    parts = (part for parts in layout.values() for part in parts)
-    return DTYPES[dtype] * sum(part.rank * (part.num_inputs + part.num_outputs) for part in parts)
+def num_bytes(layout: Layout, dtype: str, *, rank_multiple: int = 1) -> int:
+    """Memory of the matrices in `dtype`, where the ranks of a projection are filled up to a multiple."""
+    count = 0
+    for parts in layout.values():
+        num_ranks = -(-sum(part.rank for part in parts) // rank_multiple) * rank_multiple
+        count += num_ranks * parts[0].num_inputs + sum(part.rank * part.num_outputs for part in parts)
+    return DTYPES[dtype] * count
 
 
 def _places(config: ModelConfig, layer: int) -> dict[str, _Place]:
