@@ -215,23 +215,47 @@ def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str
     Raises `InvalidConfig` naming the file or variable, the key, and what is allowed or the nearest known key.
     """
     environ = os.environ if environ is None else environ
-    data: dict[str, Any] = {}
-    path = Path(environ.get("PIE_CONFIG") or Path(platformdirs.user_config_dir("pie")) / "config.toml")
-    if path.exists():
-        data = _read_toml(path)
-    elif "PIE_CONFIG" in environ:
-        raise InvalidConfig(f"PIE_CONFIG names {path}, which does not exist")
-    layers: list[tuple[str, Mapping[str, Any]]] = [(str(path), data)]
-    for key, variable in (("home", "PIE_HOME"), ("cache", "PIE_CACHE"), ("log_level", "PIE_LOG_LEVEL")):
-        if environ.get(variable):
-            layers.append((variable, {key: environ[variable]}))
-    layers.append(("the command line", overrides or {}))
     merged: dict[str, Any] = {}
-    for source, layer in layers:
+    for source, layer in [_file_layer(environ), *_layers_above(overrides, environ)]:
         # Each by itself, so that what is wrong is looked for where it stands.
         decode_config(layer, source=source)
         merged = _merged(merged, layer)
     return decode_config(merged)
+
+
+def load_paths(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Paths:
+    """Where this user's daemon is. A running one can be reached also while other settings are wrong.
+
+    Raises `InvalidConfig` when the file, which could say where, cannot be read, and nothing above it does.
+    """
+    environ = os.environ if environ is None else environ
+    layers = _layers_above(overrides, environ)
+    try:
+        layers.insert(0, _file_layer(environ))
+    except InvalidConfig:
+        if not any("home" in layer for _, layer in layers):
+            raise
+    keys = ("home", "cache")
+    return decode_config({key: layer[key] for _, layer in layers for key in keys if key in layer}).paths
+
+
+_Layer = tuple[str, Mapping[str, Any]]
+"""Where settings come from, and they."""
+
+
+def _file_layer(environ: Mapping[str, str]) -> _Layer:
+    path = Path(environ.get("PIE_CONFIG") or Path(platformdirs.user_config_dir("pie")) / "config.toml")
+    if path.exists():
+        return str(path), _read_toml(path)
+    if "PIE_CONFIG" in environ:
+        raise InvalidConfig(f"PIE_CONFIG names {path}, which does not exist")
+    return str(path), {}
+
+
+def _layers_above(overrides: Mapping[str, Any] | None, environ: Mapping[str, str]) -> list[_Layer]:
+    variables = (("home", "PIE_HOME"), ("cache", "PIE_CACHE"), ("log_level", "PIE_LOG_LEVEL"))
+    layers: list[_Layer] = [(name, {key: environ[name]}) for key, name in variables if environ.get(name)]
+    return [*layers, ("the command line", overrides or {})]
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:

@@ -9,16 +9,23 @@ from pie_cli.client import new_client
 
 async def all_findings() -> list[Finding]:
     """Everything found, in the order in which one would repair it."""
-    from pie_engine.config import load_config
+    from pie_engine.config import EngineConfig, load_config, load_paths
     from pie_engine.errors import InvalidConfig
 
+    wrong = []
     try:
         config = load_config()
     except InvalidConfig as error:
-        return [Finding("config", "problem", error.message, error.hint)]
+        wrong = [Finding("config", "problem", error.message, error.hint)]
+        try:
+            paths = load_paths()
+        except InvalidConfig:
+            return wrong
+        config = EngineConfig(home=str(paths.home), cache=str(paths.cache))
     async with new_client() as client:
         alive = await daemon.check(client, config)
     return [
+        *wrong,
         *engine.check(config),
         *storage.check(config),
         *models.check(config),

@@ -37,9 +37,9 @@ def stop(
 
 async def _stop(drain: bool, timeout_s: float) -> None:
     from pie_cli.daemon import running_daemon
-    from pie_engine.config import load_config
+    from pie_engine.config import load_paths
 
-    paths = load_config().paths
+    paths = load_paths()
     os_pid = running_daemon(paths)
     async with new_client() as client:
         os_pid = os_pid or await _pid_from_health(client)

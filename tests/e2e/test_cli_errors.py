@@ -92,7 +92,7 @@ def test_an_unsupported_architecture(fresh: Any, tmp_path: Path) -> None:
 def test_a_wrong_configuration(name: str, text: str, fresh: Any, tmp_path: Path) -> None:
     fresh.env["PIE_CONFIG"] = str(tmp_path / "config.toml")
     (tmp_path / "config.toml").write_text(text)
-    check(name, pie(fresh, ["ps"], tmp_path))
+    check(name, pie(fresh, ["serve"], tmp_path))
     fresh.env["PIE_CONFIG"] = str(fresh.home / "none.toml")
 
 

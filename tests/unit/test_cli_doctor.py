@@ -72,14 +72,25 @@ def test_text_has_a_word_for_each_severity_and_the_fix(
     assert "problem  model folder /no/such/folder does not exist\n    fix  correct `path` in config.toml" in out
 
 
-def test_an_unreadable_configuration_is_the_only_finding(
-    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_setting_does_not_hide_the_daemon(
+    standin: StandIn, home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_config(home, monkeypatch, "modles = []\n")
     code, found = findings(capsys)
     assert code == 1
-    assert list(found) == ["problem"]
     assert "unknown key `modles`" in found["problem"][0]
+    assert f"core pie-tiny is ready (process {os.getpid()})" in found["ok"]
+
+
+def test_an_unreadable_configuration_is_the_only_finding(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(home, monkeypatch, "[host\n")
+    monkeypatch.delenv("PIE_HOME", raising=False)
+    code, found = findings(capsys)
+    assert code == 1
+    assert list(found) == ["problem"]
+    assert "line 1" in found["problem"][0]
 
 
 def test_a_daemon_of_another_version_is_a_problem(standin: StandIn, capsys: Capture) -> None:

@@ -10,6 +10,7 @@ from pie_engine.config import (
     ModelSection,
     decode_config,
     load_config,
+    load_paths,
 )
 from pie_engine.errors import InvalidConfig
 
@@ -125,6 +126,18 @@ def test_broken_toml_names_the_line(tmp_path):
 def test_a_named_file_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(InvalidConfig, match="does not exist"):
         load_config({}, {"PIE_CONFIG": str(tmp_path / "nothing.toml")})
+
+
+def test_the_daemon_is_found_while_other_settings_are_wrong(tmp_path):
+    wrong = write(tmp_path, f'home = "{tmp_path / "here"}"\nmodles = []\n')
+    assert load_paths({}, wrong).home == tmp_path / "here"
+    assert load_paths({}, {**wrong, "PIE_HOME": str(tmp_path / "there")}).home == tmp_path / "there"
+    broken = write(tmp_path, "[host]\n= 3\n")
+    assert load_paths({}, {**broken, "PIE_HOME": str(tmp_path / "there")}).home == tmp_path / "there"
+    with pytest.raises(InvalidConfig, match="line 2"):
+        load_paths({}, broken)
+    with pytest.raises(InvalidConfig, match="`home`"):
+        load_paths({}, write(tmp_path, "home = 3\n"))
 
 
 def test_sockets_stay_within_the_path_limit_of_the_system(tmp_path):

@@ -19,7 +19,7 @@ from pie_client.errors import Interrupted, NoDaemon, explained
 from pie_client.files import FileBody, free_path, write_file
 from pie_client.process import Process
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
-from pie_engine.config import load_config
+from pie_engine.config import load_paths
 from pie_engine.errors import NotFound, PieError
 from pie_engine.protocol.http import (
     EVENT_STREAM,
@@ -53,7 +53,7 @@ class PieClient:
     """
 
     def __init__(self, *, home: str | Path | None = None, url: str | None = None) -> None:
-        paths = load_config({} if home is None else {"home": str(home)}).paths
+        paths = load_paths({} if home is None else {"home": str(home)})
         self.home = paths.home
         self._transport = Transport(paths, url)
         self._processes: set[Process] = set()
