@@ -46,6 +46,10 @@ class StartFailed(PieError):
         self.cause = cause
 
 
+class Ended(StartFailed):
+    """Somebody else's daemon has ended while we waited for it."""
+
+
 class NotInstalled(PieError):
     """The extra that holds the engine is missing."""
 
@@ -82,19 +86,23 @@ async def ensure_daemon(client: PieClient, config: EngineConfig, overrides: Mapp
             return health
     started = None if health else await _start_once(client, config, overrides or {})
     with console.steps() as steps:
-        try:
-            return await wait_until_ready(client, config.paths, started, steps)
-        except StartFailed:
-            if started is not None:
-                # It would refuse the next `pie run` too, also when the reason is gone.
-                await started.end()
-            raise
+        while True:
+            try:
+                return await wait_until_ready(client, config.paths, started, steps)
+            except Ended:
+                # It was on its way down already when it was found: `pie stop` and `pie run` at once.
+                started = await _start_once(client, config, overrides or {})
+            except StartFailed:
+                if started is not None:
+                    # It would refuse the next `pie run` too, also when the reason is gone.
+                    await started.end()
+                raise
 
 
 async def wait_until_ready(
     client: PieClient, paths: Paths, started: DaemonProcess | None, steps: console.Steps
 ) -> Health:
-    """Waits while the daemon starts, showing what it does. Raises `StartFailed` once it cannot."""
+    """Waits while the daemon starts, showing what it does. Raises `StartFailed` once it cannot, `Ended` if gone."""
     silent_since = asyncio.get_running_loop().time()
     deaths = Deaths()
     while True:
@@ -110,6 +118,8 @@ async def wait_until_ready(
             steps.show(*progress_of(health))
         elif started is not None and started.has_exited:
             raise started.failure()
+        elif started is None and running_daemon(paths) is None:
+            raise Ended("the daemon has ended", hint="`pie serve` starts one")
         elif now - silent_since > SILENCE_S:
             raise StartFailed(
                 f"the daemon does not answer on {paths.api_socket}",
@@ -233,6 +243,8 @@ class DaemonProcess:
 
     def failure(self) -> StartFailed:
         """Why it has exited: its own last words."""
+        if self._process.returncode == 0:
+            return StartFailed("the daemon was stopped while it started", hint="to start it again, run this again")
         lines = self.new_log_text().splitlines()
         message = _last_with(lines, "error: ")
         if message:

@@ -342,7 +342,7 @@ def _detail_of_core(scene: str) -> dict[str, object]:
 
 
 def play(home: Path, scene: str) -> int:
-    """A daemon process: `ok`, `slow` to load, with `no-model`, or one that `dies` or `refuses` at once."""
+    """A daemon process: `ok`, `slow` to load, `stuck`, with `no-model`, or one that `dies` or `refuses` at once."""
     with (home / "starts").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if scene == "dies":
