@@ -35,6 +35,7 @@ def serve(
     draft_model: Annotated[
         str, typer.Option(help='A smaller model with the same tokenizer, which guesses for `speculate="model"`.')
     ] = "",
+    quantize: Annotated[str, typer.Option(help="`int8` or `int4`: weights of fewer bits, made while loading.")] = "",
     listen: Annotated[str, typer.Option(help="HOST:PORT on loopback, besides the Unix socket.")] = "",
     background: Annotated[bool, typer.Option("--background/--foreground", help="Where the daemon runs.")] = False,
 ) -> int:
@@ -45,7 +46,13 @@ def serve(
     from pie_engine.config import load_config
 
     overrides = overrides_of(
-        load_config(), model or [], driver, listen, is_deterministic=deterministic, draft_model=draft_model
+        load_config(),
+        model or [],
+        driver,
+        listen,
+        is_deterministic=deterministic,
+        draft_model=draft_model,
+        quantize=quantize,
     )
     config = load_config(overrides)
     return run_async(_background(config, overrides) if background else _foreground(config, overrides))
@@ -59,6 +66,7 @@ def overrides_of(
     *,
     is_deterministic: bool = False,
     draft_model: str = "",
+    quantize: str = "",
 ) -> dict[str, Any]:
     """The settings that these options stand for, over the configured ones."""
     import msgspec
@@ -69,6 +77,8 @@ def overrides_of(
         given["deterministic"] = True
     if draft_model:
         given["draft_model"] = _absolute(draft_model)
+    if quantize:
+        given["quantize"] = quantize
     if models or given:
         sections = [{"path": _absolute(path)} for path in models] or msgspec.to_builtins(config.models)
         overrides["models"] = [section | given for section in sections]
@@ -198,4 +208,5 @@ def _memory_of(detail: dict[str, Any]) -> str:
     if draft := detail.get("draft_model"):
         draft_kv_mib = draft["num_pages"] * draft["page_bytes"] >> 20
         memory += f"; {draft['model']} guesses: {draft['weight_bytes'] >> 20} MiB of weights, {draft_kv_mib} MiB of KV"
-    return f" ({detail['dtype']}: {memory})"
+    quantized = f"weights in {detail['quantize']}, " if detail.get("quantize") else ""
+    return f" ({quantized}{detail['dtype']}: {memory})"

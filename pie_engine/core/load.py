@@ -40,6 +40,8 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
     core = Core(driver, tokenizer, section, saved=SavedContexts(paths.saved_contexts), draft_model=draft_model)
     core.facts.grammars.prepare()
     detail = _detail(core, section, folder, asdict(driver.capabilities))
+    if section.quantize != "none":
+        detail["quantize"] = section.quantize
     if draft_model is not None:
         capabilities, num_pages = draft_model.driver.capabilities, draft_model.pool.num_pages
         detail["draft_model"] = {

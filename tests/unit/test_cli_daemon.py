@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,25 @@ def test_two_at_once_start_one_daemon(home: Path) -> None:
     assert [out for out, _ in outputs] == ["hello\n", "hello\n"]
     assert len(starts(home)) == 1
     assert any("pie-tiny: loading weights …\n" in err for _, err in outputs)
+
+
+def test_a_daemon_that_is_stopped_while_two_wait_for_it(home: Path) -> None:
+    first = pie(home, "stuck", "run", "hello")
+    deadline = time.monotonic() + 30
+    while daemon.running_daemon(load_config().paths) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second = pie(home, "ok", "run", "hello")
+    time.sleep(0.5)  # it finds the first daemon, or the place free: the outcome is the same
+    os.kill(starts(home)[0], signal.SIGTERM)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 3
+    assert err.splitlines()[-2:] == [
+        "error: the daemon was stopped while it started",
+        "hint: to start it again, run this again",
+    ]
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, out) == (0, "hello\n"), err
+    assert len(starts(home)) == 2
 
 
 def test_a_daemon_that_dies_at_once_says_why(home: Path) -> None:
@@ -173,6 +193,9 @@ def test_options_of_serve_are_settings(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     assert overrides_of(config, [], "", "", draft_model="model")["models"] == [
         {"path": "a", "num_pages": 7, "draft_model": str(tmp_path / "model")}
+    ]
+    assert overrides_of(config, [], "", "", quantize="int4")["models"] == [
+        {"path": "a", "num_pages": 7, "quantize": "int4"}
     ]
     assert overrides_of(config, [], "fake", "")["models"] == [{"path": "a", "num_pages": 7, "driver": "fake"}]
 

@@ -101,6 +101,7 @@ def test_memory_for_less_than_a_page_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_serve_says_the_memory_of_both() -> None:
     model = {"dtype": "bfloat16", "weight_bytes": 80 << 20, "num_pages": 4, "page_bytes": 1 << 20, "page_size": 16}
     assert _memory_of(model) == " (bfloat16: 80 MiB of weights, 4 MiB of KV for 64 tokens)"
+    assert _memory_of({**model, "quantize": "int8"}).startswith(" (weights in int8, bfloat16: 80 MiB of weights")
     draft = {"model": "small", "weight_bytes": 8 << 20, "num_pages": 6, "page_bytes": 1 << 19}
     assert _memory_of({**model, "draft_model": draft}) == (
         " (bfloat16: 80 MiB of weights, 4 MiB of KV for 64 tokens; small guesses: 8 MiB of weights, 3 MiB of KV)"
