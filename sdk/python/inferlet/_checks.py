@@ -24,9 +24,11 @@ def token_ids(name: str, value: Iterable[int]) -> list[int]:
 
 
 def count(name: str, value: Any) -> Any:
-    """An integer from 0, or None."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32):
+    """An integer of 32 bits from 0, or None."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise InvalidInput(f"{name} has to be an integer from 0; got {value!r}")
+    if value is not None and value >= 2**32:
+        raise InvalidInput(f"{name} can be {2**32 - 1} at most; got {value}")
     return value
 
 

@@ -255,7 +255,11 @@ class Context:
         ctx = self._idle_id("drop")
         self._chat.sync()
         there = self._there(ctx)
-        if not isinstance(tokens, range) or tokens.step != 1 or not 0 <= tokens.start < tokens.stop <= there:
+        if not isinstance(tokens, range) or tokens.step != 1 or tokens.start >= tokens.stop:
+            raise InvalidInput(
+                f"cannot drop {tokens!r}: it names no tokens", hint="`range(first, end)`, and `end` is not dropped"
+            )
+        if not 0 <= tokens.start < tokens.stop <= there:
             raise InvalidInput(
                 f"cannot drop {tokens!r}: the context has {there} tokens", hint="`range(first, end)` says which of them"
             )
@@ -418,26 +422,25 @@ class Context:
         self._stream = weakref.ref(stream)
         return stream
 
-    async def generate_as(
-        self, kind: type[T], sampler: Sampler | None = None, *, max_tokens: int | None = None, seed: int | None = None
-    ) -> T:
+    async def generate_as(self, kind: type[T], sampler: Sampler | None = None, **options: Unpack[GenerateOptions]) -> T:
         """Let the model write JSON for `kind`, and return it as that.
 
         >>> person = await ctx.generate_as(Person, max_tokens=100)
 
         Args:
             kind: a type that `main` could take as a parameter (a dataclass, a `TypedDict`, `list[int]`, …), or a
-                pydantic model.
+                class with `model_json_schema` and `model_validate_json`, as pydantic's have.
             sampler: how tokens are chosen among those that fit; greedy if left out.
-            max_tokens: most tokens to write; None: until the end of the model's context.
-            seed: starts the random numbers anew.
+            options: those of `generate`, but for `grammar`.
 
         Raises `InvalidInput` when the reply was cut before it was complete; `last_text` has what there is.
         """
-        stream = self.generate(sampler, max_tokens=max_tokens, seed=seed, grammar=Grammar.json_schema(kind))
+        if "grammar" in options:
+            raise InvalidInput("`generate_as` takes no `grammar`: the type is it", hint="`generate` takes one")
+        stream = self.generate(sampler, grammar=Grammar.json_schema(kind), **options)
         text = await stream
         if stream.finish != "stop":
-            hint = "raise `max_tokens`" if max_tokens is not None and len(stream.ids) >= max_tokens else ""
+            hint = "raise `max_tokens`" if stream.finish == "length" else ""
             raise InvalidInput(f"the reply was cut after {len(stream.ids)} tokens and is not complete", hint=hint)
         return value_of(text, kind)
 
