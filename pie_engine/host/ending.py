@@ -67,5 +67,8 @@ def _trap(process: Process, text: str) -> ErrorInfo:
         return ErrorInfo("exception", "the program used up its stack", "recurse less deeply")
     if "memory" in text:
         return _memory_limit(process).info
-    hint = "code that ends the interpreter, such as os._exit() or os.abort(), ends the program without a value"
+    hint = (
+        f"it ran out of its {process.limits.memory_mb} MB of memory where Python could not say so, or it ended the "
+        "interpreter itself, as os._exit() and os.abort() do"
+    )
     return ErrorInfo("exception", f"the program broke off: {text}", hint)

@@ -78,7 +78,7 @@ def _files(folder: Path, progress: Progress) -> Iterator[Result]:
     if kinds:
         text = f"{kinds.count('sha256')} files have the hub's SHA-256, {kinds.count('git')} its Git hash"
     else:
-        text = "the weights can be read; there are no checksums to compare them with"
+        text = "all of them can be read to their ends; there are no checksums to compare them with"
     yield Result("files", "ok", text)
 
 

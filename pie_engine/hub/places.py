@@ -83,6 +83,10 @@ def named(names: Path) -> dict[str, Path]:
 
 def give_name(names: Path, name: str, target: Path) -> None:
     """Let `name` lead to `target`. Raises `InvalidInput` when it is no name or leads elsewhere."""
+    if name == PIE_TINY:
+        raise InvalidInput(
+            f"`{name}` is the name of the model that Pie brings along", hint="choose another with --name"
+        )
     if not is_name(name):
         raise InvalidInput(f"`{name}` cannot be the name of a model", hint="letters, digits, `_`, `.` and `-`")
     target = target.absolute()

@@ -18,6 +18,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a model folder; raises `ModelError` that names the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path.parent} has no {path.name}", hint=_hint_for(path.parent)) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} is not readable JSON: {error}", hint="download the model again") from error
     if not isinstance(value, dict):

@@ -9,6 +9,7 @@ content, also after a crash or a loss of power. What a crash leaves behind is re
 
 from __future__ import annotations
 
+import difflib
 import os
 import secrets
 import time
@@ -62,7 +63,7 @@ class SavedContexts:
         try:
             data = self._manifest_path(user, model, name).read_bytes()
         except FileNotFoundError:
-            raise _missing(name, model) from None
+            raise self._missing(user, name, model) from None
         return _decoded(name, data)
 
     def read_blob(self, user: str, model: str, manifest: Manifest) -> bytes:
@@ -129,7 +130,8 @@ class SavedContexts:
         room, path = self._room(user, model), self._manifest_path(user, model, name)
         if path.exists() and not replace:
             raise AlreadyThere(
-                f"a context is saved as `{name}` with model {model} already", hint="give it another name, or replace it"
+                f"a context is saved as `{name}` with model {model} already",
+                hint="give it another name with `--name`, or replace it with `--replace`",
             )
         self.check_quota(user, model, name, arrived.manifest.blob_bytes, quota_bytes)
         replaced = _decoded_or_none(path)
@@ -166,7 +168,7 @@ class SavedContexts:
         try:
             path.unlink()
         except FileNotFoundError:
-            raise _missing(name, model) from None
+            raise self._missing(user, name, model) from None
         self._remove_blob(path.parent, deleted)
 
     def list(self, user: str, model: str) -> list[Manifest]:
@@ -218,6 +220,21 @@ class SavedContexts:
             if path.name not in named and self._clock() - _changed_at(path) > _ORPHANED_AFTER_S:
                 path.unlink(missing_ok=True)
 
+    def _missing(self, user: str, name: str, model: str) -> NotFound:
+        """Says with which model it is saved, or the name that is nearest."""
+        rooms = self._room(user, model).parent
+        others = sorted(unquote(path.parent.name[1:]) for path in rooms.glob(f"m*/{quote(name, safe='')}.json"))
+        near = difflib.get_close_matches(
+            name, [unquote(path.stem) for path in self._room(user, model).glob("*.json")], n=1
+        )
+        if others:
+            hint = f"it is saved with model {', '.join(others)}"
+        elif near:
+            hint = f"did you mean `{near[0]}`?"
+        else:
+            hint = "`pie context list` shows those that there are"
+        return NotFound(f"no context is saved as `{name}` with model {model}", hint=hint)
+
     def _room(self, user: str, model: str) -> Path:
         # The letter keeps `.` and `..` from being names.
         return self._folder / f"u{quote(user, safe='')}" / f"m{quote(model, safe='')}"
@@ -235,12 +252,6 @@ def _decoded_or_none(path: Path) -> Manifest | None:
         return _decoded(path.name, path.read_bytes())
     except (FileNotFoundError, InvalidInput):
         return None
-
-
-def _missing(name: str, model: str) -> NotFound:
-    return NotFound(
-        f"no context is saved as `{name}` with model {model}", hint="`pie context list` shows those that there are"
-    )
 
 
 def _damaged(name: str, why: str) -> InvalidInput:

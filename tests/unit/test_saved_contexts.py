@@ -46,6 +46,19 @@ def test_names_are_those_of_a_user_and_a_model(saved: SavedContexts):
         saved.read("bob", "m", "a")
 
 
+def test_a_missing_name_says_where_it_is_or_what_is_near(saved: SavedContexts):
+    write(saved, "manual")
+    with pytest.raises(NotFound) as caught:
+        saved.read("ann", "other", "manual")
+    assert caught.value.hint == "it is saved with model m"
+    with pytest.raises(NotFound) as caught:
+        saved.read("ann", "m", "manul")
+    assert caught.value.hint == "did you mean `manual`?"
+    with pytest.raises(NotFound) as caught:
+        saved.read("bob", "m", "manual")
+    assert caught.value.hint == "`pie context list` shows those that there are"
+
+
 def test_nothing_is_written_outside_of_the_folder(tmp_path: Path):
     saved = SavedContexts(tmp_path / "contexts")
     write(saved, "../../x", user="../..")

@@ -69,8 +69,11 @@ async def write_file(path: Path, pieces: AsyncIterator[bytes], *, replace: bool)
 def free_path(path: str | Path, *, replace: bool) -> Path:
     """Where to write. Raises `InvalidInput` when there is a file that may not be replaced."""
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise explained(InvalidInput(f"{path} is a folder", hint="name the file to write in it"))
     if path.exists() and not replace:
-        raise explained(InvalidInput(f"{path} is there already", hint="choose another file, or replace it"))
+        hint = "choose another file, or replace it: `--replace`, in Python `replace=True`"
+        raise explained(InvalidInput(f"{path} is there already", hint=hint))
     return path
 
 
