@@ -320,12 +320,15 @@ def _compare() -> list[str]:
         "",
         "`make bench-cpu`: the median of the rounds, least and most. A ratio above 1 means that Pie is ahead. How the",
         "others are set up, and what is and is not comparable: [benches/README.md](../benches/README.md).",
+        "All of them run the checkpoint in bf16. The processor below has no instructions for that, which costs those",
+        "most that count on them; quantized files, with which llama.cpp is faster, are not compared here.",
         "",
     ]
     for result in results:
         engines = ["pie", *(name for name in result["engines"] if name != "pie")]
         setting = result["engines"]["pie"]["model"]
-        how = f"{setting['num_threads']} threads, {setting['dtype']}, {result['rounds']} rounds."
+        rounds = "one round" if result["rounds"] == 1 else f"{result['rounds']} rounds"
+        how = f"{setting['num_threads']} threads, {setting['dtype']}, {rounds}."
         lines += [f"{how} {result['note']}".rstrip()]
         lines += ["", markdown_table(result["results"], engines), ""]
         lines += [f"- {line}" for line in floor_lines(result["floors"], result["results"])]
