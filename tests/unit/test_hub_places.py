@@ -109,7 +109,13 @@ def test_a_name_is_not_given_twice(tmp_path: Path) -> None:
     assert "--name" in refused.value.hint
 
 
-@pytest.mark.parametrize("name", ["pie-tiny", "a/b", "..", "", ".hidden"])
+def test_the_shipped_models_name_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="`pie-tiny` is the name of the model") as refused:
+        give_name(tmp_path / "names", "pie-tiny", tmp_path)
+    assert "--name" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", ".hidden"])
 def test_what_cannot_be_a_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be the name of a model"):
         give_name(tmp_path / "names", name, tmp_path)
