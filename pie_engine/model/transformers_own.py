@@ -9,6 +9,7 @@ and keys and values are copied in every step.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,7 +44,7 @@ class StoredLayer:
     value_dim: int
 
 
-class ByTransformers:
+class ByTransformers(ABC):
     """What all models of Transformers have in common."""
 
     kernels: Kernels = "torch"
@@ -55,9 +56,11 @@ class ByTransformers:
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
+    @abstractmethod
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
-        raise NotImplementedError
+        """As `Decoder.new_cache`."""
 
+    @abstractmethod
     def forward(
         self,
         spans: Sequence[Span],
@@ -67,7 +70,6 @@ class ByTransformers:
         states: Tensor | None = None,
     ) -> Tensor:
         """As `Decoder.forward`."""
-        raise NotImplementedError
 
     def is_like(self, expected: Tensor) -> bool:
         """Whether it computes in chunks what the model computes as a whole: the logits that `tried` has given."""
