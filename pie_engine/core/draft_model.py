@@ -149,7 +149,7 @@ class DraftModel:
         self._num_turns += 1
         try:
             self._write(self._read(wanted))
-        except Exception:
+        except Exception:  # a guess is only ever a help: whatever breaks it must not end the replies that it is for
             log.exception("the draft model has failed; there are no more guesses of it")
             self._is_broken = True
             self.keep(())

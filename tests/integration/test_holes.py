@@ -36,6 +36,7 @@ from pie_engine.protocol.to_host import Chunk, Failed, Forwarded, Searched
 from tests import models
 from tests.integration.test_layouts import dense_logits
 from tests.stories import Story
+from tests.unit.test_core_holes import runs
 
 TOLERANCE = 1e-3
 """Of logits in fp32."""
@@ -140,17 +141,6 @@ class Rig:
 
     def num_pages(self, ctx: int) -> int:
         return self.core._hosts["h"].contexts[ctx].kv.num_pages
-
-
-def runs(seen: set[int], number: int) -> list[int]:
-    """Of a mask."""
-    found, last = [0], False
-    for other in range(number + 1):
-        if (other in seen) != last:
-            found.append(0)
-            last = not last
-        found[-1] += 1
-    return found
 
 
 class Model:

@@ -55,6 +55,7 @@ def reply(rig: Rig, ctx: int, story: Story, max_tokens: int, **fields: object) -
 
 
 def runs(seen: set[int], number: int) -> list[int]:
+    """The mask of token `number`, which sees `seen`, in run lengths: hidden first."""
     found, last = [0], False
     for other in range(number + 1):
         if (other in seen) != last:
