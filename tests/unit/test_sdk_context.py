@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from inferlet import Adapter, Busy, Context, InvalidInput, Model, NotFound, Sampler, _transport, session, testing
-from inferlet.signature import dump_json
+from inferlet._plain_json import dump_json
 from inferlet.testing import FakeHost, run_inferlet
 
 

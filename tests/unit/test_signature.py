@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 
+from inferlet._plain_json import dump_json
 from inferlet.errors import InvalidInput, InvalidProgram
-from inferlet.signature import Signature, dump_json
+from inferlet.signature import Signature
 from pie_engine.protocol import program as protocol
 
 

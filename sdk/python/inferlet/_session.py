@@ -9,8 +9,8 @@ from typing import Any
 
 from inferlet import _transport
 from inferlet._loop import Signal, finished, host_loop
+from inferlet._plain_json import dump_json
 from inferlet.errors import InvalidInput
-from inferlet.signature import dump_json
 
 
 class Session:

@@ -14,6 +14,7 @@ from inferlet import _checks, _transport
 from inferlet._loop import finished
 from inferlet._packing import pack_tokens, unpack_floats, unpack_tokens, unpack_top
 from inferlet._placement import TokenMask, placement
+from inferlet._plain_json import readable_json
 from inferlet._transcript import Message, Transcript
 from inferlet.adapter import Adapter
 from inferlet.beams import Beams
@@ -22,7 +23,6 @@ from inferlet.grammar import Grammar, grammar_record, value_of
 from inferlet.matcher import Matcher
 from inferlet.model import Model
 from inferlet.sampler import Sampler, sampler_record
-from inferlet.signature import readable_json
 from inferlet.stream import Stream
 
 T = TypeVar("T")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from inferlet import _checks, _transport
+from inferlet._conversion import convert
+from inferlet._schema import Schema, schema_of
 from inferlet.errors import InvalidInput
-from inferlet.signature import Schema, convert, schema_of
 
 _ANY_WHITESPACE: Schema = {"whitespace_flexible": True, "item_separator": ",", "key_separator": ":"}
 _HINT = (

@@ -27,8 +27,9 @@ from typing import Any
 from inferlet import _transport, errors
 from inferlet._loop import TERMINATION, HostLoop
 from inferlet._packing import pack_pairs, pack_tokens, unpack_tokens
+from inferlet._plain_json import dump_json
 from inferlet._reply_check import check_reply
-from inferlet.signature import Signature, dump_json
+from inferlet.signature import Signature
 
 Reply = str | Callable[[str], str]
 """What the model says: a text, or a function of the whole prompt text."""

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from typing import Any
 
+from inferlet._plain_json import readable_json
 from inferlet.errors import InvalidInput
-from inferlet.signature import Signature, readable_json
+from inferlet.signature import Signature
 
 _SECTION = re.compile(r"\n\s*\n\s*(?:Args|Arguments|Parameters|Returns|Raises):")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from inferlet import signature
 from inferlet._loop import HostLoop
+from inferlet._plain_json import dump_json
 from inferlet._runtime import failures
 from inferlet._runtime.importer import BundleImporter
 from inferlet._runtime.warmup import WarmUp
 from inferlet.errors import InvalidProgram
+from inferlet.signature import Signature
 
 Outcome = tuple[bool, str]
 """Whether it went well, and JSON: the value, or an `ErrorInfo`."""
@@ -25,7 +26,7 @@ Outcome = tuple[bool, str]
 
 def describe(bundle: str, loop: HostLoop) -> Outcome:
     """The signature of the program's `main`."""
-    return _guarded(bundle, loop, lambda main: signature.Signature.of(main).to_json())
+    return _guarded(bundle, loop, lambda main: Signature.of(main).to_json())
 
 
 def run(bundle: str, arguments: str, loop: HostLoop) -> Outcome:
@@ -111,7 +112,7 @@ def _main_hint(module: Any) -> str:
 
 
 def _call(main: Callable[..., Any], arguments: str, loop: HostLoop) -> str:
-    values = signature.Signature.of(main).bind(json.loads(arguments or "{}"))
+    values = Signature.of(main).bind(json.loads(arguments or "{}"))
     try:
         value = loop.run(main(**values))
     except SystemExit as stop:
@@ -121,7 +122,7 @@ def _call(main: Callable[..., Any], arguments: str, loop: HostLoop) -> str:
 
 def _dump_result(value: Any, main: Callable[..., Any]) -> str:
     try:
-        return signature.dump_json(value)
+        return dump_json(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{_place(main)} returned something that is not JSON: {error}") from None
 
