@@ -41,7 +41,7 @@ def test_the_public_names_are_sorted_and_documented():
 @pytest.mark.parametrize("name", [n for n in inferlet.__all__ if inspect.isclass(getattr(inferlet, n))])
 def test_public_methods_are_documented(name):
     cls = getattr(inferlet, name)
-    for attribute, value in vars(cls).items():
+    for attribute, value in inspect.getmembers(cls):
         if not attribute.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
             assert value.__doc__, f"{name}.{attribute}"
 

@@ -9,7 +9,7 @@ import math
 import pytest
 
 from inferlet import Beams, Context, InvalidInput, Sampler, Usage, _transport
-from inferlet.context import GenerateOptions
+from inferlet.generation import GenerateOptions
 from inferlet.sampler import _DEFAULTS, _RANGES, SamplerOptions
 from inferlet.testing import FakeHost, run_inferlet
 from pie_engine import errors

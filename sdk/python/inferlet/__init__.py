@@ -15,7 +15,7 @@ from inferlet._process import Runtime, runtime
 from inferlet._session import Session, session
 from inferlet.adapter import Adapter, AdapterInfo
 from inferlet.beams import Beams, Hypothesis
-from inferlet.context import Context, Output, SavedContext
+from inferlet.context import Context
 from inferlet.errors import (
     Busy,
     Cancelled,
@@ -30,10 +30,12 @@ from inferlet.errors import (
     PieError,
     Unsupported,
 )
+from inferlet.forward import Output
 from inferlet.grammar import Grammar
 from inferlet.matcher import Matcher, MatcherState
 from inferlet.model import Model, ModelInfo, Tokenizer
 from inferlet.sampler import Sampler
+from inferlet.saved import SavedContext
 from inferlet.stream import Chunk, FinishReason, Stream, Usage
 from inferlet.tools import Tool, ToolCall, parse_calls, tool
 
