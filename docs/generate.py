@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
-from msgspec import inspect
 from performance import performance_page
 
 from pie_engine import config
-from pie_engine.config_check import allowed
+from pie_engine.config_fields import settings_of
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "pie_engine" / "config.py"
 HEADINGS = {
     "EngineConfig": "Top level",
     "ModelSection": "`[[models]]`",
@@ -35,41 +32,24 @@ kv_memory_mb = 4096
 [host]
 num_hosts = 2
 ```
+
+`pie config init` writes a file that names every setting, `pie config set host.num_hosts 2` changes one, `pie config
+show` says what holds and where it comes from, and `pie config check` reads a file as the daemon will. Settings are read
+when the daemon starts.
 """
 
 
 def configuration_page() -> str:
     """docs/configuration.md from the classes of config.py: each field with its default, range and docstring."""
-    tree = ast.parse(CONFIG.read_text("utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    return INTRO + "".join(_table(HEADINGS[name], classes[name]) for name in HEADINGS)
+    return INTRO + "".join(_table(heading, getattr(config, name)) for name, heading in HEADINGS.items())
 
 
-def _table(heading: str, node: ast.ClassDef) -> str:
+def _table(heading: str, section: type[config.Section]) -> str:
     lines = [f"\n## {heading}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]
-    ranges = _ranges(node.name)
-    for field, following in zip(node.body, [*node.body[1:], None], strict=True):
-        if not isinstance(field, ast.AnnAssign) or field.value is None:
-            continue
-        key = ast.unparse(field.target)
-        lines.append(f"| `{key}` | {_default(field.value)} | {ranges[key]} | {_doc(following)} |")
+    for each in settings_of(section):
+        default = f"`{each.default!r}`" if isinstance(each.default, str | int | float) else ""
+        lines.append(f"| `{each.key}` | {default} | {each.allowed} | {each.doc} |")
     return "\n".join(lines) + "\n"
-
-
-def _ranges(name: str) -> dict[str, str]:
-    section = inspect.type_info(getattr(config, name))
-    assert isinstance(section, inspect.StructType)
-    return {field.name: allowed(field.type) for field in section.fields}
-
-
-def _default(value: ast.expr) -> str:
-    return f"`{ast.unparse(value)}`" if isinstance(value, ast.Constant) else ""
-
-
-def _doc(node: ast.stmt | None) -> str:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return " ".join(str(node.value.value).split())
-    return ""
 
 
 def _module_output(module: str, *args: str) -> str:

@@ -243,8 +243,14 @@ _Layer = tuple[str, Mapping[str, Any]]
 """Where settings come from, and they."""
 
 
+def config_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this user's configuration is, or would be."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("PIE_CONFIG") or Path(platformdirs.user_config_dir("pie")) / "config.toml")
+
+
 def _file_layer(environ: Mapping[str, str]) -> _Layer:
-    path = Path(environ.get("PIE_CONFIG") or Path(platformdirs.user_config_dir("pie")) / "config.toml")
+    path = config_file(environ)
     if path.exists():
         return str(path), _read_toml(path)
     if "PIE_CONFIG" in environ:
@@ -252,9 +258,12 @@ def _file_layer(environ: Mapping[str, str]) -> _Layer:
     return str(path), {}
 
 
+ENVIRONMENT = {"home": "PIE_HOME", "cache": "PIE_CACHE", "log_level": "PIE_LOG_LEVEL"}
+"""Settings of the top level that a variable can give, and its name."""
+
+
 def _layers_above(overrides: Mapping[str, Any] | None, environ: Mapping[str, str]) -> list[_Layer]:
-    variables = (("home", "PIE_HOME"), ("cache", "PIE_CACHE"), ("log_level", "PIE_LOG_LEVEL"))
-    layers: list[_Layer] = [(name, {key: environ[name]}) for key, name in variables if environ.get(name)]
+    layers: list[_Layer] = [(name, {key: environ[name]}) for key, name in ENVIRONMENT.items() if environ.get(name)]
     return [*layers, ("the command line", overrides or {})]
 
 
