@@ -1,0 +1,71 @@
+"""Standalone components."""
+
+from __future__ import annotations
+
+import pytest
+from wasmtime import wat2wasm
+
+from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.protocol.to_gateway import Described
+from pie_engine.protocol.to_host import (
+    Describe,
+)
+
+STANDALONE = """
+(component
+  (core module $module
+    (memory (export "memory") 1)
+    (data (i32.const 64) "[42]")
+    (data (i32.const 96) "{\\22doc\\22:\\22Answer.\\22}")
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+    (func $text (param $data i32) (param $size i32) (result i32)
+      (i32.store (i32.const 4) (local.get $data))
+      (i32.store (i32.const 8) (local.get $size))
+      (i32.const 0))
+    (func (export "describe") (param i32 i32) (result i32) (call $text (i32.const 96) (i32.const 17)))
+    (func (export "run") (param i32 i32 i32 i32) (result i32) (call $text (i32.const 64) (i32.const 4)))
+  )
+  (core instance $core (instantiate $module))
+  (alias core export $core "memory" (core memory $memory))
+  (alias core export $core "realloc" (core func $realloc))
+  (alias core export $core "describe" (core func $describe'))
+  (alias core export $core "run" (core func $run'))
+  (func $describe (param "bundle" string) (result (result string (error string)))
+    (canon lift (core func $describe') (memory $memory) (realloc $realloc)))
+  (func $run (param "bundle" string) (param "input" string) (result (result string (error string)))
+    (canon lift (core func $run') (memory $memory) (realloc $realloc)))
+  (instance $program (export "describe" (func $describe)) (export "run" (func $run)))
+  (export "pie:core/program@0.1.0" (instance $program))
+)
+"""
+
+
+def standalone(wasm: bytes) -> Bundle:
+    return Bundle(Manifest(name="p", version="1.0", runtime="component"), blobs={"program.wasm": wasm})
+
+
+def test_a_standalone_component_is_compiled_once_and_run(inline, tmp_path):
+    program = standalone(bytes(wat2wasm(STANDALONE)))
+    inline.host.receive_order(Describe(1, program.digest, program))
+    pids = [inline.launch(program) for _ in range(3)]
+    inline.run_to_end()
+    assert [inline.ending(pid) for pid in pids] == [("return", [42])] * 3
+    described = next(report for report in inline.reports if isinstance(report, Described))
+    assert described.signature is not None
+    assert described.signature.doc == "Answer."
+    assert len(list((tmp_path / "components").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("wasm", "words"),
+    [(b"no wasm", "no WebAssembly component"), (bytes(wat2wasm("(component)")), "does not export"), (b"", "no WebAss")],
+)
+def test_what_is_no_program_is_refused(inline, wasm, words):
+    error = inline.error(standalone(wasm))
+    assert error.code == "invalid_program"
+    assert words in error.message
+
+
+def test_a_bundle_without_its_component_is_refused(inline):
+    error = inline.error(Bundle(Manifest(name="p", runtime="component")))
+    assert (error.code, "program.wasm" in error.message) == ("invalid_program", True)
