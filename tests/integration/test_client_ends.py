@@ -10,7 +10,7 @@ import pytest
 
 from pie_client import Event, NoDaemon, PieClient
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.test_gateway import BUNDLE, does
+from tests.integration.gateway.steps import BUNDLE, does
 
 SOON_S = 10.0
 """Well below the 30 s for which a gateway is waited for."""

@@ -23,7 +23,7 @@ from pie_engine.config import load_config
 from pie_engine.gateway.app import LOCAL_USER
 from pie_engine.store.contexts import SavedContexts
 from tests.integration.fake_engine import FakeEngine
-from tests.integration.test_gateway import RawHttp
+from tests.integration.raw_http import RawHttp
 
 KV = {"kv": np.arange(1 << 20, dtype=np.float32).reshape(2, -1)}
 MODELS = [{"name": "tiny", "driver": "fake", "saved_contexts_mb": 16}]
