@@ -10,6 +10,7 @@ from typing import Any
 from pie_engine.config import MIB, ModelSection, Paths
 from pie_engine.core.draft_model import DraftModel, check_same_tokens
 from pie_engine.core.loop import Core
+from pie_engine.driver.base import Capabilities
 from pie_engine.driver.create import check_memory, load_driver
 from pie_engine.errors import InvalidConfig
 from pie_engine.hub.places import resolve
@@ -39,7 +40,7 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
     )
     core = Core(driver, tokenizer, section, saved=SavedContexts(paths.saved_contexts), draft_model=draft_model)
     core.facts.grammars.prepare()
-    detail = _detail(core, section, folder, asdict(driver.capabilities))
+    detail = detail_of(core, section, folder, driver.capabilities)
     if section.quantize != "none":
         detail["quantize"] = section.quantize
     if draft_model is not None:
@@ -116,9 +117,10 @@ def _check_chat_template(section: ModelSection, folder: Path) -> None:
         ChatTemplate.load(folder, section.chat_template)
 
 
-def _detail(core: Core, section: ModelSection, folder: Path, capabilities: dict[str, object]) -> dict[str, object]:
+def detail_of(core: Core, section: ModelSection, folder: Path, capabilities: Capabilities) -> dict[str, object]:
+    """What the other processes have to know of a core."""
     return {
-        **capabilities,
+        **asdict(capabilities),
         "model": section.label,
         "folder": str(folder),
         "chat_template": section.chat_template,

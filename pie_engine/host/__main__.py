@@ -10,20 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from wasmtime.component import Component
-
-from pie_engine.config import MIB
 from pie_engine.errors import Lost
-from pie_engine.host.components import ComponentRunners
-from pie_engine.host.engine import STUCK_S, Ticker, new_engine
-from pie_engine.host.fibres import FibreRunner
+from pie_engine.host.engine import STUCK_S
 from pie_engine.host.host import Host
-from pie_engine.host.imports import Imports
-from pie_engine.host.interfaces import INTERFACES
 from pie_engine.host.links import Links
-from pie_engine.host.programs import remove_unused_data
-from pie_engine.host.runtime import load_runtime
-from pie_engine.host.warm import WarmGuests
+from pie_engine.host.make import make_host
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.protocol.to_daemon import Shutdown, Topology
 from pie_engine.protocol.to_gateway import HostStats
@@ -116,7 +107,9 @@ def main() -> int:
     """Live as a host; the exit status is 0 after an orderly end."""
     child = be_born()
     try:
-        host, ticker = _make_host(child)
+        host, ticker = make_host(child.config, child.progress, _give_up)
+        while not host.is_warm:
+            host.warm_up()
         process = HostProcess(child, host)
     except Exception as error:
         log.exception("cannot start")
@@ -130,25 +123,6 @@ def main() -> int:
     ticker.close()
     child.close()
     return 0
-
-
-def _make_host(child: Child) -> tuple[Host, Ticker]:
-    config = child.config
-    cache = config.paths.cache
-    engine = new_engine()
-    component = load_runtime(engine, cache, child.progress)
-    data = cache / "programs"
-    remove_unused_data(data)
-    ticker = Ticker(engine, _give_up)
-
-    def new_runner(component: Component) -> FibreRunner:
-        return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
-
-    warm = WarmGuests(new_runner(component), data, config.host.warm_instances)
-    host = Host(config, warm, ComponentRunners(engine, cache, new_runner))
-    while not host.is_warm:
-        host.warm_up()
-    return host, ticker
 
 
 if __name__ == "__main__":

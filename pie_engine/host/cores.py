@@ -74,6 +74,10 @@ class Cores:
     def __iter__(self) -> Iterator[CoreView]:
         return iter(list(self._views.values()))
 
+    def configure(self, model_names: list[str]) -> None:
+        """Other models from now on, the default first; cores that are there stay."""
+        self._model_names = model_names
+
     def get(self, boot_id: str) -> CoreView | None:
         return self._views.get(boot_id)
 
@@ -96,6 +100,8 @@ class Cores:
 
     def of_model(self, name: str) -> CoreView:
         """The core of a model; an empty name is the default. Raises `NotFound`, or `Lost` while it is not up."""
+        if not self._model_names:
+            raise NotFound("there is no model", hint="this engine was started without one")
         name = name or self._model_names[0]
         view = next((view for view in self._views.values() if view.model.name == name), None)
         if view is not None:
