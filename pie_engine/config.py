@@ -77,6 +77,9 @@ class ModelSection(Section, frozen=True):
     """Most tokens in one step; longer prompts are prefilled in chunks."""
     max_batch_sequences: Annotated[int, Meta(ge=1, le=65536)] = 128
     """Most contexts in one step."""
+    step_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 150.0
+    """How long a step may take for the sake of prompts while others decode: the wait for their next token. Long
+    prompts then run in smaller chunks. 0: prompts take whatever room `max_batch_tokens` leaves."""
     chat_template: str = ""
     """Jinja file with the chat template. Empty: the checkpoint's own."""
     script: str = ""

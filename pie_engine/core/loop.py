@@ -107,6 +107,7 @@ class Core:
             self.pool,
             section.max_batch_tokens,
             section.max_batch_sequences,
+            step_s=section.step_ms / 1000,
             pages_outlive_contexts=sharers.outlive_contexts,
         )
         self._turns = Turns(self._scheduler)
@@ -200,12 +201,15 @@ class Core:
             has_news = self.facts.archive.has_news()
             self._is_stuck = self._is_stuck and not has_news
         if not self.is_idle:
+            began_at = self._clock()
             if self._draft_model is not None:
                 self._guess(self._draft_model)
             batch = self._compose()
             self._prepare_pages()
             if batch:
-                self._settle(batch, self._execute([row for _, row in batch]))
+                results = self._execute([row for _, row in batch])
+                self._scheduler.learn(self._clock() - began_at)
+                self._settle(batch, results)
             self._intake.family.sweep()
         self._send_due()
 

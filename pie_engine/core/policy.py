@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 
-def share_step(needs: Sequence[int], last_steps: Sequence[int], max_tokens: int, max_sequences: int) -> Sequence[int]:
+def share_step(
+    needs: Sequence[int],
+    last_steps: Sequence[int],
+    max_tokens: int,
+    max_sequences: int,
+    chunk: Callable[[int, int], int] | None = None,
+) -> Sequence[int]:
     """How many tokens each operation runs in this step, 0 for none.
 
     `needs`: uncomputed tokens of each runnable operation, oldest first; 1 is a decode, more is a prefill.
@@ -15,7 +21,8 @@ def share_step(needs: Sequence[int], last_steps: Sequence[int], max_tokens: int,
 
     Decodes come first, so that no prompt stalls them; prefills share the remaining tokens, oldest first, in chunks.
     When not all decodes fit, those that waited longest run. The oldest prefill always gets at least one token: it
-    would wait for ever behind decodes that never end.
+    would wait for ever behind decodes that never end. `chunk` says how many tokens, of at most so many, prefill `index`
+    may have beside decodes (`core.pace`); it is asked in order, and none comes after one that got less than that.
     """
     num_prefills = len(needs) - needs.count(1)
     max_rows = min(max_tokens, max_sequences)
@@ -30,8 +37,11 @@ def share_step(needs: Sequence[int], last_steps: Sequence[int], max_tokens: int,
         if not tokens_left or not rows_left:
             break
         if need > 1:
-            shares[index] = min(need, tokens_left)
-            tokens_left -= shares[index]
+            most = min(need, tokens_left)
+            shares[index] = most if chunk is None else chunk(index, most)
+            if shares[index] < most:
+                break
+            tokens_left -= most
             rows_left -= 1
     return shares
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 from operator import attrgetter
 
 from pie_engine.core.drafting import num_draftable
 from pie_engine.core.operation import Operation
+from pie_engine.core.pace import Pace, Part
 from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
 from pie_engine.core.state import Context
 from pie_engine.driver.base import KvPages, Row
@@ -23,12 +24,23 @@ class Scheduler:
     """Composes batches from the runnable operations, oldest first, and keeps the page pool from running dry."""
 
     def __init__(
-        self, pool: PagePool, max_batch_tokens: int, max_batch_sequences: int, *, pages_outlive_contexts: bool = True
+        self,
+        pool: PagePool,
+        max_batch_tokens: int,
+        max_batch_sequences: int,
+        *,
+        step_s: float = 0.0,
+        pages_outlive_contexts: bool = True,
     ) -> None:
         self._pool = pool
         self._pages_outlive_contexts = pages_outlive_contexts
         self._max_tokens = max_batch_tokens
         self._max_sequences = max_batch_sequences
+        self._pace = Pace(step_s)
+        self._num_decodes = 0
+        """Of the last step."""
+        self._parts: list[Part] = []
+        """Of prompts, in the last step."""
         self.runnable: list[Operation] = []
         """Begun, not over and not parked; oldest first."""
         self.contexts: dict[int, Context] = {}
@@ -79,12 +91,18 @@ class Scheduler:
         self.outgrown, self.restores = [], []
         operations, needs = self._with_pages()
         last_steps = [operation.last_step for operation in operations]
-        shares = share_step(needs, last_steps, self._max_tokens, self._max_sequences)
+        chunk = self._chunk_of(operations, needs)
+        shares = share_step(needs, last_steps, self._max_tokens, self._max_sequences, chunk)
         batch = Batch()
+        self._num_decodes, self._parts = 0, []
         num_spare = self._max_tokens - sum(shares)
         for operation, num_tokens in zip(operations, shares, strict=True):
             if num_tokens:
                 operation.last_step = step
+                if num_tokens == 1:
+                    self._num_decodes += 1
+                else:
+                    self._parts.append(Part(operation.kv.num_computed, num_tokens))
                 if operation.guesses and num_tokens == operation.kv.num_uncomputed and operation.is_writing:
                     num_spare -= self._draft(operation, num_spare)
                 row = operation.row(num_tokens)
@@ -92,6 +110,19 @@ class Scheduler:
                     row.page_ids, row.start, row.layout = operation.kv.laid_out(row.start, row.end)
                 batch.append((operation, row))
         return batch
+
+    def learn(self, took_s: float) -> None:
+        """How long the step that was composed last has taken."""
+        self._pace.learn(self._num_decodes, self._parts, took_s)
+
+    def _chunk_of(self, operations: Sequence[Operation], needs: Sequence[int]) -> Callable[[int, int], int] | None:
+        """How much of each prompt runs where others decode, or did just now: a program that runs pass after pass has
+        not asked for its next one yet. None: as much as there is room for."""
+        num_decodes = needs.count(1)
+        if self._pace.is_free or len(needs) == num_decodes or not (num_decodes or self._num_decodes):
+            return None
+        allowance = self._pace.allowance(num_decodes)
+        return lambda index, most: allowance.take(operations[index].kv.num_computed, most)
 
     def _draft(self, operation: Operation, num_spare: int) -> int:
         """Let a plan guess ahead with tokens that nobody else needs in this step, and pages that nobody holds."""

@@ -158,6 +158,7 @@ class Rig:
         num_host_pages: int = 0,
         draft: FakeScript | None = None,
         num_draft_pages: int = 256,
+        step_ms: float = 150.0,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
@@ -176,6 +177,7 @@ class Rig:
             adapters=dict(adapters or {}),
             adapter_memory_mb=adapter_memory_mb,
             offload_memory_mb=num_host_pages,
+            step_ms=step_ms,
         )
         self.draft_model = None
         if draft is not None:
