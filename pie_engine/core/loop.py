@@ -16,29 +16,29 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from pie_engine.config import MIB, ModelSection
+from pie_engine.config import ModelSection
 from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive
+from pie_engine.core.census import Census
 from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
 from pie_engine.core.plan import PlanOperation
+from pie_engine.core.reserve import num_pages_of, num_slots_of
 from pie_engine.core.scheduler import Batch, Scheduler
-from pie_engine.core.state import Host, Process
+from pie_engine.core.state import Host
 from pie_engine.core.turns import Turns
 from pie_engine.driver.base import Driver, KvPages, Row, RowResult
-from pie_engine.errors import Lost, OutOfPages, Unsupported, info_of
+from pie_engine.errors import Lost, Unsupported, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
-from pie_engine.hub.memory import available_bytes
 from pie_engine.kv.address import Sharers
-from pie_engine.kv.integrity import distinct_pages, violations
 from pie_engine.kv.pool import PagePool
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.to_core import CoreMessage
-from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
-from pie_engine.protocol.to_host import CoreResult, Waits
+from pie_engine.protocol.to_gateway import CoreStats
+from pie_engine.protocol.to_host import CoreResult
 from pie_engine.store.contexts import SavedContexts
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,6 @@ class Core:
             window=capabilities.window if capabilities.has_layouts else None,
         )
         self.host_pages = HostPages(driver, num_slots)
-        self.num_steps = self.num_prefill_tokens = self.num_decode_tokens = 0
-        self.num_page_misses = self.num_violations = 0
         self._driver = driver
         self._clock = clock
         self._hosts: dict[str, Host] = {}
@@ -110,6 +108,8 @@ class Core:
             step_s=section.step_ms / 1000,
             pages_outlive_contexts=sharers.outlive_contexts,
         )
+        self._census = Census(section.label, self._hosts, self._scheduler, self.pool, draft_model, clock)
+        self.counts = self._census.counts
         self._turns = Turns(self._scheduler)
         self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, clock)
         self._is_stuck = False
@@ -226,7 +226,7 @@ class Core:
 
     def _compose(self) -> Batch:
         scheduler = self._scheduler
-        batch = scheduler.compose(self.num_steps + 1)
+        batch = scheduler.compose(self.counts.num_steps + 1)
         if not batch and not scheduler.outgrown and not scheduler.restores:
             standing = scheduler.standing
             self._is_stuck, self._standing = standing == self._standing, standing
@@ -283,18 +283,18 @@ class Core:
             self._fail_device(error)
         finally:
             self.facts.masks.finish()
-        self.num_steps += 1
+        self.counts.num_steps += 1
         return results
 
     def _settle(self, batch: Batch, results: list[RowResult]) -> None:
-        now = self._clock()
+        now, counts = self._clock(), self.counts
         for (operation, row), result in zip(batch, results, strict=True):
             kv, num_tokens = operation.kv, len(row.tokens) - len(row.draft_uniforms)
             operation.num_run += num_tokens
             if num_tokens == 1:
-                self.num_decode_tokens += 1
+                counts.num_decode_tokens += 1
             else:
-                self.num_prefill_tokens += num_tokens
+                counts.num_prefill_tokens += num_tokens
             if result.error is not None:
                 kv.uncompute(kv.num_computed)
                 operation.refuse(result.error)
@@ -303,7 +303,7 @@ class Core:
                 continue
             num_full = kv.advance(kv.num_computed + num_tokens)
             if num_tokens > 1:
-                self.num_page_misses += num_full
+                counts.num_page_misses += num_full
             if kv.num_tokens == kv.num_computed:
                 self._settle_sample(operation, result, now)
 
@@ -325,7 +325,7 @@ class Core:
                 plan.send_chunk(now)
 
     def _fail_device(self, error: Exception) -> NoReturn:
-        log.exception("step %d", self.num_steps + 1)
+        log.exception("step %d", self.counts.num_steps + 1)
         self._fail_everything(error)
         raise DeviceFailed(f"{type(error).__name__}: {error}") from error
 
@@ -340,103 +340,19 @@ class Core:
 
     # Looking.
 
+    @property
+    def num_steps(self) -> int:
+        """Batches that have run."""
+        return self.counts.num_steps
+
     def stats(self) -> CoreStats:
-        """What it does now, for people and for the gateway."""
-        return CoreStats(
-            model=self.facts.label,
-            num_pages=self.pool.num_pages,
-            num_free_pages=self.pool.num_free,
-            num_steps=self.num_steps,
-            num_prefill_tokens=self.num_prefill_tokens,
-            num_decode_tokens=self.num_decode_tokens,
-            num_preemptions=self._scheduler.num_preemptions,
-            processes=[self._usage(process) for host in self._hosts.values() for process in host.processes.values()],
-            num_violations=self.num_violations,
-            num_cached_pages=len(self.pool.index.cached),
-            num_page_hits=self._scheduler.num_page_hits,
-            num_page_misses=self.num_page_misses,
-            num_host_pages=self.pool.tier.num_slots,
-            num_used_host_pages=len(self.pool.tier),
-            num_page_returns=self._scheduler.num_page_returns,
-        )
+        """See `Census.stats`."""
+        return self._census.stats()
 
     def tell_waiting(self) -> None:
-        """Tell the hosts whose programs have waited for pages for a while."""
-        now = self._clock()
-        for host in self._hosts.values():
-            for process in host.processes.values():
-                num_pages = self._num_pages_needed(process)
-                if process.wait.is_news(num_pages, now):
-                    host.send(Waits(process.pid, num_pages, self.pool.num_free, self.pool.num_pages))
+        """See `Census.tell_waiting`."""
+        self._census.tell_waiting()
 
     def check_integrity(self) -> list[str]:
-        """What does not add up in the page pool; logged and counted."""
-        contexts = [context.kv for context in self._scheduler.contexts.values()]
-        found = violations(self.pool, contexts)
-        if self._draft_model is not None:
-            found += self._draft_model.violations()
-        for violation in found:
-            log.error("integrity: %s", violation)
-        self.num_violations += len(found)
-        return found
-
-    def _usage(self, process: Process) -> ProcessUsage:
-        contexts = process.contexts.values()
-        pages = distinct_pages(context.kv for context in contexts)
-        num_needed = self._num_pages_needed(process)
-        return ProcessUsage(
-            process.pid,
-            len(contexts),
-            len(pages),
-            process.num_generated,
-            f"waiting: pages ({num_needed} needed, {self.pool.num_free} free)" if num_needed else self._state(process),
-            process.num_prompt,
-            process.num_cached,
-            process.num_drafted,
-            process.num_accepted,
-            len({key for context in contexts for key in context.kv.coming_keys() if key in self.pool.tier}),
-            num_needed,
-        )
-
-    def _num_pages_needed(self, process: Process) -> int:
-        """For the least of its operations that wait for pages; 0: there is none, or others of them run."""
-        operations = process.operations
-        if any(self._has_just_run(operation) for operation in operations):
-            return 0
-        needed = (self._scheduler.num_pages_needed(operation) for operation in operations)
-        return min((num_pages for num_pages in needed if num_pages), default=0)
-
-    def _has_just_run(self, operation: Operation) -> bool:
-        return operation.is_runnable and operation.last_step == self.num_steps
-
-    def _state(self, process: Process) -> str:
-        """Of what its operations do, the first in this order, when it does not wait for pages."""
-        operations = process.operations
-        if not operations:
-            return "idle"
-        if any(self._has_just_run(operation) for operation in operations):
-            return "running"
-        if any(operation.awaits_disk for operation in operations):
-            return "waiting: disk"
-        if any(not operation.is_ready for operation in operations):
-            return "waiting: grammar"
-        return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
-
-
-def num_slots_of(section: ModelSection, page_bytes: int) -> int:
-    """KV pages in host memory that the configuration asks for; at most half of what is free, since it is not needed."""
-    asked, available = section.offload_memory_mb * MIB, available_bytes()
-    if asked > available // 2:
-        log.warning("offload_memory_mb = %d, but %d MiB are free: half of that", asked // MIB, available // MIB)
-    return min(asked, available // 2) // page_bytes
-
-
-def num_pages_of(section: ModelSection, page_bytes: int) -> int:
-    """KV pages that the configuration asks for."""
-    num_pages = section.num_pages or section.kv_memory_mb * MIB // page_bytes
-    if num_pages < 1:
-        raise OutOfPages(
-            f"kv_memory_mb = {section.kv_memory_mb} does not hold one KV page of {page_bytes} bytes",
-            hint="raise `kv_memory_mb` of the model in the configuration",
-        )
-    return num_pages
+        """See `Census.check_integrity`."""
+        return self._census.check_integrity()

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from pie_engine.config import ModelSection
-from pie_engine.core.loop import Core, DeviceFailed, num_pages_of
+from pie_engine.core.loop import Core, DeviceFailed
+from pie_engine.core.reserve import num_pages_of
 from pie_engine.driver.base import Capabilities
 from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Fault

@@ -8,7 +8,7 @@ import pytest
 
 from pie_engine.config import ModelSection
 from pie_engine.core.host_pages import HostPages
-from pie_engine.core.loop import num_slots_of
+from pie_engine.core.reserve import num_slots_of
 from pie_engine.core.waiting import NOTICE_AFTER_S, PageWait
 from pie_engine.driver.base import Row
 from pie_engine.driver.fake import FakeDriver
@@ -356,6 +356,6 @@ def test_without_slots_there_is_no_memory():
 def test_at_most_half_of_what_is_free_is_taken(
     asked_mb: int, free_mb: int, num_slots: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("pie_engine.core.loop.available_bytes", lambda: free_mb << 20)
+    monkeypatch.setattr("pie_engine.core.reserve.available_bytes", lambda: free_mb << 20)
     assert num_slots_of(ModelSection(path="m", offload_memory_mb=asked_mb), 1 << 20) == num_slots
     assert bool(caplog.records) == (num_slots < asked_mb)
