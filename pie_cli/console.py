@@ -157,6 +157,28 @@ def ask(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+def ask_secret(question: str) -> str:
+    """What is typed without being shown; where stdin is no terminal, all that comes from there.
+
+    Without a line's end behind it. Raises `InvalidInput` where that is no text.
+    """
+    if is_asked():
+        import getpass
+
+        _close_lines()
+        try:
+            return getpass.getpass(question, stream=sys.stderr)
+        except EOFError:
+            return ""
+    try:
+        text = sys.stdin.read()
+    except UnicodeDecodeError:
+        from pie_engine.errors import InvalidInput
+
+        raise InvalidInput("what comes from stdin is not UTF-8 text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Aligned columns on stdout; the columns of `right` hold numbers."""
     lines = [list(header), *(list(row) for row in rows)]

@@ -18,6 +18,7 @@ from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Sen
 from pie_engine.gateway.problems import translated
 from pie_engine.gateway.process import Follower, Process
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.table import ProcessTable
 from pie_engine.gateway.views import Views
 from pie_engine.protocol.http import (
@@ -29,6 +30,7 @@ from pie_engine.protocol.http import (
     LaunchRequest,
     MessageAccepted,
     MessageRequest,
+    SecretRequest,
     StopRequest,
 )
 from pie_engine.protocol.program import Bundle
@@ -47,6 +49,7 @@ _decode_launch = msgspec.json.Decoder(LaunchRequest).decode
 _decode_bundle = msgspec.json.Decoder(Bundle).decode
 _decode_message = msgspec.json.Decoder(MessageRequest).decode
 _decode_adapter = msgspec.json.Decoder(AdapterRequest).decode
+_decode_secret = msgspec.json.Decoder(SecretRequest).decode
 _decode_stop = msgspec.json.Decoder(StopRequest).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -63,6 +66,7 @@ class Services:
         views: Views,
         contexts: ContextShelf,
         adapters: Adapters,
+        secrets: SecretShelf,
     ) -> None:
         self.max_body_bytes = int(config.gateway.max_body_mb * MIB)
         self.store = store
@@ -71,6 +75,7 @@ class Services:
         self.views = views
         self.contexts = contexts
         self.adapters = adapters
+        self.secrets = secrets
         self.stop_daemon: Callable[[bool], Awaitable[None]]
 
 
@@ -141,6 +146,15 @@ class App:
             case "DELETE", ["v1", "adapters", name] if name:
                 request.check()
                 await self._services.adapters.remove(request.query("model") or "", name)
+                await reply.json(200, {})
+            case "PUT", ["v1", "secrets", name] if name:
+                request.check()
+                body = await request.body(self._services.max_body_bytes)
+                value = _decoded(_decode_secret, body).value
+                await reply.json(200, await self._services.secrets.set(LOCAL_USER, name, value))
+            case "DELETE", ["v1", "secrets", name] if name:
+                request.check()
+                await self._services.secrets.remove(LOCAL_USER, name)
                 await reply.json(200, {})
             case "POST", ["v1", "processes", pid, "messages"]:
                 request.check()

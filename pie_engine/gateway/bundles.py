@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from pie_engine.errors import InvalidProgram
-from pie_engine.protocol.program import NAME, VERSION, Bundle, Limits
+from pie_engine.protocol.program import NAME, SECRET, VERSION, Bundle, Limits
 
 COMPONENT_FILE = "program.wasm"
 
@@ -20,6 +20,9 @@ def check_bundle(bundle: Bundle) -> None:
         raise InvalidProgram(f"`{manifest.name}` cannot be a program's name", hint="letters, digits, `.`, `_`, `-`")
     if not VERSION.fullmatch(manifest.version):
         raise InvalidProgram(f"`{manifest.version}` cannot be a version", hint="like `0.1.0`")
+    for name in manifest.secrets:
+        if not SECRET.fullmatch(name):
+            raise InvalidProgram(f"`{name}` cannot be the name of a secret", hint="like `API_KEY`")
     _check_limits(manifest.limits)
     for path in (*bundle.files, *bundle.blobs):
         _check_path(path)

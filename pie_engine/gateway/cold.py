@@ -39,6 +39,10 @@ def create_app(services: Services) -> FastAPI:
     async def adapters() -> Response:
         return _json(200, services.adapters.list())
 
+    @app.get("/v1/secrets", summary="Names of secrets", responses=answers("SecretView", many=True))
+    async def secrets() -> Response:
+        return _json(200, services.secrets.list(LOCAL_USER))
+
     @app.get("/v1/stats", summary="Newest numbers of cores and hosts", responses=answers("Stats"))
     async def stats() -> Response:
         return _json(200, services.views.stats())

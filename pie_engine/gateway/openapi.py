@@ -103,6 +103,8 @@ BODIES = (
     http.Health,
     http.AdapterRequest,
     http.AdapterView,
+    http.SecretRequest,
+    http.SecretView,
     http.ErrorBody,
     Bundle,
     Models,
@@ -164,6 +166,10 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         },
         "/v1/adapters": {"post": _operation("Load a LoRA adapter", "AdapterRequest", "AdapterView", 201)},
         "/v1/adapters/{name}": {"delete": _operation("Unload an adapter", parameters=[NAME, MODEL])},
+        "/v1/secrets/{name}": {
+            "put": _operation("Set a secret", "SecretRequest", "SecretView", parameters=[NAME]),
+            "delete": _operation("Remove a secret", parameters=[NAME]),
+        },
         "/v1/processes": {"post": launch},
         "/v1/processes/{pid}": {
             "get": _operation("One process", answer="ProcessView", parameters=[PID]),

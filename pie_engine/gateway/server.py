@@ -18,6 +18,7 @@ from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.single import SingleGateway
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.table import ProcessTable, lost
@@ -63,11 +64,12 @@ class Gateway:
         hosts = HostPool(config.host.max_processes)
         self._turn = Turn(self._store, self._exchange.send, lambda events: self._table.stored(events))
         self._programs = Programs(self._store, self._turn, hosts)
-        self._table = ProcessTable(self._store, self._turn, hosts, self._programs, config)
+        secret_shelf = SecretShelf(self._store, self._turn)
+        self._table = ProcessTable(self._store, self._turn, hosts, self._programs, secret_shelf, config)
         views = Views(config, self._exchange, hosts, self._table, self._store)
         shelf = ContextShelf(config, self._exchange)
         adapters = Adapters(config, self._exchange)
-        services = Services(config, self._store, self._table, self._programs, views, shelf, adapters)
+        services = Services(config, self._store, self._table, self._programs, views, shelf, adapters, secret_shelf)
         services.stop_daemon = self._stop_daemon
         self._app = App(services)
         self._hosts = hosts

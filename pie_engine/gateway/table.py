@@ -22,6 +22,7 @@ from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
 from pie_engine.gateway.receipts import Receipts
+from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle
@@ -36,12 +37,21 @@ log = logging.getLogger(__name__)
 class ProcessTable:
     """Processes by pid, from launch until their terminal event is stored; after that they are the store's."""
 
-    def __init__(self, store: Store, turn: Turn, hosts: HostPool, programs: Programs, config: EngineConfig) -> None:
+    def __init__(
+        self,
+        store: Store,
+        turn: Turn,
+        hosts: HostPool,
+        programs: Programs,
+        secret_shelf: SecretShelf,
+        config: EngineConfig,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
         self._turn = turn
         self._hosts = hosts
         self._programs = programs
+        self._secrets = secret_shelf
         self._config = config.gateway
         self._alive: dict[str, Process] = {}
         self._by_key: dict[tuple[str, str], Process] = {}
@@ -87,6 +97,7 @@ class ProcessTable:
         known = self._launched_before(user, request.idempotency_key)
         if known is not None:
             return await self._same_launch(known, digest, text)
+        self._secrets.values(user, bundle.manifest.secrets, bundle.manifest.name)
         self._check_room()
         process = self._admit(user, digest, bundle, text, request)
 
@@ -197,11 +208,13 @@ class ProcessTable:
         record = process.record
         try:
             bundle = self._programs.bundle(record.digest)
+            # Read now, not at the launch: a value that was renewed while the process was queued is the better one.
+            given = self._secrets.values(record.user, bundle.manifest.secrets, record.program)
         except NotFound as error:
             self.end(process, error.info)
             return
         process.is_dispatched = True
-        self._turn.say(process.host_boot, Launch(record.pid, record.user, record.digest, bundle, record.input))
+        self._turn.say(process.host_boot, Launch(record.pid, record.user, record.digest, bundle, record.input, given))
         self._deliver_all(process)
         if process.is_terminating:
             self._turn.say(process.host_boot, Terminate(process.pid))

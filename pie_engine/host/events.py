@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -63,8 +64,10 @@ class TooMuchOutput(Exception):
 class EventLog:
     """The events of one process."""
 
-    def __init__(self, pid: str, max_bytes: int) -> None:
+    def __init__(self, pid: str, max_bytes: int, redact: Callable[[str], str] | None = None) -> None:
+        """`redact`: takes out of JSON what must not leave the process."""
         self.pid = pid
+        self._redact = redact
         self.last_seq = 0
         self.has_ended = False
         self._max_bytes = max_bytes
@@ -87,6 +90,8 @@ class EventLog:
     def add(self, kind: EventKind, data: str, usage: Usage = NO_USAGE) -> None:
         """Append; `data` is JSON. Only for what counts as no output of the program."""
         self.close_text()
+        if self._redact is not None:
+            data = self._redact(data)
         self.last_seq += 1
         self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time(), usage))
 

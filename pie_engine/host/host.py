@@ -308,7 +308,9 @@ class Host:
         if self._outbox.knows(order.pid):
             return
         program = self._programs.get(order.user, order.digest, order.bundle)
-        process = self._add(Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run))
+        process = self._add(
+            Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run, secrets=order.secrets)
+        )
         self._open_log(process.events, order.bundle)
         for cut in process.limits.cuts():
             process.events.add("log", json_text({"level": "warning", "message": cut}))

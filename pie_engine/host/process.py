@@ -16,10 +16,11 @@ from pie_engine.host.events import EventLog, TooMuchOutput, json_text
 from pie_engine.host.futures import TERMINATION, FutureTable
 from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
+from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import EventKind
-from pie_engine.protocol.to_host import Waits
+from pie_engine.protocol.to_host import NO_SECRETS, Secrets, Waits
 from pie_engine.store.contexts import SavedContexts
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Job:
     """Called once, when everything has been given back."""
     wall_s: float = 0.0
     """Its time if the limits set none. 0: as long as it takes."""
+    secrets: Secrets = NO_SECRETS
 
 
 class Process:
@@ -90,7 +92,8 @@ class Process:
         self.is_terminated = False
         self.doom: PieError | None = None
         """How it will end, whatever its guest does from now on."""
-        self.events = EventLog(job.pid, int(self.limits.output_mb * MIB))
+        self.redact = Redaction(job.secrets.values)
+        self.events = EventLog(job.pid, int(self.limits.output_mb * MIB), self.redact if job.secrets.values else None)
         self.mailbox = Mailbox(self.notify)
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}
@@ -201,6 +204,16 @@ class Process:
         )
         self.events.add("log", json_text({"level": "info", "message": message}))
         self._services.has_output(self)
+
+    def secret(self, name: str) -> str:
+        """Raises `NotFound` saying how to get at it."""
+        value = self.job.secrets.values.get(name)
+        if value is None:
+            raise NotFound(
+                f"this program has no secret `{name}`",
+                hint=f'name it in pie.toml, `secrets = ["{name}"]` in `[program]`, and `pie secret set {name}`',
+            )
+        return value
 
     # Output.
 

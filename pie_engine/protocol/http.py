@@ -53,6 +53,21 @@ class MessageAccepted(Body, frozen=True):
     seq: int
 
 
+class SecretRequest(Request, frozen=True):
+    value: str
+
+    def __repr__(self) -> str:
+        return "SecretRequest(…)"
+
+
+class SecretView(Body, frozen=True):
+    """Its value is not shown to anybody."""
+
+    name: str
+    set_at: float
+    """Seconds since the epoch."""
+
+
 class StopRequest(Request, frozen=True):
     drain: bool = False
 

@@ -10,6 +10,8 @@ import msgspec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Of a program."""
+SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+"""Name of a secret, as of an environment variable."""
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 GUEST_PYTHON = (3, 14)
 """What the shared runtime runs."""
@@ -38,6 +40,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     description: str = ""
     python: str = ">=3.11"
     """A version specifier that lets `GUEST_PYTHON` in."""
+    secrets: tuple[str, ...] = ()
+    """Names of the secrets that `runtime.secret` gives it."""
     limits: Limits = Limits()
 
 

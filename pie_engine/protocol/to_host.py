@@ -98,6 +98,18 @@ class Failed(Message, frozen=True):
 # From the gateway.
 
 
+class Secrets(msgspec.Struct, frozen=True):
+    """Values by name. Neither in logs nor in tracebacks."""
+
+    values: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"Secrets({', '.join(self.values)})"
+
+
+NO_SECRETS = Secrets({})
+
+
 class Launch(Message, frozen=True):
     """Start a process. A pid that the host already runs, or has run, is ignored (a gateway may say it twice)."""
 
@@ -107,6 +119,8 @@ class Launch(Message, frozen=True):
     bundle: Bundle
     input: str
     """JSON object: the arguments of `main`."""
+    secrets: Secrets = NO_SECRETS
+    """Those that its manifest names."""
 
 
 class Describe(Message, frozen=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pie_engine.errors import InvalidConfig
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 5.0
 CHECKPOINT_INTERVAL_S = 1.0
 WAL_LIMIT_PAGES = 16384
@@ -53,6 +53,12 @@ CREATE TABLE messages (
     process INTEGER NOT NULL, seq INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (process, seq)
 ) WITHOUT ROWID;
 """
+_SECRETS = """
+CREATE TABLE secrets (
+    user TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, set_at REAL NOT NULL, PRIMARY KEY (user, name)
+) WITHOUT ROWID
+"""
+SCHEMA += _SECRETS
 
 
 MIGRATIONS = {
@@ -61,6 +67,7 @@ ALTER TABLE processes ADD COLUMN usage TEXT NOT NULL DEFAULT '[]';
 UPDATE processes SET usage = '[0,0,' || num_tokens || ']';
 ALTER TABLE processes DROP COLUMN num_tokens
 """,
+    2: _SECRETS,
 }
 """From a version to the next one."""
 

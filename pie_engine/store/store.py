@@ -55,6 +55,25 @@ class Store:
     def set_meta(self, key: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    # Secrets.
+
+    def secrets(self, user: str) -> list[tuple[str, float]]:
+        """Names, and when each was set."""
+        query = "SELECT name, set_at FROM secrets WHERE user = ? ORDER BY name"
+        return [(str(name), float(set_at)) for name, set_at in self._db.execute(query, (user,))]
+
+    def secret_values(self, user: str, names: Iterable[str]) -> dict[str, str]:
+        """Of those that are set."""
+        query = "SELECT value FROM secrets WHERE user = ? AND name = ?"
+        rows = ((name, self._db.execute(query, (user, name)).fetchone()) for name in names)
+        return {name: str(row[0]) for name, row in rows if row is not None}
+
+    def set_secret(self, user: str, name: str, value: str, now: float) -> None:
+        self._db.execute("INSERT OR REPLACE INTO secrets VALUES (?, ?, ?, ?)", (user, name, value, now))
+
+    def remove_secret(self, user: str, name: str) -> None:
+        self._db.execute("DELETE FROM secrets WHERE user = ? AND name = ?", (user, name))
+
     # Programs.
 
     def add_program(self, digest: str, bundle: Bundle) -> None:

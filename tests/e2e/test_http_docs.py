@@ -20,7 +20,7 @@ ID = re.compile(r"[0-9a-f]{16,}")
 MACHINES_OWN = {
     *("os_pid", "daemon_os_pid", "version", "uptime_s", "time", "created", "ended", "last_event"),
     *("folder", "model_id", "dtype", "num_threads", "vocab_size", "max_context_tokens", "max_top_k", "page_bytes"),
-    *("weight_bytes", "kernels", "saved", "bytes"),
+    *("weight_bytes", "kernels", "saved", "bytes", "set_at"),
     *("num_cached_pages", "num_page_hits", "num_page_misses", "num_prefill_tokens"),
     *("num_host_pages", "num_used_host_pages", "num_page_returns"),
     *("num_pages", "num_free_pages", "num_steps", "num_running", "num_warm", "cpu_s", "rss_bytes"),

@@ -22,9 +22,14 @@ def store_code(process: Process, path: str, code: str) -> None:
     process.program.store_code(path, code)
 
 
+def secret(process: Process, name: str) -> str:
+    return process.secret(name)
+
+
 FUNCTIONS: dict[str, Function] = {
     "process-id": process_id,
     "program": program,
     "version": version,
     "store-code": store_code,
+    "secret": secret,
 }

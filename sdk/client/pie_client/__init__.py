@@ -31,7 +31,7 @@ from pie_engine.errors import (
     ProtocolMismatch,
     Unsupported,
 )
-from pie_engine.protocol.http import AdapterView, ContextView, ProgramView
+from pie_engine.protocol.http import AdapterView, ContextView, ProgramView, SecretView
 from pie_engine.protocol.program import Bundle, Manifest
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "Process",
     "ProgramView",
     "ProtocolMismatch",
+    "SecretView",
     "Unsupported",
     "pack",
     "read_manifest",

@@ -30,6 +30,7 @@ from pie_engine.protocol.http import (
     LaunchRequest,
     OnDisconnect,
     ProgramView,
+    SecretView,
 )
 from pie_engine.protocol.program import Bundle
 
@@ -227,6 +228,18 @@ class PieClient:
     async def remove_adapter(self, name: str, model: str = "") -> None:
         """Unload it. Raises `NotFound`, and `Busy` naming the processes that use it."""
         await self.request("DELETE", f"/v1/adapters/{quote(name, safe='')}?model={quote(model, safe='')}")
+
+    async def secrets(self) -> list[SecretView]:
+        """Names of the secrets that are set. Their values are shown to nobody."""
+        return msgspec.json.decode(await self._ask("GET", "/v1/secrets", b"", can_repeat=True), type=list[SecretView])
+
+    async def set_secret(self, name: str, value: str) -> None:
+        """For programs whose `pie.toml` names it. Raises `InvalidInput`."""
+        await self.request("PUT", f"/v1/secrets/{quote(name, safe='')}", {"value": value}, can_repeat=True)
+
+    async def remove_secret(self, name: str) -> None:
+        """Raises `NotFound`."""
+        await self.request("DELETE", f"/v1/secrets/{quote(name, safe='')}")
 
     async def stats(self) -> dict[str, Any]:
         """Numbers of the gateway, the hosts and the cores."""

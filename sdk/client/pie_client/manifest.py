@@ -15,7 +15,7 @@ import tomli
 
 from pie_engine.config import nearest_hint
 from pie_engine.errors import InvalidProgram, NotFound
-from pie_engine.protocol.program import GUEST_PYTHON, NAME, VERSION, Limits, Manifest
+from pie_engine.protocol.program import GUEST_PYTHON, NAME, SECRET, VERSION, Limits, Manifest
 
 MANIFEST_FILE = "pie.toml"
 
@@ -145,6 +145,10 @@ _PROGRAM_RULES = {
     "entry": _Rule(_is_module, 'the name of a module, like `"main"` or `"package.module"`'),
     "description": _Rule(_is_text, "text in quotes"),
     "python": _Rule(_is_specifier, 'versions of Python, like `">=3.11"`'),
+    "secrets": _Rule(
+        lambda value: isinstance(value, list) and all(_is_text(name) and SECRET.fullmatch(name) for name in value),
+        'a list of names, like `["API_KEY"]`',
+    ),
 }
 _SECONDS = _Rule(_is_positive, "a number of seconds above 0; leave it out for the engine's own limit")
 _LIMIT_RULES = {

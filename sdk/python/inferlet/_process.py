@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from inferlet import _transport
+from inferlet import _checks, _transport
 
 
 class Runtime:
-    """`runtime.process_id`, `runtime.program`, `runtime.version`."""
+    """`runtime.process_id`, `runtime.program`, `runtime.version`, `runtime.secret(name)`."""
 
     @property
     def process_id(self) -> str:
@@ -22,6 +22,13 @@ class Runtime:
     def version(self) -> str:
         """The program's version in pie.toml."""
         return _transport.host.runtime.version()
+
+    def secret(self, name: str) -> str:
+        """A secret that `secrets` in pie.toml names and `pie secret set` has set.
+
+        Where its value would stand in an event or a recording, `[secret NAME]` stands. Raises `NotFound`.
+        """
+        return str(_transport.call(_transport.host.runtime.secret, _checks.text("the name of a secret", name)))
 
 
 runtime = Runtime()

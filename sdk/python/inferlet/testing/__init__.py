@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ def run_inferlet(
     replies: Sequence[Reply] = (),
     inbox: Sequence[Any] = (),
     adapters: Sequence[str] = (),
+    secrets: Mapping[str, str] | None = None,
 ) -> Result:
     """Run `main` with these arguments against a fake model and client.
 
@@ -55,10 +56,11 @@ def run_inferlet(
         replies: what the model writes, one for each `generate`.
         inbox: messages that the client has sent; None last, as `pie run` does at the end of its input.
         adapters: names of LoRA adapters that are loaded.
+        secrets: what `runtime.secret` gives, by name.
 
     Raises what `main` raises; `Deadlock` when it waits for a message that never comes.
     """
-    host = FakeHost(replies=replies, inbox=inbox, adapters=adapters)
+    host = FakeHost(replies=replies, inbox=inbox, adapters=adapters, secrets=secrets)
     before = _transport.connect(host)
     try:
         loop = HostLoop()

@@ -6,6 +6,7 @@ import json
 from collections import deque
 from typing import Any
 
+from inferlet.errors import NotFound
 from inferlet.testing._base import FakeBase
 from inferlet.testing._records import Level, Output
 
@@ -21,6 +22,7 @@ class FakeClient(FakeBase):
         self.logs: list[tuple[str, str]] = []
         self.printed: list[tuple[str, str]] = []
         self.stored_code: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
         self._receives: deque[int] = deque()
         self._promised: dict[int, str] = {}
         self.session = self._interface(
@@ -37,9 +39,17 @@ class FakeClient(FakeBase):
             program=lambda: "test",
             version=lambda: "0.0.0",
             store_code=lambda path, code: self.stored_code.update({path: code}),
+            secret=self._secret,
         )
         self.log = self._interface("log", emit=self._emit, write=self._write)
         self.log.Level, self.log.Output = Level, Output
+
+    def _secret(self, name: str) -> str:
+        if name not in self.secrets:
+            raise NotFound(
+                f"this program has no secret `{name}`", hint=f'`secrets={{"{name}": …}}` of the test gives it'
+            )
+        return self.secrets[name]
 
     def post(self, message: Any) -> None:
         """A message of the client."""

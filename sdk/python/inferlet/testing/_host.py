@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferlet.testing._generation import Reply
@@ -18,9 +18,15 @@ class FakeHost(FakePasses):
     """
 
     def __init__(
-        self, *, replies: Sequence[Reply] = (), inbox: Sequence[Any] = (), adapters: Sequence[str] = ()
+        self,
+        *,
+        replies: Sequence[Reply] = (),
+        inbox: Sequence[Any] = (),
+        adapters: Sequence[str] = (),
+        secrets: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.replies.extend(replies)
         self.inbox.extend(json.dumps(message) for message in inbox)
         self.adapters.extend(adapters)
+        self.secrets.update(secrets or {})

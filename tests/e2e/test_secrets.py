@@ -1,0 +1,33 @@
+"""`pie secret`, and a program that uses one, as a user sees them."""
+
+from __future__ import annotations
+
+SOURCE = """
+from inferlet import runtime
+
+async def main() -> int:
+    key = runtime.secret("API_KEY")
+    print("the key is", key)
+    return len(key)
+"""
+
+
+def test_a_secret_is_set_used_and_removed(daemon, tmp_path):
+    folder = tmp_path / "caller"
+    folder.mkdir()
+    (folder / "main.py").write_text(SOURCE)
+    (folder / "pie.toml").write_text('[program]\nname = "caller"\nsecrets = ["API_KEY"]\n')
+    refused = daemon.pie("run", str(folder))
+    assert (refused.returncode, refused.stderr) == (
+        4,
+        "error: `caller` needs the secret `API_KEY`, which is not set\nhint: `pie secret set API_KEY`\n",
+    )
+    set_it = daemon.pie("secret", "set", "API_KEY", input_text="sk-0123456789\n")
+    assert (set_it.returncode, set_it.stderr) == (0, "set API_KEY\n")
+    done = daemon.pie("run", str(folder))
+    assert (done.returncode, done.stdout) == (0, "13\n")
+    assert "the key is [secret API_KEY]" in done.stderr
+    listed = daemon.pie("secret", "list")
+    assert listed.stdout.splitlines()[1].startswith("API_KEY  20")
+    assert daemon.pie("secret", "remove", "API_KEY").stderr == "removed API_KEY\n"
+    assert daemon.pie("secret", "list").stderr == "no secrets yet: `pie secret set NAME`\n"
