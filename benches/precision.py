@@ -38,9 +38,9 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.hub.places import resolve
-from pie_engine.model.attention import Span
 from pie_engine.model.gguf_file.folder import folder_for
 from pie_engine.model.quantization import Quantization
+from pie_engine.model.span import Span
 from pie_engine.model.tiny.chat_format import segments
 from pie_engine.model.tiny.corpus import examples
 from pie_engine.model.tokenizer import Tokenizer

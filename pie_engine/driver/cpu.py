@@ -17,16 +17,17 @@ from pie_engine.driver.cpu_choice import choose
 from pie_engine.driver.cpu_tuning import choose_num_threads
 from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, available_bytes
-from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compile_kernels import compile_apart
 from pie_engine.model.kernels.cache import are_compiled, matmul_name
+from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.load import Model, load_model
 from pie_engine.model.lora import layout
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
+from pie_engine.model.span import Span, row_order
 from pie_engine.protocol.sampling import NO_PROBES
 from pie_engine.sampling import probes, sampler
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import HeadShape, KvCache, Span
 from pie_engine.model.blocks import BlockReader
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled_lora import PackedAdapter
@@ -24,10 +23,12 @@ from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.support import padded
 from pie_engine.model.kernels.team import Team
+from pie_engine.model.kv_cache import HeadShape, KvCache
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.quants import Quants
 from pie_engine.model.rope import Rope
+from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
 
 

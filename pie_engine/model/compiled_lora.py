@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import Span
 from pie_engine.model.description import ModelConfig
 from pie_engine.model.kernels import lora
 from pie_engine.model.kernels.support import whole_vectors
 from pie_engine.model.lora.layout import PROJECTIONS, Projection
 from pie_engine.model.lora.weights import Adapter, LowRank
+from pie_engine.model.span import Span
 
 
 def site_of(layer: int, projection: Projection) -> int:

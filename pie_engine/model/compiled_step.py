@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.compiled_lora import PackedAdapter, segments_of, site_of
 from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, PackedMlp
 from pie_engine.model.description import ModelConfig
@@ -18,8 +17,10 @@ from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.packed import AnyPacked
 from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.team import Team
+from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.lora.layout import Projection
 from pie_engine.model.sight import words_of
+from pie_engine.model.span import Span
 
 NO_ADAPTERS: Mapping[str, PackedAdapter] = {}
 _GATES = {

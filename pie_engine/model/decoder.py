@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import AttentionPlan, HeadShape, KvCache, LayerKv, Span, softcap_
+from pie_engine.model.attention import AttentionPlan, softcap_
 from pie_engine.model.blocks import Block, BlockReader
 from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.experts import Experts, Gated
+from pie_engine.model.kv_cache import HeadShape, KvCache, LayerKv
 from pie_engine.model.layers import AnyLinear, AnyNorm
 from pie_engine.model.lora.batch import AdaptedLayer, AdaptedRows
 from pie_engine.model.lora.layout import Projection
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
+from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from pie_engine.errors import Unsupported
-from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.kernels.support import why_not
+from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
+from pie_engine.model.span import Span
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import KvCache, Span
+from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.load import Model
 from pie_engine.model.lora.weights import Adapter
+from pie_engine.model.span import Span
 
 
 class OneByOne:

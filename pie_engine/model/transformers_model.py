@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from pie_engine.errors import ModelError, Unsupported
-from pie_engine.model.attention import AttentionBuffers, AttentionPlan, HeadShape, KvCache, Span
+from pie_engine.model.attention import AttentionBuffers, AttentionPlan
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import LayerConfig
+from pie_engine.model.kv_cache import HeadShape, KvCache
+from pie_engine.model.span import Span
 from pie_engine.model.transformers_checks import (
     HINT,
     can_replace_attention,

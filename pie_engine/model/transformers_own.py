@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from pie_engine.errors import Unsupported
-from pie_engine.model.attention import HeadShape, KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, LayerConfig, ModelConfig
+from pie_engine.model.kv_cache import HeadShape, KvCache
 from pie_engine.model.lora.weights import Adapter
+from pie_engine.model.span import Span
 from pie_engine.model.transformers_checks import HINT, library_for, where
 
 _TRIED = [3, 29, 11, 41, 5, 23, 17]

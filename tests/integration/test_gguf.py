@@ -21,7 +21,6 @@ from pie_engine.driver.tryout import try_out
 from pie_engine.errors import ModelError, PieError, Unsupported
 from pie_engine.hub.facts import read_facts
 from pie_engine.hub.places import resolve
-from pie_engine.model.attention import Span
 from pie_engine.model.chat import ChatTemplate
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled import CompiledDecoder
@@ -29,6 +28,7 @@ from pie_engine.model.description import Kernels
 from pie_engine.model.gguf_file.blocks import quants_of
 from pie_engine.model.gguf_file.index import KEPT
 from pie_engine.model.load import load_model
+from pie_engine.model.span import Span
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import GREEDY
 from tests import models

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import KvCache, Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled import CompiledDecoder
+from pie_engine.model.kv_cache import KvCache
+from pie_engine.model.span import Span
 from tests import models
 
 NUM_PAGES = 64

@@ -12,11 +12,12 @@ import transformers
 from torch import Tensor
 
 from pie_engine.driver.base import Row
-from pie_engine.model.attention import KvCache, Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels
+from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.load import Model, load_model
 from pie_engine.model.one_by_one import OneByOne
+from pie_engine.model.span import Span, row_order
 from tests import models
 from tests.layouts import Line, random_line
 

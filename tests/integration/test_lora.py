@@ -16,7 +16,6 @@ from torch import Tensor
 
 from pie_engine.config import Paths
 from pie_engine.hub.places import resolve
-from pie_engine.model.attention import Span, row_order
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.load import Model, load_model
@@ -24,6 +23,7 @@ from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.quantized import quantized
+from pie_engine.model.span import Span, row_order
 from tests import adapters, models
 from tests.gguf_files import write_gguf
 

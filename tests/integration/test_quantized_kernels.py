@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled import CompiledDecoder
 from pie_engine.model.compiled_weights import PackedMixture
@@ -20,6 +19,7 @@ from pie_engine.model.kernels.team import Team
 from pie_engine.model.quantization import HEAD_KIND, quantized_bytes
 from pie_engine.model.quantized import QuantizedLinear, quantized
 from pie_engine.model.quants import Quants
+from pie_engine.model.span import Span
 from tests import models
 
 NUM_OUTPUTS = 80

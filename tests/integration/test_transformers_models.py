@@ -14,9 +14,9 @@ import transformers
 
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.errors import ModelError, PieError, Unsupported
-from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import load_model
+from pie_engine.model.span import Span
 from tests import models
 
 

@@ -10,11 +10,11 @@ import torch
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.errors import ModelError, Unsupported
-from pie_engine.model.attention import Span
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.load import choose_kernels, load_model
 from pie_engine.model.quantization import GROUP_SIZE, can_quantize, quantized_bytes
 from pie_engine.model.quantized import Int4Linear, Int8Linear, QuantizedLinear, quantized
+from pie_engine.model.span import Span
 from pie_engine.protocol.sampling import GREEDY
 from tests import models
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pie_engine.model.attention import Span
 from pie_engine.model.lora.layout import Projection
 from pie_engine.model.lora.weights import Adapter
+from pie_engine.model.span import Span
 
 
 @dataclass(frozen=True, slots=True)
