@@ -107,6 +107,8 @@ class HostSection(Section, frozen=True):
     """Time of one inferlet from launch to end. 0: no limit."""
     output_mb: Annotated[float, Meta(ge=0.01, le=65_536)] = 64.0
     """Everything that one inferlet sends and prints, in MiB."""
+    trace_mb: Annotated[float, Meta(ge=0.01, le=65_536)] = 64.0
+    """Compressed size of a recording of one inferlet, in MiB; past it the recording ends and the inferlet goes on."""
     cancel_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
     """How long a terminated inferlet may clean up before it is killed."""
     gateway_grace_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0

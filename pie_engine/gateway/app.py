@@ -208,7 +208,7 @@ class App:
         process = self._find(pid)
         after = request.int_query("after")
         if request.query("format") == "json":
-            await self._event_list(reply, process, after or 0)
+            await self._event_list(reply, process, after or 0, with_trace=_wants_trace(request))
             return
         if after is None:
             after = request.last_event_id or 0
@@ -219,7 +219,7 @@ class App:
     ) -> None:
         """Every event after `after`, until the terminal one or the client is gone."""
         audience = self._services.table.audience
-        follower = audience.join(process, after)
+        follower = audience.join(process, after, with_trace=_wants_trace(request))
         watch = asyncio.create_task(_leave_when_gone(request.receive, follower))
         try:
             await reply.begin(status, STREAM_HEADERS + headers)
@@ -235,15 +235,20 @@ class App:
             watch.cancel()
             audience.leave(follower)
 
-    async def _event_list(self, reply: Reply, process: Process, after: int) -> None:
+    async def _event_list(self, reply: Reply, process: Process, after: int, *, with_trace: bool) -> None:
         """What is stored so far, as one JSON array, page by page."""
         await reply.begin(200, [(b"content-type", b"application/json")])
         separator = b"["
-        while rows := list(self._services.store.events(process.id, after, LOG_PAGE_EVENTS)):
+        store = self._services.store
+        while rows := list(store.events(process.id, after, LOG_PAGE_EVENTS, with_trace=with_trace)):
             views = (EventView(row.seq, row.kind, msgspec.Raw(row.data.encode()), row.time) for row in rows)
             await reply.write(separator + b",\n".join(map(_encode, views)))
             separator, after = b",\n", rows[-1].seq
         await reply.finish(b"]" if separator != b"[" else b"[]")
+
+
+def _wants_trace(request: Request) -> bool:
+    return request.query("trace") == "1"
 
 
 async def _leave_when_gone(receive: Receive, follower: Follower) -> None:

@@ -28,12 +28,12 @@ class Audience:
     def is_empty(self) -> bool:
         return not self._followers
 
-    def join(self, process: Process, after: int) -> Follower:
+    def join(self, process: Process, after: int, *, with_trace: bool = False) -> Follower:
         """From event `after` on. Whoever joins must leave."""
         if not process.followers:
             # The tail was not kept while nobody looked.
             process.tail.forget(process.stored_seq)
-        follower = Follower(process, self._store, after)
+        follower = Follower(process, self._store, after, with_trace=with_trace)
         process.followers.add(follower)
         self._followers.add(follower)
         self.stop_watch(process)

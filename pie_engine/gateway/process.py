@@ -11,7 +11,7 @@ from pie_engine.errors import ErrorInfo
 from pie_engine.gateway.sse import KEEP_ALIVE, Tail, frame
 from pie_engine.protocol.http import ProcessState, ProcessUsage, ProcessView
 from pie_engine.protocol.plan import Usage
-from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.to_gateway import TRACE_KIND, Event
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -79,7 +79,7 @@ class Process:
         if not self.followers:
             self.tail.forget(event.seq)
             return
-        self.tail.push(event.seq, frame(event.seq, event.kind, event.data))
+        self.tail.push(event.seq, frame(event.seq, event.kind, event.data), is_trace=event.kind == TRACE_KIND)
         for follower in self.followers:
             follower.wake()
 
@@ -105,8 +105,9 @@ class Process:
 class Follower:
     """A cursor over the events of one process. The log waits for slow readers; nothing is queued for them."""
 
-    def __init__(self, process: Process, store: Store, after: int) -> None:
+    def __init__(self, process: Process, store: Store, after: int, *, with_trace: bool = True) -> None:
         self.process = process
+        self._with_trace = with_trace
         self.cursor = after
         self._store = store
         self._waiter: asyncio.Future[None] | None = None
@@ -154,7 +155,7 @@ class Follower:
             self._waiter = None
 
     def _read(self) -> bytes:
-        frames = self.process.tail.after(self.cursor)
+        frames = self.process.tail.after(self.cursor, with_trace=self._with_trace)
         if frames is None:
             return self._read_store()
         self.cursor = self.process.stored_seq
@@ -163,13 +164,17 @@ class Follower:
     def _read_store(self) -> bytes:
         """A page of events: as many as fit, at least one."""
         page, num_bytes = [], 0
-        rows = self._store.events(self.process.id, self.cursor, MAX_PAGE_EVENTS)
+        newest = self.process.stored_seq
+        rows = self._store.events(self.process.id, self.cursor, MAX_PAGE_EVENTS, with_trace=self._with_trace)
         for row in rows:
             page.append(frame(row.seq, row.kind, row.data))
             num_bytes += len(page[-1])
             self.cursor = row.seq
             if num_bytes >= MAX_PAGE_BYTES:
                 break
+        else:
+            if len(page) < MAX_PAGE_EVENTS:
+                self.cursor = max(self.cursor, newest)  # what is left out counts as given
         rows.close()
         return b"".join(page)
 

@@ -24,14 +24,14 @@ class Tail:
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
-        self._frames: deque[tuple[int, bytes]] = deque()
+        self._frames: deque[tuple[int, bytes, bool]] = deque()
         self._num_bytes = 0
 
-    def push(self, seq: int, data: bytes) -> None:
-        self._frames.append((seq, data))
+    def push(self, seq: int, data: bytes, *, is_trace: bool = False) -> None:
+        self._frames.append((seq, data, is_trace))
         self._num_bytes += len(data)
         while self._num_bytes > MAX_TAIL_BYTES:
-            self.floor, dropped = self._frames.popleft()
+            self.floor, dropped, _ = self._frames.popleft()
             self._num_bytes -= len(dropped)
 
     def forget(self, seq: int) -> None:
@@ -40,8 +40,8 @@ class Tail:
         self._frames.clear()
         self._num_bytes = 0
 
-    def after(self, cursor: int) -> list[bytes] | None:
+    def after(self, cursor: int, *, with_trace: bool = True) -> list[bytes] | None:
         """The frames after `cursor`; None: only the store has them all."""
         if cursor < self.floor:
             return None
-        return [data for seq, data in self._frames if seq > cursor]
+        return [data for seq, data, is_trace in self._frames if seq > cursor and (with_trace or not is_trace)]

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 
@@ -27,7 +28,7 @@ from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event
-from pie_engine.protocol.to_host import Deliver, Launch, Terminate
+from pie_engine.protocol.to_host import Deliver, Launch, Terminate, TraceKind
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -171,6 +172,7 @@ class ProcessTable:
             created=time.time(),
             ended=None,
             outcome=None,
+            trace=",".join(request.trace),
         )
         self._next_id += 1
         process = Process(record)
@@ -214,7 +216,8 @@ class ProcessTable:
             self.end(process, error.info)
             return
         process.is_dispatched = True
-        self._turn.say(process.host_boot, Launch(record.pid, record.user, record.digest, bundle, record.input, given))
+        launch = Launch(record.pid, record.user, record.digest, bundle, record.input, given, trace_kinds(record.trace))
+        self._turn.say(process.host_boot, launch)
         self._deliver_all(process)
         if process.is_terminating:
             self._turn.say(process.host_boot, Terminate(process.pid))
@@ -399,6 +402,12 @@ class ProcessTable:
         for process in self.alive:
             if process.host_boot is not None and process.host_boot not in alive_boots:
                 self.end(process, info)
+
+
+def trace_kinds(text: str) -> tuple[TraceKind, ...]:
+    """As the store has them. Those of another version of Pie are left out."""
+    known: tuple[TraceKind, ...] = get_args(TraceKind)
+    return tuple(kind for kind in known if kind in text.split(","))
 
 
 def lost(message: str) -> ErrorInfo:

@@ -12,7 +12,7 @@ import msgspec
 
 from pie_engine.errors import InvalidInput
 from pie_engine.protocol.plan import NO_USAGE, Usage
-from pie_engine.protocol.to_gateway import Event, EventKind
+from pie_engine.protocol.to_gateway import TRACE_KIND, Event, EventKind
 
 MAX_JOINED_CHARS = 64 * 1024
 
@@ -90,7 +90,7 @@ class EventLog:
     def add(self, kind: EventKind, data: str, usage: Usage = NO_USAGE) -> None:
         """Append; `data` is JSON. Only for what counts as no output of the program."""
         self.close_text()
-        if self._redact is not None:
+        if self._redact is not None and kind != TRACE_KIND:  # packed, and redacted before it was
             data = self._redact(data)
         self.last_seq += 1
         self._unsent.append(Event(self.pid, self.last_seq, kind, data, time.time(), usage))

@@ -309,9 +309,19 @@ class Host:
             return
         program = self._programs.get(order.user, order.digest, order.bundle)
         process = self._add(
-            Job(order.pid, order.user, program, "run", (order.input,), self._conclude_run, secrets=order.secrets)
+            Job(
+                order.pid,
+                order.user,
+                program,
+                "run",
+                (order.input,),
+                self._conclude_run,
+                secrets=order.secrets,
+                trace=order.trace,
+            )
         )
         self._open_log(process.events, order.bundle)
+        process.watch()
         for cut in process.limits.cuts():
             process.events.add("log", json_text({"level": "warning", "message": cut}))
 

@@ -17,6 +17,8 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, ComponentInstanceType, FuncType, Linker, LinkerInstance, ResultType
 
 from pie_engine.errors import Internal, InvalidProgram, PieError
+from pie_engine.host import tap
+from pie_engine.host.plain import plain_of
 from pie_engine.host.runner import Owner
 from pie_engine.host.values import VALUE_BYTES, Decoder, Encoder, ResultEncoder, decoder_of, encoder_of
 
@@ -61,6 +63,12 @@ def error_record(error: BaseException) -> ErrorRecord:
     """Any exception of a host function as its guest gets it; a foreign one is our bug and is logged."""
     if not isinstance(error, PieError):
         log.error("host function failed", exc_info=error)
+    return plain_error(error)
+
+
+def plain_error(error: BaseException) -> ErrorRecord:
+    """The same, and not a word about it."""
+    if not isinstance(error, PieError):
         error = Internal(f"{type(error).__name__}: {error}")
     # A code that the WIT does not have, such as `invalid_config`, travels as its class's nearest ancestor that has one.
     codes = [error.code, *(cls.code for cls in type(error).__mro__ if issubclass(cls, PieError))]
@@ -88,6 +96,11 @@ def error_address(message: str) -> int:
     return int(cast(ffi.wasmtime_error_new(message.encode()), c_void_p).value or 0)
 
 
+def short_name(interface: str) -> str:
+    """`context` of `pie:core/context@0.1.0`."""
+    return interface.rpartition("/")[2].partition("@")[0]
+
+
 class Imports:
     """All functions, and the guest that is running, for whom they are called."""
 
@@ -105,7 +118,8 @@ class Imports:
                     if (name, function_name) == WAIT:
                         link_wait(instance, kind)
                     else:
-                        self.define(instance, function_name, self._find(name, function_name), kind)
+                        watched = tap.Import(short_name(name), function_name, plain_of(kind.result))
+                        self.define(instance, function_name, self._find(name, function_name), kind, watched)
 
     def _imported(self, engine: Engine, component: Component) -> Iterator[tuple[str, dict[str, FuncType]]]:
         for name, item in component.type.imports(engine).items():
@@ -123,9 +137,11 @@ class Imports:
                 hint="build it for this version of Pie",
             ) from None
 
-    def define(self, instance: LinkerInstance, name: str, function: Function, kind: FuncType) -> None:
-        """Link one function, called as `function(owner, *arguments)`."""
-        callback = _Callback(self._body(name, function, kind))
+    def define(
+        self, instance: LinkerInstance, name: str, function: Function, kind: FuncType, watched: tap.Import | None = None
+    ) -> None:
+        """Link one function, called as `function(owner, *arguments)`; with `watched` the owner's tap is told."""
+        callback = _Callback(self._body(name, function, kind, watched))
         self._callbacks.append(callback)
         raw = name.encode()
         typed = cast(callback, ffi.wasmtime_component_func_callback_t)
@@ -135,21 +151,29 @@ class Imports:
             )
         )
 
-    def _body(self, name: str, function: Function, kind: FuncType) -> Callable[..., int]:
+    def _body(self, name: str, function: Function, kind: FuncType, watched: tap.Import | None) -> Callable[..., int]:
         decoders = [(decoder_of(parameter), i * VALUE_BYTES) for i, (_, parameter) in enumerate(kind.params)]
         result = kind.result
         if isinstance(result, ResultType):
-            return self._fallible(function, decoders, ResultEncoder(result))
-        return self._infallible(name, function, decoders, None if result is None else encoder_of(result))
+            return self._fallible(function, decoders, ResultEncoder(result), watched)
+        return self._infallible(name, function, decoders, None if result is None else encoder_of(result), watched)
 
     def _fallible(
-        self, function: Function, decoders: list[tuple[Decoder, int]], encoder: ResultEncoder
+        self,
+        function: Function,
+        decoders: list[tuple[Decoder, int]],
+        encoder: ResultEncoder,
+        watched: tap.Import | None,
     ) -> Callable[..., int]:
         def body(_env: Any, _context: Any, _type: Any, args: int, _nargs: int, results: int, _nresults: int) -> int:
             try:
                 owner = self.owner
                 owner.num_calls += 1
-                value = function(owner, *[decode(args + offset) for decode, offset in decoders])
+                arguments = [decode(args + offset) for decode, offset in decoders]
+                if owner.tap is None or watched is None:
+                    value = function(owner, *arguments)
+                else:
+                    value = tap.call(watched, function, owner, arguments)
                 encoder.ok(value, results)
             except BaseException as error:
                 encoder.error(error_record(error), results)
@@ -158,13 +182,22 @@ class Imports:
         return body
 
     def _infallible(
-        self, name: str, function: Function, decoders: list[tuple[Decoder, int]], encode: Encoder | None
+        self,
+        name: str,
+        function: Function,
+        decoders: list[tuple[Decoder, int]],
+        encode: Encoder | None,
+        watched: tap.Import | None,
     ) -> Callable[..., int]:
         def body(_env: Any, _context: Any, _type: Any, args: int, _nargs: int, results: int, _nresults: int) -> int:
             try:
                 owner = self.owner
                 owner.num_calls += 1
-                value = function(owner, *[decode(args + offset) for decode, offset in decoders])
+                arguments = [decode(args + offset) for decode, offset in decoders]
+                if owner.tap is None or watched is None:
+                    value = function(owner, *arguments)
+                else:
+                    value = tap.call(watched, function, owner, arguments)
                 if encode is not None:
                     encode(value, results)
                 return 0

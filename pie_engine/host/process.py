@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,9 +19,11 @@ from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
+from pie_engine.host.tap import Tap
+from pie_engine.host.taps import make_tap
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import EventKind
-from pie_engine.protocol.to_host import NO_SECRETS, Secrets, Waits
+from pie_engine.protocol.to_host import NO_SECRETS, Secrets, TraceKind, Waits
 from pie_engine.store.contexts import SavedContexts
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ class Job:
     wall_s: float = 0.0
     """Its time if the limits set none. 0: as long as it takes."""
     secrets: Secrets = NO_SECRETS
+    trace: Sequence[TraceKind] = ()
+    """Who watches its calls."""
 
 
 class Process:
@@ -98,6 +103,9 @@ class Process:
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
+        self.tap: Tap | None = None
+        self._wait_began: tuple[int | None, int] = (None, 0)
+        """Timeout and time of the wait that its guest is in; kept for its tap."""
         self._services = services
         self._seen_seq = 0
         self._cpu_ns = 0
@@ -119,8 +127,26 @@ class Process:
 
     # Waiting.
 
+    def watch(self) -> None:
+        """Begin what its launch asked for. Its log must have begun."""
+        self.tap = make_tap(self, self.job.trace)
+
     def begin_wait(self, timeout_us: int | None) -> list[int] | None:
         """`futures.wait-any`: what is ready, or None: the guest is to be suspended."""
+        if self.tap is None:
+            return self._begin_wait(timeout_us)
+        now_ns = time.monotonic_ns()
+        self._wait_began = timeout_us, now_ns
+        try:
+            ready = self._begin_wait(timeout_us)
+        except PieError as error:
+            self.tap.waited(timeout_us, (), error, now_ns, now_ns)
+            raise
+        if ready is not None:
+            self.tap.waited(timeout_us, ready, None, now_ns, now_ns)
+        return ready
+
+    def _begin_wait(self, timeout_us: int | None) -> list[int] | None:
         if self.futures.has_ready or timeout_us == 0:
             return self.futures.take_ready()
         if timeout_us is None and not self.futures.has_pending:
@@ -132,7 +158,11 @@ class Process:
 
     def end_wait(self) -> list[int]:
         self.is_waiting, self.wake_at = False, None
-        return self.futures.take_ready()
+        ready = self.futures.take_ready()
+        if self.tap is not None:
+            timeout_us, began_ns = self._wait_began
+            self.tap.waited(timeout_us, ready, None, began_ns, time.monotonic_ns())
+        return ready
 
     def notify(self, handle: int) -> None:
         """A future has become ready."""
@@ -243,6 +273,10 @@ class Process:
             raise self.doom from None
         self._services.has_output(self)
 
+    def has_trace(self) -> None:
+        """Its tap has written something."""
+        self._services.has_output(self)
+
     # What a client has seen.
 
     def add_drain(self) -> int:
@@ -280,6 +314,8 @@ class Process:
     def close(self) -> None:
         """Give back what the cores hold. The guest is freed by the host."""
         self.has_ended = True
+        if self.tap is not None:
+            self.tap.ended()
         self.guest = None
         for context in self.contexts.values():
             for operation in context.operations.values():

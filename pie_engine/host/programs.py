@@ -29,6 +29,7 @@ class Program:
 
     def __init__(self, digest: str, bundle: Bundle) -> None:
         self.digest = digest
+        self.bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.name = bundle.manifest.name
         self.version = bundle.manifest.version

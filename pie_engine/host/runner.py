@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pie_engine.errors import PieError
+from pie_engine.host.tap import Tap
 
 PROGRAM = "pie:core/program@0.1.0"
 """The interface that every inferlet exports, with `describe` and `run`."""
@@ -40,6 +41,8 @@ class Owner(Protocol):
 
     num_calls: int
     """Calls that the guest has made to the host."""
+    tap: Tap | None
+    """Who is told of them."""
 
     def begin_wait(self, timeout_us: int | None) -> list[int] | None:
         """`futures.wait-any`: what is ready, or None to suspend the guest. Raises `PieError`."""

@@ -15,15 +15,17 @@ _PAIR = struct.Struct("<If")
 
 def sampler_of(record: dict[str, Any]) -> Sampler:
     """From `generate.sampler`. Ranges are checked by the core; raises `InvalidInput` for what cannot be read."""
-    more = record.pop("more", None)
+    fields = dict(record)
+    more = fields.pop("more", None)
     if more is None:
-        return Sampler(**record)
+        return Sampler(**fields)
+    more = dict(more)
     for name in ("dry_breakers", "banned_tokens"):
         more[name] = tuple(unpack_tokens(more[name]))
     if more["allowed_tokens"] is not None:
         more["allowed_tokens"] = tuple(unpack_tokens(more["allowed_tokens"]))
     more["logit_bias"] = _unpack_bias(more["logit_bias"])
-    return Sampler(**record, **more)
+    return Sampler(**fields, **more)
 
 
 def _unpack_bias(packed: str) -> dict[int, float]:

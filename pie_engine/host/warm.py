@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pie_engine.host.programs import Program
 from pie_engine.host.runner import Guest, Runner, Status
+from pie_engine.host.tap import Tap
 
 MAX_WARM_UP_TURNS = 100
 
@@ -75,6 +76,7 @@ class _Nobody:
     """The owner of a guest that has no program yet."""
 
     num_calls = 0
+    tap: Tap | None = None
 
     def begin_wait(self, timeout_us: int | None) -> list[int]:
         return []

@@ -9,6 +9,7 @@ import msgspec
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.plan import Usage
 from pie_engine.protocol.program import Bundle, Signature
+from pie_engine.protocol.to_host import TraceKind
 
 OnDisconnect = Literal["detach", "terminate"]
 ProcessState = Literal["queued", "running", "ended"]
@@ -38,6 +39,8 @@ class LaunchRequest(Request, frozen=True):
     on_disconnect: OnDisconnect = "detach"
     idempotency_key: str | None = None
     """The same key again gives the same process."""
+    trace: tuple[TraceKind, ...] = ()
+    """What is written down of it: events of kind `trace`, for followers that ask for them with `?trace=1`."""
 
 
 class Launched(Body, frozen=True):

@@ -10,7 +10,9 @@ from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.program import Signature
 
-EventKind = Literal["started", "message", "stdout", "stderr", "log", "return", "error"]
+EventKind = Literal["started", "message", "stdout", "stderr", "log", "trace", "return", "error"]
+TRACE_KIND = "trace"
+"""Of interest only to who asks for it."""
 TERMINAL_KINDS: frozenset[str] = frozenset({"return", "error"})
 
 

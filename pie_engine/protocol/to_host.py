@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.plan import FinishReason, Hypothesis, Usage
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, TopToken
+
+TraceKind = Literal["record"]
+"""What can be written down of a process beside its events."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -121,6 +126,8 @@ class Launch(Message, frozen=True):
     """JSON object: the arguments of `main`."""
     secrets: Secrets = NO_SECRETS
     """Those that its manifest names."""
+    trace: tuple[TraceKind, ...] = ()
+    """What is written down of it: events of kind `trace`."""
 
 
 class Describe(Message, frozen=True):

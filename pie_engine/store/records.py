@@ -34,6 +34,8 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     created: float
     ended: float | None
     outcome: str | None
+    trace: str = ""
+    """Kinds of trace that its launch asked for, separated by commas."""
     usage: str = "[]"
     """JSON of `Usage`; empty until it has ended."""
     last_seq: int = 0

@@ -22,7 +22,7 @@ PRUNE_BATCH = 100
 
 _PROCESS_COLUMNS = (
     "id, pid, user, program, version, digest, input, on_disconnect, idempotency_key, host_boot, host,"
-    " is_terminating, created, ended, outcome, usage"
+    " is_terminating, created, ended, outcome, trace, usage"
 )
 _SELECT_PROCESS = (
     f"SELECT {_PROCESS_COLUMNS}, (SELECT coalesce(max(seq), 0) FROM events WHERE process = processes.id) FROM processes"
@@ -131,7 +131,7 @@ class Store:
 
     def add_process(self, record: ProcessRecord) -> None:
         self._db.execute(
-            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             msgspec.structs.astuple(record)[:-1],
         )
 
@@ -174,10 +174,13 @@ class Store:
             ((process, event.seq, event.kind, event.data, event.time) for process, event in rows),
         )
 
-    def events(self, process: int, after: int, limit: int) -> Generator[EventRow, None, None]:
+    def events(
+        self, process: int, after: int, limit: int, *, with_trace: bool = True
+    ) -> Generator[EventRow, None, None]:
         """In order; lazily, so that the reader can stop at a size; it then closes the generator."""
+        which = "" if with_trace else "AND kind != 'trace' "
         rows = self._db.execute(
-            "SELECT seq, kind, data, time FROM events WHERE process = ? AND seq > ? ORDER BY seq LIMIT ?",
+            f"SELECT seq, kind, data, time FROM events WHERE process = ? AND seq > ? {which}ORDER BY seq LIMIT ?",
             (process, after, limit),
         )
         try:

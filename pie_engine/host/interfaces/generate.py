@@ -13,10 +13,11 @@ from pie_engine.protocol.to_host import Chunk
 
 
 def start(process: Process, ctx: int, plan: dict[str, Any]) -> int:
-    sampler = sampler_of(plan.pop("sampler"))
-    grammar = Grammar(**fields) if (fields := plan.pop("grammar", None)) else None
-    speculation = Speculation(**fields) if (fields := plan.pop("speculation", None)) else None
-    made = Plan(sampler=sampler, grammar=grammar, speculation=speculation, **plan)
+    rest = dict(plan)
+    sampler = sampler_of(rest.pop("sampler"))
+    grammar = Grammar(**fields) if (fields := rest.pop("grammar", None)) else None
+    speculation = Speculation(**fields) if (fields := rest.pop("speculation", None)) else None
+    made = Plan(sampler=sampler, grammar=grammar, speculation=speculation, **rest)
     return process.futures.add(Stream(process.context(ctx), made))
 
 
@@ -46,8 +47,9 @@ def pipe(process: Process, stream: int) -> None:
 
 
 def search(process: Process, ctx: int, plan: dict[str, Any]) -> int:
-    grammar = Grammar(**fields) if (fields := plan.pop("grammar", None)) else None
-    return process.futures.add(SearchOperation(process.context(ctx), BeamPlan(grammar=grammar, **plan)))
+    rest = dict(plan)
+    grammar = Grammar(**fields) if (fields := rest.pop("grammar", None)) else None
+    return process.futures.add(SearchOperation(process.context(ctx), BeamPlan(grammar=grammar, **rest)))
 
 
 def finish_search(process: Process, done: int) -> SearchOutput:

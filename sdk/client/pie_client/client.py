@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,7 @@ from pie_engine.protocol.http import (
     SecretView,
 )
 from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.to_host import TraceKind
 
 RECONNECT_S = 30.0
 """How long a client that was connected waits for a gateway that is started again."""
@@ -86,12 +87,14 @@ class PieClient:
         *,
         on_disconnect: OnDisconnect = "terminate",
         idempotency_key: str | None = None,
+        trace: Sequence[TraceKind] = (),
     ) -> Process:
         """Start `program` with the arguments `input` of its `main`. Returns when the daemon has it safely.
 
         program: a path ("./hello", "hello.py", a `Path`), the name of an uploaded program, or a `Bundle`.
         on_disconnect: `terminate` ends it when nobody has listened for a while, `detach` lets it go on.
         idempotency_key: the same key again gives the same process.
+        trace: what is written down of it, as events of kind `Trace`: `record`.
         Raises `NotFound`, `InvalidProgram`, `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as
         its `Error` event.
         """
@@ -101,22 +104,28 @@ class PieClient:
             on_disconnect=on_disconnect,
             # With a key the daemon knows a repeated request for what it is, so a broken connection is no risk.
             idempotency_key=idempotency_key or uuid.uuid4().hex,
+            trace=tuple(trace),
         )
         body = msgspec.json.encode(request)
         headers = {"Accept": EVENT_STREAM}
+        path = "/v1/processes" + _query(trace="1" if trace else None)
 
         async def launch() -> Reply:
-            return await self._transport.open("POST", "/v1/processes", body, headers, timeout_s=SILENCE_TIMEOUT_S)
+            return await self._transport.open("POST", path, body, headers, timeout_s=SILENCE_TIMEOUT_S)
 
         try:
             reply = await self._persistently(launch)
         except NotFound as error:
             raise _with_folder(error, program) from None
-        return self._process(reply.headers[PID_HEADER.lower()], reply, after=0)
+        return self._process(reply.headers[PID_HEADER.lower()], reply, after=0, with_trace=bool(trace))
 
-    async def attach(self, pid: str, after: int = 0) -> Process:
-        """The events after number `after` of a process that runs or has ended; 0: all. Raises `NotFound`."""
-        return self._process(pid, await self.open_events(pid, after), after)
+    async def attach(self, pid: str, after: int = 0, *, with_trace: bool = False) -> Process:
+        """The events after number `after` of a process that runs or has ended; 0: all. Raises `NotFound`.
+
+        with_trace: also those that hold what was recorded of it.
+        """
+        reply = await self.open_events(pid, after, with_trace=with_trace)
+        return self._process(pid, reply, after, with_trace=with_trace)
 
     async def list_processes(self, *, with_ended: bool = False) -> list[dict[str, Any]]:
         """Those alive; with `with_ended` all that are kept, the newest first."""
@@ -260,13 +269,12 @@ class PieClient:
         data = b"" if body is None else msgspec.json.encode(body)
         return msgspec.json.decode(await self._ask(method, path, data, can_repeat=can_repeat or method == "GET"))
 
-    async def open_events(self, pid: str, after: int) -> Reply:
+    async def open_events(self, pid: str, after: int, *, with_trace: bool = False) -> Reply:
         headers = {"Accept": EVENT_STREAM, "Last-Event-ID": str(after)}
+        path = f"/v1/processes/{pid}/events" + _query(trace="1" if with_trace else None)
 
         async def follow() -> Reply:
-            return await self._transport.open(
-                "GET", f"/v1/processes/{pid}/events", headers=headers, timeout_s=SILENCE_TIMEOUT_S
-            )
+            return await self._transport.open("GET", path, headers=headers, timeout_s=SILENCE_TIMEOUT_S)
 
         return await self._persistently(follow)
 
@@ -276,8 +284,8 @@ class PieClient:
     def forget(self, process: Process) -> None:
         self._processes.discard(process)
 
-    def _process(self, pid: str, reply: Reply, after: int) -> Process:
-        process = Process(self, pid, reply, after)
+    def _process(self, pid: str, reply: Reply, after: int, *, with_trace: bool) -> Process:
+        process = Process(self, pid, reply, after, with_trace=with_trace)
         self.remember(process)
         return process
 

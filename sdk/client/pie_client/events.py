@@ -24,6 +24,8 @@ class Event(Enum):
     """str."""
     Log = "log"
     """dict: `level`, `message`."""
+    Trace = "trace"
+    """dict: part of a recording; only for who has asked for it."""
     Return = "return"
     """The value of `main`. Nothing follows."""
     Error = "error"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 class Process:
     """Events in, messages out. Breaks of the connection are mended: no event is lost or comes twice."""
 
-    def __init__(self, client: PieClient, pid: str, reply: Reply | None, after: int = 0) -> None:
+    def __init__(
+        self, client: PieClient, pid: str, reply: Reply | None, after: int = 0, *, with_trace: bool = False
+    ) -> None:
         self.pid = pid
         self.last_seq = after
         """Number of the newest event that `recv` has given; `attach(pid, after=last_seq)` goes on behind it."""
         self._client = client
         self._arrived: deque[Arrival] = deque()
-        self._following = Following(lambda after: client.open_events(pid, after), reply, after)
+        self._following = Following(partial(client.open_events, pid, with_trace=with_trace), reply, after)
         self._outcome: Arrival | None = None
         self._is_closed = False
 
