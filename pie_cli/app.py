@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pie_cli import console, exits
-from pie_cli.commands import adapter, config, context, doctor, kill, logs, model, new, ps, run, secret, serve, stop
+from pie_cli.commands import adapter, config, context, doctor, gc, kill, logs, model, new, ps, run, secret, serve, stop
 
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exits.MEANINGS.items()) + "."
 
@@ -27,6 +27,6 @@ def build_app(*, has_options: bool = True) -> typer.Typer:
     """The command line. `has_options`: those before the verb; typer loads pydantic for them, which takes 130 ms."""
     app = typer.Typer(name="pie", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=has_options)
     app.callback(no_args_is_help=True, epilog=EPILOG, invoke_without_command=True, add_help_option=has_options)(root)
-    for command in (new, run, serve, stop, ps, logs, kill, model, adapter, context, config, secret, doctor):
+    for command in (new, run, serve, stop, ps, logs, kill, model, adapter, context, config, secret, gc, doctor):
         command.register(app)
     return app

@@ -18,6 +18,7 @@ from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Sen
 from pie_engine.gateway.problems import translated
 from pie_engine.gateway.process import Follower, Process
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.retention import Retention
 from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.table import ProcessTable
 from pie_engine.gateway.views import Views
@@ -25,6 +26,7 @@ from pie_engine.protocol.http import (
     DIGEST_HEADER,
     PID_HEADER,
     AdapterRequest,
+    CollectRequest,
     EventView,
     Launched,
     LaunchRequest,
@@ -50,6 +52,7 @@ _decode_bundle = msgspec.json.Decoder(Bundle).decode
 _decode_message = msgspec.json.Decoder(MessageRequest).decode
 _decode_adapter = msgspec.json.Decoder(AdapterRequest).decode
 _decode_secret = msgspec.json.Decoder(SecretRequest).decode
+_decode_collect = msgspec.json.Decoder(CollectRequest).decode
 _decode_stop = msgspec.json.Decoder(StopRequest).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -67,6 +70,7 @@ class Services:
         contexts: ContextShelf,
         adapters: Adapters,
         secrets: SecretShelf,
+        retention: Retention,
     ) -> None:
         self.max_body_bytes = int(config.gateway.max_body_mb * MIB)
         self.store = store
@@ -76,6 +80,7 @@ class Services:
         self.contexts = contexts
         self.adapters = adapters
         self.secrets = secrets
+        self.retention = retention
         self.stop_daemon: Callable[[bool], Awaitable[None]]
 
 
@@ -123,6 +128,11 @@ class App:
                 await reply.json(200, self._services.views.health())
             case "POST", ["v1", "daemon", "stop"]:
                 await self._stop(request, reply)
+            case "POST", ["v1", "daemon", "collect"]:
+                request.check()
+                asked = _decoded(_decode_collect, await request.body(self._services.max_body_bytes))
+                collect = self._services.retention.collect
+                await reply.json(200, await collect(asked.older_than_s, is_dry=asked.dry_run))
             case "POST", ["v1", "processes"]:
                 request.check()
                 await self._launch(request, reply)

@@ -105,6 +105,8 @@ BODIES = (
     http.AdapterView,
     http.SecretRequest,
     http.SecretView,
+    http.CollectRequest,
+    http.Collected,
     http.ErrorBody,
     Bundle,
     Models,
@@ -158,6 +160,7 @@ def _by_hand() -> dict[str, dict[str, Any]]:
     return {
         "/healthz": {"get": _operation("Who is there", answer="Health")},
         "/v1/daemon/stop": {"post": _operation("End the daemon", body="StopRequest", status=202)},
+        "/v1/daemon/collect": {"post": _operation("Delete what ended long ago", "CollectRequest", "Collected")},
         "/v1/programs": {
             "post": _operation("Upload a program; answers its signature", "Bundle", "ProgramView", 201, [PUBLISH])
         },

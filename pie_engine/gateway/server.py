@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.retention import Retention
 from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.single import SingleGateway
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
@@ -28,12 +30,11 @@ from pie_engine.ipc.child import Child
 from pie_engine.ipc.link import Hub
 from pie_engine.protocol.to_daemon import StopDaemon
 from pie_engine.protocol.to_gateway import GatewayMessage
-from pie_engine.store.store import PRUNE_BATCH, Store
+from pie_engine.store.store import Store
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 15.0
-DAY_S = 86400.0
 PRUNE_DELAY_S = 10.0
 """After the start, when whoever waited for it has been served."""
 IDLE_BEFORE_IMPORT_S = 3.0
@@ -69,7 +70,11 @@ class Gateway:
         views = Views(config, self._exchange, hosts, self._table, self._store)
         shelf = ContextShelf(config, self._exchange)
         adapters = Adapters(config, self._exchange)
-        services = Services(config, self._store, self._table, self._programs, views, shelf, adapters, secret_shelf)
+        days = config.gateway.retention_days
+        self._retention = Retention(self._store, self._table, self._programs, days)
+        services = Services(
+            config, self._store, self._table, self._programs, views, shelf, adapters, secret_shelf, self._retention
+        )
         services.stop_daemon = self._stop_daemon
         self._app = App(services)
         self._hosts = hosts
@@ -113,25 +118,13 @@ class Gateway:
             self._drain()
 
     def _chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        return [self._exchange.settle_orphans, self._keep_alive, self._retain, self._import_cold_routes]
+        keep = partial(self._retention.keep, PRUNE_DELAY_S)
+        return [self._exchange.settle_orphans, self._keep_alive, keep, self._import_cold_routes]
 
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(KEEP_ALIVE_S)
             self._table.audience.ping()
-
-    async def _retain(self) -> None:
-        """At the start and then daily: forget what ended long ago."""
-        await asyncio.sleep(PRUNE_DELAY_S)
-        while True:
-            before = time.time() - self._config.gateway.retention_days * DAY_S
-            try:
-                while self._store.prune(before) == PRUNE_BATCH:
-                    await asyncio.sleep(0.05)
-            except Exception:
-                log.exception("cannot delete old processes")
-            self._programs.forget_cached()
-            await asyncio.sleep(DAY_S)
 
     async def _import_cold_routes(self) -> None:
         """When there is nothing else to do, so that the first who needs them does not wait for the import."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -69,6 +69,21 @@ class SecretView(Body, frozen=True):
     name: str
     set_at: float
     """Seconds since the epoch."""
+
+
+class CollectRequest(Request, frozen=True):
+    older_than_s: Annotated[float, msgspec.Meta(ge=0)]
+    """Since processes have ended."""
+    dry_run: bool = False
+
+
+class Collected(Body, frozen=True):
+    """What was deleted, or would be."""
+
+    processes: int
+    bytes_before: int
+    """Of the database."""
+    bytes_after: int
 
 
 class StopRequest(Request, frozen=True):

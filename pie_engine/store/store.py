@@ -211,6 +211,20 @@ class Store:
                 self._drop_unused_programs(before)
         return len(old)
 
+    def num_ended(self, before: float) -> int:
+        """How many processes `prune` would delete, all batches together."""
+        return int(self._db.execute("SELECT count(*) FROM processes WHERE ended < ?", (before,)).fetchone()[0])
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the database, without the log of what is not in it yet."""
+        (pages,), (size,) = (self._db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+        return int(pages) * int(size)
+
+    def shrink(self) -> None:
+        """Give free pages back to the disk. It rewrites the file, so nobody should be waiting."""
+        self._db.execute("VACUUM")
+
     def _drop_unused_programs(self, before: float) -> None:
         self._db.execute(
             "DELETE FROM programs WHERE created < ? AND digest NOT IN (SELECT digest FROM releases)"

@@ -31,7 +31,7 @@ from pie_engine.errors import (
     ProtocolMismatch,
     Unsupported,
 )
-from pie_engine.protocol.http import AdapterView, ContextView, ProgramView, SecretView
+from pie_engine.protocol.http import AdapterView, Collected, ContextView, ProgramView, SecretView
 from pie_engine.protocol.program import Bundle, Manifest
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Bundle",
     "Busy",
     "Cancelled",
+    "Collected",
     "ContextTooLong",
     "ContextView",
     "EndOfEvents",

@@ -26,6 +26,7 @@ from pie_engine.protocol.http import (
     PID_HEADER,
     AdapterRequest,
     AdapterView,
+    Collected,
     ContextView,
     LaunchRequest,
     OnDisconnect,
@@ -257,6 +258,12 @@ class PieClient:
     async def health(self) -> dict[str, Any]:
         """What the daemon says of itself, once and at once. Raises `NoDaemon`."""
         return _as_dict(msgspec.json.decode(await self._transport.request("GET", "/healthz")))
+
+    async def collect(self, older_than_s: float, *, dry_run: bool = False) -> Collected:
+        """Delete the processes that ended longer ago than that, with their events, and programs that nothing names."""
+        body = {"older_than_s": older_than_s, "dry_run": dry_run}
+        answer = await self._ask("POST", "/v1/daemon/collect", msgspec.json.encode(body), can_repeat=True)
+        return msgspec.json.decode(answer, type=Collected)
 
     async def stop_daemon(self, *, drain: bool = False) -> None:
         """End the daemon; with `drain` it first waits for all processes and launches no more."""
