@@ -7,13 +7,17 @@ is saved, and into it when one that was opened is about to be used.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pie_engine.driver.base import Driver, KvPages
 from pie_engine.errors import ErrorInfo, InvalidInput, PieError, info_of
 from pie_engine.kv.context import KvContext
+from pie_engine.kv.layout import Range, without
+from pie_engine.kv.pool import NO_PAGE
+from pie_engine.kv.sight import sight_of
+from pie_engine.protocol.sight import Sight
 from pie_engine.store.contexts import MIB, SavedContexts, check_name
 
 if TYPE_CHECKING:
@@ -59,13 +63,20 @@ class Archive:
         """Write the context of `operation`, which is computed to its end; `take_saved` says when it is done."""
         kv = operation.kv
         tokens = kv.tokens[:]
-        pages = self._driver.read_pages(kv.page_ids[: self._num_pages(tokens)])
+        pages = self._driver.read_pages([page for page in kv.page_ids[: self._num_pages(tokens)] if page != NO_PAGE])
         adapter_id = operation.context.adapter_id
         adapter = (operation.facts.adapters.name_of(adapter_id), adapter_id) if adapter_id else ("", "")
-        self._saves[operation] = self._run(self._write, user, name, tokens, pages, meta, adapter)
+        self._saves[operation] = self._run(self._write, user, name, tokens, sight_of(kv), pages, meta, adapter)
 
     def _write(
-        self, user: str, name: str, tokens: list[int], pages: KvPages, meta: str, adapter: tuple[str, str]
+        self,
+        user: str,
+        name: str,
+        tokens: list[int],
+        sight: Sight | None,
+        pages: KvPages,
+        meta: str,
+        adapter: tuple[str, str],
     ) -> None:
         from safetensors.numpy import save
 
@@ -78,6 +89,7 @@ class Archive:
             model_id=capabilities.model_id,
             page_size=capabilities.page_size,
             tokens=tokens,
+            sight=sight,
             adapter=adapter[0],
             adapter_id=adapter[1],
             meta=meta,
@@ -91,29 +103,30 @@ class Archive:
 
     # Opening.
 
-    def backing(self, user: str, name: str, tokens: list[int], adapter_id: str) -> Backing:
-        """The KV of `tokens`, which were read from the saved context `name`."""
+    def backing(self, user: str, name: str, tokens: list[int], adapter_id: str, sight: Sight | None = None) -> Backing:
+        """The KV of `tokens`, which were read from the saved context `name`, and see what `sight` says."""
         check_name(name)
         if not self._shapes:
             self._shapes = _shapes(self._driver.read_pages([]))
-        return Backing(self, user, name, tokens, adapter_id)
+        return Backing(self, user, name, tokens, adapter_id, sight)
 
-    def read(self, user: str, name: str, tokens: list[int], adapter_id: str) -> Future[KvPages]:
-        job = self._run(self._read, user, name, tokens, adapter_id)
+    def read(self, user: str, name: str, tokens: list[int], adapter_id: str, sight: Sight | None) -> Future[KvPages]:
+        job = self._run(self._read, user, name, tokens, adapter_id, sight)
         self._reads.append(job)
         return job
 
-    def _read(self, user: str, name: str, tokens: list[int], adapter_id: str) -> KvPages:
+    def _read(self, user: str, name: str, tokens: list[int], adapter_id: str, sight: Sight | None) -> KvPages:
         from safetensors.numpy import load
 
         capabilities = self._driver.capabilities
         manifest = self._saved.read(user, self._model, name)
         is_same = (manifest.model_id, manifest.page_size) == (capabilities.model_id, capabilities.page_size)
-        if not is_same or manifest.adapter_id != adapter_id or manifest.tokens[: len(tokens)] != tokens:
+        is_same = is_same and (manifest.adapter_id, manifest.seen) == (adapter_id, sight)
+        if not is_same or manifest.tokens[: len(tokens)] != tokens:
             raise InvalidInput(f"saved context `{name}` has been replaced")
         pages: KvPages = load(self._saved.read_blob(user, self._model, manifest))
         if _shapes(pages) != self._shapes or {len(part) for part in pages.values()} != {
-            self._num_pages(manifest.tokens)
+            self._num_pages(manifest.tokens) - (0 if sight is None else sight.num_gone)
         }:
             raise InvalidInput(f"the KV of saved context `{name}` is not that of its tokens in this model")
         return pages
@@ -121,12 +134,19 @@ class Archive:
     def _num_pages(self, tokens: list[int]) -> int:
         return -(-len(tokens) // self._driver.capabilities.page_size)
 
-    def restore(self, kv: KvContext, pages: KvPages, end: int) -> None:
-        """Put KV back where `kv` has reserved pages for it; it is computed up to `end` then."""
-        size = self._driver.capabilities.page_size
-        first, last = kv.num_computed // size, -(-end // size)
-        self._driver.write_pages(kv.page_ids[first:last], {name: array[first:last] for name, array in pages.items()})
-        kv.advance(end)
+    def restore(self, kv: KvContext, reading: Reading) -> None:
+        """Put KV back where `kv` has reserved pages for it; it is computed up to the end of `reading` then."""
+        size, row = self._driver.capabilities.page_size, 0
+        first, last = kv.num_computed // size, -(-reading.end // size)
+        for start, stop in without([(0, last)], reading.gaps):
+            begin = max(start, first)
+            if begin < stop:
+                rows = slice(row + begin - start, row + stop - start)
+                self._driver.write_pages(
+                    kv.page_ids[begin:stop], {name: array[rows] for name, array in reading.pages.items()}
+                )
+            row += stop - start
+        kv.advance(reading.end)
 
     def _run(self, function: Callable[..., T], *args: object) -> Future[T]:
         if self._thread is None:
@@ -134,15 +154,28 @@ class Archive:
         return self._thread.submit(function, *args)
 
 
+class Reading(NamedTuple):
+    """KV that has been read, of the first `end` tokens of a context, without the pages `gaps`."""
+
+    pages: KvPages
+    end: int
+    gaps: Sequence[Range]
+
+
 class Backing:
     """KV that can be read instead of computed, of the first `num_tokens` tokens of a context and of its forks."""
 
-    def __init__(self, archive: Archive, user: str, name: str, tokens: list[int], adapter_id: str) -> None:
+    def __init__(
+        self, archive: Archive, user: str, name: str, tokens: list[int], adapter_id: str, sight: Sight | None
+    ) -> None:
         self._archive = archive
         self._user = user
         self._name = name
         self._tokens = tokens
         self._adapter_id = adapter_id
+        self._sight = sight
+        self.gaps: Sequence[Range] = [] if sight is None else sight.gone
+        """Pages of which there is no KV."""
         self._job: Future[KvPages] | None = None
         self.is_gone = False
         """It cannot be read: its KV is computed like any other."""
@@ -151,10 +184,15 @@ class Backing:
     def num_tokens(self) -> int:
         return len(self._tokens)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the pages are here."""
+        return self._job is not None and self._job.done() and self._job.exception() is None
+
     def fetch(self) -> KvPages | None:
         """The pages; None: they are on their way, or `is_gone`."""
         if self._job is None:
-            self._job = self._archive.read(self._user, self._name, self._tokens, self._adapter_id)
+            self._job = self._archive.read(self._user, self._name, self._tokens, self._adapter_id, self._sight)
         if not self._job.done():
             return None
         error = self._job.exception()

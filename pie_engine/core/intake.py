@@ -22,6 +22,7 @@ from pie_engine.errors import Cancelled, Internal, NotFound, PieError, info_of
 from pie_engine.kv.address import Sharers
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import PagePool
+from pie_engine.kv.sight import view_of
 from pie_engine.protocol.plan import MAX_BEAMS
 from pie_engine.protocol.to_core import (
     Append,
@@ -160,7 +161,7 @@ class Intake:
         child.memory = parent.memory.fork(kv.num_tokens)
         child.adapter_id = parent.adapter_id
         child.fault = parent.fault
-        child.backing, child.num_backed = parent.backing, min(parent.num_backed, kv.num_tokens)
+        child.backing, child.num_backed = parent.backing, min(parent.num_backed, parent.num_kept(kv.num_tokens))
         if message.length > num_tokens:
             child.fault = Internal(f"forked at {message.length} of {num_tokens} tokens").info
 
@@ -185,11 +186,14 @@ class Intake:
         self._turns.forget_ended(context)
 
     def _restore(self, host: Host, message: Restore) -> None:
-        context = self._context(host, message.ctx)
+        context, sight = self._context(host, message.ctx), message.sight
+        tokens = context.kv.tokens[:]
+        if sight is not None:
+            self._facts.check_sight(sight, len(tokens))
+            context.kv.see(view_of(sight))
         if self._facts.archive is not None:
-            tokens = context.kv.tokens[:]
             context.backing = self._facts.archive.backing(
-                context.process.user, message.name, tokens, context.adapter_id
+                context.process.user, message.name, tokens, context.adapter_id, sight
             )
             context.num_backed = len(tokens)
 

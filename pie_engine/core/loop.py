@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from pie_engine.config import ModelSection
 from pie_engine.core.adapters import Adapters, LoadedAdapter
-from pie_engine.core.archive import Archive
+from pie_engine.core.archive import Archive, Reading
 from pie_engine.core.census import Census
 from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.host_pages import HostPages
@@ -27,9 +27,9 @@ from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
 from pie_engine.core.plan import PlanOperation
 from pie_engine.core.reserve import num_pages_of, num_slots_of
 from pie_engine.core.scheduler import Batch, Scheduler
-from pie_engine.core.state import Host
+from pie_engine.core.state import Context, Host
 from pie_engine.core.turns import Turns
-from pie_engine.driver.base import Driver, KvPages, Row, RowResult
+from pie_engine.driver.base import Driver, Row, RowResult
 from pie_engine.errors import Lost, Unsupported, info_of
 from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Masks
@@ -240,8 +240,8 @@ class Core:
         try:
             if self.pool.moves:
                 self._move_pages()
-            for operation, pages in scheduler.restores:
-                self._restore(operation, pages)
+            for operation, reading in scheduler.restores:
+                self._restore(operation.context, reading)
         except Exception as error:
             self._fail_device(error)
 
@@ -256,13 +256,10 @@ class Core:
             else:
                 driver.write_pages(destinations, self.host_pages.read(sources))
 
-    def _restore(self, operation: Operation, pages: KvPages) -> None:
-        context, archive = operation.context, self.facts.archive
-        assert archive is not None
+    def _restore(self, context: Context, reading: Reading) -> None:
+        assert self.facts.archive is not None
         assert context.backing is not None
-        archive.restore(
-            operation.kv, pages, min(context.num_backed, operation.kv.num_tokens - 1, operation.kv.writable_end)
-        )
+        self.facts.archive.restore(context.kv, reading)
         context.backing.drop()
 
     def _settle_saves(self, archive: Archive) -> None:

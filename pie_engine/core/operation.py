@@ -14,6 +14,7 @@ from pie_engine.grammar.mask import Mask, Masks
 from pie_engine.kv.context import KvContext
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
+from pie_engine.protocol.sight import Sight
 from pie_engine.protocol.to_host import Failed
 
 
@@ -64,6 +65,16 @@ class ModelFacts:
         self.check_layouts()
         if not (size >= 1 and sinks >= 0):
             raise InvalidInput(f"window must be 1 or more and sinks 0 or more, not {size} and {sinks}")
+
+    def check_sight(self, sight: Sight, num_tokens: int) -> None:
+        """Refuse what can never run, of a context that was saved; its manifest may come from elsewhere."""
+        if sight.is_view:
+            self.check_layouts()
+        fault = sight.fault(num_tokens, self.page_size)
+        if not fault and any(position >= self.max_context_tokens for position in sight.positions(num_tokens)):
+            fault = f"its positions go beyond those of {self.label}"
+        if fault:
+            raise InvalidInput(f"what was saved cannot be used: {fault}")
 
     def check_length(self, kv: KvContext, num_more: int = 0) -> None:
         """Refuse what can never run: `kv` with `num_more` tokens."""

@@ -69,17 +69,6 @@ class SaveOperation(Operation):
         self.context.process.host.send(Saved(self.op))
 
     def _write(self) -> None:
-        if self.kv.view is not None:
-            raise Unsupported(
-                "a context with holes, a window, masks or positions of its own cannot be saved",
-                hint="save it before `drop`, `window`, `mask` or `positions`, or append what it sees to a new context",
-            )
-        if self.kv.gone:
-            raise Unsupported(
-                f"the context is longer than what {self.facts.label} looks back, and the KV behind that is gone: "
-                f"{self.kv.num_gone} of {len(self.kv.table)} pages",
-                hint="save it while it is shorter",
-            )
         archive, message = self.facts.archive, self._message
         assert archive is not None
         archive.save(self, self.context.process.user, message.name, message.meta)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 from operator import attrgetter
 
+from pie_engine.core.archive import Backing, Reading
 from pie_engine.core.drafting import num_draftable
 from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
 from pie_engine.core.state import Context
-from pie_engine.driver.base import KvPages, Row
+from pie_engine.driver.base import Row
 from pie_engine.kv.context import KvContext
+from pie_engine.kv.layout import Range
 from pie_engine.kv.pool import PagePool
 
 Batch = list[tuple[Operation, Row]]
@@ -47,7 +49,7 @@ class Scheduler:
         """All contexts there are, by the identity of the object: ids are only unique within a host."""
         self.outgrown: list[Operation] = []
         """Operations of the last `compose` that need more pages than there are."""
-        self.restores: list[tuple[Operation, KvPages]] = []
+        self.restores: list[tuple[Operation, Reading]] = []
         """Operations of the last `compose` whose KV was read from a saved context; their pages are reserved."""
         self.num_preemptions = self.num_page_hits = self.num_page_returns = 0
         self._coming: set[bytes] = set()
@@ -163,22 +165,23 @@ class Scheduler:
             if is_newcomer and is_blocked:
                 operation.lacks_pages = True
                 continue
-            pages: KvPages | None = None
+            reading: Reading | None = None
             operation.awaits_disk = False
             if is_prefill:
                 if not self._look_up(operation, tokens_left):
                     operation.lacks_pages = False
                     continue
-                pages = self._fetch(operation)
+                reading = self._fetch(operation)
                 if operation.awaits_disk:
                     continue
-            if (self._end_for_now(kv) if kv.is_bounded else num_tokens) > kv.writable_end:
-                operation.lacks_pages = not self._reserve(operation, is_newcomer)
+            end, gaps = self._goal(kv, reading)
+            if gaps or end > kv.writable_end:
+                operation.lacks_pages = not self._reserve(operation, is_newcomer, end, gaps)
                 if operation.lacks_pages:
                     is_blocked = is_blocked or is_newcomer
                     continue
-            if pages is not None:
-                self.restores.append((operation, pages))
+            if reading is not None:
+                self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
                 continue
             if is_prefill:
                 self._take_back(kv)
@@ -210,20 +213,29 @@ class Scheduler:
             self.num_page_hits += len(pages)
         return True
 
-    def _fetch(self, operation: Operation) -> KvPages | None:
+    def _fetch(self, operation: Operation) -> Reading | None:
         """KV of the operation's context that can be read instead of computed; sets `awaits_disk` while it is coming."""
         context, kv, size = operation.context, operation.kv, self._pool.page_size
         backing = context.backing
         if backing is None or context.num_backed - kv.num_computed < size:
             return None
+        end = _readable_end(context, backing)
+        num_found = context.num_backed if end == kv.num_tokens - 1 else end
         num_known = kv.num_committed_pages + len(self._pool.tier.run(kv.coming_keys()))
-        if context.num_backed < (num_known + 1) * size:
+        if num_found < (num_known + 1) * size:
             return None
         pages = backing.fetch()
         if pages is None and backing.is_gone:
             context.backing = None
         operation.awaits_disk = pages is None and not backing.is_gone
-        return pages
+        return None if pages is None else Reading(pages, end, backing.gaps)
+
+    def _goal(self, kv: KvContext, reading: Reading | None) -> tuple[int, Sequence[Range]]:
+        """Up to where the context needs pages now, and those that it need not have, since nobody will see them."""
+        if reading is not None and reading.gaps:
+            # All at once: in between it would lack what is seen there.
+            return reading.end, reading.gaps
+        return self._end_for_now(kv), ()
 
     def _take_back(self, kv: KvContext) -> None:
         """Move in what the host tier has of the context's tokens, into pages that are reserved for them.
@@ -247,21 +259,20 @@ class Scheduler:
         end = min(kv.num_computed + tokens_left, kv.num_tokens)
         self._coming.update(islice(kv.coming_keys(), max(end // size - kv.num_committed_pages, 0)))
 
-    def _reserve(self, operation: Operation, is_newcomer: bool) -> bool:
-        """Pages for the tokens of the operation's context, taken from others if need be."""
+    def _reserve(self, operation: Operation, is_newcomer: bool, end: int, gaps: Sequence[Range]) -> bool:
+        """Pages for the first `end` tokens of the operation's context but `gaps`, taken from others if need be."""
         kv, pool = operation.kv, self._pool
-        end = self._end_for_now(kv)
-        if kv.num_pages_at(end) > pool.num_pages:
+        if kv.num_pages_at(end, gaps) > pool.num_pages:
             self.outgrown.append(operation)
             return False
         num_growing = self._num_growing_before(operation) if is_newcomer else 0
-        if not self._make_room(operation, end, num_growing):
+        if not self._make_room(operation, end, gaps, num_growing):
             if is_newcomer:
                 # What it has found stays where it is until there is room for the rest.
                 self.num_page_hits -= kv.num_committed_pages
                 kv.uncompute(0)
             return False
-        copy = kv.reserve(end)
+        copy = kv.reserve(end, gaps)
         if copy is not None:
             pool.moves.copy(*copy)
         return True
@@ -270,7 +281,10 @@ class Scheduler:
         """That it waits for; 0: it does not wait for pages."""
         if not operation.lacks_pages or not operation.is_runnable:
             return 0
-        return operation.kv.num_new_pages(self._end_for_now(operation.kv))
+        kv, backing = operation.kv, operation.context.backing
+        if backing is not None and backing.gaps and backing.is_read:
+            return kv.num_new_pages(_readable_end(operation.context, backing), backing.gaps)
+        return kv.num_new_pages(self._end_for_now(kv))
 
     def _end_for_now(self, kv: KvContext) -> int:
         """Up to where the context needs pages: to its end, or for some of it, if it lets go of others as it grows."""
@@ -282,15 +296,15 @@ class Scheduler:
     def _num_growing_before(self, operation: Operation) -> int:
         return sum(bool(other.kv.num_pages) for other in self.runnable if other.arrival < operation.arrival)
 
-    def _make_room(self, operation: Operation, end: int, num_growing: int) -> bool:
+    def _make_room(self, operation: Operation, end: int, gaps: Sequence[Range], num_growing: int) -> bool:
         pool, kv = self._pool, operation.kv
-        num_missing = num_pages_wanted(kv.num_new_pages(end), num_growing) - pool.num_free
+        num_missing = num_pages_wanted(kv.num_new_pages(end, gaps), num_growing) - pool.num_free
         if num_missing <= 0:
             return True
         for context in self._victims(num_missing, operation):
             self._put_back(context)
             # Asked anew: a page that was shared with the victim need not be copied any more.
-            if pool.num_free >= num_pages_wanted(kv.num_new_pages(end), num_growing):
+            if pool.num_free >= num_pages_wanted(kv.num_new_pages(end, gaps), num_growing):
                 return True
         return False
 
@@ -303,6 +317,12 @@ class Scheduler:
         """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
         context.kv.uncompute(0)
         self.num_preemptions += not context.is_idle
+
+
+def _readable_end(context: Context, backing: Backing) -> int:
+    """How many tokens of the context can be read. The last one is not: its logits may be wanted."""
+    kv = context.kv
+    return kv.reachable(min(context.num_backed, kv.num_tokens - 1), backing.gaps)
 
 
 def _holder(context: Context) -> Holder:

@@ -97,12 +97,17 @@ class Context:
             self.kv.slide(window, sinks)
             self._forget_backed()
 
+    def num_kept(self, length: int) -> int:
+        """Of the first `length` tokens, those that see what they saw when the others are taken back."""
+        view = self.kv.view
+        return length - 1 if view is not None and length < self.kv.num_tokens and view.clips(length) else length
+
     def _forget_backed(self) -> None:
         """The last token is another one now than the one that was saved."""
         self.num_backed = min(self.num_backed, max(self.kv.num_tokens - 1, 0))
 
     def truncate(self, length: int) -> None:
         """Keep the first `length` tokens, as if the others had never been."""
+        self.num_backed = min(self.num_backed, self.num_kept(length))
         self.kv.truncate(length)
-        self.num_backed = min(self.num_backed, length)
         self.memory.truncate(length)

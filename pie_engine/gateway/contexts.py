@@ -9,7 +9,8 @@ import msgspec
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import Busy, NotFound
 from pie_engine.gateway.exchange import Exchange
-from pie_engine.protocol.http import ContextView
+from pie_engine.protocol.http import ContextView, SightView
+from pie_engine.protocol.sight import Sight
 from pie_engine.store import portable
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.manifest import Manifest
@@ -95,6 +96,7 @@ class ContextShelf:
             model_id=manifest.model_id,
             page_size=manifest.page_size,
             adapter=manifest.adapter,
+            sight=_sight(manifest.seen),
             fits=None if loaded is None else loaded.can_use(manifest),
         )
 
@@ -104,3 +106,17 @@ class ContextShelf:
             if member.role == "core" and member.name == model and member.is_ready:
                 return msgspec.convert(member.detail, _Loaded)
         return None
+
+
+def _sight(sight: Sight | None) -> SightView | None:
+    if sight is None:
+        return None
+    window, sinks = sight.windows[-1][1:] if sight.windows else (None, 0)
+    return SightView(
+        window=window,
+        sinks=sinks,
+        dropped=sight.num_dropped,
+        masked=len(sight.masks),
+        moved=bool(sight.jumps),
+        pages_gone=sight.num_gone,
+    )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from pie_engine.errors import Busy, InvalidInput
 from pie_engine.kv.shared import SharedList
 from pie_engine.protocol.placement import Placement
-from pie_engine.protocol.to_core import Append, CreateContext, Drop, Fork, Release, Slide, Truncate
+from pie_engine.protocol.sight import Sight
+from pie_engine.protocol.to_core import Append, CreateContext, Drop, Fork, Release, Restore, Slide, Truncate
 
 if TYPE_CHECKING:
     from pie_engine.host.cores import CoreView
@@ -45,6 +46,16 @@ class Context:
         self.check_append(tokens, placement)
         self.tokens.extend(tokens)
         self.core.send(Append(self.ctx, list(tokens), placement))
+
+    def restore(self, name: str, tokens: Sequence[int], sight: Sight | None) -> None:
+        """The content of the saved context `name`, into an empty one."""
+        self.core.model.check_tokens(tokens)
+        if sight is None:
+            # Else there may be more tokens than positions.
+            self.core.model.check_length(len(tokens))
+        self.tokens.extend(tokens)
+        self.core.send(Append(self.ctx, list(tokens)))
+        self.core.send(Restore(self.ctx, name, sight))
 
     def check_append(self, tokens: Sequence[int], placement: Placement | None = None) -> None:
         """Refuse at once what the core would refuse later."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pie_engine.kv.address import page_key
 from pie_engine.kv.laid_out import laid_out
 from pie_engine.kv.layout import Layout, Range, Spans, common, united, without
-from pie_engine.kv.pool import PagePool
+from pie_engine.kv.pool import NO_PAGE, PagePool
 from pie_engine.kv.shared import SharedList
 from pie_engine.kv.table import PageTable
 from pie_engine.kv.view import View
@@ -74,7 +74,7 @@ class KvContext:
 
     @property
     def num_gone(self) -> int:
-        return sum(end - first for first, end in self.gone)
+        return _size(self.gone)
 
     @property
     def num_pages(self) -> int:
@@ -113,6 +113,13 @@ class KvContext:
         self.tokens.extend(tokens)
         self.num_tokens += len(tokens)
 
+    def see(self, view: View | None) -> None:
+        """What the tokens see that are there, before any of them is computed."""
+        assert not self.num_computed, self.num_computed
+        self.view = view
+        self._keys.truncate(0)
+        self._mark()
+
     def drop(self, first: int, end: int) -> None:
         """The last token, read again, and all later ones do not see the tokens `first … end - 1`."""
         assert 0 <= first < end <= self.num_tokens, (first, end, self.num_tokens)
@@ -134,31 +141,55 @@ class KvContext:
         self.uncompute(min(since, self.num_computed))
         self._let_go()
 
-    def num_new_pages(self, end: int) -> int:
-        """Free pages that `reserve(end)` takes."""
-        num_missing = max(0, self._pool.num_pages_for(end) - len(self.table))
+    def num_new_pages(self, end: int, gaps: Spans = ()) -> int:
+        """Free pages that `reserve(end, gaps)` takes."""
+        num_pages, num_there = self._pool.num_pages_for(end), len(self.table)
+        num_missing = max(0, num_pages - num_there) - (_size(common(gaps, [(num_there, num_pages)])) if gaps else 0)
         return num_missing + (self._shared_working_page() is not None)
 
-    def num_pages_at(self, end: int) -> int:
+    def num_pages_at(self, end: int, gaps: Spans = ()) -> int:
         """Pages that it holds when `end` tokens are computed, before it lets any go."""
-        return max(self._pool.num_pages_for(end), len(self.table)) - self.num_gone
+        num_pages, num_there = self._pool.num_pages_for(end), len(self.table)
+        return max(num_pages, num_there) - self.num_gone - _size(common(gaps, [(num_there, num_pages)]))
 
-    def reserve(self, end: int) -> tuple[int, int] | None:
+    def reserve(self, end: int, gaps: Spans = ()) -> tuple[int, int] | None:
         """Make the positions up to `end` writable. Returns the page copy `(source, destination)` that this needs.
 
-        The copy has to be done before the pages are written; the pool must have `num_new_pages(end)` pages free.
+        The copy has to be done before the pages are written; the pool must have `num_new_pages(end, gaps)` pages free.
+        The pages `gaps` get no space: what is written now is KV that lacks them, see `reachable`.
         """
         pool, table, copy = self._pool, self.table, None
-        working, index = self._shared_working_page(), self.num_committed_pages
+        index, num_pages = self.num_committed_pages, pool.num_pages_for(end)
+        lacking = common(gaps, [(index, num_pages)]) if gaps else []
+        for first, stop in common(without(lacking, self.gone), [(index, len(table))]):
+            table.let_go(first, stop)
+        working = self._shared_working_page()
         if working is not None:
             copy = (working, pool.take())
             table.replace(index, [copy[1]])
-        elif index < len(table):
+        elif index < len(table) and table.page(index) != NO_PAGE:
             pool.index.forget(table.page(index))
-        for _ in range(len(table), pool.num_pages_for(end)):
-            table.append(pool.take())
+        for place in range(len(table), num_pages):
+            table.append(NO_PAGE if lacking and common(lacking, [(place, place + 1)]) else pool.take())
         self.writable_end = len(table) * pool.page_size
+        if lacking:
+            self.gone = united([*self.gone, *lacking])
+            self._mark()
         return copy
+
+    def reachable(self, end: int, gaps: Spans) -> int:
+        """How many of the first `end` tokens can be put back from KV that lacks the pages `gaps`.
+
+        From there on it can be computed: no later token sees what is not there.
+        """
+        size = self._pool.page_size
+        lacking = common(gaps, [(self.num_committed_pages, self._pool.num_pages_for(end))])
+        if not lacking:
+            return end
+        if end % size and lacking[-1][1] > end // size:
+            end -= end % size
+        needed = without([(0, end)], self._hidden_from(end))
+        return lacking[0][0] * size if common(lacking, _pages_of(needed, size)) else end
 
     def advance(self, end: int) -> int:
         """The KV up to `end` has been written. Returns how many pages became full by that."""
@@ -247,7 +278,7 @@ class KvContext:
         if self.num_computed % size and common(self.gone, [(working, working + 1)]):
             self._cut(working * size)
         needed = without([(0, self.num_computed)], self._hidden_from(self.num_computed))
-        if common(self.gone, united((first // size, -(-end // size)) for first, end in needed)):
+        if common(self.gone, _pages_of(needed, size)):
             self._cut(0)
 
     def _cut(self, num_computed: int) -> None:
@@ -258,11 +289,13 @@ class KvContext:
             self._mark()
 
     def _let_go(self) -> None:
-        """Give up the full pages that no token sees from here on."""
+        """Give up the full pages that no token sees from here on.
+
+        Nor the last one, which may be read again: its logits may be wanted.
+        """
         size, num_full = self._pool.page_size, self.num_committed_pages
-        hidden = [
-            (-(-first // size), min(end // size, num_full)) for first, end in self._hidden_from(self.num_computed)
-        ]
+        seen_from = min(self.num_computed, max(self.num_tokens - 1, 0))
+        hidden = [(-(-first // size), min(end // size, num_full)) for first, end in self._hidden_from(seen_from)]
         going = without(united(hidden), self.gone)
         for first, end in going:
             self.table.let_go(first, end)
@@ -306,6 +339,8 @@ class KvContext:
     def _publish(self, index: int) -> None:
         """Page `index` has become full. If another page has this content already, that one is kept."""
         page, key = self.table.page(index), self.key(index)
+        if page == NO_PAGE:
+            return
         known = self._pool.index.page_of(key)
         if known is None:
             self._pool.index.publish(page, key)
@@ -317,6 +352,15 @@ class KvContext:
         index = self.num_committed_pages
         if index < len(self.table):
             page = self.table.page(index)
-            if self._pool.is_shared(page):
+            if page != NO_PAGE and self._pool.is_shared(page):
                 return page
         return None
+
+
+def _size(spans: Spans) -> int:
+    return sum(end - first for first, end in spans)
+
+
+def _pages_of(tokens: Spans, page_size: int) -> list[Range]:
+    """The pages that hold any of these."""
+    return united((first // page_size, -(-end // page_size)) for first, end in tokens)

@@ -153,6 +153,22 @@ class ProgramView(Body, frozen=True):
     created: float = 0.0
 
 
+class SightView(Body, frozen=True):
+    """What the tokens of a saved context see, where that is not simply everything before them."""
+
+    window: int | None = None
+    """The last so many tokens, and the first `sinks`; None: a program has set none."""
+    sinks: int = 0
+    dropped: int = 0
+    """Tokens that were dropped."""
+    masked: int = 0
+    """Tokens with a mask of their own."""
+    moved: bool = False
+    """Whether positions are not those of the tokens."""
+    pages_gone: int = 0
+    """Of its KV: no coming token sees them, so they are not kept."""
+
+
 class ContextView(Body, frozen=True):
     """A saved context. One that cannot be read has `failed`, and nothing else of it is known."""
 
@@ -168,6 +184,8 @@ class ContextView(Body, frozen=True):
     page_size: int = 0
     adapter: str = ""
     """Name of the adapter that it was saved with."""
+    sight: SightView | None = None
+    """None: each token sees everything before it."""
     fits: bool | None = None
     """Whether the model and the adapter as they are loaded now can use it; None: the model is not loaded."""
     failed: ErrorInfo | None = None

@@ -11,6 +11,7 @@ import msgspec
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.plan import BeamPlan, Grammar, Plan
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
+from pie_engine.protocol.sight import Sight
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -77,6 +78,8 @@ class Restore(Message, frozen=True):
 
     ctx: int
     name: str
+    sight: Sight | None = None
+    """What they see; None: everything before them."""
 
 
 class Save(Message, frozen=True):

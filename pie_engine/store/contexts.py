@@ -19,9 +19,11 @@ from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec import UNSET
 
 from pie_engine.errors import InvalidInput, LimitExceeded, NotFound
-from pie_engine.store.manifest import Manifest, checksum_of, decode_manifest
+from pie_engine.protocol.sight import Sight
+from pie_engine.store.manifest import FORMAT, PLAIN_FORMAT, Manifest, checksum_of, decode_manifest
 
 MAX_NAME_BYTES = 64
 MIB = 1 << 20
@@ -84,6 +86,7 @@ class SavedContexts:
         model_id: str,
         page_size: int,
         tokens: Sequence[int],
+        sight: Sight | None = None,
         meta: str,
         adapter: str = "",
         adapter_id: str = "",
@@ -97,6 +100,7 @@ class SavedContexts:
         replaced = _decoded_or_none(path)
         self.check_quota(user, model, name, len(blob), quota_bytes)
         manifest = Manifest(
+            format=PLAIN_FORMAT if sight is None else FORMAT,
             name=name,
             model_id=model_id,
             page_size=page_size,
@@ -104,6 +108,7 @@ class SavedContexts:
             adapter=adapter,
             adapter_id=adapter_id,
             meta=meta,
+            sight=UNSET if sight is None else sight,
             blob=f"kv-{secrets.token_hex(8)}.safetensors",
             blob_bytes=len(blob),
             blob_checksum=checksum_of(blob),

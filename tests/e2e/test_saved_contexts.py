@@ -19,6 +19,20 @@ async def main() -> list:
     await stream
     return [tokens, list(stream.ids), sorted(saved.name for saved in Context.list() if saved.name != "behind")]
 """
+SAVE_HOLES = """
+from inferlet import Context, Sampler
+
+async def main() -> list:
+    ctx = Context(window=24, sinks=4)
+    ctx.user("Tell me a story about a fox and a crow, and make it long enough for some pages.")
+    await ctx.generate(max_tokens=40)
+    ctx.drop(range(1, 3))
+    await ctx.save("holes")
+    tokens = ctx.tokens
+    stream = ctx.generate(Sampler.greedy(), max_tokens=6)
+    await stream
+    return [tokens, list(stream.ids)]
+"""
 OPEN = """
 from inferlet import Context, NotFound, Sampler
 
@@ -39,17 +53,23 @@ async def test_saved_contexts_survive_the_daemon_and_travel_in_files(fresh, tmp_
     fresh.start()
     async with PieClient(home=fresh.home) as client:
         tokens, continued, names = await value_of(client, program(SAVE))
-        await client.export_context("story", tmp_path / "story")
-        await client.remove_context("story")
+        holes = await value_of(client, program(SAVE_HOLES))
+        for name in ("story", "holes"):
+            await client.export_context(name, tmp_path / name)
+            await client.remove_context(name)
     fresh.stop()
     fresh.start()
     async with PieClient(home=fresh.home) as client:
         # What was still to be written when the daemon was stopped.
         assert [context.name for context in await client.contexts()] == ["behind"]
         await client.import_context(tmp_path / "story", "tale")
+        imported = await client.import_context(tmp_path / "holes")
+        assert (imported.sight.window, imported.sight.sinks, imported.sight.dropped) == (24, 4, 2)
+        holes_again = await value_of(client, program(OPEN), name="holes")
         from_file = await value_of(client, program(OPEN), name="tale")
         from_disk = await value_of(client, program(OPEN), name="behind")
     assert names == ["story"]
+    assert holes_again[:3] == [*holes, 1]
     # The last token alone is run: its logits say what comes next.
     assert from_file == [tokens, continued, 1, 1]
     assert from_disk[:3] == [tokens, continued, 1]

@@ -21,6 +21,7 @@ from pie_cli.main import invoke
 from pie_client import InvalidInput, LimitExceeded, NotFound, PieClient
 from pie_engine.config import load_config
 from pie_engine.gateway.app import LOCAL_USER
+from pie_engine.protocol.sight import Sight
 from pie_engine.store.contexts import SavedContexts
 from tests.integration.fake_engine import FakeEngine
 from tests.integration.raw_http import RawHttp
@@ -55,10 +56,10 @@ async def client(engine):
         yield connected
 
 
-def keep(saved, name, *, model="tiny", user=LOCAL_USER, model_id="fake-1", page_size=16, adapter=""):
+def keep(saved, name, *, model="tiny", user=LOCAL_USER, model_id="fake-1", page_size=16, adapter="", sight=None):
     tokens = list(range(20))
     saved.write(user, model, name, save(KV), model_id=model_id, page_size=page_size, tokens=tokens, meta='{"a": 1}',
-                adapter=adapter, adapter_id=adapter, quota_bytes=1 << 30)  # fmt: skip
+                adapter=adapter, adapter_id=adapter, sight=sight, quota_bytes=1 << 30)  # fmt: skip
 
 
 async def test_contexts_are_listed_and_deleted(client, saved, tmp_path):
@@ -255,6 +256,15 @@ def test_the_verbs_of_pie_context(cli, saved, tmp_path):
     code, out, _ = cli("info", "tale")
     assert "tokens    20, in pages of 16" in out.splitlines()
     assert "usable    yes" in out.splitlines()
+    assert "sees      everything before each token" in out.splitlines()
+    drops, masks = [(9, [(2, 6)])], [(7, [(7, 8)])]
+    keep(saved, "seen", sight=Sight(drops=drops, windows=[(0, 8, 4)], jumps=[(5, 9)], masks=masks, gone=[(0, 1)]))
+    sees = "a window of 8 and 4 sinks; 4 tokens dropped; 1 with a mask; positions of its own; 1 KV pages out of sight"
+    assert f"sees      {sees}" in cli("info", "seen")[1].splitlines()
+    assert json.loads(cli("info", "seen", "--json")[1])["sight"] == {
+        "window": 8, "sinks": 4, "dropped": 4, "masked": 1, "moved": True, "pages_gone": 1,
+    }  # fmt: skip
+    assert cli("remove", "seen")[0] == 0
     file = tmp_path / "tale.safetensors"
     assert cli("export", "tale", str(file))[2].startswith(f"wrote {file} (4.0 MiB)")
     code, _, err = cli("export", "tale", str(file))

@@ -29,11 +29,15 @@ from pie_engine.protocol.to_core import (
     Forward,
     Generate,
     OpenProcess,
+    Restore,
+    Save,
     Search,
     Truncate,
 )
-from pie_engine.protocol.to_host import Chunk, Failed, Forwarded, Searched
+from pie_engine.protocol.to_host import Chunk, Failed, Forwarded, Saved, Searched
+from pie_engine.store.contexts import SavedContexts
 from tests import models
+from tests.adapters import targets_of, write_adapter
 from tests.integration.test_layouts import dense_logits
 from tests.stories import Story
 from tests.unit.test_core_holes import runs
@@ -60,10 +64,12 @@ class Heard:
 class Rig:
     """A core on a checkpoint, and what each of its contexts should see."""
 
-    def __init__(self, folder: Path, kernels: Any = "compiled", **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, kernels: Any = "compiled", *, saved: SavedContexts | None = None, **settings: Any
+    ) -> None:
         driver = CpuDriver.load(folder, dtype="float32", num_threads=1, kernels=kernels)
         chosen = {"num_pages": 64, "max_batch_tokens": 24, **settings}
-        self.core = Core(driver, Tokenizer.load(folder), ModelSection(path="m", **chosen))
+        self.core = Core(driver, Tokenizer.load(folder), ModelSection(path="m", **chosen), saved=saved)
         self.heard: dict[int, Heard] = {}
         self.stories: dict[int, Story] = {}
         self._num_ids = 0
@@ -73,10 +79,22 @@ class Rig:
         self._num_ids += 1
         return self._num_ids
 
-    def context(self, tokens: list[int]) -> int:
+    def context(self, tokens: list[int], adapter_id: str = "") -> int:
         ctx = self.new_id()
-        self.core.receive("h", [CreateContext(ctx, "p", 0), Append(ctx, tokens)])
+        self.core.receive("h", [CreateContext(ctx, "p", 0, adapter_id), Append(ctx, tokens)])
         self.stories[ctx] = Story(tokens)
+        return ctx
+
+    def save(self, ctx: int, name: str) -> None:
+        op = self.new_id()
+        self.core.receive("h", [Save(op, ctx, name)])
+        while op not in self.heard:
+            self.step()
+
+    def open(self, name: str, saved: SavedContexts) -> int:
+        manifest = saved.read("", self.core.facts.label, name)
+        ctx = self.context(manifest.tokens, manifest.adapter_id)
+        self.core.receive("h", [Restore(ctx, name, manifest.seen)])
         return ctx
 
     def drop(self, ctx: int, first: int, end: int) -> None:
@@ -119,6 +137,9 @@ class Rig:
         self.core.step()
         for result in self.core.take_outgoing().get("h", []):
             assert not isinstance(result, Failed), result
+            if isinstance(result, Saved):
+                self.heard[result.op] = Heard()
+                continue
             heard = self.heard.setdefault(result.op, Heard())
             if isinstance(result, Chunk):
                 heard.ids += result.ids
@@ -252,6 +273,65 @@ def test_beams_see_what_their_context_sees(model_and_kernels: tuple[Model, str])
         logprobs = model.logits(story).log_softmax(-1)[first - 1 : -1]
         score = logprobs[range(len(hypothesis.ids)), hypothesis.ids].sum() / len(hypothesis.ids)
         assert abs(float(score) - hypothesis.score) < TOLERANCE
+
+
+SAVED = [("gqa-tied", "compiled", False), ("mistral", "compiled", True)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels", "has_adapter"),
+    [
+        *SAVED,
+        pytest.param("gqa-tied", "compiled", True, marks=pytest.mark.slow),
+        pytest.param("gqa-tied", "torch", False, marks=pytest.mark.slow),
+        pytest.param("gemma2-even", "compiled", False, marks=pytest.mark.slow),
+        pytest.param("gpt-oss", "torch", False, marks=pytest.mark.slow),
+    ],
+)
+def test_what_was_saved_goes_on_with_the_same_logits(
+    tmp_path: Path, shape: str, kernels: str, has_adapter: bool
+) -> None:
+    """Beside the context that was not saved, in a core that knows nothing of it; same bits from compiled kernels."""
+    torch.set_num_threads(1)
+    models.write_tokenizer(tmp_path)
+    folder = models.write_checkpoint(tmp_path, shape, gain=2.0)
+    saved = SavedContexts(tmp_path / "saved")
+    here, there = (Rig(folder, kernels, saved=saved, max_batch_tokens=64) for _ in range(2))
+    adapter_id = ""
+    if has_adapter:
+        files = write_adapter(tmp_path / "adapter", folder, target_modules=targets_of(shape))
+        [adapter_id] = {rig.core.facts.adapters.add("tone", files, lambda _: {}).adapter_id for rig in (here, there)}
+    names = ["window", "drop", "mask and positions", "nothing"]
+    for index, name in enumerate(names):
+        ctx = here.context(prompt(50 + index, index), adapter_id)
+        match name:
+            case "window":
+                here.reply(ctx, 60, window=20, sinks=3)
+            case "drop":
+                here.drop(ctx, 3, 40)
+                here.reply(ctx, 9)
+            case "mask and positions":
+                trunk = set(range(30))
+                here.forward(ctx, [11, 12, 13], [trunk, trunk | {52}, trunk], [60, 61, 60])
+                here.run()
+        here.save(ctx, name)
+        again = there.open(name, saved)
+        looks = [rig.forward(each, [21, 22, 23]) for rig, each in ((here, ctx), (there, again))]
+        here.run()
+        while there.core.has_disk_work or not there.core.is_idle:
+            there.step()
+        mine, other = (_logits(rig, op) for rig, op in zip((here, there), looks, strict=True))
+        if kernels == "compiled":
+            assert torch.equal(mine, other), (name, float((mine - other).abs().max()))
+        assert (mine - other).abs().max() < TOLERANCE
+        assert here.reply(ctx, 30) == there.reply(again, 30)
+    assert there.core.num_prefill_tokens <= len(names) * 3, "all else came from the files"
+
+
+def _logits(rig: Rig, op: int) -> Tensor:
+    forwarded = rig.heard[op].forwarded
+    assert forwarded is not None
+    return torch.frombuffer(bytearray(forwarded.probed.logits), dtype=torch.float32)
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -15,11 +18,15 @@ from pie_engine.kv.address import Sharing
 from pie_engine.kv.pool import NO_PAGE
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.sampling import Sampler
-from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Release, Slide, Truncate
+from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Release, Restore, Save, Slide, Truncate
+from pie_engine.store.contexts import SavedContexts
+from pie_engine.store.portable import Import, export
 from tests.stories import Story, next_tokens
-from tests.unit.test_core_basics import PAGE_SIZE, Rig
+from tests.unit.test_core_basics import PAGE_SIZE, Rig, run_at_once
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
+NAMES = st.sampled_from(["one", "two"])
+MODEL = "test-model"
 PROMPT = [7 * i % 256 for i in range(40)]
 
 
@@ -54,6 +61,13 @@ def reply(rig: Rig, ctx: int, story: Story, max_tokens: int, **fields: object) -
     return heard.ids
 
 
+def opened(rig: Rig, saved: SavedContexts, name: str) -> int:
+    """A context from the disk, as a host makes it."""
+    ctx, manifest = rig.new_id(), saved.read("", MODEL, name)
+    rig.send(CreateContext(ctx, "p1", 1), Append(ctx, manifest.tokens), Restore(ctx, name, manifest.seen))
+    return ctx
+
+
 def runs(seen: set[int], number: int) -> list[int]:
     """The mask of token `number`, which sees `seen`, in run lengths: hidden first."""
     found, last = [0], False
@@ -76,13 +90,26 @@ class Machine(RuleBasedStateMachine):
         sharing=st.sampled_from(["user", "off"]),
     )
     def start(self, num_pages: int, max_tokens: int, window: int, num_host_pages: int, sharing: Sharing) -> None:
-        self.rig = Rig(
-            num_pages=num_pages,
-            max_batch_tokens=max_tokens,
-            script=FakeScript(window=window),
-            num_host_pages=num_host_pages,
-            prefix_cache=sharing,
-        )
+        self.folder = tempfile.TemporaryDirectory(prefix="pie-holes-")
+        self.saved = SavedContexts(Path(self.folder.name))
+        self.kept: dict[str, Story] = {}
+        """Saved contexts by name."""
+        self.options: dict[str, Any] = {
+            "num_pages": num_pages,
+            "max_batch_tokens": max_tokens,
+            "script": FakeScript(window=window),
+            "num_host_pages": num_host_pages,
+            "prefix_cache": sharing,
+        }
+        self.begin()
+
+    def begin(self) -> None:
+        """A core, of which only the saved contexts are known."""
+        self.rig = Rig(saved=self.saved, **self.options)
+        archive = self.rig.core.facts.archive
+        assert archive is not None
+        # In its turn: how fast the disk is must not decide what happens.
+        archive._run = run_at_once  # type: ignore[method-assign]
         self.stories: dict[int, Story] = {}
         self.plans: dict[int, int] = {}
         """Context → plan on it."""
@@ -195,9 +222,58 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def run(self) -> None:
-        self.rig.run()
-        self.settle()
+        self.run_out()
         assert not self.plans
+
+    def run_out(self) -> None:
+        self.rig.run()
+        while self.rig.core.has_disk_work:
+            self.rig.run()
+        self.settle()
+
+    @rule(data=st.data(), name=NAMES)
+    def save(self, data: st.DataObject, name: str) -> None:
+        if picked := self.pick(data):
+            ctx, story = picked
+            op = self.rig.new_id()
+            self.rig.send(Save(op, ctx, name))
+            self.run_out()
+            assert self.rig.heard[op].is_flushed, self.rig.heard[op].error
+            self.kept[name] = story.fork(len(story.tokens))
+
+    @precondition(lambda self: len(self.stories) < 4 and self.kept)
+    @rule(data=st.data())
+    def open(self, data: st.DataObject) -> None:
+        """As a host does it."""
+        name = data.draw(st.sampled_from(sorted(self.kept)))
+        story = self.kept[name]
+        ctx = opened(self.rig, self.saved, name)
+        self.stories[ctx] = story.fork(len(story.tokens))
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data())
+    def carry(self, data: st.DataObject) -> None:
+        """A saved context becomes a file, and the file another saved context."""
+        name = data.draw(st.sampled_from(sorted(self.kept)))
+        facts = self.rig.driver.capabilities
+        arriving = Import(
+            self.saved, "", MODEL, model_id=facts.model_id, page_size=facts.page_size, quota_bytes=1 << 30
+        )
+        arriving.take(b"".join(export(self.saved, "", MODEL, name)[1]))
+        arriving.finish("carried", replace=True)
+        arriving.drop()
+        self.kept["carried"] = self.kept[name]
+
+    @precondition(lambda self: self.kept)
+    @rule()
+    def restart(self) -> None:
+        self.run_out()
+        self.begin()
+
+    def teardown(self) -> None:
+        if hasattr(self, "rig"):
+            self.run_out()
+            self.folder.cleanup()
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
@@ -216,6 +292,12 @@ class Machine(RuleBasedStateMachine):
 
 TestHoles = Machine.TestCase
 TestHoles.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+class TestLongHoles(Machine.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(max_examples=500, stateful_step_count=60, deadline=None)
 
 
 def num_pages(rig: Rig, ctx: int) -> int:

@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load
 
 from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.plan import BeamPlan, Grammar, Speculation
 from pie_engine.protocol.sampling import GREEDY
-from pie_engine.protocol.to_core import Append, Drop, Restore, Save, Search
+from pie_engine.protocol.sight import Sight
+from pie_engine.protocol.to_core import Append, Drop, Restore, Save, Search, Slide, Truncate
 from pie_engine.store.contexts import SavedContexts
-from tests.unit.test_core_basics import RANDOM, Heard, Rig
+from tests.stories import Story
+from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Heard, Rig
 from tests.unit.test_core_draft_model import OTHER, SAME
 from tests.unit.test_core_grammar import settle
-from tests.unit.test_core_holes import PROMPT, created, num_pages, reply
+from tests.unit.test_core_holes import MODEL, PROMPT, created, expected, num_pages, opened, reply
+from tests.unit.test_core_prefix import computed
 
 COUNTING = FakeScript(replies=(Reply("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20."),))
 
@@ -97,39 +101,173 @@ def save(rig: Rig, ctx: int) -> ErrorInfo | None:
     return rig.heard[op].error
 
 
-@pytest.mark.parametrize("kind", ["drop", "window", "mask", "positions"])
-def test_what_a_file_does_not_carry_is_not_saved(tmp_path: Path, kind: str) -> None:
-    rig = Rig(saved=SavedContexts(tmp_path))
-    ctx, _ = created(rig, PROMPT)
+def changed(rig: Rig, ctx: int, story: Story, kind: str) -> None:
+    """What a file has to carry beside tokens."""
     match kind:
         case "drop":
-            rig.send(Drop(ctx, 2, 9))
+            rig.send(Drop(ctx, 2, 29))
+            story.drop(2, 29)
         case "window":
-            rig.generate(ctx, max_tokens=1, window=4)
-            rig.run()
+            rig.send(Slide(ctx, 6, 1))
+            story.slide(6, 1)
+        case "two windows":
+            rig.send(Slide(ctx, 9, 2))
+            story.slide(9, 2)
+            reply(rig, ctx, story, 20, window=5)
         case "mask":
             rig.send(Append(ctx, [5], Placement(None, [[1, len(PROMPT)]])))
+            story.extend([5], masks=[set(range(1, len(PROMPT)))])
         case "positions":
             rig.send(Append(ctx, [5], Placement([3])))
-    error = save(rig, ctx)
-    assert error is not None
-    assert error.code == "unsupported"
-    assert error.message == "a context with holes, a window, masks or positions of its own cannot be saved"
-    assert error.hint.endswith("or append what it sees to a new context")
-    again, _ = created(rig, PROMPT)
-    assert save(rig, again) is None
+            story.extend([5], positions=[3])
 
 
-def test_what_a_model_has_forgotten_is_not_saved(tmp_path: Path) -> None:
-    rig = Rig(saved=SavedContexts(tmp_path), script=FakeScript(window=9))
+KINDS = ["drop", "window", "two windows", "mask", "positions"]
+
+
+@pytest.mark.parametrize("model_window", [0, 9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_context_sees_what_it_saw(tmp_path: Path, kind: str, model_window: int) -> None:
+    """In another core, forked, cut, carried and saved again; and its KV comes from the file."""
+    saved, script = SavedContexts(tmp_path), FakeScript(window=model_window)
+    ctx, story = created(rig := Rig(saved=saved, script=script), PROMPT)
+    changed(rig, ctx, story, kind)
+    assert save(rig, ctx) is None
+    again = Rig(saved=saved, script=script, prefix_cache="off")
+    ctx = opened(again, saved, "name")
+    again.send(Append(ctx, [1, 2, 3]))
+    story.extend([1, 2, 3])
+    before = len(story.tokens)
+    reply_of_opened(again, ctx, story, 12)
+    assert again.driver.num_pages_written
+    assert computed(again) <= 3 + 12, "only what was appended and written"
+    child, beside = again.fork(ctx, before - 2), story.fork(before - 2)
+    for each, its in ((ctx, story), (child, beside)):
+        reply_of_opened(again, each, its, 5)
+    assert save(again, ctx) is None
+    last = Rig(saved=saved, script=script)
+    reply_of_opened(last, opened(last, saved, "name"), story, 5)
+    last.check()
+
+
+def reply_of_opened(rig: Rig, ctx: int, story: Story, max_tokens: int) -> None:
+    op = rig.generate(ctx, max_tokens=max_tokens, ignore_eos=True)
+    wait(rig)
+    num_prompt = len(story.tokens)
+    story.extend(rig.heard[op].ids)
+    assert rig.heard[op].ids == expected(rig, story, num_prompt)[:-1]
+
+
+def test_a_file_has_the_pages_that_are_seen(tmp_path: Path) -> None:
+    """And who opens it needs room for those, not for what is between them."""
+    saved = SavedContexts(tmp_path)
+    ctx, story = created(rig := Rig(saved=saved), PROMPT)
+    rig.send(Slide(ctx, 8, 4))
+    story.slide(8, 4)
+    reply(rig, ctx, story, 160)
+    assert save(rig, ctx) is None
+    manifest = saved.read("", MODEL, "name")
+    assert manifest.seen is not None
+    assert manifest.seen.windows[-1][1:] == (8, 4)
+    [part] = {len(part) for part in load(saved.read_blob("", MODEL, manifest)).values()}
+    assert part == 200 // PAGE_SIZE - manifest.seen.num_gone <= 5
+    small = Rig(saved=saved, num_pages=8)
+    ctx = opened(small, saved, "name")
+    reply_of_opened(small, ctx, story, 30)
+    assert computed(small) <= 31
+    small.check()
+
+
+def test_what_a_model_has_forgotten_is_not_needed(tmp_path: Path) -> None:
+    saved, script = SavedContexts(tmp_path), FakeScript(window=9)
+    ctx, story = created(rig := Rig(saved=saved, script=script), PROMPT)
+    assert save(rig, ctx) is None
+    seen = saved.read("", MODEL, "name").seen
+    assert seen is not None
+    assert (seen.is_view, seen.num_gone) == (False, 7)
+    again = Rig(saved=saved, script=script, num_pages=6)
+    reply_of_opened(again, opened(again, saved, "name"), story, 20)
+    assert computed(again) <= 21
+
+
+def test_a_part_that_sees_what_the_file_lacks_is_computed(tmp_path: Path) -> None:
+    saved = SavedContexts(tmp_path)
+    ctx, story = created(rig := Rig(saved=saved), PROMPT)
+    rig.send(Slide(ctx, 6, 0))
+    story.slide(6, 0)
+    reply(rig, ctx, story, 20)
+    assert save(rig, ctx) is None
+    again = Rig(saved=saved)
+    ctx = opened(again, saved, "name")
+    again.send(Truncate(ctx, 45))
+    story.truncate(45)
+    reply_of_opened(again, ctx, story, 9)
+    assert computed(again) >= 45
+    again.check()
+
+
+def test_a_name_that_was_saved_with_another_sight_meanwhile_is_computed(tmp_path: Path) -> None:
+    saved = SavedContexts(tmp_path)
+    ctx, story = created(rig := Rig(saved=saved), PROMPT)
+    assert save(rig, ctx) is None
+    again = Rig(saved=saved)
+    ctx_opened = opened(again, saved, "name")
+    rig.send(Drop(ctx, 0, 20))
+    assert save(rig, ctx) is None
+    reply_of_opened(again, ctx_opened, story, 9)
+    assert not again.driver.num_pages_written
+
+
+def test_kv_of_holes_that_is_lost_is_computed(tmp_path: Path) -> None:
+    saved = SavedContexts(tmp_path)
+    ctx, story = created(rig := Rig(saved=saved), PROMPT)
+    changed(rig, ctx, story, "drop")
+    assert save(rig, ctx) is None
+    next(tmp_path.rglob("kv-*")).unlink()
+    again = Rig(saved=saved)
+    reply_of_opened(again, opened(again, saved, "name"), story, 9)
+    assert computed(again) > len(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("sight", "says"),
+    [
+        (Sight(jumps=[(2, 1 << 30)]), "its positions go beyond those of test-model"),
+        (Sight(drops=[(40, [(0, 1)])]), "are of tokens that are not there"),
+    ],
+)
+def test_what_a_model_cannot_see_is_refused(sight: Sight, says: str) -> None:
+    """A manifest may come from elsewhere."""
+    rig = Rig()
     ctx, _ = created(rig, PROMPT)
-    error = save(rig, ctx)
+    rig.send(Restore(ctx, "name", sight))
+    op = rig.generate(ctx, max_tokens=1)
+    rig.run()
+    error = rig.heard[op].error
     assert error is not None
-    assert error.message == (
-        "the context is longer than what test-model looks back, and the KV behind that is gone: 8 of 10 pages"
-    )
-    short, _ = created(rig, PROMPT[:9])
-    assert save(rig, short) is None
+    assert error.message.startswith("what was saved cannot be used: its ")
+    assert says in error.message
+    rig.check()
+
+
+def test_a_truncated_context_is_read_only_up_to_where_it_sees_the_same(tmp_path: Path) -> None:
+    """Its last token was read plainly for the file, and sees less now."""
+    ctx, _ = created(rig := Rig(saved=SavedContexts(tmp_path)), PROMPT)
+    assert save(rig, ctx) is None
+    for forks in (False, True):
+        again = Rig(saved=SavedContexts(tmp_path))
+        ctx, story = created(again, PROMPT)
+        again.send(Restore(ctx, "name"), Drop(ctx, 3, 21))
+        story.drop(3, 21)
+        if forks:
+            ctx = again.fork(ctx, 30)
+        else:
+            again.send(Truncate(ctx, 30))
+        story = story.fork(30)
+        more = [9, 8, 7, 6, 5, 4]
+        again.send(Append(ctx, more))
+        story.extend(more)
+        reply_of_opened(again, ctx, story, 9)
 
 
 def test_an_opened_context_takes_holes_and_windows(tmp_path: Path) -> None:
@@ -138,12 +276,12 @@ def test_an_opened_context_takes_holes_and_windows(tmp_path: Path) -> None:
     assert save(rig, ctx) is None
     for window in (None, 12):
         again = Rig(saved=SavedContexts(tmp_path))
-        opened, story = created(again, PROMPT)
-        again.send(Restore(opened, "name"), Drop(opened, 3, 21))
+        ctx, story = created(again, PROMPT)
+        again.send(Restore(ctx, "name"), Drop(ctx, 3, 21))
         story.drop(3, 21)
-        fork = again.fork(opened, len(PROMPT))
+        fork = again.fork(ctx, len(PROMPT))
         beside = story.fork(len(PROMPT))
-        for each, its in ((opened, story), (fork, beside)):
+        for each, its in ((ctx, story), (fork, beside)):
             asked = {} if window is None else {"window": window, "sinks": 1}
             op = again.generate(each, max_tokens=1, ignore_eos=True, **asked)
             if window is not None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from pie_engine.protocol.to_core import (
 )
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.portable import Import, export
-from tests.unit.test_core_basics import Rig
+from tests.unit.test_core_basics import Rig, run_at_once
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
 NUM_SUNG = st.integers(0, 22)
@@ -47,15 +45,6 @@ NAMES = st.sampled_from(["one", "two", "carried"])
 MODEL = "test-model"
 QUOTA_BYTES = 10 << 20
 MIN_STEPS_OF_A_CORE = 100
-
-
-def _run_at_once(function: Callable[..., object], *args: object) -> Future[Any]:
-    job: Future[Any] = Future()
-    try:
-        job.set_result(function(*args))
-    except Exception as error:
-        job.set_exception(error)
-    return job
 
 
 class Believed:
@@ -120,7 +109,7 @@ class Machine(RuleBasedStateMachine):
         archive = self.rig.core.facts.archive
         assert archive is not None
         # In its turn: how fast the disk is must not decide what happens.
-        archive._run = _run_at_once  # type: ignore[method-assign]
+        archive._run = run_at_once  # type: ignore[method-assign]
         self.contexts: list[Believed] = []
         self.forced: dict[int, dict[int, int]] = {}
         """Of each plan, index → token of what was injected."""

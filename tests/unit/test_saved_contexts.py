@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pie_engine.errors import InvalidInput, LimitExceeded, NotFound
+from pie_engine.protocol.sight import Sight
 from pie_engine.store import contexts
 from pie_engine.store.contexts import MIB, SavedContexts
 from pie_engine.store.manifest import Manifest
@@ -18,10 +19,18 @@ def saved(tmp_path: Path) -> SavedContexts:
     return SavedContexts(tmp_path)
 
 
-def write(saved: SavedContexts, name: str, blob: bytes = b"kv", *, user: str = "ann", quota: int = MIB) -> Manifest:
+def write(
+    saved: SavedContexts,
+    name: str,
+    blob: bytes = b"kv",
+    *,
+    user: str = "ann",
+    quota: int = MIB,
+    sight: Sight | None = None,
+) -> Manifest:
     return saved.write(
-        user, "m", name, blob, model_id="id", page_size=16, tokens=[1, 2], meta="{}", quota_bytes=quota
-    )  # fmt: skip
+        user, "m", name, blob, model_id="id", page_size=16, tokens=[1, 2], meta="{}", sight=sight, quota_bytes=quota
+    )
 
 
 def files(folder: Path) -> list[str]:
@@ -140,11 +149,62 @@ def test_a_damaged_manifest_is_named(saved: SavedContexts, tmp_path: Path, chang
     assert saved.read("ann", "m", "a").tokens == [1, 2]
 
 
-def test_a_manifest_of_another_format_is_refused_with_both_numbers(saved: SavedContexts, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [(1, "has format 1; this version of Pie reads 2 to 3"), (4, "a later version of Pie: it has format 4, this")],
+)
+def test_a_manifest_of_another_format_is_refused_with_both_numbers(
+    saved: SavedContexts, tmp_path: Path, found: int, says: str
+):
     write(saved, "a")
     path = next(tmp_path.rglob("a.json"))
-    path.write_bytes(path.read_bytes().replace(b'"format":2', b'"format":3'))
-    with pytest.raises(InvalidInput, match="format 3; this version of Pie reads 2"):
+    path.write_bytes(path.read_bytes().replace(b'"format":2', b'"format":%d,"what is that":1' % found))
+    with pytest.raises(InvalidInput, match=says):
+        saved.read("ann", "m", "a")
+
+
+def test_a_manifest_that_an_earlier_version_has_written_is_read(saved: SavedContexts, tmp_path: Path):
+    """And what it could have written is written so that it reads it."""
+    write(saved, "a")
+    path = next(tmp_path.rglob("a.json"))
+    path.write_bytes(
+        b'{"format":2,"name":"a","model_id":"id","page_size":16,"tokens":[1,2],"adapter":"","adapter_id":"","meta":"{}",'
+        b'"blob":"kv-0.safetensors","blob_bytes":2,"blob_checksum":"ab","saved_at":7.5,'
+        b'"checksum":"264728b6f1751252da001440b10a863ecdad0f4bb1a80bd3fe6737ab26f4f0c3"}'
+    )
+    manifest = saved.read("ann", "m", "a")
+    assert (manifest.tokens, manifest.seen, manifest.format) == ([1, 2], None, 2)
+
+
+SIGHT = Sight(drops=[(1, [(0, 1)])], windows=[(0, 3, 1)], jumps=[(1, 9)], masks=[(1, [(1, 2)])], gone=[(0, 1)])
+
+
+def test_what_tokens_see_is_read_again(saved: SavedContexts):
+    manifest = write(saved, "a", sight=SIGHT)
+    assert saved.read("ann", "m", "a") == manifest
+    assert (manifest.seen, manifest.format) == (SIGHT, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (Sight(drops=[(2, [(0, 1)])]), "its holes, windows or masks are of tokens"),
+        (Sight(windows=[(1, 3, 1), (0, 3, 1)]), "its holes, windows or masks are of tokens"),
+        (Sight(drops=[(1, [(0, 3)])]), "its holes are no ranges of its tokens"),
+        (Sight(drops=[(1, [(1, 0)])]), "its holes are no ranges of its tokens"),
+        (Sight(windows=[(0, 0, 1)]), "its window is none"),
+        (Sight(windows=[(0, 1, -1)]), "its window is none"),
+        (Sight(jumps=[(1, 4), (1, 5)]), "its positions are of tokens"),
+        (Sight(jumps=[(1, -4)]), "its positions are of tokens"),
+        (Sight(masks=[(1, [(0, 1)])]), "its masks are no ranges"),
+        (Sight(masks=[(1, [])]), "its masks are no ranges"),
+        (Sight(gone=[(0, 2)]), "its pages are no ranges"),
+    ],
+)
+def test_what_no_tokens_can_see_is_damage(saved: SavedContexts, wrong: Sight, says: str):
+    """Manifests come from elsewhere, too, and what is in them goes to the device."""
+    write(saved, "a", sight=wrong)
+    with pytest.raises(InvalidInput, match=f"`a` is damaged: {says}"):
         saved.read("ann", "m", "a")
 
 

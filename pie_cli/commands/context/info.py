@@ -11,7 +11,7 @@ from pie_cli import console
 from pie_cli.client import new_client, run_async
 
 if TYPE_CHECKING:
-    from pie_engine.protocol.http import ContextView
+    from pie_engine.protocol.http import ContextView, SightView
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +52,28 @@ def _show(context: ContextView) -> None:
         ("model id", context.model_id),
         ("adapter", context.adapter or "none"),
         ("tokens", f"{context.tokens:,}, in pages of {context.page_size}"),
+        ("sees", sight_text(context.sight)),
         ("KV", bytes_text(context.bytes)),
         ("saved", f"{age(time.time() - context.saved)} ago"),
         ("usable", state_of(context) or "yes"),
     ]
     for label, text in rows:
         console.data_line(f"{label:<8}  {text}")
+
+
+def sight_text(sight: SightView | None) -> str:
+    """What its tokens see: `a window of 64 and 4 sinks; 120 tokens dropped`."""
+    if sight is None:
+        return "everything before each token"
+    said = []
+    if sight.window is not None:
+        said.append(f"a window of {sight.window:,}" + (f" and {sight.sinks:,} sinks" if sight.sinks else ""))
+    if sight.dropped:
+        said.append(f"{sight.dropped:,} tokens dropped")
+    if sight.masked:
+        said.append(f"{sight.masked:,} with a mask")
+    if sight.moved:
+        said.append("positions of its own")
+    if sight.pages_gone:
+        said.append(f"{sight.pages_gone:,} KV pages out of sight")
+    return "; ".join(said)

@@ -12,7 +12,6 @@ from pie_engine.host.models import pack_tokens, unpack_tokens
 from pie_engine.host.operations import FlushOperation, SaveOperation
 from pie_engine.host.process import Process
 from pie_engine.protocol.placement import Placement
-from pie_engine.protocol.to_core import Restore
 
 
 def create(process: Process, model: str, seed: int | None, adapter: str) -> int:
@@ -113,8 +112,7 @@ def open_saved(process: Process, model: str, name: str, seed: int | None) -> Ope
             hint="load the adapter that it was saved with under that name, or delete it and save it again",
         )
     context = process.create_context(model, seed, manifest.adapter)
-    context.append(manifest.tokens)
-    core.send(Restore(context.ctx, name))
+    context.restore(name, manifest.tokens, manifest.seen)
     return Opened(context.ctx, manifest.meta, manifest.adapter)
 
 

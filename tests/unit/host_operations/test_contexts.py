@@ -11,6 +11,7 @@ from pie_engine.host.interfaces import forward as passes
 from pie_engine.host.interfaces import model
 from pie_engine.host.models import HostAdapter
 from pie_engine.protocol.placement import Placement
+from pie_engine.protocol.sight import Sight
 from pie_engine.protocol.to_core import (
     Append,
     CloseProcess,
@@ -115,6 +116,16 @@ def test_opening_gives_a_context_with_the_saved_tokens(world):
     assert (world.tokens(opened.ctx), opened.meta) == ([4, 5, 6], "{}")
     told = [CreateContext(opened.ctx, "pid", 3), Append(opened.ctx, [4, 5, 6]), Restore(opened.ctx, "story")]
     assert world.sent() == told
+
+
+def test_what_its_tokens_see_is_told_with_a_saved_context_which_may_have_more_of_them_than_positions(world):
+    sight = Sight(jumps=[(60, 0)])
+    write_saved(world, "story", tokens=[4] * 70, sight=sight)
+    opened = contexts.open_saved(world.process, "", "story", 3)
+    assert world.sent()[-1] == Restore(opened.ctx, "story", sight)
+    write_saved(world, "plain", tokens=[4] * 70)
+    with pytest.raises(ContextTooLong, match="70 tokens; tiny takes 64"):
+        contexts.open_saved(world.process, "", "plain", 3)
 
 
 def test_a_context_of_another_model_is_refused_with_both(world):
