@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 BOLD, RED, GREEN, YELLOW, DIM = "1", "1;31", "32", "33", "2"
+
+
+# xterm's control sequences; every terminal of the last decades has them.
+_ENTER_SCREEN, _LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_BOLD_BEGIN, _END = f"\x1b[{BOLD}m", "\x1b[0m"
+_HOME, _CLEAR_LINE, _CLEAR_REST = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
 class OutputClosed(Exception):
@@ -181,12 +187,47 @@ def ask_secret(question: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> None:
     """Aligned columns on stdout; the columns of `right` hold numbers."""
+    for line in table_lines(header, rows, right=right):
+        data_line(line)
+
+
+def table_lines(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()
+) -> list[str]:
+    """What `table` writes."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    for number, line in enumerate(lines):
-        cells = [_aligned(cell, widths[i], i in right) for i, cell in enumerate(line)]
-        text = "  ".join(cells).rstrip()
-        data_line(paint_data(text, BOLD) if number == 0 else text)
+    texts = ["  ".join(_aligned(cell, widths[i], i in right) for i, cell in enumerate(line)).rstrip() for line in lines]
+    return [paint_data(texts[0], BOLD), *texts[1:]]
+
+
+@contextmanager
+def screen() -> Iterator[Callable[[Sequence[str]], None]]:
+    """Shows lines on stdout, each time in place of those before; where that is no terminal, below them.
+
+    On a terminal they have a screen of their own, which goes away at the end; what does not fit is left out, and said.
+    """
+    if not sys.stdout.isatty():
+        yield lambda lines: data("".join(f"{line}\n" for line in lines))
+        return
+    data(_ENTER_SCREEN)
+    try:
+        yield lambda lines: data(_HOME + "".join(f"{line}{_CLEAR_LINE}\r\n" for line in _fitting(lines)) + _CLEAR_REST)
+    finally:
+        data(_LEAVE_SCREEN)
+
+
+def _fitting(lines: Sequence[str]) -> list[str]:
+    width, height = os.get_terminal_size(sys.stdout.fileno())
+    room = max(height - 2, 1)
+    shown = [_cut(line, width) for line in lines[:room]]
+    return [*shown, f"… {len(lines) - room} more lines"] if len(lines) > room else shown
+
+
+def _cut(line: str, width: int) -> str:
+    if line.startswith(_BOLD_BEGIN):
+        return paint_data(_cut(line.removeprefix(_BOLD_BEGIN).removesuffix(_END), width), BOLD)
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 class Steps:

@@ -11,6 +11,7 @@ from pie_cli import console
 from pie_cli.client import new_client, run_async
 
 if TYPE_CHECKING:
+    from pie_client import PieClient
     from pie_engine.protocol.http import ProcessUsage, ProcessView
 
 HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "AGE")
@@ -24,34 +25,47 @@ def register(app: typer.Typer) -> None:
 def ps(
     everything: Annotated[bool, typer.Option("--all", help="Show processes that have ended, too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="For --watch.")] = 1.0,
 ) -> None:
     """Show processes: their state, KV pages (+ those in host memory) and tokens; and how many pages are free."""
-    run_async(_ps(everything, as_json))
+    run_async(_watch(everything, as_json, interval) if watch else _ps(everything, as_json))
 
 
 async def _ps(everything: bool, as_json: bool) -> None:
-    import msgspec
-
     from pie_cli.daemon import require_daemon
-    from pie_engine.protocol.http import ProcessView
 
     async with new_client() as client:
         await require_daemon(client)
-        processes = msgspec.convert(await client.list_processes(with_ended=everything), list[ProcessView])
-        models = await client.models()
-    if as_json:
-        _show_json(processes, models)
-        return
-    now = time.time()
-    console.table(HEADER, [_row(process, now) for process in processes], right=NUMBERS)
-    for model in models:
-        console.data_line(_pages_line(model))
+        console.data("\n".join([*await _lines(client, everything, as_json), ""]))
 
 
-def _show_json(processes: list[ProcessView], models: list[dict[str, Any]]) -> None:
+async def _watch(everything: bool, as_json: bool, interval: float) -> None:
+    """On a terminal in place; elsewhere one picture after the other."""
+    import asyncio
+
+    from pie_cli.daemon import require_daemon
+
+    async with new_client() as client:
+        await require_daemon(client)
+        with console.screen() as show:
+            while True:
+                show(await _lines(client, everything, as_json))
+                await asyncio.sleep(interval)
+
+
+async def _lines(client: PieClient, everything: bool, as_json: bool) -> list[str]:
     import msgspec
 
-    console.data_line(msgspec.json.encode({"processes": processes, "models": models}).decode())
+    from pie_engine.protocol.http import ProcessView
+
+    processes = msgspec.convert(await client.list_processes(with_ended=everything), list[ProcessView])
+    models = await client.models()
+    if as_json:
+        return [msgspec.json.encode({"processes": processes, "models": models}).decode()]
+    now = time.time()
+    rows = [_row(process, now) for process in processes]
+    return [*console.table_lines(HEADER, rows, right=NUMBERS), *map(_pages_line, models)]
 
 
 def _row(process: ProcessView, now: float) -> tuple[str, ...]:

@@ -214,3 +214,12 @@ def test_two_runs_at_once_start_one_daemon(fresh: Any, tmp_path: Path) -> None:
     assert cli_daemon.running_daemon(paths) is not None
     assert fresh.pie("stop", "--drain").returncode == 0
     assert cli_daemon.running_daemon(paths) is None
+
+
+def test_ps_is_watched_until_ctrl_c(daemon):
+    command = [sys.executable, "-m", "pie_cli", "ps", "--watch", "--json", "--interval", "0.1"]
+    with subprocess.Popen(command, env=daemon.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watch:
+        pictures = [json.loads(watch.stdout.readline()) for _ in range(3)]
+        watch.send_signal(signal.SIGINT)
+        assert (watch.wait(20), watch.stderr.read()) == (130, "")
+    assert [picture["models"][0]["name"] for picture in pictures] == ["pie-tiny"] * 3
