@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import struct
 import time
 from array import array
-from collections import OrderedDict
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -21,8 +19,9 @@ from pathlib import Path
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
 from pie_engine.driver.checks import check_pages, check_pairs, check_rows
 from pie_engine.driver.fake_kv import FakeKv, Seen
+from pie_engine.driver.fake_replies import Place, Replies
 from pie_engine.driver.fake_script import FakeScript
-from pie_engine.errors import Internal, OutOfPages
+from pie_engine.errors import ErrorInfo, InvalidInput, OutOfPages
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, Probes, TopToken
@@ -43,6 +42,7 @@ class FakeDriver:
 
     def __init__(self, tokenizer: Tokenizer, script: FakeScript | None = None, *, page_size: int = 16) -> None:
         self._script = script or FakeScript()
+        self._replies = Replies(tokenizer, self._script.replies, is_strict=self._script.strict)
         self._writer = _Writer(tokenizer, self._script)
         self._writers = {"": self._writer}
         """By adapter."""
@@ -76,6 +76,11 @@ class FakeDriver:
         return self._capabilities
 
     @property
+    def replies(self) -> Replies:
+        """What it has been asked, for tests."""
+        return self._replies
+
+    @property
     def kv_regions(self) -> Sequence[tuple[int, int]]:
         return ()
 
@@ -97,18 +102,20 @@ class FakeDriver:
         if not rows:
             return []
         self._wait(sum(len(row.tokens) for row in rows))
-        faults = {fault.row: fault.message for fault in self._script.faults if fault.step == self._num_steps}
+        faults = [fault for fault in self._script.faults if fault.step == self._num_steps]
         self._num_steps += 1
-        if None in faults:
-            raise RuntimeError(faults[None])
+        for fault in faults:
+            if fault.row is None:
+                raise RuntimeError(fault.message)
         for row in rows:
             kv.take(row.page_ids, row.start, row.end, row.adapter)
             if row.layout is None:
                 kv.write(row.page_ids, row.start, row.tokens)
             else:
                 kv.write_row(row.page_ids, row.start, row.tokens, row.layout)
+        failed = {fault.row: ErrorInfo(fault.code, fault.message) for fault in faults}
         return [
-            RowResult(error=Internal(faults[index]).info) if index in faults else self._result(row, kv)
+            RowResult(error=failed[index]) if index in failed else self._result(row, kv)
             for index, row in enumerate(rows)
         ]
 
@@ -157,14 +164,18 @@ class FakeDriver:
         seen = self._seen(row, kv)
         if row.sampler is None:
             return RowResult()
-        *draws, draw = row.draws()
         before_drafts: list[Sample] = []
-        for sequence, before_draw in zip(seen, draws, strict=False):
-            before = self._drawn(row, sequence, before_draw)
-            if before.token is None:
-                return before
-            before_drafts.append(Sample(before.token, before.logprob, before.probed))
-        result = self._drawn(row, seen[-1], draw)
+        num_drafts = len(row.draft_uniforms)
+        for index, (sequence, draw) in enumerate(zip(seen, row.draws(), strict=True)):
+            result = self._drawn(row, sequence, draw, row.end - num_drafts + index)
+            if result.token is None or index == num_drafts:
+                break
+            sample = Sample(result.token, result.logprob, result.probed)
+            before_drafts.append(sample)
+            if result.token != row.tokens[len(row.tokens) - num_drafts + index]:
+                # What follows a wrong guess is nothing that anybody asks.
+                before_drafts += [sample] * (num_drafts - len(before_drafts))
+                break
         result.before_drafts = before_drafts
         return result
 
@@ -180,15 +191,23 @@ class FakeDriver:
         ends = range(row.end - num_drafts, row.end + 1)
         return [Seen(sequence[max(end - (window or end), 0) : end]) for end in ends]
 
-    def _drawn(self, row: Row, seen: Seen, draw: Draw) -> RowResult:
-        """What comes after it."""
+    def _drawn(self, row: Row, seen: Seen, draw: Draw, end: int) -> RowResult:
+        """What comes after it; it ends before slot `end`."""
         sequence, writer = seen.tokens, self._writers[row.adapter]
-        top = writer.next_tokens(sequence, is_masked=draw.mask is not None, salt=seen.salt)
+        try:
+            top = self._replies.ask(sequence, Place(row, end, self._capabilities.page_size), draw)
+        except InvalidInput as error:
+            if self._script.strict:
+                return RowResult(error=error.info)
+            top = None
+        if top is None and self._script.strict:
+            return RowResult(error=_no_reply(self._replies.prompts).info)
+        top = top or writer.pseudo(sequence, seen.salt)
         logprobs = writer.logprobs(sequence, top, draw)
         drawn = plain.choose(logprobs, draw)
         if drawn.token is None:
             return RowResult(error=drawn.fault)
-        writer.remember(sequence, drawn.token)
+        self._replies.settle(sequence, drawn.token)
         logprob = logprobs[drawn.token] if row.want_logprob else None
         if row.probes.of_allowed:
             allowed = [TopToken(token, value) for token, value in logprobs.items() if may_choose(draw, token)]
@@ -212,16 +231,12 @@ class FakeDriver:
 
 
 class _Writer:
-    """What comes next after a sequence: a scripted reply, or a pseudo text from the hash of the sequence."""
+    """What comes next after a sequence where nothing is scripted: a pseudo text from the hash of the sequence."""
 
     def __init__(self, tokenizer: Tokenizer, script: FakeScript) -> None:
         self._tokenizer, self._script = tokenizer, script
         self._end = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
         self._words = [token for token in range(tokenizer.vocab_size) if self._is_word(token)] or [0]
-        self._patterns = [re.compile(reply.match or "") for reply in script.replies]
-        self._replies = [self._reply_tokens(reply.text) for reply in script.replies]
-        self._progress: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
-        """Digest of a sequence that ends within a reply → (reply, tokens of it so far)."""
         self._adapter = b""
         shape = repr(
             (tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length, script.window)
@@ -231,29 +246,20 @@ class _Writer:
     def adapted(self, adapter_id: str) -> _Writer:
         """One whose pseudo text is another. Replies stay what they are."""
         writer = copy(self)
-        writer._adapter, writer._progress = adapter_id.encode(), OrderedDict()
+        writer._adapter = adapter_id.encode()
         return writer
 
     def digest_of(self, sequence: array[int]) -> bytes:
         """Of what is seen, and of the adapter."""
         return hashlib.blake2b(sequence.tobytes(), digest_size=_HIDDEN_SIZE, key=self._adapter).digest()
 
-    def next_tokens(self, sequence: array[int], *, is_masked: bool = False, salt: int = 0) -> list[TopToken]:
-        """The distribution after `sequence`, likeliest first. A scripted token has all of the probability.
-
-        A pseudo text depends on `salt`, too.
-
-        With a mask the beginning of the reply may have been forced, without being asked for here.
-        """
-        digest = self.digest_of(sequence)
-        reply = self._progress.get(digest) or self._start(sequence)
-        if reply is not None and is_masked and not reply[1]:
-            reply = (reply[0], _overlap(sequence, self._replies[reply[0]]))
-        if reply is not None:
-            tokens = self._replies[reply[0]]
-            self._progress[digest] = reply
-            return [TopToken(tokens[min(reply[1], len(tokens) - 1)], 0.0)]
-        return self._pseudo(digest, salt)
+    def pseudo(self, sequence: array[int], salt: int) -> list[TopToken]:
+        """A distribution that depends on `sequence` and `salt`, likeliest first."""
+        number = int.from_bytes(self.digest_of(sequence), "little") ^ salt
+        if self._script.mean_length and self._end is not None and number % self._script.mean_length == 0:
+            return [TopToken(self._end, 0.0)]
+        number //= self._script.mean_length or 1
+        return self._distribution(self._words, number)
 
     def logprobs(self, sequence: array[int], top: list[TopToken], draw: Draw) -> dict[int, float]:
         """A distribution as logits. Where nothing of it may be chosen, other tokens that may; what has a bias joins."""
@@ -267,27 +273,6 @@ class _Writer:
                 logprobs.setdefault(token, _UNLIKELY)
         return logprobs
 
-    def remember(self, sequence: array[int], token: int) -> None:
-        """`token` was chosen after `sequence`: if that is within a reply, the longer sequence is one token further."""
-        if not self._replies or (progress := self._progress.get(self.digest_of(sequence))) is None:
-            return
-        self._progress[self.digest_of(array("i", [*sequence, token]))] = (progress[0], progress[1] + 1)
-        while len(self._progress) > _MAX_REMEMBERED:
-            self._progress.popitem(last=False)
-
-    def _start(self, sequence: array[int]) -> tuple[int, int] | None:
-        if not self._patterns:
-            return None
-        prompt = self._tokenizer.decode(sequence)
-        return next(((index, 0) for index, pattern in enumerate(self._patterns) if pattern.search(prompt)), None)
-
-    def _pseudo(self, digest: bytes, salt: int) -> list[TopToken]:
-        number = int.from_bytes(digest, "little") ^ salt
-        if self._script.mean_length and self._end is not None and number % self._script.mean_length == 0:
-            return [TopToken(self._end, 0.0)]
-        number //= self._script.mean_length or 1
-        return self._distribution(self._words, number)
-
     def _distribution(self, words: list[int], number: int) -> list[TopToken]:
         """Some of `words`, which ones depends on `number`."""
         step = 1 + number // len(words) % max(len(words) // _NUM_CANDIDATES, 1)
@@ -295,10 +280,6 @@ class _Writer:
         tokens = [words[(number + index * step) % len(words)] for index in range(count)]
         total = sum(0.5 ** (index + 1) for index in range(count))
         return [TopToken(token, math.log(0.5 ** (index + 1) / total)) for index, token in enumerate(tokens)]
-
-    def _reply_tokens(self, text: str) -> list[int]:
-        tokens = self._tokenizer.encode(text)
-        return tokens if self._end is None else [*tokens, self._end]
 
     def _is_word(self, token: int) -> bool:
         if token in self._tokenizer.special_ids:
@@ -310,7 +291,9 @@ class _Writer:
         return text.isprintable() and bool(text.strip())
 
 
-def _overlap(sequence: array[int], reply: list[int]) -> int:
-    """The longest beginning of `reply` that `sequence` ends with."""
-    lengths = range(min(len(sequence), len(reply)), 0, -1)
-    return next((length for length in lengths if list(sequence[-length:]) == reply[:length]), 0)
+def _no_reply(prompts: list[str]) -> InvalidInput:
+    said = f"the {len(prompts)} that it has are said" if prompts else "it has none"
+    return InvalidInput(
+        f"the fake model has no reply for this prompt: {said}",
+        hint="give it as many as the program asks for, or one with a `match` that is found in the prompt",
+    )

@@ -17,13 +17,17 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Reply(_Part, frozen=True):
     """What to answer: the first reply whose `match` is found in the prompt.
 
-    How far a reply has come is read off the sequence: a prompt that is another prompt and the beginning of its reply is
-    answered with the rest of that reply.
+    It goes on as long as the context holds what was asked and what of it has been said; see `fake_replies`.
     """
 
-    text: str
+    text: str = ""
     match: str | None = None
     """Regular expression, searched in the whole decoded prompt with its special tokens; null matches all."""
+    once: bool = False
+    """Whether it is for one prompt only, so that of several the next one is for the next."""
+    tokens: tuple[str | dict[str, float], ...] = ()
+    """Instead of `text`: piece by piece. A table is for one token: what it may be, with the share of each; an empty
+    text is the end of the reply."""
 
 
 class Fault(_Part, frozen=True):
@@ -34,12 +38,16 @@ class Fault(_Part, frozen=True):
     row: int | None = None
     """The row that fails alone; null: the whole step raises, as if the device had failed."""
     message: str = "scripted failure"
+    code: str = "internal"
+    """Of the error of that row."""
 
 
 class FakeScript(_Part, frozen=True):
     """The behaviour of the fake driver. Without replies it writes a pseudo text that depends on every token so far."""
 
     replies: tuple[Reply, ...] = ()
+    strict: bool = False
+    """Whether a prompt without a reply, and a reply that a grammar does not let through, are errors."""
     step_delay_ms: float = 0.0
     """How long a step takes, whatever is in it."""
     token_delay_ms: float = 0.0

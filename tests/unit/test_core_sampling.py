@@ -36,7 +36,7 @@ def draws_of(rig: Rig, ctx: int, start: int, sampler: Sampler, random: RandomStr
             mirostat_mu=mu,
         )
         tokens = rig.tokens(ctx)
-        logits = {entry.token: entry.logprob for entry in writer.next_tokens(array("i", tokens[:position]))}
+        logits = {entry.token: entry.logprob for entry in writer.pseudo(array("i", tokens[:position]), 0)}
         drawn = plain.choose(logits, draw)
         assert drawn.token == tokens[position], f"position {position}"
         mu = drawn.mirostat_mu
@@ -215,7 +215,7 @@ def test_a_plan_reports_what_each_token_was_chosen_from():
             if index in (3, 4):
                 assert (logprob, top, entropy) == (0.0, [], 0.0)
                 continue
-            expected = writer.next_tokens(array("i", tokens[: 4 + index]))
+            expected = writer.pseudo(array("i", tokens[: 4 + index]), 0)
             assert top == expected[:3]
             assert logprob == next(entry.logprob for entry in expected if entry.token == tokens[4 + index])
             assert entropy == pytest.approx(-sum(math.exp(each.logprob) * each.logprob for each in expected))
@@ -266,7 +266,7 @@ def test_a_pass_counts_what_its_program_says_was_generated():
     sampler = Sampler(presence_penalty=2.0)
     for prompt_length in (0, 4):
         op = rig.new_id()
-        best = writer.next_tokens(array("i", tokens))[0].token
+        best = writer.pseudo(array("i", tokens), 0)[0].token
         rig.send(Forward(op, ctx, [], Sampler(logit_bias={}), Probes(), prompt_length))
         rig.run()
         assert rig.heard[op].forwarded.token == best  # type: ignore[union-attr]
@@ -274,6 +274,6 @@ def test_a_pass_counts_what_its_program_says_was_generated():
         rig.send(Forward(op, ctx, [best], sampler, Probes(), prompt_length))
         rig.run()
         tokens = rig.tokens(ctx)
-        logits = {entry.token: entry.logprob for entry in writer.next_tokens(array("i", tokens))}
+        logits = {entry.token: entry.logprob for entry in writer.pseudo(array("i", tokens), 0)}
         expected = plain.choose(logits, Draw(sampler, history=tokens, prompt_length=prompt_length))
         assert rig.heard[op].forwarded.token == expected.token  # type: ignore[union-attr]
