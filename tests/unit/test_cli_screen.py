@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 
@@ -23,12 +24,10 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """20 columns, 6 lines."""
-    stream = Terminal()
-    monkeypatch.setattr("sys.stdout", stream)
     monkeypatch.setattr("os.get_terminal_size", lambda _fd: os.terminal_size((20, 6)))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    return stream
+    return Terminal()
 
 
 def show_and_stop(*lines: str) -> None:
@@ -45,15 +44,14 @@ def test_elsewhere_it_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_terminal_gets_its_own_back_whatever_happens(terminal: Terminal) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(terminal):
         show_and_stop("a")
     assert terminal.getvalue() == f"{ENTER}\x1b[Ha\x1b[K\r\n\x1b[J{LEAVE}"
 
 
 def test_what_does_not_fit_is_left_out_and_said(terminal: Terminal) -> None:
-    header, *rows = console.table_lines(("A", "B"), [("x" * 15, "y" * 15)] * 9)
-    with console.screen() as show:
-        show([header, *rows])
+    with contextlib.redirect_stdout(terminal), console.screen() as show:
+        show(console.table_lines(("A", "B"), [("x" * 15, "y" * 15)] * 9))
     picture = terminal.getvalue().removeprefix(ENTER + "\x1b[H").removesuffix("\x1b[J" + LEAVE)
     lines = [line.removesuffix("\x1b[K") for line in picture.split("\r\n")]
     assert lines == ["\x1b[1mA                B\x1b[0m", *["x" * 15 + "  yy…"] * 3, "… 6 more lines", ""]
