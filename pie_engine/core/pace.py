@@ -13,7 +13,13 @@ from statistics import median_low
 from typing import NamedTuple
 
 MIN_CHUNK = 16
-"""Tokens that the oldest prompt gets in each step, however long that takes: n tokens run in at most n / 16 steps."""
+"""Tokens that the oldest prompt gets in each step that it is in, however long that takes."""
+PROMPT_FACTOR = 3
+"""A prompt gets at least so many times what the decodes of its step take, however long that is."""
+NUM_LOOKS = 2
+"""Steps without prompts that have to be seen: two, since one of them may have been held up."""
+LOOK_EVERY = 32
+"""After so many steps with prompts there is one without: the decodes may have become slower or faster."""
 FIRST_CHUNK = 64
 """Tokens of the first chunk beside decodes, when nothing is known of what one costs."""
 _NUM_REMEMBERED = 5
@@ -39,6 +45,8 @@ class Pace:
         """Of steps without prompts, by the class of how many decoded."""
         self._token_s: dict[int, deque[float]] = {}
         """For one token of a prompt, by the class of the context before it, which attention reads."""
+        self._num_mixed = 0
+        """Steps since the last one without prompts."""
 
     @property
     def is_free(self) -> bool:
@@ -48,27 +56,35 @@ class Pace:
     def learn(self, num_decodes: int, parts: Sequence[Part], took_s: float) -> None:
         """A step with so many decodes and these parts of prompts took `took_s`."""
         if not parts:
+            self._num_mixed = 0
             _remember(self._decode_s, num_decodes.bit_length(), took_s)
             return
+        self._num_mixed += 1
         num_tokens = sum(part.num_tokens for part in parts)
-        for_parts_s = took_s - self._decodes_s(num_decodes)
-        # What is small beside the decodes, or has but a few tokens, says nothing of what a token costs.
-        if num_tokens >= MIN_CHUNK and for_parts_s >= took_s / 4:
+        # A few tokens say nothing of what one costs.
+        if num_tokens >= MIN_CHUNK:
             context = sum(part.num_tokens * (part.start + part.num_tokens // 2) for part in parts) // num_tokens
+            # A quarter, where the decodes seem to have taken all of it: they were measured in slower times.
+            for_parts_s = max(took_s - self._decodes_s(num_decodes), took_s / 4)
             _remember(self._token_s, _class_of(context), for_parts_s / num_tokens)
 
-    def allowance(self, num_decodes: int) -> Allowance:
-        """For the prompts of a step with so many decodes. It is no less than what the decodes take: where both do not
-        fit into a step, each of the two runs at half the speed that it would have alone."""
+    def allowance(self, num_decodes: int) -> Allowance | None:
+        """For the prompts of a step with so many decodes; None: they sit it out, to show what the decodes take.
+
+        It is at least three times that: where both do not fit into a step, prompts run at three quarters of their own
+        speed, and decodes at one quarter.
+        """
+        num_seen = len(self._decode_s.get(num_decodes.bit_length(), ()))
+        if num_decodes and (num_seen < NUM_LOOKS or self._num_mixed >= LOOK_EVERY):
+            return None
         decodes_s = self._decodes_s(num_decodes)
-        left_s = max(self._step_s - decodes_s, decodes_s)
+        left_s = max(self._step_s - decodes_s, PROMPT_FACTOR * decodes_s)
         costs = {each: median_low(seen) for each, seen in self._token_s.items()}
         return Allowance(left_s, costs or {0: left_s / FIRST_CHUNK})
 
     def _decodes_s(self, num_decodes: int) -> float:
-        """Where so many have not been seen alone, what fewer took: rather too little."""
-        known = [each for each in self._decode_s if each <= num_decodes.bit_length()]
-        return median_low(self._decode_s[max(known)]) if known and num_decodes else 0.0
+        seen = self._decode_s.get(num_decodes.bit_length()) if num_decodes else None
+        return median_low(seen) if seen else 0.0
 
 
 class Allowance:

@@ -123,7 +123,10 @@ class Scheduler:
         num_decodes = needs.count(1)
         if self._pace.is_free or len(needs) == num_decodes or not (num_decodes or self._num_decodes):
             return None
-        allowance = self._pace.allowance(num_decodes)
+        # One row is for a prompt.
+        allowance = self._pace.allowance(min(num_decodes, self._max_tokens - 1, self._max_sequences - 1))
+        if allowance is None:
+            return lambda index, most: 0
         return lambda index, most: allowance.take(operations[index].kv.num_computed, most)
 
     def _draft(self, operation: Operation, num_spare: int) -> int:

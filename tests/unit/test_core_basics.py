@@ -170,7 +170,7 @@ class Rig:
         num_host_pages: int = 0,
         draft: FakeScript | None = None,
         num_draft_pages: int = 256,
-        step_ms: float = 150.0,
+        step_ms: float = 0.0,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
