@@ -166,7 +166,7 @@ class CpuDriver:
                 positions.extend(range(end - 1 - len(row.draft_uniforms), end))
         states = self._new_states(asked, len(positions))
         logits = self._model.forward(spans, tokens, cache, positions, states)
-        sampled = iter(sample_rows(logits, states, asked))
+        sampled = iter(sample_rows(logits, states, asked, self._model.choose))
         results = {
             index: RowResult() if row.sampler is None else next(sampled)
             for index, row in zip(order, ordered, strict=True)
@@ -225,13 +225,16 @@ def _as_array(tensor: Tensor) -> np.ndarray:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def sample_rows(logits: Tensor, states: Tensor | None, rows: Sequence[Row]) -> list[RowResult]:
+def sample_rows(
+    logits: Tensor, states: Tensor | None, rows: Sequence[Row], choose: sampler.Choose | None = None
+) -> list[RowResult]:
     """Sample and probe each of `rows` as it asks.
 
     `logits` [positions, vocab] and `states` [positions, hidden size]: one more than it has drafts of each.
+    `choose`: see `sampler.sample`.
     """
     draws = [draw for row in rows for draw in row.draws()]
-    drawn = sampler.sample(logits, draws)
+    drawn = sampler.sample(logits, draws, choose)
     results: list[RowResult] = []
     at = 0
 

@@ -21,10 +21,12 @@ def compile_apart(kv_kind: str, weight_kinds: Sequence[str]) -> None:
 
 
 def main() -> None:
+    from pie_engine.model.kernels.choose import choose_kernel
     from pie_engine.model.kernels.matmul import matmul_kernel
     from pie_engine.model.kernels.step import step_kernels
 
     kv_kind, *weight_kinds = sys.argv[1:]
+    choose_kernel()
     step_kernels(kv_kind)
     for kind in weight_kinds:
         matmul_kernel(kind)

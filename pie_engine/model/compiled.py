@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pie_engine.model.blocks import BlockReader
 from pie_engine.model.checkpoint import Checkpoint
+from pie_engine.model.compiled_choice import Choice
 from pie_engine.model.compiled_lora import PackedAdapter
 from pie_engine.model.compiled_step import Step, padded_rows
 from pie_engine.model.compiled_weights import PackedBlock, norm_of
@@ -30,6 +31,7 @@ from pie_engine.model.quants import Quants
 from pie_engine.model.rope import Rope
 from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
+from pie_engine.sampling.sampler import Choose
 
 
 class CompiledDecoder:
@@ -60,6 +62,7 @@ class CompiledDecoder:
             self._head if config.tie_embeddings else _table(reader.table(f"{names.embedding}.weight")),
             float(torch.tensor(config.embedding_scale, dtype=dtype)),
         )
+        self.choose: Choose | None = Choice(config.vocab_size)
         self._team = Team(1, self._kind)
         self.set_num_threads(num_threads)
 

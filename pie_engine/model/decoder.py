@@ -23,6 +23,7 @@ from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
 from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
+from pie_engine.sampling.sampler import Choose
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": torch.nn.functional.silu,
@@ -60,6 +61,7 @@ class Decoder:
         self._adapters: dict[str, Adapter] = {}
 
     kernels: Kernels = "torch"
+    choose: Choose | None = None
     kv_dtype = torch.float32
 
     def set_num_threads(self, num_threads: int) -> None:

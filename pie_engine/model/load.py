@@ -18,6 +18,7 @@ from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.span import Span
+from pie_engine.sampling.sampler import Choose
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class Model(Protocol):
     """As loaded: where it differs from the checkpoint's, this is the one that counts."""
     kernels: Kernels
     """What runs it."""
+    choose: Choose | None
+    """What chooses tokens beside it, if it has something faster than what `sampling` does."""
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache: ...
 

@@ -23,6 +23,7 @@ class OneByOne:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.config, self.dtype, self.kv_dtype, self.kernels = model.config, model.dtype, model.kv_dtype, model.kernels
+        self.choose = model.choose
 
     def set_num_threads(self, num_threads: int) -> None:
         self._model.set_num_threads(num_threads)

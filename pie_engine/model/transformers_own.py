@@ -24,6 +24,7 @@ from pie_engine.model.kv_cache import HeadShape, KvCache
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.span import Span
 from pie_engine.model.transformers_checks import HINT, library_for, where
+from pie_engine.sampling.sampler import Choose
 
 _TRIED = [3, 29, 11, 41, 5, 23, 17]
 """Tokens that a model is tried with."""
@@ -49,6 +50,7 @@ class ByTransformers(ABC):
     """What all models of Transformers have in common."""
 
     kernels: Kernels = "torch"
+    choose: Choose | None = None
     kv_dtype = torch.float32
 
     dtype: torch.dtype

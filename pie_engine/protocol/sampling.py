@@ -79,6 +79,15 @@ class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_default
         )
 
     @cached_property
+    def settings(self) -> tuple[float, float, float, float] | None:
+        """Temperature, top-k, top-p and min-p, if no others play a part in a draw; else None."""
+        if self.is_greedy:
+            return GREEDY_SETTINGS
+        if not set(self.truncations) <= {"top_p", "min_p"}:
+            return None
+        return self.temperature, self.top_k, self.top_p, self.min_p
+
+    @cached_property
     def changes_logits(self) -> bool:
         """Whether logits change before anything is chosen."""
         return (
@@ -87,6 +96,7 @@ class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_default
 
 
 GREEDY = Sampler()
+GREEDY_SETTINGS = (0.0, 0, 1.0, 0.0)
 
 
 class TopToken(msgspec.Struct, frozen=True, array_like=True):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pie_engine.protocol.sampling import GREEDY_SETTINGS
 from pie_engine.sampling.adjust import adjusted
 from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Drawn
 from pie_engine.sampling.rows import likeliest, ranked, row_sums
 from pie_engine.sampling.truncation import LEAST_VALUE, NEEDS_ENTROPY, STEPS, Candidates, next_mu, steps_of
 
 Array = np.ndarray
+Choose = Callable[[Array, Array], list[int]]
+"""A token for each row of logits [rows, vocab], -1 where it has no distribution. Of each row [rows, 5] in fp64:
+temperature, top-k, top-p, min-p and the random number. What it draws is what `_sample_rows` would, up to rounding."""
+_NUM_SETTINGS = 5
 _PREFIXES = (128, 2048)
 """How many of the likeliest tokens are looked at, one after the other, before a row's whole vocabulary is sorted: if
 that is more than a quarter of it, all are."""
@@ -23,33 +29,52 @@ _MIN_TEMPERATURE = 1e-20
 
 
 @torch.inference_mode()
-def sample(logits: Tensor, draws: Sequence[Draw]) -> list[Drawn]:
+def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) -> list[Drawn]:
     """One token for each row of `logits` [rows, vocab], as `draws[row]` asks. `logits` stay as they are.
+
+    `choose`, if there is one, is what chooses where a sampler asks for no more than it can do.
 
     A row that has no distribution (a NaN, +inf, or nothing but -inf), or whose draw allows nothing, is a fault of its
     own. Single -inf entries are never chosen, and a +inf that may not be chosen does no harm.
     """
     assert len(logits) == len(draws)
+    if not draws:
+        return []
     changed = [row for row, draw in enumerate(draws) if draw.is_adjusted]
     if not changed:
-        return _chosen(logits.numpy(), draws)
+        return _chosen(logits.numpy(), draws, choose)
     drawn = [Drawn() for _ in draws]
     own = adjusted(logits[changed], [draws[row] for row in changed]).numpy()
-    for row, one in zip(changed, _chosen(own, [draws[row] for row in changed]), strict=True):
+    for row, one in zip(changed, _chosen(own, [draws[row] for row in changed], choose), strict=True):
         drawn[row] = one
         # What a NaN has become of by then is not looked at: a row without a distribution stays one.
         if one.fault is not None and _greedy(logits[row : row + 1].numpy())[0].fault is None:
             one.fault = NOTHING_ALLOWED
     if others := [row for row, draw in enumerate(draws) if not draw.is_adjusted]:
-        for row, one in zip(others, _chosen(logits[others].numpy(), [draws[row] for row in others]), strict=True):
+        own = logits[others].numpy()
+        for row, one in zip(others, _chosen(own, [draws[row] for row in others], choose), strict=True):
             drawn[row] = one
     return drawn
 
 
-def _chosen(logits: Array, draws: Sequence[Draw]) -> list[Drawn]:
+def _chosen(logits: Array, draws: Sequence[Draw], choose: Choose | None) -> list[Drawn]:
     """Of rows whose logits are as they are to be."""
-    drawn = _greedy(logits)
-    _draw_random(logits, draws, drawn)
+    if choose is None:
+        drawn = _greedy(logits)
+        _draw_random(logits, draws, drawn, [row for row, draw in enumerate(draws) if not draw.sampler.is_greedy])
+        return drawn
+    settings, others = array("d"), list[int]()
+    for row, draw in enumerate(draws):
+        own = draw.sampler.settings
+        if own is None:
+            own = GREEDY_SETTINGS
+            others.append(row)
+        settings.extend(own)
+        settings.append(draw.uniform)
+    tokens = choose(logits, np.frombuffer(settings).reshape(len(draws), _NUM_SETTINGS))
+    drawn = [Drawn(token) if token >= 0 else Drawn(fault=NO_DISTRIBUTION) for token in tokens]
+    if others:
+        _draw_random(logits, draws, drawn, others)
     return drawn
 
 
@@ -61,17 +86,16 @@ def _greedy(logits: Array) -> list[Drawn]:
     return [Drawn(token) if math.isfinite(value) else Drawn(fault=NO_DISTRIBUTION) for value, token in found]
 
 
-def _draw_random(logits: Array, draws: Sequence[Draw], drawn: list[Drawn]) -> None:
-    """Replace the likeliest token by a random one where that is asked for.
+def _draw_random(logits: Array, draws: Sequence[Draw], drawn: list[Drawn], rows: Sequence[int]) -> None:
+    """Replace the likeliest token of `rows` by a random one.
 
     Rows that take the same steps go together, so none pays for what another one wants.
     """
     groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for row, draw in enumerate(draws):
-        sampler = draw.sampler
-        if not sampler.is_greedy and drawn[row].fault is None:
-            top_k = sampler.top_k if sampler.top_k < logits.shape[1] else 0
-            groups.setdefault((top_k, steps_of(draw)), []).append(row)
+    for row in rows:
+        top_k = draws[row].sampler.top_k
+        if drawn[row].fault is None:
+            groups.setdefault((top_k if top_k < logits.shape[1] else 0, steps_of(draws[row])), []).append(row)
     for (top_k, steps), members in groups.items():
         if len(members) == len(draws):
             drawn[:] = _sample_rows(logits, top_k, steps, draws)

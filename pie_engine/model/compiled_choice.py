@@ -1,0 +1,34 @@
+"""The compiled choice of tokens, and the room that it works in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pie_engine.model.kernels.choose import choose_kernel
+from pie_engine.model.kernels.ranks import NUM_BUCKETS
+from pie_engine.model.kernels.support import whole_vectors
+
+
+class Choice:
+    """`sampling.sampler.Choose` over one vocabulary. One thread at a time."""
+
+    def __init__(self, vocab_size: int) -> None:
+        room = whole_vectors(vocab_size)
+        self._kernel, self._vocab_size = choose_kernel(), vocab_size
+        self._room = (
+            np.zeros(room, np.float32),
+            np.zeros((2, room), np.int64),
+            np.zeros(NUM_BUCKETS, np.int64),
+            np.zeros(NUM_BUCKETS, np.float64),
+        )
+        self._tokens = np.zeros(0, np.int64)
+
+    def __call__(self, logits: np.ndarray, settings: np.ndarray) -> list[int]:
+        num_rows = len(settings)
+        assert logits.shape == (num_rows, self._vocab_size), logits.shape
+        assert logits.strides[1] == logits.itemsize, "the numbers of a row lie side by side"
+        if len(self._tokens) != num_rows:
+            self._tokens = np.zeros(num_rows, np.int64)
+        self._kernel(logits.ctypes.data, logits.strides[0], self._vocab_size, settings, *self._room, self._tokens)
+        tokens: list[int] = self._tokens.tolist()
+        return tokens
