@@ -33,6 +33,7 @@ def performance_page() -> str:
             *_tax(),
             *_prefix(),
             *_offload(),
+            *_loop(),
             *_fork(),
             *_deterministic(),
             *_precision(),
@@ -226,6 +227,29 @@ def _deterministic() -> list[str]:
                     f"| {row['ratio']:.2f} ({row['min_ratio']:.2f} … {row['max_ratio']:.2f}) |"
                 )
     return [*lines, "", _machine(results[0]), ""]
+
+
+LOOP_PARTS = ("core", "messages", "driver", "sum", "with_layers")
+
+
+def _loop() -> list[str]:
+    lines = [
+        "## The step loop",
+        "",
+        "`python benches/loop.py`: what a step costs besides the model, in µs of CPU time, least / median, where each",
+        "row sends a chunk in each step. `core` is the loop, `messages` what hosts say and get, `driver` what is",
+        "around the kernels, choosing included; `with layers` is the sum where the layers run as well and leave",
+        "the processor's caches full of weights. The budget is 150 µs and 10 µs for each row.",
+        "",
+        "| rows | sampling | core | messages | driver | sum | with layers | budget |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    results = _read("loop-*.json")
+    for result in results:
+        for row in result["results"]:
+            parts = [f"{row[part]['least']:,.0f} / {row[part]['median']:,.0f}" for part in LOOP_PARTS]
+            lines.append(f"| {row['rows']} | {row['sampling']} | {' | '.join(parts)} | {row['budget_us']:,} |")
+    return [*lines, "", _machine(results[0]), ""] if results else []
 
 
 def _fork() -> list[str]:
