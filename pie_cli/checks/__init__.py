@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pie_cli.checks import daemon, engine, incidents, models, storage
+from pie_cli.checks import daemon, engine, hardware, incidents, models, storage
 from pie_cli.checks.finding import Finding
 from pie_cli.client import new_client
 
@@ -27,6 +27,7 @@ async def all_findings() -> list[Finding]:
     return [
         *wrong,
         *engine.check(config),
+        *hardware.check(config),
         *storage.check(config),
         *models.check(config),
         *alive,

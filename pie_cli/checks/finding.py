@@ -19,6 +19,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     fix: str = ""
     """What to do about it."""
+    repair: tuple[str, str] | None = None
+    """What `--fix` does about it by itself, and to what: a name in `repairs`."""
 
 
 def title_of(role: str, name: str) -> str:

@@ -12,6 +12,7 @@ from pie_cli.daemon import running_daemon
 from pie_engine.config import MIB, EngineConfig, Paths
 
 LOW_BYTES = 512 * MIB
+COLLECT = ("collect", "")
 FULL_BYTES = 32 * MIB
 """With less the daemon refuses to start."""
 
@@ -25,9 +26,15 @@ def _space(paths: Paths) -> Finding:
     free = shutil.disk_usage(_existing(paths.home)).free
     text = f"{free // MIB} MiB free for {paths.home}"
     if free < FULL_BYTES:
-        return Finding("disk", "problem", f"the disk is full: {text}", "make room, or set PIE_HOME to another disk")
+        return Finding(
+            "disk",
+            "problem",
+            f"the disk is full: {text}",
+            "make room, `pie gc` say, or set PIE_HOME to another disk",
+            COLLECT,
+        )
     if free < LOW_BYTES:
-        return Finding("disk", "warning", f"the disk is nearly full: {text}", "make room")
+        return Finding("disk", "warning", f"the disk is nearly full: {text}", "make room, `pie gc` say", COLLECT)
     return Finding("disk", "ok", text)
 
 
@@ -46,10 +53,11 @@ def _folder(folder: Path) -> Finding | None:
         return Finding(
             "folders", "problem", f"{folder} belongs to another user", "set PIE_HOME to a folder of your own"
         )
+    private = ("make_private", str(folder))
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Finding("folders", "problem", f"{folder} cannot be written", f"chmod u+rwx {folder}")
+        return Finding("folders", "problem", f"{folder} cannot be written", f"chmod u+rwx {folder}", private)
     if stat.S_IMODE(status.st_mode) & 0o077:
-        return Finding("folders", "warning", f"others can look into {folder}", f"chmod go= {folder}")
+        return Finding("folders", "warning", f"others can look into {folder}", f"chmod go= {folder}", private)
     return None
 
 
@@ -57,7 +65,8 @@ def _left_behind(paths: Paths) -> list[Finding]:
     """A socket without a daemon: one that was killed. The next start clears it away."""
     if not paths.api_socket.exists() or running_daemon(paths) is not None:
         return []
-    return [Finding("socket", "note", f"a killed daemon left {paths.api_socket}; the next start removes it")]
+    message = f"a killed daemon left {paths.api_socket}; the next start removes it"
+    return [Finding("socket", "note", message, repair=("remove_socket", str(paths.api_socket)))]
 
 
 def _existing(folder: Path) -> Path:

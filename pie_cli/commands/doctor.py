@@ -19,12 +19,22 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object.")] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Repair what can be repaired without asking, and look again.")
+    ] = False,
 ) -> int:
     """Check the installation, the daemon and what happened lately. Exit code 1 where there is a problem."""
     from pie_cli.checks import all_findings
     from pie_cli.checks.finding import show_finding
 
     findings = run_async(all_findings())
+    if fix and any(finding.repair for finding in findings):
+        from pie_cli.checks.repairs import repair
+
+        for finding in findings:
+            if finding.repair:
+                console.note(repair(finding))
+        findings = run_async(all_findings())
     if as_json:
         _show_json(findings)
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli.checks import memory, storage
+from pie_cli.checks import hardware, memory, storage
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, Paths, load_config
 from pie_engine.hub import facts
@@ -222,3 +222,57 @@ def test_a_draft_model_that_is_not_there_is_named(home: Path, capsys: Capture, m
     code, found = findings(capsys)
     assert code == 1
     assert found["problem"][0].startswith("draft model of pie-tiny: ")
+
+
+def test_fix_repairs_what_loses_nothing_and_looks_again(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = load_config().paths
+    paths.run.mkdir(parents=True)
+    paths.logs.mkdir()
+    paths.logs.chmod(0o755)
+    paths.api_socket.write_text("")
+    kernels = paths.cache / "kernels" / "old"
+    kernels.mkdir(parents=True)
+    os.utime(kernels, (0, 0))
+    monkeypatch.setattr(storage, "LOW_BYTES", 2**62)
+    assert invoke(["doctor", "--fix"]) == 0
+    out, err = capsys.readouterr()
+    assert f"{paths.logs} is this user's own now\n" in err
+    assert f"removed {paths.api_socket}\n" in err
+    assert "of old caches\n" in err
+    assert paths.logs.stat().st_mode & 0o777 == 0o700
+    assert not paths.api_socket.exists()
+    assert not kernels.exists()
+    assert "others can look" not in out
+    assert "a killed daemon" not in out
+
+
+def test_what_cannot_be_repaired_says_why(home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    paths = load_config().paths
+    paths.logs.mkdir(parents=True)
+    paths.logs.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    assert invoke(["doctor", "--fix"]) == 0
+    out, err = capsys.readouterr()
+    assert "could not: [Errno 1] Operation not permitted" in err
+    assert "others can look into" in out
+
+
+def test_a_gpu_is_named_and_its_absence_is_a_problem_only_where_it_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (found,) = hardware.check(EngineConfig())
+    assert (found.severity, found.message) == ("ok", "GPU 0: NVIDIA H200")
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert hardware.check(EngineConfig())[0].severity == "warning"
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert hardware.check(EngineConfig())[0].severity == "note"
+    assert hardware.check(EngineConfig(models=(ModelSection(driver="cuda"),)))[0].severity == "problem"

@@ -1,0 +1,33 @@
+"""Is there a GPU, and would anything use it?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+from pie_cli.checks.finding import Finding
+from pie_engine.config import EngineConfig
+
+TIMEOUT_S = 10
+
+
+def check(config: EngineConfig) -> list[Finding]:
+    wants = any(model.driver == "cuda" for model in config.models)
+    devices = _devices()
+    if devices is None:
+        return [Finding("gpu", "problem" if wants else "note", "no NVIDIA driver: models run on the CPU")]
+    if not devices:
+        return [Finding("gpu", "warning", "nvidia-smi is there and shows no device", "see what `nvidia-smi` says")]
+    return [Finding("gpu", "ok", device) for device in devices]
+
+
+def _devices() -> list[str] | None:
+    """One line each; None: there is no driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.partition(" (UUID")[0] for line in done.stdout.splitlines() if line.startswith("GPU ")]
