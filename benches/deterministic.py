@@ -2,7 +2,7 @@
 
     python benches/deterministic.py [--model FOLDER] [--json-out result.json]
 
-Compiled kernels give the same bits anyway; torch runs one token at a time then.
+Compiled kernels give the same bits anyway; torch keeps to shapes that round alike (`model.steady`).
 """
 
 from __future__ import annotations

@@ -211,8 +211,8 @@ def _deterministic() -> list[str]:
         "",
         f"`python benches/deterministic.py --model …`: requests of {work['input_len']} tokens in and "
         f"{work['output_len']} out, all at once, CPU time for",
-        "each token that is generated, prompts included. Compiled kernels are deterministic anyway; torch runs one",
-        "token at a time.",
+        "each token that is generated, prompts included. Compiled kernels are deterministic anyway; torch keeps to",
+        "shapes that round alike.",
         "",
         "| model | kernels | at once | default ms | `deterministic` ms | ratio: median (least … most) |",
         "|---|---|--:|--:|--:|--:|",

@@ -49,7 +49,7 @@ class ModelSection(Section, frozen=True):
     """CPU threads of the driver. 0: measured at load."""
     deterministic: bool = False
     """The same bits whatever the batch, chunk borders, prefix hits, drafts and pages that were moved. Compiled
-    kernels give that for nothing; torch runs one token at a time then, which is slow."""
+    kernels give that for nothing; torch takes up to 1.6 times as long, with one thread (see sampling.md)."""
     page_size: Annotated[int, Meta(ge=1, le=1024)] = 16
     """Tokens in a KV page."""
     num_pages: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0

@@ -28,6 +28,8 @@ from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.span import Span, row_order
+from pie_engine.model.steady import Steady
+from pie_engine.model.steady import deterministic as make_deterministic
 from pie_engine.protocol.sampling import NO_PROBES
 from pie_engine.sampling import probes, sampler
 
@@ -47,8 +49,8 @@ class CpuDriver:
         quantize: Quantization = "none",
     ) -> None:
         self._model, self._page_size = model, page_size
-        is_one_by_one = isinstance(model, OneByOne)
-        how = f"{model.kernels}{'-1' if is_one_by_one else ''}{'' if quantize == 'none' else f'-{quantize}'}"
+        steadiness = "-1" if isinstance(model, OneByOne) else "-steady" if isinstance(model, Steady) else ""
+        how = f"{model.kernels}{steadiness}{'' if quantize == 'none' else f'-{quantize}'}"
         self._cache: KvCache | None = None
         self._stored = checkpoint.config
         self._adapters: set[str] = set()
@@ -68,7 +70,7 @@ class CpuDriver:
             num_threads=num_threads,
             weight_bytes=checkpoint.weight_bytes(dtype, quantize, kernels=model.kernels),
             kernels=model.kernels,
-            is_deterministic=is_one_by_one or model.kernels == "compiled",
+            is_deterministic=bool(steadiness) or model.kernels == "compiled",
             window=config.window,
             has_layouts=not config.has_own_attention,
         )
@@ -94,8 +96,8 @@ class CpuDriver:
         `dtype` is `float32`, `bfloat16` or `auto`: the checkpoint's own where that is fast, fp32 otherwise.
         `num_threads=0` means one, unless all cores decode more than 1.15 times as fast. `kernels` is `compiled`,
         `torch` or `auto`: compiled where they can run the model. `quantize` is `none`, or what the linears' weights
-        become: `int8` or `int4`. `deterministic`: torch runs one token at a time; the compiled kernels give the same
-        bits anyway. `max_context_tokens=0` means the model's own. Raises
+        become: `int8` or `int4`. `deterministic`: see `model.steady`; the compiled kernels give the same bits
+        anyway. `max_context_tokens=0` means the model's own. Raises
         `NotFound`, `ModelError` or `Unsupported`, and `InvalidConfig` when the model takes no context of that length.
         """
         choice = choose(
@@ -116,10 +118,10 @@ class CpuDriver:
             compile_apart(choice.dtype_name, kinds)
         model = load_model(checkpoint, choice.dtype, choice.kernels, quantize)
         if deterministic and model.kernels == "torch":
-            log.warning("deterministic: torch runs %s one token at a time", checkpoint.folder)
-            model = OneByOne(model)
             # A measurement may end otherwise the next time, and the number of threads changes the bits.
             num_threads = num_threads or 1
+            progress("trying whether rows keep their bits in any company")
+            model = make_deterministic(model, num_threads, page_size)
         num_threads = choose_num_threads(num_threads, model)
         weights = " and ".join(kinds)
         log.info(

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pie_engine.model.kv_cache import KvCache, LayerKv
+from pie_engine.model.kv_cache import SOFTMAX_WIDTH, KvCache, LayerKv
 from pie_engine.model.span import Span
 
 _SUM = 0
 """`embedding_bag`'s mode."""
+_MAX_LOOKUPS = 1 << 21
+"""Of a group of rows in the keys, which take 8 bytes each for a while."""
 
 
 class DecodeGroup:
@@ -63,7 +65,7 @@ class DecodeGroup:
             softcap_(scores, self._softcap)
         scores = scores.view(tables.score_shape).masked_fill_(self._unused, -torch.inf)
         weights = _softmax(scores, sinks)
-        return _weighted_sums(layer.value_lines, self._value_ids, tables.value_bags, weights.view(-1))
+        return _weighted_sums(layer.value_lines, self._value_ids, tables.value_bags, weights.reshape(-1))
 
 
 class PrefillRow:
@@ -194,7 +196,7 @@ class AttentionPlan:
             return self._ways[window]
         seen = None if is_full else window
         num_decode = sum(span.length == 1 for span in self._spans)
-        groups = _groups(self._spans[:num_decode], self._cache.page_size, seen)
+        groups = _groups(self._spans[:num_decode], self._cache, seen)
         way = Way(
             groups=[DecodeGroup(group, self._buffers.queries, self._cache, seen) for group in groups],
             rows=[PrefillRow(span, self._buffers, self._cache, seen) for span in self._spans[num_decode:]],
@@ -203,12 +205,15 @@ class AttentionPlan:
         return way
 
 
-def _groups(spans: Sequence[Span], page_size: int, window: int | None) -> list[list[Span]]:
+def _groups(spans: Sequence[Span], cache: KvCache, window: int | None) -> list[list[Span]]:
     """Cut decode rows, sorted by length, where padding to the longest would cost more than another group."""
+    page_size, shape = cache.page_size, cache.shape
     groups: list[list[Span]] = []
     for span in spans:
         shortest = groups[-1][0].end if groups else 0
-        if groups and min(span.end, window or span.end) <= 1.5 * shortest + 4 * page_size:
+        length = min(span.end, window or span.end)
+        max_rows = _MAX_LOOKUPS // (shape.num_heads * shape.head_dim * (length // page_size + 1))
+        if groups and length <= 1.5 * shortest + 4 * page_size and len(groups[-1]) < max_rows:
             groups[-1].append(span)
         else:
             groups.append([span])
@@ -220,11 +225,13 @@ def _used_pages(span: Span, page_size: int, window: int | None) -> list[int]:
 
 
 def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
-    """Weights over the last dimension. A sink takes a share sigmoid(sink - log sum exp(scores)) of the whole."""
+    """Weights over the last dimension, of which a sink takes its share. It goes first, where it leaves the sums of
+    the others in their order whatever their number."""
     if sinks is None:
         return scores.softmax(-1)
-    share = torch.sigmoid(scores.logsumexp(-1) - sinks)
-    return scores.softmax(-1).mul_(share.unsqueeze(-1))
+    before = scores.new_full((*scores.shape[:-1], SOFTMAX_WIDTH), -torch.inf)
+    before[..., 0] = sinks
+    return torch.cat([before, scores], dim=-1).softmax(-1)[..., SOFTMAX_WIDTH:]
 
 
 def softcap_(x: Tensor, cap: float) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +35,15 @@ class Block:
     mlp_norm: AnyNorm | None
     mlp: Mlp | Experts
     mlp_post_norm: AnyNorm | None
+
+    def with_linears(self, change: Callable[[AnyLinear], AnyLinear]) -> Block:
+        """With another one in place of each linear."""
+        return replace(
+            self,
+            qkv=change(self.qkv),
+            attention_out=change(self.attention_out),
+            mlp=self.mlp.with_linears(change),
+        )
 
 
 def qkv_order(config: ModelConfig) -> Tensor:

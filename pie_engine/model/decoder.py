@@ -15,13 +15,14 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.experts import Experts, Gated
 from pie_engine.model.kv_cache import HeadShape, KvCache, LayerKv
-from pie_engine.model.layers import AnyLinear, AnyNorm
+from pie_engine.model.layers import AnyLinear, AnyNorm, Linear
 from pie_engine.model.lora.batch import AdaptedLayer, AdaptedRows
 from pie_engine.model.lora.layout import Projection
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
 from pie_engine.model.span import Span
+from pie_engine.model.steady_products import SteadyProducts
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
 
@@ -51,7 +52,8 @@ class Decoder:
         self._embedding = reader.tensor(f"{config.names.embedding}.weight")
         self._blocks = [blocks.block(layer) for layer in range(config.num_layers)]
         self._norm = blocks.norm(config.names.final_norm)
-        self._head = self._embedding if config.tie_embeddings else reader.tensor(f"{config.names.head}.weight")
+        head = self._embedding if config.tie_embeddings else reader.tensor(f"{config.names.head}.weight")
+        self._head: AnyLinear = Linear(head.t())
         self._head_bias = reader.tensor(f"{config.names.head}.bias", torch.float32) if config.head_bias else None
         self._scales = _query_scales(self.heads, config.score_scale)
         # Rounded as it was in training: Gemma multiplies in the dtype of its weights.
@@ -59,6 +61,8 @@ class Decoder:
         self._gated = gated(config)
         self._buffers = Buffers(config, dtype, max_tokens=1)
         self._adapters: dict[str, Adapter] = {}
+        self._loaded = self._blocks, self._head
+        self._products: SteadyProducts | None = None
 
     kernels: Kernels = "torch"
     choose: Choose | None = None
@@ -71,8 +75,17 @@ class Decoder:
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
 
+    def keep_steady(self, products: SteadyProducts | None) -> None:
+        """Let `products` see to it that rows get the same bits in any company; None: not any longer."""
+        assert not self._adapters, "there is an adapter already"
+        self._products = products
+        self._blocks, self._head = self._loaded
+        if products is not None:
+            self._blocks = [block.with_linears(products.linear) for block in self._blocks]
+            self._head = products.linear(self._head)
+
     def add_adapter(self, adapter: Adapter) -> None:
-        self._adapters[adapter.adapter_id] = adapter
+        self._adapters[adapter.adapter_id] = adapter if self._products is None else self._products.adapter(adapter)
 
     def remove_adapter(self, adapter_id: str) -> None:
         del self._adapters[adapter_id]
@@ -169,7 +182,7 @@ class Decoder:
         self._norm.into(normed, last)
         if states is not None:
             states.copy_(normed)
-        logits = torch.mm(normed, self._head.t()).float()
+        logits = self._head.of(normed).float()
         if self._head_bias is not None:
             logits.add_(self._head_bias)
         if self.config.logit_scale != 1.0:

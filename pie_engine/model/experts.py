@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -25,6 +26,9 @@ class Mlp:
     """Gate and up projection side by side."""
     down: AnyLinear
 
+    def with_linears(self, change: Callable[[AnyLinear], AnyLinear]) -> Mlp:
+        return Mlp(change(self.gate_up), change(self.down))
+
 
 @dataclass(frozen=True, slots=True)
 class Experts:
@@ -35,6 +39,10 @@ class Experts:
     num_active: int
     normalize: bool
     """Whether the weights of the chosen experts are scaled to sum to one."""
+
+    def with_linears(self, change: Callable[[AnyLinear], AnyLinear]) -> Experts:
+        experts = tuple(expert.with_linears(change) for expert in self.experts)
+        return replace(self, router=change(self.router), experts=experts)
 
     def of(self, x: Tensor, gated: Gated) -> Tensor:
         """The weighted sum of what the chosen experts make of `x` [tokens, hidden], in fp32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SOFTMAX_WIDTH = 16
+"""A multiple of the numbers that a processor adds at once: with so many more of -inf a softmax keeps its bits."""
 _NUM_KEPT_TABLES = 8
 
 
@@ -120,6 +123,8 @@ class DecodeTables:
     def __init__(self, tables: Sequence[Sequence[int]], cache: KvCache) -> None:
         shape, page_size = cache.shape, cache.page_size
         num_rows, num_pages = len(tables), max(map(len, tables))
+        # So that a softmax is the same whatever the length of the other rows.
+        num_pages += -num_pages % (SOFTMAX_WIDTH // math.gcd(SOFTMAX_WIDTH, page_size))
         self.num_slots = num_pages * page_size
         self.score_shape = (num_rows, shape.num_heads, self.num_slots)
         self.spread = (num_rows, shape.num_heads, num_pages, shape.head_dim)

@@ -17,6 +17,10 @@ from torch import Tensor
 class AnyLinear(Protocol):
     """What a projection can do, however its weights are kept."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Inputs and outputs."""
+
     def into(self, out: Tensor, x: Tensor) -> None: ...
 
     def of(self, x: Tensor) -> Tensor: ...
@@ -30,6 +34,11 @@ class Linear:
 
     weight: Tensor
     bias: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        num_inputs, num_outputs = self.weight.shape
+        return num_inputs, num_outputs
 
     def into(self, out: Tensor, x: Tensor) -> None:
         """Write the product to `out` [tokens, out]."""

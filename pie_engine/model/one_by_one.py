@@ -1,7 +1,6 @@
-"""A model on torch that gives the same bits whatever else is in the step: one token at a time.
+"""A model on torch that gives the same bits whatever else is in the step: one token at a time, where `steady` fails.
 
-A library's matrix product chooses its way by the shapes of what it multiplies, and each way rounds otherwise. Here the
-shapes of a token's pass are fixed by its position alone, not by its neighbours, the chunk or the batch.
+The shapes of a token's pass are fixed by its position alone, not by its neighbours, the chunk or the batch.
 """
 
 from __future__ import annotations

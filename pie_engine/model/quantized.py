@@ -26,6 +26,11 @@ class _Product:
 
     __slots__ = ()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Inputs and outputs."""
+        raise NotImplementedError
+
     def into(self, out: Tensor, x: Tensor) -> None:
         """Write the product to `out` [tokens, out]."""
         out.copy_(self.of(x))
@@ -58,6 +63,13 @@ class QuantizedLinear(_Product):
                 joined.append(part)
         return cls(tuple(joined), bias)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        sizes = [
+            (part.num_inputs, part.num_outputs) if isinstance(part, Quants) else part.shape[::-1] for part in self.parts
+        ]
+        return sizes[0][0], sum(num_outputs for _, num_outputs in sizes)
+
     def of(self, x: Tensor) -> Tensor:
         rows = torch.cat([part.numbers() if isinstance(part, Quants) else part.float() for part in self.parts])
         return _biased(torch.mm(x.float(), rows.t()).to(x.dtype), self.bias)
@@ -81,6 +93,11 @@ class Int8Linear(_Product):
     def of_quants(cls, quants: Quants, bias: Tensor | None = None) -> Int8Linear:
         return cls(quants.quants, quants.scales[:, 0].contiguous(), bias)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        num_outputs, num_inputs = self.weight.shape
+        return num_inputs, num_outputs
+
     def of(self, x: Tensor) -> Tensor:
         if len(x) > MAX_PACKED_TOKENS:
             product = torch.mm(x.float(), (self.weight.float() * self.scales.float().unsqueeze(1)).t()).to(x.dtype)
@@ -102,6 +119,11 @@ class Int4Linear(_Product):
         assert quants.lowest is not None
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(quants.quants.int().contiguous(), 1)
         return cls(packed, torch.stack([quants.scales.t(), quants.lowest.t()], dim=2).contiguous(), bias)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        num_groups, num_outputs, _ = self.scales_and_middles.shape
+        return num_groups * GROUP_SIZE, num_outputs
 
     def of(self, x: Tensor) -> Tensor:
         product = torch.ops.aten._weight_int4pack_mm_for_cpu(

@@ -128,15 +128,16 @@ def test_a_small_model_stays_on_one_core_unmeasured(folder: Path, monkeypatch: p
     assert measured == [1]
 
 
-def test_deterministic_torch_runs_one_token_at_a_time_and_measures_nothing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_deterministic_torch_has_one_thread_unmeasured_and_kv_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_tuning, "_decode_s", lambda model, num_threads: pytest.fail("a measurement"))
     plain = load(folder, kernels="torch").capabilities
     exact = load(folder, kernels="torch", num_threads=0, deterministic=True).capabilities
     assert (plain.is_deterministic, exact.is_deterministic, exact.num_threads) == (False, True, 1)
-    assert exact.model_id != plain.model_id, "their KV differs in the last bits"
-    assert f"deterministic: torch runs {folder} one token at a time" in caplog.text
+    slow = load(folder, kernels="torch", num_threads=2, deterministic=True).capabilities
+    assert (slow.is_deterministic, slow.num_threads) == (True, 2)
+    assert len({plain.model_id, exact.model_id, slow.model_id}) == 3, "their KV differs in the last bits"
 
 
 def test_compiled_kernels_are_deterministic_anyway(folder: Path) -> None:

@@ -211,6 +211,11 @@ def test_the_same_bits_alone_and_in_any_company(
     assert sum(process.num_drafted for process in stats.processes) > 0
 
 
+def test_torch_runs_whole_steps(load: Any, request: pytest.FixtureRequest) -> None:
+    kind = request.node.callspec.params["folder"]
+    assert kind.startswith("torch") == ("-torch-steady" in load().capabilities.model_id)
+
+
 def test_the_same_bits_from_the_disk_in_another_core(load: Any, folder: Path, tmp_path: Path) -> None:
     """As after a restart of the daemon: what was saved half way goes on as if nothing had been."""
     case = Case.draw(2, random.Random(5))

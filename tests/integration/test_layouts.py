@@ -16,8 +16,8 @@ from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels
 from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.load import Model, load_model
-from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.span import Span, row_order
+from pie_engine.model.steady import deterministic
 from tests import models
 from tests.layouts import Line, random_line
 
@@ -149,7 +149,7 @@ def test_a_page_full_of_nan_behind_the_last_token(pair: tuple[Model, torch.nn.Mo
 def test_the_same_bits_however_it_is_cut(tmp_path: Path, kernels: Kernels, dtype: str) -> None:
     folder = models.write_checkpoint(tmp_path / "model", "gemma2-even", dtype=dtype)
     model = load_model(Checkpoint.open(folder), getattr(torch, dtype), kernels)
-    model = OneByOne(model) if kernels == "torch" else model
+    model = deterministic(model, 1, PAGE) if kernels == "torch" else model
     line = random_line(scattered(5), LENGTH, 5)
     whole = in_chunks(model, model.new_cache(NUM_PAGES, PAGE), line, [])
     for cuts in (list(range(1, LENGTH)), [16, 32, 48, 64, 80], [31, 33, 34, 74], [89]):

@@ -48,5 +48,4 @@ class AdaptedLayer:
             parts = adapter.parts.get((self.number, projection), ())
             inputs = x[rows] if parts else x
             for part in parts:
-                added = torch.mm(torch.mm(inputs, part.a), part.b)
-                out[:, part.columns].index_add_(0, rows, added.to(out.dtype), alpha=scale)
+                out[:, part.columns].index_add_(0, rows, part.of(inputs).to(out.dtype), alpha=scale)

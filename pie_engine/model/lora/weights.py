@@ -31,6 +31,10 @@ class LowRank:
     def columns(self) -> slice:
         return slice(self.first_output, self.first_output + self.b.shape[1])
 
+    def of(self, x: Tensor) -> Tensor:
+        """What it adds to those columns for `x` [tokens, inputs]."""
+        return torch.mm(torch.mm(x, self.a), self.b)
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
