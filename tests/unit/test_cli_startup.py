@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,38 @@ def test_help_imports_nothing_slow() -> None:
 def test_run_imports_only_what_it_needs() -> None:
     modules = imported_by("run", "./no-such-program")
     assert modules & {"typer", "pydantic", "rich", "click", "torch"} == set()
+
+
+def test_what_only_talks_to_the_daemon_imports_neither_pydantic_nor_engine(tmp_path: Path) -> None:
+    """Each of these is asked often, and waits for its imports longer than for the daemon."""
+    verbs = [
+        ["ps"],
+        ["logs", "x"],
+        ["kill", "x"],
+        ["stop"],
+        ["context", "list"],
+        ["adapter", "list"],
+        ["model", "list"],
+    ]
+    code = f"from pie_cli.main import invoke\nfor words in {verbs}: invoke(words)\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PIE_HOME": str(tmp_path)},
+    )
+    assert done.stderr.count("no daemon is running") >= 4, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "pie_client.client" in loaded
+    heavy = {"pydantic", "rich", "httpx", "fastapi", "numpy", "torch", "tokenizers", "jinja2", "wasmtime", "zmq"}
+    assert heavy & loaded == set()
+
+
+@pytest.mark.parametrize("days", ["soon", "-1"])
+def test_values_that_are_no_texts_are_still_converted(days: str, capsys: Capture) -> None:
+    assert invoke(["gc", "--older-than", days]) == 2
+    assert capsys.readouterr().err.startswith("error: invalid value for '--older-than'")
 
 
 def test_version(capsys: Capture) -> None:
