@@ -17,7 +17,7 @@ def take_as_they_are() -> None:
     convert = getattr(typer.core, "build_runtime_param", None)
     if convert is not None and convert is not _AsItIs:
         _AsItIs.otherwise = staticmethod(convert)
-        typer.core.build_runtime_param = _AsItIs  # type: ignore[assignment]
+        typer.core.build_runtime_param = _AsItIs  # type: ignore[attr-defined, assignment]
 
 
 class _AsItIs:
