@@ -8,9 +8,12 @@ import msgspec
 
 from pie_cli.checks.finding import Finding, title_of
 from pie_engine.config import EngineConfig
+from pie_engine.errors import ErrorInfo, InvalidInput, ModelError, NotFound, Unsupported
 
 MAX_SHOWN = 5
 RECENT_S = 24 * 3600.0
+USAGE = (InvalidInput, NotFound, Unsupported, ModelError)
+"""What was wrong then was said then; what is still wrong in the configuration is found by the other checks."""
 
 
 class Incident(msgspec.Struct, frozen=True):
@@ -23,10 +26,17 @@ class Incident(msgspec.Struct, frozen=True):
     reason: str
     action: str = ""
     stderr: list[str] = []
+    code: str = ""
+
+    @property
+    def is_usage(self) -> bool:
+        """Whether it refused what it was asked for, as it should: a missing model, a wrong setting."""
+        return isinstance(ErrorInfo(self.code, "").raised(), USAGE)
 
 
 def check(config: EngineConfig) -> list[Finding]:
-    incidents = [i for i in read_incidents(config) if i.time > time.time() - RECENT_S]
+    since = time.time() - RECENT_S
+    incidents = [i for i in read_incidents(config) if i.time > since and not i.is_usage]
     if not incidents:
         return [Finding("incidents", "ok", "nothing has died within the last day")]
     return [_finding(incident) for incident in incidents[-MAX_SHOWN:]]

@@ -55,7 +55,24 @@ def serve(
         quantize=quantize,
     )
     config = load_config(overrides)
+    _check(config, [*(model or []), *([draft_model] if draft_model else [])], listen)
     return run_async(_background(config, overrides) if background else _foreground(config, overrides))
+
+
+def _check(config: EngineConfig, models: list[str], listen: str) -> None:
+    """Refuse what was typed wrong, before there is a daemon that fails on it."""
+    if listen:
+        from pie_engine.protocol.listen import listen_address
+
+        listen_address(listen)
+    for model in models if config.models[0].driver != "fake" else []:
+        from pathlib import Path
+
+        from pie_engine.hub.places import resolve
+
+        # A single file would be unpacked, which the daemon shows as its progress.
+        if not Path(model).expanduser().is_file():
+            resolve(_absolute(model), config.paths)
 
 
 def overrides_of(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import socket
 from pathlib import Path
 
 from pie_engine.errors import InvalidConfig
+from pie_engine.protocol.listen import listen_address
 
 BACKLOG = 2048
 
@@ -37,28 +37,14 @@ class ApiSocket:
 
 def tcp_socket(listen: str) -> socket.socket:
     """Of `HOST:PORT`. Raises `InvalidConfig` for anything but loopback, and for a port that is taken."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    if not port.isdigit() or not _is_loopback(host):
-        raise InvalidConfig(
-            f"`gateway.listen` is `{listen}`; it must be a loopback address and a port", hint="like `127.0.0.1:8080`"
-        )
+    host, port = listen_address(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, int(port)))
-    except (OSError, OverflowError) as error:
+        listening.bind((host, port))
+    except OSError as error:
         listening.close()
         raise InvalidConfig(f"cannot listen on {listen}: {error}", hint="set another `gateway.listen`") from error
     listening.listen(BACKLOG)
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -23,6 +23,8 @@ class Incident(msgspec.Struct, frozen=True):
     reason: str
     action: str
     stderr: list[str]
+    code: str = ""
+    """Of the error with which it could not start; empty: it did not say."""
 
     @property
     def sentence(self) -> str:

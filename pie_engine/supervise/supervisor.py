@@ -217,7 +217,18 @@ class Supervisor:
         action = self._next_step(seat)
         log.warning("%s (process %d): %s; %s", seat.name, child.os_pid, reason, action)
         self._incidents.add(
-            Incident(time.time(), seat.role, seat.name, child.boot_id, child.os_pid, reason, action, child.last_lines)
+            Incident(
+                time.time(),
+                seat.role,
+                seat.name,
+                child.boot_id,
+                child.os_pid,
+                reason,
+                action,
+                child.last_lines,
+                # Given up is no error of its own.
+                seat.failed.code if seat.failed and child.exit_status == EXIT_START_FAILED else "",
+            )
         )
         if self._gateway.failed:
             # Nobody could reach the engine any more, nor see why.

@@ -77,7 +77,7 @@ async def test_what_cannot_start_says_why_and_stays_down(engine):
         assert failed == {"code": "model_error", "message": "broken: no such model", "hint": "name another"}
         assert health["status"] == "degraded"
         await engine.until_health(client, lambda health: member(health, "tiny")["ready"])
-        assert [incident["reason"] for incident in engine.incidents()] == ["exit status 78"]
+        assert [(each["reason"], each["code"]) for each in engine.incidents()] == [("exit status 78", "model_error")]
 
 
 async def test_a_failed_start_is_told_as_such_also_when_the_daemon_was_stopped_because_of_it(engine):

@@ -179,6 +179,26 @@ def test_serve_with_a_model_that_does_not_load(home: Path) -> None:
     assert "error: core `pie-tiny` does not start" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "exit_code", "says"),
+    [
+        (["--listen", "everywhere"], 2, "`gateway.listen` is `everywhere`; it must be a loopback address and a port"),
+        (["--listen", "8.8.8.8:80"], 2, "`gateway.listen` is `8.8.8.8:80`"),
+        (["--listen", "127.0.0.1:65536"], 2, "`gateway.listen` is `127.0.0.1:65536`"),
+        (["--model", "./nothing"], 4, "nothing does not exist"),
+        (["--model", "no-such-model"], 4, "no-such-model"),
+        (["--draft-model", "./nothing"], 4, "nothing does not exist"),
+    ],
+)
+@pytest.mark.parametrize("background", [[], ["--background"]])
+def test_what_was_typed_wrong_for_serve_starts_no_daemon(
+    home: Path, capsys: Capture, options: list[str], exit_code: int, says: str, background: list[str]
+) -> None:
+    assert invoke(["serve", *options, *background]) == exit_code
+    assert says in capsys.readouterr().err
+    assert not (home / "logs").exists()
+
+
 def test_options_of_serve_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()

@@ -124,6 +124,23 @@ def test_deaths_are_explained(standin: StandIn, home: Path, capsys: Capture) -> 
     assert message.endswith("; started again; last words: last line")
 
 
+@pytest.mark.parametrize("code", ["invalid_config", "not_found", "unsupported", "model_error", "internal", ""])
+def test_what_was_asked_for_wrongly_is_no_incident(home: Path, capsys: Capture, code: str) -> None:
+    """A model that was not there yesterday, a port that was none: the installation is not to blame."""
+    incident = {
+        "time": time.time(), "role": "core", "name": "tiny", "os_pid": 12, "reason": "exit status 78",
+        "action": "cannot start: model folder /tiny does not exist", "code": code,
+    }  # fmt: skip
+    (home / "logs").mkdir(mode=0o700)
+    (home / "logs" / "incidents.jsonl").write_text(json.dumps(incident))
+    _, found = findings(capsys)
+    if code in ("internal", ""):
+        assert "core tiny ended with exit status 78" in found["warning"][0]
+    else:
+        assert "warning" not in found
+        assert "nothing has died within the last day" in found["ok"]
+
+
 def test_folders_that_others_can_read_are_named(home: Path, capsys: Capture) -> None:
     home.chmod(0o755)
     assert f"others can look into {home}" in findings(capsys)[1]["warning"]
