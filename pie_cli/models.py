@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pie_cli.client import new_client
 from pie_engine.config import EngineConfig
@@ -17,16 +17,29 @@ def folder_of(model: str, config: EngineConfig) -> Path:
     return resolve(model, config.paths).absolute()
 
 
-async def models_in_use() -> list[tuple[str, str]]:
-    """Name of a core of the running daemon and folder, of its model and its draft model; nothing where none runs."""
+class InUse(NamedTuple):
+    """A model or a draft model of a core."""
+
+    core: str
+    folder: str
+    path: str
+    """What was asked for: a name, a hub id or a folder."""
+
+
+async def models_in_use() -> list[InUse]:
+    """Those of the running daemon; nothing where none runs."""
     from pie_cli.daemon import find_daemon
 
     async with new_client() as client:
         health = await find_daemon(client)
     cores = [member for member in health.members if member.role == "core"] if health else []
-    details: list[tuple[str, dict[str, Any]]] = [(core.name, core.detail) for core in cores]
-    models = [(name, model) for name, detail in details for model in (detail, detail.get("draft_model", {}))]
-    return [(name, str(model["folder"])) for name, model in models if model.get("folder")]
+    models: list[InUse] = []
+    for core in cores:
+        detail: dict[str, Any] = core.detail
+        draft = detail.get("draft_model", {})
+        models.append(InUse(core.name, detail.get("folder", ""), detail.get("path", "")))
+        models.append(InUse(core.name, draft.get("folder", ""), draft.get("model", "")))
+    return [model for model in models if model.folder]
 
 
 def require_modules(what: str, *modules: str) -> None:

@@ -122,6 +122,7 @@ def detail_of(core: Core, section: ModelSection, folder: Path, capabilities: Cap
     return {
         **asdict(capabilities),
         "model": section.label,
+        "path": section.path,
         "folder": str(folder),
         "chat_template": section.chat_template,
         "num_pages": core.pool.num_pages,

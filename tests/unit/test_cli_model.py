@@ -175,6 +175,21 @@ class TestList:
             daemon.health["members"][-1]["detail"] = {"folder": str(TINY)}
             assert listed(capsys)["pie-tiny"]["in_use"]
 
+    @pytest.mark.parametrize(("asked", "used"), [("one", {"one"}), ("two", {"two"}), ("elsewhere", {"one", "two"})])
+    def test_of_two_names_of_a_folder_the_one_that_was_asked_for_is_in_use(
+        self, mine: Path, capsys: Capture, asked: str, used: set[str]
+    ) -> None:
+        for name in ("one", "two"):
+            give_name(load_config().paths.names, name, mine)
+        with StandIn(load_config().paths.api_socket) as daemon:
+            detail = {"folder": str(mine), "path": asked}
+            daemon.health["members"][-1]["detail"] = {
+                "folder": str(TINY), "path": "pie-tiny", "draft_model": {"folder": str(mine), "model": asked}
+            }  # fmt: skip
+            assert {name for name, model in listed(capsys).items() if model["in_use"]} == {*used, "pie-tiny"}
+            daemon.health["members"][-1]["detail"] = detail
+            assert {name for name, model in listed(capsys).items() if model["in_use"]} == used
+
 
 class TestInfo:
     def test_a_model_that_fits(self, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

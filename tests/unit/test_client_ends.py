@@ -295,3 +295,37 @@ def test_methods_are_documented(cls):
     for name, value in vars(cls).items():
         if not name.startswith("_") and callable(value) and name not in bare:
             assert value.__doc__, f"{cls.__name__}.{name}"
+
+
+class Circle:
+    def __init__(self):
+        self.parts = []
+        self.parts.append(self.parts)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"prompt": object()}, "`prompt` of the input cannot be sent: JSON has no `object`"),
+        (
+            {"a": {"b": [1, {"c d": {1, object()}}]}},
+            "`a.b[1].c d[…]` of the input cannot be sent: JSON has no `object`",
+        ),
+        ({"a": [1, lambda: 0]}, "`a[1]` of the input cannot be sent: JSON has no `function`"),
+        ({"a": {(1, 2): 3}}, "`a` of the input cannot be sent: the key `(1, 2)` is no text"),
+        ({"a": "\ud800"}, "`a` of the input cannot be sent: 'utf-8' codec can't encode"),
+        ({"a": Circle().parts}, "of the input cannot be sent: it contains itself, or too many levels"),
+    ],
+)
+async def test_what_json_does_not_have_is_named(tmp_path, value, says):
+    """Before anything is sent, also without a daemon."""
+    async with PieClient(home=tmp_path) as client:
+        with pytest.raises(InvalidInput) as caught:
+            await client.launch_process("hello", value)
+        assert says in caught.value.message
+        assert caught.value.__notes__ == [
+            "hint: use str, int, float, bool, None, lists, dicts and dataclasses of these"
+        ]
+        process = client._process("1a", None, after=0, with_trace=False)
+        with pytest.raises(InvalidInput, match="the message cannot be sent"):
+            await process.send(value)

@@ -10,6 +10,7 @@ from pie_cli import console
 from pie_cli.client import run_async
 
 if TYPE_CHECKING:
+    from pie_cli.models import InUse
     from pie_engine.hub.catalogue import Entry
 
 HEADER = ("MODEL", "SIZE", "ARCHITECTURE", "DTYPE", "SOURCE", "STATE")
@@ -33,12 +34,21 @@ def list_models(
     from pie_engine.hub.catalogue import catalogue
 
     entries = catalogue(load_config())
-    in_use = {folder for _, folder in run_async(models_in_use())}
+    in_use = _names_of(run_async(models_in_use()), entries)
     if as_json:
-        models = [msgspec.to_builtins(entry) | {"in_use": entry.folder in in_use} for entry in entries]
+        models = [msgspec.to_builtins(entry) | {"in_use": entry.name in in_use} for entry in entries]
         console.data_line(msgspec.json.encode({"models": models}).decode())
         return
     console.table(HEADER, [_row(entry, in_use) for entry in entries], right=frozenset({1}))
+
+
+def _names_of(models: list[InUse], entries: list[Entry]) -> set[str]:
+    """Those under which the models were asked for; where that is none of them, all names of their folders."""
+    found: set[str] = set()
+    for model in models:
+        names = {entry.name for entry in entries if entry.folder == model.folder}
+        found |= {model.path} & names or names
+    return found
 
 
 def _row(entry: Entry, in_use: set[str]) -> tuple[str, ...]:
@@ -51,6 +61,6 @@ def _row(entry: Entry, in_use: set[str]) -> tuple[str, ...]:
 def _state(entry: Entry, in_use: set[str]) -> str:
     if entry.problem:
         return f"broken: {entry.problem}"
-    if entry.folder in in_use:
+    if entry.name in in_use:
         return "in use"
     return "configured" if entry.is_configured else ""

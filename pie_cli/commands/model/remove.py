@@ -31,7 +31,7 @@ def remove(
 
     config = load_config()
     removal = plan_removal(model, config.paths.names)
-    refuse_in_use(removal, run_async(models_in_use()))
+    refuse_in_use(removal, [(model.core, model.folder) for model in run_async(models_in_use())])
     if not yes and not _confirmed(removal):
         console.note("nothing was removed")
         return exits.OK

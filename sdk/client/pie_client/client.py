@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from pie_client.body import json_of
 from pie_client.bundle import pack
 from pie_client.errors import Interrupted, NoDaemon, explained
 from pie_client.files import FileBody, free_path, write_file
@@ -96,12 +97,12 @@ class PieClient:
         on_disconnect: `terminate` ends it when nobody has listened for a while, `detach` lets it go on.
         idempotency_key: the same key again gives the same process.
         trace: what is written down of it, as events of kind `Trace`: `record`.
-        Raises `NotFound`, `InvalidProgram`, `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as
-        its `Error` event.
+        Raises `InvalidInput`, also for a part of `input` that JSON does not have, `NotFound`, `InvalidProgram`,
+        `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as its `Error` event.
         """
         request = LaunchRequest(
             **_named(program),
-            input=msgspec.Raw(msgspec.json.encode(input or {})),
+            input=msgspec.Raw(json_of("the input", input or {})),
             on_disconnect=on_disconnect,
             # With a key the daemon knows a repeated request for what it is, so a broken connection is no risk.
             idempotency_key=idempotency_key or uuid.uuid4().hex,
@@ -273,7 +274,7 @@ class PieClient:
 
     async def request(self, method: str, path: str, body: object = None, *, can_repeat: bool = False) -> Any:
         """The JSON of an answer. `can_repeat`: asking twice does no more than asking once."""
-        data = b"" if body is None else msgspec.json.encode(body)
+        data = b"" if body is None else json_of("the request", body)
         return msgspec.json.decode(await self._ask(method, path, data, can_repeat=can_repeat or method == "GET"))
 
     async def open_events(self, pid: str, after: int, *, with_trace: bool = False) -> Reply:

@@ -8,6 +8,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from pie_client.body import json_of
 from pie_client.errors import EndOfEvents, Interrupted, explained
 from pie_client.events import Arrival, Event
 from pie_client.following import Following
@@ -79,8 +82,12 @@ class Process:
         return self._outcome.value
 
     async def send(self, value: object) -> int:
-        """A message to the program; returns its number when the daemon has it safely."""
-        reply = await self._client.request("POST", f"/v1/processes/{self.pid}/messages", {"value": value})
+        """A message to the program; returns its number when the daemon has it safely.
+
+        Raises `InvalidInput` for what JSON does not have, naming it.
+        """
+        encoded = msgspec.Raw(json_of("the message", value))
+        reply = await self._client.request("POST", f"/v1/processes/{self.pid}/messages", {"value": encoded})
         seq: int = reply["seq"]
         return seq
 
