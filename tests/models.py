@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,17 @@ def write_checkpoint(folder: Path, shape: str = "gqa-tied", *, dtype: str = "flo
     }
     config = transformers.AutoConfig.for_model(fields.pop("model_type", "llama"), **fields)
     return _save_random(transformers.AutoModelForCausalLM.from_config(config), folder, gain, dtype, max_shard_size)
+
+
+def write_noisy(folder: Path, to: Path, noise: float = 0.03) -> Path:
+    """The checkpoint in `folder` with a bit of noise on its weights: it says the same more often than not."""
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    generator = torch.Generator().manual_seed(1)
+    weights = load_file(to / "model.safetensors")
+    for name, weight in weights.items():
+        weights[name] = weight + noise * weight.std() * torch.randn(weight.shape, generator=generator)
+    save_file(weights, to / "model.safetensors", metadata={"format": "pt"})
+    return to
 
 
 def randomize(model: transformers.PreTrainedModel, gain: float) -> None:

@@ -61,21 +61,19 @@ async def remove(client: PieClient, name: str) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-async def test_adapters_are_added_used_kept_and_removed(fresh, tmp_path):
+@pytest.mark.timeout(120)
+async def test_adapters_are_added_used_side_by_side_and_removed(daemon, tmp_path):
     folders = {name: write(tmp_path / name, value) for name, value in (("one", 0.3), ("two", -0.5))}
-    fresh.start()
-    for name, folder in folders.items():
-        added = fresh.pie("adapter", "add", name, folder)
-        assert added.returncode == 0, added.stderr
-        assert f"added {name} to pie-tiny: rank 2" in added.stderr
-    wrong = fresh.pie("adapter", "add", "wide", write(tmp_path / "wide", 1.0, 2 * HIDDEN))
+    added = daemon.pie("adapter", "add", "one", folders["one"])
+    assert added.returncode == 0, added.stderr
+    assert "added one to pie-tiny: rank 2" in added.stderr
+    wrong = daemon.pie("adapter", "add", "wide", write(tmp_path / "wide", 1.0, 2 * HIDDEN))
     assert wrong.returncode != 0
     assert "has shape [2, 512], this model and the adapter's rank ask for [2, 256]" in " ".join(wrong.stderr.split())
     assert "hint: the adapter was trained on another model" in " ".join(wrong.stderr.split())
 
-    async with PieClient(home=fresh.home) as client, PieClient(home=fresh.home) as other:
+    async with PieClient(home=daemon.home) as client, PieClient(home=daemon.home) as other:
+        await client.add_adapter("two", folders["two"])
         asked = [(client, ""), (other, "one"), (client, "two"), (other, "two")]
         told = await asyncio.gather(*(value_of(user, program(TELL), adapter=name) for user, name in asked))
         assert all(mine == forked for mine, forked in told)
@@ -85,26 +83,36 @@ async def test_adapters_are_added_used_kept_and_removed(fresh, tmp_path):
         unknown = await error_of(client, program(TELL), adapter="three")
         assert unknown.code == "not_found"
         assert unknown.message == "pie-tiny has no adapter called `three`; adapters of pie-tiny: one, two"
-        assert await value_of(client, program(TELL), adapter="two", save="story") == [two, two]
 
         process = await client.launch_process(program(HOLD), {"adapter": "one"})
         async for _ in process.messages():
             break
-        busy = fresh.pie("adapter", "remove", "one")
+        busy = daemon.pie("adapter", "remove", "one")
         assert busy.returncode != 0
         assert f"is in use by {process.pid} (1 context)" in " ".join(busy.stderr.split())
         await process.send("end")
         await process.result()
-        removed = fresh.pie("adapter", "remove", "one")
+        removed = daemon.pie("adapter", "remove", "one")
         assert removed.returncode == 0, removed.stderr
+        await remove(client, "two")
 
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_adapters_and_what_was_saved_with_them_outlive_the_daemon(fresh, tmp_path):
+    folder = write(tmp_path / "two", -0.5)
+    fresh.start()
+    async with PieClient(home=fresh.home) as client:
+        await client.add_adapter("two", folder)
+        none, (two, _) = [await value_of(client, program(TELL)), await value_of(client, program(TELL), adapter="two")]
+        assert await value_of(client, program(TELL), adapter="two", save="story") == [two, two]
     fresh.stop()
     fresh.start()
     listed = json.loads(fresh.pie("adapter", "list", "--json").stdout)["adapters"]
-    assert [(each["name"], each["rank"], each["folder"]) for each in listed] == [("two", 2, folders["two"])]
+    assert [(each["name"], each["rank"], each["folder"]) for each in listed] == [("two", 2, folder)]
     async with PieClient(home=fresh.home) as client:
         assert await value_of(client, program(TELL), adapter="two", saved="story") == [two]
         await remove(client, "two")
         gone = await error_of(client, program(TELL), adapter="two", saved="story")
         assert "`story` was computed with the adapter `two`, which is not loaded; load the adapter" in gone.message
-        assert await value_of(client, program(TELL)) == [none, none]
+        assert await value_of(client, program(TELL)) == none

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 
 from pie_engine.config import ModelSection
 from pie_engine.core.draft_model import DraftModel
@@ -79,15 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def draft_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model with a bit of noise on its weights: right more often than not."""
-    noisy = tmp_path_factory.mktemp("noisy")
-    shutil.copytree(folder, noisy, dirs_exist_ok=True)
-    generator = torch.Generator().manual_seed(1)
-    weights = load_file(noisy / "model.safetensors")
-    for name, weight in weights.items():
-        weights[name] = weight + 0.03 * weight.std() * torch.randn(weight.shape, generator=generator)
-    save_file(weights, noisy / "model.safetensors", metadata={"format": "pt"})
-    return noisy
+    return models.write_noisy(folder, tmp_path_factory.mktemp("noisy"))
 
 
 @pytest.fixture
