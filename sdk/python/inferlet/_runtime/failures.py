@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from inferlet import errors
 from inferlet._loop import Deadlock
+from inferlet._runtime import hints
 
 IsUsers = Callable[[str], bool]
 """Whether a file belongs to the program."""
@@ -100,7 +101,7 @@ def _hint(error: BaseException) -> str:
         return cause.hint  # urllib wraps what a socket raises
     if isinstance(error, FileNotFoundError | PermissionError) and error.filename is not None:
         return "a program sees the data files of its own folder, and can only read them"
-    return ""
+    return hints.of_slip(error)
 
 
 def syntax_failure(error: SyntaxError) -> errors.InvalidProgram:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from inferlet import log
 from inferlet._loop import HostLoop
 from inferlet._output import HostWriter
-from inferlet._runtime import absent
+from inferlet._runtime import absent, branches
 from inferlet.errors import Unsupported
 
 
@@ -117,6 +117,7 @@ def _install_threads() -> None:
 def _install_asyncio() -> None:
     """`asyncio.run` in synchronous code gets the host's loop too."""
     asyncio.new_event_loop = asyncio.events.new_event_loop = HostLoop  # type: ignore[assignment]
+    branches.install()
 
 
 class _NoInput(io.TextIOBase):
