@@ -113,7 +113,7 @@ def refusal(grammar: Grammar, message: str) -> PieError:
     if "too big" in message or "too many" in message or "limit" in message:
         return too_complex(grammar, message)
     if found := re.search(r"regex parse error:\n(.*?)\nerror: ([^\n]*)", message, re.DOTALL):
-        return InvalidInput(f"{what} is not valid: {found[2]}\n{_shown(found[1])}")
+        return InvalidInput(f"{what} is not valid: {found[2]}\n{found[1].rstrip()[:_MAX_SHOWN]}")
     return InvalidInput(f"{what} is not valid: {_shown(message)}")
 
 
