@@ -19,6 +19,8 @@ from hypothesis import settings
 
 from tests.thoroughness import SLOW_PROFILE
 
+pytest_plugins = ["pytester", "pie_testing.plugin"]
+
 ROOT = Path(__file__).parent
 CACHE = ROOT / "build" / "test-cache"
 START_TIMEOUT_S = 110

@@ -16,7 +16,7 @@ INTERRUPTED = 130
 
 MEANINGS = {
     OK: "success",
-    PROGRAM_FAILED: "the program failed, its output cannot be written, or `pie doctor` found a problem",
+    PROGRAM_FAILED: "the program failed, a test failed, output cannot be written, or `pie doctor` found a problem",
     USAGE: "wrong usage, wrong input or a program that cannot start",
     DAEMON: "no daemon, or the daemon failed or is in the way",
     NOT_FOUND: "no such file, program, process or model",

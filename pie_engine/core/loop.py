@@ -133,6 +133,11 @@ class Core:
         return Counter(context.process.pid for context in contexts if context.adapter_id == adapter_id)
 
     @property
+    def driver(self) -> Driver:
+        """What runs the model, to look at."""
+        return self._driver
+
+    @property
     def kv_regions(self) -> list[tuple[int, int]]:
         """Address and bytes of the memory of this process that holds KV."""
         guessed = () if self._draft_model is None else self._draft_model.driver.kv_regions

@@ -7,13 +7,10 @@ shared by mistake is an assertion.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 import time
-from array import array
 from collections.abc import Sequence
-from copy import copy
 from pathlib import Path
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
@@ -21,6 +18,7 @@ from pie_engine.driver.checks import check_pages, check_pairs, check_rows
 from pie_engine.driver.fake_kv import FakeKv, Seen
 from pie_engine.driver.fake_replies import Place, Replies
 from pie_engine.driver.fake_script import FakeScript
+from pie_engine.driver.fake_text import HIDDEN_SIZE, NUM_CANDIDATES, FakeText
 from pie_engine.errors import ErrorInfo, InvalidInput, OutOfPages
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.tokenizer import Tokenizer
@@ -29,21 +27,17 @@ from pie_engine.sampling import plain
 from pie_engine.sampling.draw import Draw
 from pie_engine.sampling.plain import may_choose
 
-_NUM_CANDIDATES = 20
-"""Size of the distributions; each token is half as likely as the one before it."""
-_HIDDEN_SIZE = 16
-_UNLIKELY = -20.0
-"""Log-probability of what is not in a distribution, where it still has to have one."""
-_MAX_REMEMBERED = 1 << 17
-
 
 class FakeDriver:
     """Implements `driver.base.Driver`."""
 
     def __init__(self, tokenizer: Tokenizer, script: FakeScript | None = None, *, page_size: int = 16) -> None:
         self._script = script or FakeScript()
+        self._tokenizer = tokenizer
+        self._file: Path | None = None
+        self._stamp: tuple[int, int] | None = None
         self._replies = Replies(tokenizer, self._script.replies, is_strict=self._script.strict)
-        self._writer = _Writer(tokenizer, self._script)
+        self._writer = FakeText(tokenizer, self._script)
         self._writers = {"": self._writer}
         """By adapter."""
         self._kv: FakeKv | None = None
@@ -57,8 +51,8 @@ class FakeDriver:
             max_context_tokens=self._script.max_context_tokens,
             page_size=page_size,
             page_bytes=self._script.page_bytes,
-            hidden_size=_HIDDEN_SIZE,
-            max_top_k=_NUM_CANDIDATES,
+            hidden_size=HIDDEN_SIZE,
+            max_top_k=NUM_CANDIDATES,
             is_deterministic=True,
             window=self._script.window or None,
         )
@@ -67,17 +61,33 @@ class FakeDriver:
     def load(
         cls, folder: str | Path, *, page_size: int = 16, script: FakeScript | str | Path | None = None
     ) -> FakeDriver:
-        """With the tokenizer in `folder`; `script` may be a JSON file. Raises `ModelError` or `InvalidConfig`."""
-        read = FakeScript.read(script) if isinstance(script, str | Path) else script
-        return cls(Tokenizer.load(folder), read, page_size=page_size)
+        """With the tokenizer in `folder`; `script` may be a JSON file, which is read again when it is replaced.
+
+        Raises `ModelError` or `InvalidConfig`.
+        """
+        if not isinstance(script, str | Path):
+            return cls(Tokenizer.load(folder), script, page_size=page_size)
+        driver = cls(Tokenizer.load(folder), FakeScript.read(script), page_size=page_size)
+        driver._file, driver._stamp = Path(script), _stamp_of(Path(script))
+        return driver
 
     @property
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
+    def _read_again(self) -> None:
+        """The script, if its file is another one: what it says begins anew, and so does the count of steps."""
+        if self._file is None or (stamp := _stamp_of(self._file)) == self._stamp:
+            return
+        self._stamp = stamp
+        self._script, self._num_steps = FakeScript.read(self._file), 0
+        self._replies = Replies(self._tokenizer, self._script.replies, is_strict=self._script.strict)
+        for writer in self._writers.values():
+            writer.follow(self._script)
+
     @property
     def replies(self) -> Replies:
-        """What it has been asked, for tests."""
+        """What it says, and what it was asked."""
         return self._replies
 
     @property
@@ -101,6 +111,7 @@ class FakeDriver:
         check_rows(rows, self._capabilities, kv.num_pages, self._writers)
         if not rows:
             return []
+        self._read_again()
         self._wait(sum(len(row.tokens) for row in rows))
         faults = [fault for fault in self._script.faults if fault.step == self._num_steps]
         self._num_steps += 1
@@ -226,69 +237,16 @@ class FakeDriver:
             logprobs=[logprobs.get(token, -math.inf) for token in wanted.logprobs_of],
             entropy=-math.fsum(math.exp(each) * each for each in logprobs.values()) if wanted.entropy else None,
             logits=struct.pack(f"<{len(logits)}f", *logits) if wanted.logits else b"",
-            hidden=struct.pack(f"<{_HIDDEN_SIZE}f", *digest) if wanted.hidden else b"",
+            hidden=struct.pack(f"<{HIDDEN_SIZE}f", *digest) if wanted.hidden else b"",
         )
 
 
-class _Writer:
-    """What comes next after a sequence where nothing is scripted: a pseudo text from the hash of the sequence."""
-
-    def __init__(self, tokenizer: Tokenizer, script: FakeScript) -> None:
-        self._tokenizer, self._script = tokenizer, script
-        self._end = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
-        self._words = [token for token in range(tokenizer.vocab_size) if self._is_word(token)] or [0]
-        self._adapter = b""
-        shape = repr(
-            (tokenizer.vocab_size, self._end, self._words[:1000], script.replies, script.mean_length, script.window)
-        )
-        self.digest = "fake-" + hashlib.blake2b(shape.encode(), digest_size=12).hexdigest()
-
-    def adapted(self, adapter_id: str) -> _Writer:
-        """One whose pseudo text is another. Replies stay what they are."""
-        writer = copy(self)
-        writer._adapter = adapter_id.encode()
-        return writer
-
-    def digest_of(self, sequence: array[int]) -> bytes:
-        """Of what is seen, and of the adapter."""
-        return hashlib.blake2b(sequence.tobytes(), digest_size=_HIDDEN_SIZE, key=self._adapter).digest()
-
-    def pseudo(self, sequence: array[int], salt: int) -> list[TopToken]:
-        """A distribution that depends on `sequence` and `salt`, likeliest first."""
-        number = int.from_bytes(self.digest_of(sequence), "little") ^ salt
-        if self._script.mean_length and self._end is not None and number % self._script.mean_length == 0:
-            return [TopToken(self._end, 0.0)]
-        number //= self._script.mean_length or 1
-        return self._distribution(self._words, number)
-
-    def logprobs(self, sequence: array[int], top: list[TopToken], draw: Draw) -> dict[int, float]:
-        """A distribution as logits. Where nothing of it may be chosen, other tokens that may; what has a bias joins."""
-        logprobs = {entry.token: entry.logprob for entry in top}
-        if draw.is_adjusted:
-            if not any(may_choose(draw, token) for token in logprobs):
-                others = [token for token in range(self._tokenizer.vocab_size) if may_choose(draw, token)]
-                found = self._distribution(others, int.from_bytes(self.digest_of(sequence), "little")) if others else []
-                logprobs |= {entry.token: entry.logprob for entry in found}
-            for token in draw.sampler.logit_bias:
-                logprobs.setdefault(token, _UNLIKELY)
-        return logprobs
-
-    def _distribution(self, words: list[int], number: int) -> list[TopToken]:
-        """Some of `words`, which ones depends on `number`."""
-        step = 1 + number // len(words) % max(len(words) // _NUM_CANDIDATES, 1)
-        count = min(_NUM_CANDIDATES, len(words))
-        tokens = [words[(number + index * step) % len(words)] for index in range(count)]
-        total = sum(0.5 ** (index + 1) for index in range(count))
-        return [TopToken(token, math.log(0.5 ** (index + 1) / total)) for index, token in enumerate(tokens)]
-
-    def _is_word(self, token: int) -> bool:
-        if token in self._tokenizer.special_ids:
-            return False
-        try:
-            text = self._tokenizer.token_bytes(token).decode("utf-8")
-        except UnicodeDecodeError:
-            return False
-        return text.isprintable() and bool(text.strip())
+def _stamp_of(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:  # it is being replaced
+        return None
+    return stat.st_mtime_ns, stat.st_ino
 
 
 def _no_reply(prompts: list[str]) -> InvalidInput:

@@ -66,21 +66,31 @@ class Replies:
         self._tokenizer = tokenizer
         self._is_strict = is_strict
         self._end = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
-        self._replies = list(replies)
-        self._patterns = [re.compile(reply.match or "") for reply in replies]
-        self._steps = [self._steps_of(reply) for reply in replies]
-        self._is_used = [False] * len(self._replies)
+        self._replies: list[Reply] = []
+        self._patterns: list[re.Pattern[str]] = []
+        self._steps: list[Steps] = []
+        self._is_used: list[bool] = []
         self._asked: OrderedDict[bytes, list[_Asked]] = OrderedDict()
         self._drawn: dict[bytes, int] = {}
         """What was chosen there, where it was not what the reply says (a bias, a ban)."""
         self._asked_at: dict[tuple[int, int], tuple[int, Steps]] = {}
         """The same by page and slot, with the token there: for who does not see all that is before."""
 
+        for reply in replies:
+            self.add(reply)
+
+    def add(self, reply: Reply) -> None:
+        """One more, behind the others. Raises `InvalidConfig`."""
+        self._steps.append(self._steps_of(reply))
+        self._replies.append(reply)
+        self._patterns.append(re.compile(reply.match or ""))
+        self._is_used.append(False)
+
     @property
-    def num_unused(self) -> int:
-        """Of those that are said once, how many have not been."""
+    def unsaid(self) -> list[Reply]:
+        """Those that are said once and have not been."""
         used = zip(self._replies, self._is_used, strict=True)
-        return sum(reply.once and not is_used for reply, is_used in used)
+        return [reply for reply, is_used in used if reply.once and not is_used]
 
     def ask(self, sequence: array[int], place: Place, draw: Draw) -> list[TopToken] | None:
         """The distribution after `sequence`; None: no reply is for it.

@@ -15,7 +15,7 @@ import itertools
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -24,17 +24,29 @@ import msgspec
 from pie_engine.config import EngineConfig, HostSection, ModelSection, Paths, load_paths
 from pie_engine.core.load import load_core
 from pie_engine.core.loop import Core, DeviceFailed
+from pie_engine.driver.base import Driver
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.embedded.fake import load_fake
+from pie_engine.embedded.interrupts import Interrupts
 from pie_engine.embedded.process import EmbeddedProcess
 from pie_engine.errors import Internal
 from pie_engine.host.make import make_host
 from pie_engine.host.models import HostModel
+from pie_engine.host.process import Process
 from pie_engine.host.runtime import Progress
+from pie_engine.host.tap import Tap, Taps
 from pie_engine.hub.places import resolve
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event
-from pie_engine.protocol.to_host import Deliver, EventsSeen, EventsStored, Launch, Terminate
+from pie_engine.protocol.to_host import (
+    Deliver,
+    EventsSeen,
+    EventsStored,
+    Launch,
+    Secrets,
+    Terminate,
+    TraceKind,
+)
 
 SLICE_S = 0.005
 """Programs run for no longer than this before the models have their turn."""
@@ -74,6 +86,7 @@ class Embedded:
         self._numbers = itertools.count(1)
         self.num_passes = 0
         """Steps that the models have run."""
+        self._interrupts = Interrupts()
         self._is_closed = False
 
     # Models.
@@ -107,6 +120,10 @@ class Embedded:
         """The core of a loaded model, to look at."""
         return self._cores[name].core
 
+    def driver(self, name: str) -> Driver:
+        """What runs a loaded model."""
+        return self._cores[name].core.driver
+
     def _loaded(self, section: ModelSection, script: FakeScript | None) -> _LoadedCore:
         if section.driver == "fake" and not section.draft_model:
             core, detail = load_fake(section, self._paths, script)
@@ -125,30 +142,41 @@ class Embedded:
         *,
         user: str = USER,
         pid: str | None = None,
+        secrets: Mapping[str, str] | None = None,
+        trace: Sequence[TraceKind] = (),
+        watch: Callable[[Process], Tap] | None = None,
     ) -> EmbeddedProcess:
         """Start a program with the arguments `input` of its `main`, or JSON of them. It runs in `turn`.
 
-        What one `user` has saved, and the KV of what was read for it, another one does not find.
+        What one `user` has saved, and the KV of what was read for it, another one does not find. `watch` makes a tap
+        of the host's process, beside those of `trace`.
         """
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
         pid = pid or f"{bundle.manifest.name}-{next(self._numbers)}"
         process = self._processes[pid] = EmbeddedProcess(self, pid)
-        self.host.receive_order(Launch(pid, user, bundle.digest, bundle, text))
+        self.host.receive_order(
+            Launch(pid, user, bundle.digest, bundle, text, Secrets(dict(secrets or {})), tuple(trace))
+        )
+        launched = self.host.processes.get(pid)
+        if watch is not None and launched is not None:
+            taps = [] if launched.tap is None else [launched.tap]
+            launched.tap = Taps([*taps, watch(launched)])
         return process
 
     def turn(self) -> float | None:
         """Let everybody do what can be done now.
 
         Returns in how many seconds there will be something to do, 0: now; None: not before something comes from
-        outside.
+        outside. Ctrl-C is raised at the end of a turn.
         """
-        self.host.run(SLICE_S)
-        self._send()
-        for core in list(self._cores.values()):
-            self._step(core)
-        self._tell()
-        self.host.bury()
-        return self._seconds_left()
+        with self._interrupts:
+            self.host.run(SLICE_S)
+            self._send()
+            for core in list(self._cores.values()):
+                self._step(core)
+            self._tell()
+            self.host.bury()
+            return self._seconds_left()
 
     def warm_up(self) -> None:
         """Make guests ahead of need, so that the next launches are as fast as a daemon's."""

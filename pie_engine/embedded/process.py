@@ -87,13 +87,14 @@ class EmbeddedProcess:
 
     def work(self, end: float | None) -> None:
         """One turn of the engine, and the sleep until the next one, but not past `end`. Raises as `wait` does."""
+        num_before = len(self.events)
         seconds = self._engine.turn()
         if self.has_ended:
             return
         now = time.monotonic()
         if end is not None and now >= end:
             raise LimitExceeded.of("wall_limit", f"{self.pid} has not ended in time")
-        if seconds is None:
+        if seconds is None and len(self.events) == num_before:  # else what it said may be answered
             raise InvalidInput(
                 f"{self.pid} waits for a message, and nobody sends one",
                 hint="send what it waits for; `null` is the end of the input, as `pie run` sends it",

@@ -34,7 +34,7 @@ def run(engine: Embedded, source: str, *replies: Reply | str, **script: object) 
 
 
 def prompts(engine: Embedded) -> list[str]:
-    return engine.model("fake")._driver.replies.prompts  # type: ignore[attr-defined]
+    return engine.driver("fake").replies.prompts  # type: ignore[attr-defined]
 
 
 TALK = """
