@@ -9,10 +9,12 @@ guess is (`core.drafting`): it decides how fast a reply comes and nothing else, 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from pie_engine.core.drafting import Guide
+from pie_engine.core.pace import MIN_CHUNK, Allowance, Pace, Part
 from pie_engine.driver.base import Driver, Row
 from pie_engine.errors import InvalidConfig
 from pie_engine.grammar.mask import Masks
@@ -129,7 +131,15 @@ def _num_common(left: Sequence[int], right: Sequence[int]) -> int:
 class DraftModel:
     """Guesses for plans. Ids of tokens that it does not have are never given to it."""
 
-    def __init__(self, driver: Driver, *, num_pages: int, max_batch_tokens: int, sharing: Sharing = "user") -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        num_pages: int,
+        max_batch_tokens: int,
+        sharing: Sharing = "user",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Reserves its KV memory. Raises `OutOfPages` when it is not there."""
         driver.allocate_kv(num_pages)
         self.driver = driver
@@ -137,18 +147,27 @@ class DraftModel:
         self.pool = PagePool(num_pages, capabilities.page_size)
         self._sharers = Sharers(sharing, capabilities.model_id, capabilities.page_size)
         self._max_batch_tokens = max_batch_tokens
+        self._clock = clock
+        self._pace = Pace(0.0)
         self._drafts: dict[Writer, _Draft] = {}
         self._num_turns = 0
         self._masks = Masks()
         self._is_broken = False
 
-    def guess(self, wanted: Sequence[tuple[Writer, int]]) -> None:
-        """`propose` to each plan at most so many tokens; nothing to one whose context it has not read to the end."""
+    def pass_s(self, num_plans: int) -> float:
+        """What a pass for so many plans takes; 0: that is not known yet."""
+        return self._pace.decodes_s(num_plans)
+
+    def guess(self, wanted: Sequence[tuple[Writer, int]], read_s: float | None = None) -> None:
+        """`propose` to each plan at most so many tokens; nothing to one whose context it has not read to the end.
+
+        `read_s`: how long it may read prompts now; None: as long as it takes.
+        """
         if self._is_broken:
             return
         self._num_turns += 1
         try:
-            self._write(self._read(wanted))
+            self._write(self._read(wanted, None if read_s is None else self._pace.within(read_s)))
         except Exception:  # a guess is only ever a help: whatever breaks it must not end the replies that it is for
             log.exception("the draft model has failed; there are no more guesses of it")
             self._is_broken = True
@@ -165,7 +184,7 @@ class DraftModel:
         """What does not add up in its pages."""
         return violations(self.pool, [draft.kv for draft in self._drafts.values()])
 
-    def _read(self, wanted: Sequence[tuple[Writer, int]]) -> list[tuple[Writer, _Draft]]:
+    def _read(self, wanted: Sequence[tuple[Writer, int]], allowance: Allowance | None) -> list[tuple[Writer, _Draft]]:
         """One batch over what is new to it, with the first token of each guess."""
         tokens_left = self._max_batch_tokens
         rows: list[Row] = []
@@ -176,6 +195,8 @@ class DraftModel:
             draft = self._follow(writer)
             count = self._num_possible(draft, writer, most)
             num_tokens = min(draft.kv.num_uncomputed, tokens_left)
+            if num_tokens > MIN_CHUNK and allowance is not None:
+                num_tokens = allowance.take(draft.kv.num_computed, num_tokens)
             is_whole = num_tokens == draft.kv.num_uncomputed
             end = draft.kv.num_computed + num_tokens
             if count > 0 and num_tokens and self._reserve(draft, end + (count - 1 if is_whole else 0)):
@@ -198,11 +219,16 @@ class DraftModel:
             writer.propose(draft.tokens)
 
     def _run(self, asked: list[tuple[Writer, _Draft]], rows: list[Row]) -> None:
+        if not rows:
+            return
+        began_at = self._clock()
         self._masks.start()
         try:
             results = self.driver.execute(rows)
         finally:
             self._masks.finish()
+        parts = [Part(row.start, len(row.tokens)) for row in rows if len(row.tokens) > 1]
+        self._pace.learn(len(rows) - len(parts), parts, self._clock() - began_at)
         for (_, draft), row, result in zip(asked, rows, results, strict=True):
             if result.error is not None:
                 draft.max_tokens = 0

@@ -54,12 +54,13 @@ class DraftLength:
     right, the next guess waits: 8 tokens, then twice as long each time up to 128, until one is right again.
     """
 
-    __slots__ = ("_is_resting_until", "_length", "_longest", "_rate", "_rest")
+    __slots__ = ("_is_resting_until", "_length", "_longest", "_rest", "rate")
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._length = min(_FIRST_LENGTH, longest)
-        self._rate = 0.5
+        self.rate = 0.5
+        """Of what was guessed of late, how much was right."""
         self._rest = _FIRST_REST
         self._is_resting_until = 0
 
@@ -69,14 +70,14 @@ class DraftLength:
 
     def learn(self, num_drafted: int, num_accepted: int, num_generated: int) -> None:
         """What came of the last guess."""
-        self._rate += _RATE_WEIGHT * (num_accepted / num_drafted - self._rate)
+        self.rate += _RATE_WEIGHT * (num_accepted / num_drafted - self.rate)
         if num_accepted == num_drafted:
             self._length = min(max(2 * num_drafted, self._length), self._longest)
         else:
             self._length = min(num_accepted + 1, self._longest)
         if num_accepted:
             self._rest = _FIRST_REST
-        elif self._rate < _LOW_RATE:
+        elif self.rate < _LOW_RATE:
             self._is_resting_until = num_generated + self._rest
             self._rest = min(2 * self._rest, _LONGEST_REST)
 
@@ -169,6 +170,11 @@ class Drafter:
         if not self.asks_model or self._given_after(tokens, start, num_generated):
             return 0
         return self._length.at(num_generated)
+
+    @property
+    def rate(self) -> float:
+        """The share of its guesses that was right of late."""
+        return self._length.rate
 
     def propose(self, guess: list[int]) -> None:
         """What the draft model says."""

@@ -99,6 +99,16 @@ class Guessing(Delivery):
             return 0
         return min(self._num_guessable, drafter.num_wanted(self.kv.tokens, self._start))
 
+    @property
+    def asks_model(self) -> bool:
+        """Whether the draft model is to guess for it, now or at another time."""
+        return self._drafter is not None and self._drafter.asks_model
+
+    @property
+    def guess_rate(self) -> float:
+        """The share of its guesses that was right of late."""
+        return 0.0 if self._drafter is None else self._drafter.rate
+
     def propose(self, guess: list[int]) -> None:
         assert self._drafter is not None
         self._drafter.propose(guess)

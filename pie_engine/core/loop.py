@@ -21,6 +21,7 @@ from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive, Reading
 from pie_engine.core.census import Census
 from pie_engine.core.draft_model import DraftModel
+from pie_engine.core.goodput import most_passes, time_left
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
@@ -89,6 +90,7 @@ class Core:
         )
         self._draft_model = draft_model
         self._max_batch_tokens = section.max_batch_tokens
+        self._step_s = section.step_ms / 1000
         num_slots = num_slots_of(section, capabilities.page_bytes)
         self.pool = PagePool(
             num_pages,
@@ -206,32 +208,39 @@ class Core:
             has_news = self.facts.archive.has_news()
             self._is_stuck = self._is_stuck and not has_news
         if not self.is_idle:
-            began_at = self._clock()
-            if self._draft_model is not None:
-                self._guess(self._draft_model)
-            batch = self._compose()
+            guessed_s = 0.0 if self._draft_model is None else self._guess(self._draft_model)
+            batch = self._compose(guessed_s)
             self._prepare_pages()
             if batch:
+                began_at = self._clock()
                 results = self._execute([row for _, row in batch])
                 self._scheduler.learn(self._clock() - began_at)
                 self._settle(batch, results)
             self._intake.family.sweep()
         self._send_due()
 
-    def _guess(self, model: DraftModel) -> None:
-        """Have the draft model write, as far as a step may have room for it."""
+    def _guess(self, model: DraftModel) -> float:
+        """Have the draft model write, as far as a step may have room and time for it. Returns what that took."""
+        began_at = self._clock()
         model.keep(self._turns.plans)
         runnable = self._scheduler.runnable
-        plans = [operation for operation in runnable if isinstance(operation, PlanOperation)]
+        plans = [each for each in runnable if isinstance(each, PlanOperation) and each.asks_model]
         wanted = [(plan, count) for plan in plans if (count := plan.num_wanted) > 0]
         if wanted:
             num_spare = self._max_batch_tokens - sum(operation.kv.num_uncomputed for operation in runnable)
-            share = num_spare // len(wanted)
-            model.guess([(plan, min(count, share)) for plan, count in wanted if share > 0])
+            share, read_s = num_spare // len(wanted), None
+            if num_others := len(runnable) - len(plans):
+                step_s = self._scheduler.pace.decodes_s(len(runnable))
+                rates = [plan.guess_rate for plan, _ in wanted]
+                pass_s, limit_s = model.pass_s(len(wanted)), self._step_s
+                share = min(share, most_passes(rates, num_others, step_s=step_s, pass_s=pass_s, limit_s=limit_s))
+                read_s = time_left(step_s, limit_s) if limit_s else None
+            model.guess([(plan, min(count, share)) for plan, count in wanted if share > 0], read_s)
+        return self._clock() - began_at
 
-    def _compose(self) -> Batch:
+    def _compose(self, spent_s: float) -> Batch:
         scheduler = self._scheduler
-        batch = scheduler.compose(self.counts.num_steps + 1)
+        batch = scheduler.compose(self.counts.num_steps + 1, spent_s)
         if not batch and not scheduler.outgrown and not scheduler.restores:
             standing = scheduler.standing
             self._is_stuck, self._standing = standing == self._standing, standing

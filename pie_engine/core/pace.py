@@ -65,24 +65,28 @@ class Pace:
         if num_tokens >= MIN_CHUNK:
             context = sum(part.num_tokens * (part.start + part.num_tokens // 2) for part in parts) // num_tokens
             # A quarter, where the decodes seem to have taken all of it: they were measured in slower times.
-            for_parts_s = max(took_s - self._decodes_s(num_decodes), took_s / 4)
+            for_parts_s = max(took_s - self.decodes_s(num_decodes), took_s / 4)
             _remember(self._token_s, _class_of(context), for_parts_s / num_tokens)
 
-    def allowance(self, num_decodes: int) -> Allowance | None:
+    def allowance(self, num_decodes: int, spent_s: float = 0.0) -> Allowance | None:
         """For the prompts of a step with so many decodes; None: they sit it out, to show what the decodes take.
 
         It is at least three times that: where both do not fit into a step, prompts run at three quarters of their own
-        speed, and decodes at one quarter.
+        speed, and decodes at one quarter. `spent_s` of the step have gone by already.
         """
         num_seen = len(self._decode_s.get(num_decodes.bit_length(), ()))
         if num_decodes and (num_seen < NUM_LOOKS or self._num_mixed >= LOOK_EVERY):
             return None
-        decodes_s = self._decodes_s(num_decodes)
-        left_s = max(self._step_s - decodes_s, PROMPT_FACTOR * decodes_s)
+        decodes_s = self.decodes_s(num_decodes)
+        return self.within(max(self._step_s - decodes_s - spent_s, PROMPT_FACTOR * decodes_s))
+
+    def within(self, left_s: float) -> Allowance:
+        """For prompts that may take so long."""
         costs = {each: median_low(seen) for each, seen in self._token_s.items()}
         return Allowance(left_s, costs or {0: left_s / FIRST_CHUNK})
 
-    def _decodes_s(self, num_decodes: int) -> float:
+    def decodes_s(self, num_decodes: int) -> float:
+        """What so many take; 0: that is not known."""
         seen = self._decode_s.get(num_decodes.bit_length()) if num_decodes else None
         return median_low(seen) if seen else 0.0
 

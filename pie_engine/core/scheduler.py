@@ -38,7 +38,7 @@ class Scheduler:
         self._pages_outlive_contexts = pages_outlive_contexts
         self._max_tokens = max_batch_tokens
         self._max_sequences = max_batch_sequences
-        self._pace = Pace(step_s)
+        self.pace = Pace(step_s)
         self._num_decodes = 0
         """Of the last step."""
         self._parts: list[Part] = []
@@ -87,13 +87,16 @@ class Scheduler:
         context.kv.release()
         del self.contexts[id(context)]
 
-    def compose(self, step: int) -> Batch:
-        """The rows of step `step`. Their pages are reserved; the moves of the pool have to be done first."""
+    def compose(self, step: int, spent_s: float = 0.0) -> Batch:
+        """The rows of step `step`. Their pages are reserved; the moves of the pool have to be done first.
+
+        `spent_s` have gone by since the last one.
+        """
         self._step = step
         self.outgrown, self.restores = [], []
         operations, needs = self._with_pages()
         last_steps = [operation.last_step for operation in operations]
-        chunk = self._chunk_of(operations, needs)
+        chunk = self._chunk_of(operations, needs, spent_s)
         shares = share_step(needs, last_steps, self._max_tokens, self._max_sequences, chunk)
         batch = Batch()
         self._num_decodes, self._parts = 0, []
@@ -115,16 +118,18 @@ class Scheduler:
 
     def learn(self, took_s: float) -> None:
         """How long the step that was composed last has taken."""
-        self._pace.learn(self._num_decodes, self._parts, took_s)
+        self.pace.learn(self._num_decodes, self._parts, took_s)
 
-    def _chunk_of(self, operations: Sequence[Operation], needs: Sequence[int]) -> Callable[[int, int], int] | None:
+    def _chunk_of(
+        self, operations: Sequence[Operation], needs: Sequence[int], spent_s: float
+    ) -> Callable[[int, int], int] | None:
         """How much of each prompt runs where others decode, or did just now: a program that runs pass after pass has
         not asked for its next one yet. None: as much as there is room for."""
         num_decodes = needs.count(1)
-        if self._pace.is_free or len(needs) == num_decodes or not (num_decodes or self._num_decodes):
+        if self.pace.is_free or len(needs) == num_decodes or not (num_decodes or self._num_decodes):
             return None
         # One row is for a prompt.
-        allowance = self._pace.allowance(min(num_decodes, self._max_tokens - 1, self._max_sequences - 1))
+        allowance = self.pace.allowance(min(num_decodes, self._max_tokens - 1, self._max_sequences - 1), spent_s)
         if allowance is None:
             return lambda index, most: 0
         return lambda index, most: allowance.take(operations[index].kv.num_computed, most)

@@ -195,7 +195,11 @@ class Rig:
         if draft is not None:
             self.draft_driver = RecordingDriver(FakeDriver(self.tokenizer, draft, page_size=PAGE_SIZE))
             self.draft_model = DraftModel(
-                self.draft_driver, num_pages=num_draft_pages, max_batch_tokens=max_batch_tokens, sharing=prefix_cache
+                self.draft_driver,
+                num_pages=num_draft_pages,
+                max_batch_tokens=max_batch_tokens,
+                sharing=prefix_cache,
+                clock=lambda: self.now,
             )
         self.core = Core(
             self.driver,
