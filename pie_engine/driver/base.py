@@ -108,14 +108,9 @@ class Row:
     def draws(self) -> list[Draw]:
         """What is asked of the sampler: in the place of each draft, and after the last token. Waits for the masks."""
         assert self.sampler is not None
+        allowed = None if self.mask is None else self.allowed()
         last = Draw(
-            self.sampler,
-            self.uniform,
-            self.allowed(),
-            self.history,
-            self.prompt_length,
-            self.xtc_uniform,
-            self.mirostat_mu,
+            self.sampler, self.uniform, allowed, self.history, self.prompt_length, self.xtc_uniform, self.mirostat_mu
         )
         if not self.draft_uniforms:
             return [last]

@@ -28,8 +28,11 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int, 
             row.layout.check(start, end, most_tokens)
         assert len(page_ids) * size >= end, f"{len(page_ids)} pages for {end} positions"
         all_tokens += tokens
-        all_pages += array("q", page_ids)
-        written += page_ids[start // size : (end - 1) // size + 1]
+        all_pages.extend(page_ids)
+        if len(tokens) == 1:
+            written.append(page_ids[start // size])
+        else:
+            written += page_ids[start // size : (end - 1) // size + 1]
         assert not row.adapter or row.adapter in adapters, f"adapter {row.adapter} is not loaded"
         if row.probes is not NO_PROBES or row.draft_uniforms:
             _check_extras(row, capabilities)
@@ -62,7 +65,7 @@ def _check_range(ids: Sequence[int], limit: int, what: str) -> None:
     """All at once: looking at them one by one would cost more than the rest of a step's layout."""
     if not ids:
         return
-    values = np.frombuffer(ids, np.int64) if isinstance(ids, array) else np.array(ids, np.int64)
+    values = np.frombuffer(ids if isinstance(ids, array) else array("q", ids), np.int64)
     least, most = values.min(), values.max()
     assert least >= 0, f"{what} {least} out of range"
     assert most < limit, f"{what} {most} out of range (there are {limit})"

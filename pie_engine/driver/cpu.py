@@ -30,8 +30,9 @@ from pie_engine.model.quantization import Quantization
 from pie_engine.model.span import Span, row_order
 from pie_engine.model.steady import Steady
 from pie_engine.model.steady import deterministic as make_deterministic
-from pie_engine.protocol.sampling import NO_PROBES
+from pie_engine.protocol.sampling import NO_PROBES, NOTHING_PROBED
 from pie_engine.sampling import probes, sampler
+from pie_engine.sampling.draw import Draw
 
 log = logging.getLogger(__name__)
 
@@ -155,30 +156,39 @@ class CpuDriver:
         check_rows(rows, self._capabilities, cache.num_pages, self._adapters)
         if not rows:
             return []
+        if self._capabilities.kernels == "compiled":
+            return self._run(rows, cache)
         lengths = [len(row.tokens) for row in rows]
-        order = row_order(lengths, [row.start + length for row, length in zip(rows, lengths, strict=True)])
-        ordered = [rows[index] for index in order]
-        spans, tokens = _lay_out(ordered)
-        asked = [row for row in ordered if row.sampler is not None]
-        positions: list[int] = []
-        for row, span in zip(ordered, spans, strict=True):
-            if row.sampler is not None:
-                # The last one, and the one before each draft.
-                end = span.first + span.length
-                positions.extend(range(end - 1 - len(row.draft_uniforms), end))
-        states = self._new_states(asked, len(positions))
-        logits = self._model.forward(spans, tokens, cache, positions, states)
-        sampled = iter(sample_rows(logits, states, asked, self._model.choose))
-        results = {
-            index: RowResult() if row.sampler is None else next(sampled)
-            for index, row in zip(order, ordered, strict=True)
-        }
+        order = row_order(lengths, [row.end for row in rows])
+        results = dict(zip(order, self._run([rows[index] for index in order], cache), strict=True))
         return [results[index] for index in range(len(rows))]
+
+    def _run(self, rows: Sequence[Row], cache: KvCache) -> list[RowResult]:
+        """`execute` in the order in which the model takes rows."""
+        spans, tokens = list[Span](), list[int]()
+        asked, wanted = list[Row](), list[int]()
+        for row in rows:
+            own = row.tokens
+            spans.append(Span(len(tokens), len(own), row.start, row.page_ids, row.layout, row.adapter))
+            tokens += own
+            if row.sampler is not None:
+                asked.append(row)
+                # The last one, and the one before each draft.
+                wanted.extend(range(len(tokens) - 1 - len(row.draft_uniforms), len(tokens)))
+        states = self._new_states(asked, len(wanted))
+        logits = self._model.forward(spans, tokens, cache, wanted, states)
+        sampled = sample_rows(logits, states, asked, self._model.choose)
+        if len(asked) == len(rows):
+            return sampled
+        rest = iter(sampled)
+        return [RowResult() if row.sampler is None else next(rest) for row in rows]
 
     def _new_states(self, rows: Sequence[Row], count: int) -> Tensor | None:
         """Room for `count` hidden states, if one of `rows` asks for its."""
-        is_wanted = any(row.probes is not NO_PROBES and row.probes.hidden for row in rows)
-        return torch.empty(count, self._capabilities.hidden_size) if is_wanted else None
+        for row in rows:
+            if row.probes is not NO_PROBES and row.probes.hidden:
+                return torch.empty(count, self._capabilities.hidden_size)
+        return None
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
         cache = self._allocated()
@@ -235,14 +245,16 @@ def sample_rows(
     `logits` [positions, vocab] and `states` [positions, hidden size]: one more than it has drafts of each.
     `choose`: see `sampler.sample`.
     """
-    draws = [draw for row in rows for draw in row.draws()]
+    draws = list[Draw]()
+    for row in rows:
+        draws += row.draws()
     drawn = sampler.sample(logits, draws, choose)
     results: list[RowResult] = []
     at = 0
 
     def result_at(at: int, row: Row) -> RowResult:
         one = drawn[at]
-        result = RowResult(one.token, mirostat_mu=one.mirostat_mu, error=one.fault)
+        result = RowResult(one.token, None, NOTHING_PROBED, one.mirostat_mu, (), one.fault)
         if one.token is not None and (row.want_logprob or row.probes is not NO_PROBES):
             if row.want_logprob:
                 result.logprob = probes.logprobs(logits[at], [one.token])[0]
@@ -252,8 +264,10 @@ def sample_rows(
         return result
 
     for row in rows:
-        before = [result_at(at + index, row) for index in range(len(row.draft_uniforms))]
-        at += len(before)
+        before: list[RowResult] = []
+        if row.draft_uniforms:
+            before = [result_at(at + index, row) for index in range(len(row.draft_uniforms))]
+            at += len(before)
         result = result_at(at, row)
         at += 1
         if before:
@@ -263,14 +277,3 @@ def sample_rows(
             ]
         results.append(result)
     return results
-
-
-def _lay_out(rows: Sequence[Row]) -> tuple[list[Span], list[int]]:
-    """Put the rows' tokens after one another."""
-    spans: list[Span] = []
-    tokens: list[int] = []
-    for row in rows:
-        own = row.tokens
-        spans.append(Span(len(tokens), len(own), row.start, row.page_ids, row.layout, row.adapter))
-        tokens += own
-    return spans, tokens

@@ -68,7 +68,7 @@ class KvContext:
         """Whether pages are let go as it grows, so that it never needs them all at once."""
 
     @property
-    def page_ids(self) -> list[int]:
+    def page_ids(self) -> array[int]:
         """All pages; to be read only."""
         return self.table.listed()
 

@@ -6,6 +6,7 @@ which are tables that end with it and blocks that follow it, so a fork is one mo
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
 from pie_engine.kv.pool import NO_PAGE, PagePool
@@ -39,19 +40,20 @@ class PageTable:
         """Pages that are in blocks."""
         self.own: list[int] = []
         """The others, each counted by the pool for this table; to be read only."""
-        self.ids: list[int] | None = []
-        """All of them, to be read only; None: of a fork, before somebody has asked with `listed`."""
+        self.ids: array[int] | None = array("q")
+        """All of them, to be read only; None: of a fork, before somebody has asked with `listed`. An array, because
+        every step puts those of all its rows together."""
 
     def __len__(self) -> int:
         return self._num_shared + len(self.own)
 
-    def listed(self) -> list[int]:
+    def listed(self) -> array[int]:
         """All pages; to be read only. A fork makes this list when it runs for the first time."""
         if self.ids is None:
-            self.ids = []
+            self.ids = array("q")
             for block in reversed(list(self.blocks())):
-                self.ids += block.pages
-            self.ids += self.own
+                self.ids.extend(block.pages)
+            self.ids.extend(self.own)
         return self.ids
 
     def blocks(self) -> Iterator[PageBlock]:
@@ -65,7 +67,7 @@ class PageTable:
         """What does not add up within the table."""
         shared = [page for block in reversed(list(self.blocks())) for page in block.pages]
         found = [] if len(shared) == self._num_shared else ["a page table and its blocks have not the same length"]
-        if self.ids is not None and self.ids != shared + self.own:
+        if self.ids is not None and self.ids.tolist() != shared + self.own:
             found.append("a page table and its blocks differ")
         return found
 
@@ -87,7 +89,7 @@ class PageTable:
         replaced = self.own[start:end]
         self.own[start:end] = pages
         if self.ids is not None:
-            self.ids[first : first + len(pages)] = pages
+            self.ids[first : first + len(pages)] = array("q", pages)
         self._pool.release(replaced)
 
     def let_go(self, first: int, end: int) -> None:

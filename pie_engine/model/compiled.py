@@ -6,6 +6,8 @@ does not (`kernels.support`). Activations are fp32.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +24,7 @@ from pie_engine.model.description import Kernels
 from pie_engine.model.embedding import Embedding
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program
+from pie_engine.model.kernels.start import pick
 from pie_engine.model.kernels.support import padded
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.kv_cache import HeadShape, KvCache
@@ -32,6 +35,9 @@ from pie_engine.model.rope import Rope
 from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
+
+_NOT_KEPT = 2
+"""References to an array of which only its attribute and the question itself know; a tensor over it is one more."""
 
 
 class CompiledDecoder:
@@ -95,24 +101,26 @@ class CompiledDecoder:
     ) -> Tensor:
         """As `Decoder.forward`. What a row gets is the same bit for bit in any batch and any chunk."""
         step = self._step_for(len(tokens), cache)
-        positions = np.array([position for span in spans for position in span.positions], np.int64)
+        positions = array("q")
+        for span in spans:
+            positions.extend((span.start,) if span.length == 1 and span.layout is None else span.positions)
         hidden = step.hidden_of(len(tokens))
         self._embedding.into(np.array(tokens, np.int64), hidden)
+        places, num_positions = np.frombuffer(positions, np.int64), max(positions) + 1
         for rope, turns in zip(self._ropes, step.turns, strict=True):
-            own = rope.turns(positions)
-            turns[: len(tokens), : own.shape[1]] = own
+            pick(rope.pairs(num_positions), places, turns)
         step.run(self._team, spans, self._adapters)
-        return self._logits(hidden[list(wanted)], states)
+        return self._logits(step.hidden, wanted, states)
 
-    def _logits(self, last: np.ndarray, states: Tensor | None) -> Tensor:
+    def _logits(self, hidden: np.ndarray, wanted: Sequence[int], states: Tensor | None) -> Tensor:
         config = self.config
-        if not len(last):
+        if not len(wanted):
             return torch.empty(0, config.vocab_size)
-        if self._last is None or self._last.capacity < len(last):
-            self._last = _LastRows(self, max(len(last), 16))
-        logits = self._last.run(self._team, last)
+        if self._last is None or self._last.capacity < len(wanted):
+            self._last = _LastRows(self, max(len(wanted), 16))
+        logits = self._last.run(self._team, hidden, np.array(wanted, np.int64))
         if states is not None:
-            states.copy_(self._last.normed[: len(last), : config.hidden_size])
+            states.copy_(self._last.normed[: len(wanted), : config.hidden_size])
         if config.logit_scale != 1.0:
             logits = logits * config.logit_scale
         if config.logit_softcap is not None:
@@ -133,25 +141,32 @@ class _LastRows:
     def __init__(self, model: CompiledDecoder, capacity: int) -> None:
         self.capacity = capacity
         config = model.config
-        self._vocab_size = config.vocab_size
+        self._vocab_size, self._hidden_size = config.vocab_size, config.hidden_size
+        self._num_columns = model._head.padded_outputs
         self.normed = padded_rows(capacity, config.hidden_size)
         self._rows = self.normed.numpy()
-        self._logits = torch.empty(capacity, model._head.padded_outputs)
+        logits = torch.empty(capacity, self._num_columns)
         self._program = Program(model._team.num_threads)
         model._norm.into(self._program, self.normed, self.normed)
-        model._head.into(self._program, self.normed, self._logits)
+        model._head.into(self._program, self.normed, logits)
         self._program.seal()
+        self._logits = np.empty(logits.shape, np.float32)
+        self._program.move(logits.data_ptr(), self._logits.ctypes.data)
 
-    def run(self, team: Team, rows: np.ndarray) -> Tensor:
-        self._rows[: len(rows), : rows.shape[1]] = rows
-        self._rows[: len(rows), rows.shape[1] :] = 0.0  # an earlier row may have left NaN there
-        self._program.set_num_rows(len(rows))
-        # They are the caller's: new memory costs less than a copy.
-        logits = torch.empty(len(rows), self._logits.shape[1])
-        self._program.move(self._logits, logits)
-        self._logits = logits
+    def run(self, team: Team, hidden: np.ndarray, wanted: np.ndarray) -> Tensor:
+        """The logits of the rows `wanted` of `hidden`."""
+        num_rows = len(wanted)
+        pick(hidden, wanted, self._rows)
+        if self._hidden_size < self._rows.shape[1]:
+            self._rows[:num_rows, self._hidden_size :] = 0.0  # the layers may have left NaN there
+        self._program.set_num_rows(num_rows)
+        # They are the caller's: new memory costs less than a copy, and none if nobody has kept those of the last run.
+        if len(self._logits) != num_rows or sys.getrefcount(self._logits) > _NOT_KEPT:
+            logits = np.empty((num_rows, self._num_columns), np.float32)
+            self._program.move(self._logits.ctypes.data, logits.ctypes.data)
+            self._logits = logits
         team.run(self._program)
-        return logits[:, : self._vocab_size]
+        return torch.from_numpy(self._logits[:, : self._vocab_size])
 
 
 def _table(weight: Quants | Tensor) -> PackedLinear | Tensor:

@@ -58,7 +58,8 @@ class Step:
         self.turns = [turns.numpy() for turns in self._turns]
         """The rotations of each rope, to be filled in."""
         self._hidden = padded_rows(capacity, config.hidden_size)
-        self._hidden_array = self._hidden.numpy()
+        self.hidden = self._hidden.numpy()
+        """The residual stream, and zeros up to whole panels."""
         self._normed = padded_rows(capacity, config.hidden_size)
         self._added = padded_rows(capacity, config.hidden_size)
         self._qkv = padded_rows(capacity, num_all * config.head_dim)
@@ -90,8 +91,9 @@ class Step:
     def hidden_of(self, num_tokens: int) -> np.ndarray:
         """The residual stream [tokens, hidden size], to be filled in and read."""
         size = self._config.hidden_size
-        self._hidden_array[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
-        return self._hidden_array[:num_tokens, :size]
+        if size < self.hidden.shape[1]:
+            self.hidden[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
+        return self.hidden[:num_tokens, :size]
 
     def run(self, team: Team, spans: Sequence[Span], adapters: Mapping[str, PackedAdapter] = NO_ADAPTERS) -> None:
         page_size, config = self.cache.page_size, self._config
@@ -104,7 +106,7 @@ class Step:
             max_pages = max(max_pages, num_pages)
             if span.layout is None:
                 rows.extend((span.first, length, start, len(tables), *self._no_sights))
-                tables += array("q", page_ids[:num_pages])
+                tables.extend(page_ids[:num_pages])
             else:
                 rows.extend((span.first, length, start, 0, *self._sights(span, tables, sights)))
             for slot in range(start, start + length):

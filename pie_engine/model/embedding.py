@@ -10,8 +10,7 @@ from pie_engine.model.kernels.blocks import BLOCKS, WIDTH
 from pie_engine.model.kernels.lookup import lookup_kernel
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import row_bytes
-
-_HALF_BITS = 16
+from pie_engine.model.kernels.start import start_halves, start_words
 
 
 class Embedding:
@@ -19,9 +18,15 @@ class Embedding:
 
     def __init__(self, table: Tensor | PackedLinear, scale: float) -> None:
         """`table` [words, hidden], bf16 or fp32, or packed as a head is. `scale` is multiplied in fp32."""
-        self._is_packed = isinstance(table, PackedLinear)
         self._blocks = table if isinstance(table, PackedLinear) and table.kind in BLOCKS else None
-        self._numbers = _numbers(table.panels if isinstance(table, PackedLinear) else table)
+        if self._blocks is None:
+            is_packed = isinstance(table, PackedLinear)
+            numbers = table.panels if isinstance(table, PackedLinear) else table
+            is_half = numbers.dtype == torch.bfloat16
+            # NumPy has no bf16: its bits are the upper half of an fp32.
+            self._numbers = numbers.reshape(-1).view(torch.uint16 if is_half else torch.uint32).numpy()
+            self._start = start_halves if is_half else start_words
+            self._lies = (WIDTH, numbers[0].numel(), WIDTH) if is_packed else (1, numbers.shape[1], 1)
         self._scale = np.float32(scale)
 
     def into(self, ids: np.ndarray, out: np.ndarray) -> None:
@@ -33,15 +38,6 @@ class Embedding:
                 table.panels.data_ptr(), row_bytes(table.panels), table.num_inputs, ids, out.ctypes.data, out.strides[0]
             )
         else:
-            found = self._numbers[ids // WIDTH, :, ids % WIDTH] if self._is_packed else self._numbers[ids]
-            if found.dtype == np.uint16:
-                np.left_shift(found, _HALF_BITS, out=out.view(np.uint32), dtype=np.uint32)
-            else:
-                out[:] = found
+            self._start(self._numbers, *self._lies, ids, out.view(np.uint32))
         if self._scale != 1:
             out *= self._scale
-
-
-def _numbers(table: Tensor) -> np.ndarray:
-    """NumPy has no bf16: its bits are the upper half of an fp32."""
-    return (table.view(torch.uint16) if table.dtype == torch.bfloat16 else table).numpy()

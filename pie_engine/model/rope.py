@@ -38,13 +38,11 @@ class Rope:
             self._grow(1 << max(positions).bit_length())
         return self._table.index_select(0, torch.tensor(positions))
 
-    def turns(self, positions: np.ndarray) -> np.ndarray:
-        """The same as pairs of numbers [positions, head_dim]."""
-        most = int(positions.max())
-        if most >= len(self._pairs):
-            self._grow(1 << most.bit_length())
-        pairs: np.ndarray = self._pairs[positions]
-        return pairs
+    def pairs(self, num_positions: int) -> np.ndarray:
+        """The same of all positions as pairs of numbers: at least the first `num_positions` rows of [.., head_dim]."""
+        if num_positions > len(self._pairs):
+            self._grow(1 << (num_positions - 1).bit_length())
+        return self._pairs
 
     def _grow(self, num_positions: int) -> None:
         self._table = self._rotations(num_positions)

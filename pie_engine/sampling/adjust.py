@@ -16,6 +16,7 @@ _LIMITS_OF_BYTE = np.where(_BITS_OF_BYTE, np.float32(np.inf), np.float32(-np.inf
 """Of the eight tokens of a byte of a mask: looking them up is three times as fast as making them from bits."""
 
 
+@torch.inference_mode()
 def adjusted(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
     """A changed copy of `logits` [rows, vocab], one row for each of `draws`."""
     is_limited = any(draw.mask is not None or draw.sampler.allowed_tokens is not None for draw in draws)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pie_engine.protocol.sampling import GREEDY_SETTINGS
@@ -17,10 +17,12 @@ from pie_engine.sampling.rows import likeliest, ranked, row_sums
 from pie_engine.sampling.truncation import LEAST_VALUE, NEEDS_ENTROPY, STEPS, Candidates, next_mu, steps_of
 
 Array = np.ndarray
-Choose = Callable[[Array, Array], list[int]]
-"""A token for each row of logits [rows, vocab], -1 where it has no distribution. Of each row [rows, 5] in fp64:
-temperature, top-k, top-p, min-p and the random number. What it draws is what `_sample_rows` would, up to rounding."""
-_NUM_SETTINGS = 5
+Choose = Callable[[Array, Array, Sequence[bytes]], list[int]]
+"""A token for each row of logits [rows, vocab]; -1: it has no distribution, -2: its mask leaves nothing of it. Of each
+row [rows, 6] in fp64: temperature, top-k, top-p, min-p, the random number, and whether it has a mask; and the masks of
+those that have one. What it draws is what `_sample_rows` would, up to rounding."""
+_NUM_SETTINGS = 6
+_FAULTS = {-1: NO_DISTRIBUTION, -2: NOTHING_ALLOWED}
 _PREFIXES = (128, 2048)
 """How many of the likeliest tokens are looked at, one after the other, before a row's whole vocabulary is sorted: if
 that is more than a quarter of it, all are."""
@@ -28,7 +30,6 @@ _MIN_TEMPERATURE = 1e-20
 """Smaller ones would be zero in fp32; the likeliest token has all of the probability long before."""
 
 
-@torch.inference_mode()
 def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) -> list[Drawn]:
     """One token for each row of `logits` [rows, vocab], as `draws[row]` asks. `logits` stay as they are.
 
@@ -40,17 +41,23 @@ def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) 
     assert len(logits) == len(draws)
     if not draws:
         return []
-    changed = [row for row, draw in enumerate(draws) if draw.is_adjusted]
+    # Without a call for each, since this is done for every token of every reply.
+    changed = [
+        row
+        for row, draw in enumerate(draws)
+        if draw.sampler.changes_logits or (draw.mask is not None and (choose is None or draw.sampler.settings is None))
+    ]
     if not changed:
         return _chosen(logits.numpy(), draws, choose)
     drawn = [Drawn() for _ in draws]
     own = adjusted(logits[changed], [draws[row] for row in changed]).numpy()
-    for row, one in zip(changed, _chosen(own, [draws[row] for row in changed], choose), strict=True):
+    asked = [replace(draws[row], mask=None) for row in changed]
+    for row, one in zip(changed, _chosen(own, asked, choose), strict=True):
         drawn[row] = one
         # What a NaN has become of by then is not looked at: a row without a distribution stays one.
         if one.fault is not None and _greedy(logits[row : row + 1].numpy())[0].fault is None:
             one.fault = NOTHING_ALLOWED
-    if others := [row for row, draw in enumerate(draws) if not draw.is_adjusted]:
+    if others := sorted(set(range(len(draws))).difference(changed)):
         own = logits[others].numpy()
         for row, one in zip(others, _chosen(own, [draws[row] for row in others], choose), strict=True):
             drawn[row] = one
@@ -58,12 +65,12 @@ def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) 
 
 
 def _chosen(logits: Array, draws: Sequence[Draw], choose: Choose | None) -> list[Drawn]:
-    """Of rows whose logits are as they are to be."""
+    """Of rows whose logits are as they are to be, but for masks where `choose` is there to apply them."""
     if choose is None:
         drawn = _greedy(logits)
         _draw_random(logits, draws, drawn, [row for row, draw in enumerate(draws) if not draw.sampler.is_greedy])
         return drawn
-    settings, others = array("d"), list[int]()
+    settings, others, masks = array("d"), list[int](), list[bytes]()
     for row, draw in enumerate(draws):
         own = draw.sampler.settings
         if own is None:
@@ -71,8 +78,11 @@ def _chosen(logits: Array, draws: Sequence[Draw], choose: Choose | None) -> list
             others.append(row)
         settings.extend(own)
         settings.append(draw.uniform)
-    tokens = choose(logits, np.frombuffer(settings).reshape(len(draws), _NUM_SETTINGS))
-    drawn = [Drawn(token) if token >= 0 else Drawn(fault=NO_DISTRIBUTION) for token in tokens]
+        settings.append(draw.mask is not None)
+        if draw.mask is not None:
+            masks.append(draw.mask)
+    tokens = choose(logits, np.frombuffer(settings).reshape(len(draws), _NUM_SETTINGS), masks)
+    drawn = [Drawn(token) if token >= 0 else Drawn(fault=_FAULTS[token]) for token in tokens]
     if others:
         _draw_random(logits, draws, drawn, others)
     return drawn

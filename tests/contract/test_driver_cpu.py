@@ -7,6 +7,7 @@ from array import array
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -214,8 +215,8 @@ def test_a_row_without_a_distribution_fails_alone(tmp_path: Path, bad: float, ke
     driver = load(models.write_checkpoint(tmp_path / "untied", "mha"), kernels=kernels)
     rows = [Row([5, 6, 7], 0, [0], GREEDY), Row([9, 8], 0, [1], GREEDY), Row([11], 0, [2], GREEDY)]
     healthy = driver.execute(rows)
-    embedding = driver._model._embedding
-    (embedding if kernels == "torch" else embedding._numbers)[9] = bad
+    embedding, size = driver._model._embedding, driver.capabilities.hidden_size
+    (embedding if kernels == "torch" else embedding._numbers.view(np.float32).reshape(-1, size))[9] = bad
     broken = driver.execute(rows)
     assert broken[1].token is None
     assert broken[1].error is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -130,6 +131,25 @@ def test_a_row_without_a_distribution_is_a_fault_and_the_others_are_not(vocab: i
             None, NO_DISTRIBUTION, NO_DISTRIBUTION, None, NO_DISTRIBUTION, NO_DISTRIBUTION, None,
         ]  # fmt: skip
         assert [drawn[row].token for row in (0, 3, 6)] == [expected[row] for row in (0, 3, 6)]
+
+
+@pytest.mark.parametrize("vocab", [5, 301, 4096])
+def test_masks_leave_what_they_leave_without_it(vocab: int) -> None:
+    logits = random_logits(20, vocab)
+    logits[3, vocab // 2], logits[4, vocab // 2], logits[5], logits[6, vocab - 1] = NAN, INF, -INF, NAN
+    for share in (0.02, 0.5, 1.0):
+        allowed = torch.rand(20, vocab, generator=torch.Generator().manual_seed(1)) < share
+        lengths = [vocab // 8 + 1, vocab // 8 + 9, vocab // 16]
+        masks = [
+            np.packbits(row.numpy(), bitorder="little").tobytes().ljust(99, b"\xff")[: lengths[number % 3]]
+            for number, row in enumerate(allowed)
+        ]
+        samplers = [GREEDY, *SAMPLERS, Sampler(1.0, typical_p=0.5), Sampler(0.5, banned_tokens=(1, 2))]
+        draws = [
+            Draw(samplers[row % len(samplers)], row / 20, None if row % 5 == 0 else mask)
+            for row, mask in enumerate(masks)
+        ]
+        assert sample(logits, draws, Choice(vocab)) == sample(logits, draws), share
 
 
 def test_masks_and_rows_that_allow_nothing() -> None:

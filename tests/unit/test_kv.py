@@ -46,7 +46,7 @@ def test_a_fork_shares_full_pages_and_copies_the_working_page_once():
     shared = child.page_ids[1]
     assert compute(parent, 7) == (shared, parent.page_ids[1])
     assert compute(child, 7) is None
-    assert child.page_ids == [parent.page_ids[0], shared]
+    assert child.page_ids.tolist() == [parent.page_ids[0], shared]
 
 
 def test_a_fork_at_a_page_border_copies_nothing():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -21,6 +22,7 @@ from pie_engine.model.kernels.vector import (
     INT,
     VECTOR,
     at,
+    bits,
     constant,
     each_vector,
     exp,
@@ -40,7 +42,9 @@ _FLOORS = (2e-2, 1e-4, 1e-38)
 _LAST_FLOOR = _FLOORS[-1]
 _MIN_TEMPERATURE = 1e-20
 _NOWHERE = -1
+NO_DISTRIBUTION, NOTHING_ALLOWED = -1, -2
 _INFINITY = float("inf")
+_LOWEST = np.float32(-np.inf)
 
 
 @intrinsic
@@ -92,6 +96,21 @@ def lanes_from(_typing: Any, address: Any, least: Any) -> Any:
     return types.int64(types.int64, types.float32), emit
 
 
+@intrinsic
+def allow(_typing: Any, row: Any, mask: Any, count: Any, out: Any) -> Any:
+    """out[count] = row where the bit of `mask` is set, minus infinity elsewhere. Whole vectors."""
+
+    def emit(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        row, mask, count, out = arguments
+        with each_vector(builder, count) as loop:
+            value = load(builder, at(builder, row, loop.index))
+            value = builder.select(bits(builder, mask, loop.index), value, constant(float("-inf")))
+            store(builder, value, at(builder, out, loop.index))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), emit
+
+
 @functools.cache
 def choose_kernel() -> Any:
     """The kernel `choose` (see `_choose`)."""
@@ -113,30 +132,53 @@ def choose_kernel() -> Any:
     highest_of = compiled("float32(int64, int64)", name="highest_of")(_highest_of)
     first_of = compiled("int64(int64, int64, float32)", name="first_of")(_first_of)
     return compiled(
-        "void(int64, int64, int64, float64[:, ::1], float32[::1], int64[:, ::1], int64[::1], float64[::1], int64[::1])",
+        "void(int64, int64, int64, float64[:, ::1], int64, int64, float32[:, ::1], int64[:, ::1], int64[::1],"
+        " float64[::1], int64[::1])",
         name="choose",
+        limited=compiled("void(int64, int64, int64, int64)", name="limited")(_limited),
         highest_of=highest_of,
         first_of=first_of,
         draw=draw,
     )(_choose)
 
 
-def _choose(logits, stride, vocab, settings, weights, orders, starts, sums, tokens):
-    """tokens[row] = one for each row of `settings`: temperature, top-k (0: all), top-p, min-p, random number.
+def _choose(logits, stride, vocab, settings, masks, mask_stride, numbers, orders, starts, sums, tokens):
+    """tokens[row] = one for each row of `settings`: temperature, top-k (0: all), top-p, min-p, random number, and
+    whether the row has a mask.
 
-    `logits` are rows of fp32, `stride` bytes apart. At temperature 0 it is the first of the likeliest tokens. -1: the
-    row has no distribution. The others are room: `weights` [vocab] and `orders` [2, vocab] in whole vectors, `starts`
-    and `sums` for `NUM_BUCKETS`.
+    `logits` are rows of fp32, `stride` bytes apart, and `masks` the bits of those that have one, in whole vectors. At
+    temperature 0 it is the first of the likeliest tokens. -1: the row has no distribution; -2: its mask leaves nothing.
+    The others are room: `numbers` and `orders` [2, vocab] in whole vectors, `starts` and `sums` for `NUM_BUCKETS`.
     """
+    mask = masks
     for row in range(len(settings)):
         x = logits + row * stride
+        fault = NO_DISTRIBUTION
         most = highest_of(x, vocab)
+        if settings[row, 5]:
+            # A NaN stays one, also where the mask would hide it.
+            if most == most:
+                fault = NOTHING_ALLOWED if -_INFINITY < most < _INFINITY else fault
+                limited(x, mask, vocab, numbers[0].ctypes.data)
+                x = numbers[0].ctypes.data
+                most = highest_of(x, vocab)
+            mask += mask_stride
         if not -_INFINITY < most < _INFINITY:
-            tokens[row] = _NOWHERE
+            tokens[row] = fault
         elif settings[row, 0] == 0.0:
             tokens[row] = first_of(x, vocab, most)
         else:
-            tokens[row] = draw(x, vocab, most, settings[row], weights, orders, starts, sums)
+            tokens[row] = draw(x, vocab, most, settings[row], numbers[1], orders, starts, sums)
+
+
+def _limited(x, mask, vocab, out):
+    """out[vocab] = the row, minus infinity where the bit of the mask is not set."""
+    whole = vocab // LANES * LANES
+    allow(x, mask, whole, out)
+    if whole < vocab:
+        for token in range(whole, whole + LANES):
+            put_number(out + token * 4, number_at(x + token * 4) if token < vocab else _LOWEST)
+        allow(out + whole * 4, mask + whole // 8, LANES, out + whole * 4)
 
 
 def _highest_of(x, vocab):
@@ -170,7 +212,7 @@ def _draw(x, vocab, most, setting, weights, orders, starts, sums):
         total += weigh(x + first * 4, min(_BLOCK, whole - first), most, factor, room + first * 4)
     if whole < vocab:
         for token in range(whole, whole + LANES):
-            put_number(room + token * 4, number_at(x + token * 4) if token < vocab else types.float32(-_INFINITY))
+            put_number(room + token * 4, number_at(x + token * 4) if token < vocab else _LOWEST)
         total += weigh(room + whole * 4, LANES, most, factor, room + whole * 4)
     token = _NOWHERE
     for floor in _FLOORS:

@@ -70,11 +70,10 @@ class Program:
         self.operations[:, _NUM_ROWS] = rows
         self.operations[self._by_row, _CHUNKS] = np.minimum(rows[self._by_row], self._most_chunks)
 
-    def move(self, old: Tensor, new: Tensor) -> None:
-        """The next runs use `new`, of the same shape, in the place of `old`."""
-        address = old.data_ptr()
-        self.operations[self.operations == address] = new.data_ptr()
-        self._kept = [new if tensor.data_ptr() == address else tensor for tensor in self._kept]
+    def move(self, old: int, new: int) -> None:
+        """The next runs use the memory at `new`, which the caller keeps in place, for that at `old`."""
+        self.operations[self.operations == old] = new
+        self._kept = [tensor for tensor in self._kept if tensor.data_ptr() != old]
 
     def set_attention(self, num_items: int, scratch: Tensor, scratch_numbers: int, max_pages: int) -> None:
         """Pairs of a span and a head in the next run, and the room of each thread for their scores."""

@@ -275,7 +275,7 @@ def softmax_seen(_typing: Any, row: Any, words: Any, count: Any, soft_cap: Any, 
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         row, words, count, soft_cap, sink = arguments
-        return _emit_softmax(builder, row, count, soft_cap, sink, lambda index: _bits(builder, words, index))
+        return _emit_softmax(builder, row, count, soft_cap, sink, lambda index: bits(builder, words, index))
 
     return types.float32(*[types.int64] * 3, types.float32, types.float32), emit
 
@@ -313,7 +313,7 @@ def _emit_softmax(builder: Any, row: Any, count: Any, soft_cap: Any, sink: Any, 
     return builder.fadd(fold(builder, "add", builder.load(total)), first_lane)
 
 
-def _bits(builder: Any, words: Any, index: Any) -> Any:
+def bits(builder: Any, words: Any, index: Any) -> Any:
     """The bits of word `index` as lanes."""
     kind = ir.IntType(LANES)
     place = builder.add(words, builder.mul(index, ir.Constant(INT, LANES // 8)))
