@@ -22,7 +22,7 @@ from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
 from pie_engine.model.span import Span
-from pie_engine.model.steady_products import SteadyProducts
+from pie_engine.model.steady_products import SteadyProducts, odd_width
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
 
@@ -74,6 +74,14 @@ class Decoder:
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
+
+    def steady_obstacle(self) -> str | None:
+        """Why its products cannot be kept steady, if so."""
+        config = self.config
+        if config.is_gated and config.activation != "clamped_swiglu":
+            return None  # rows of gates do not lie side by side
+        experts = [] if config.experts is None else [config.experts.intermediate_size]
+        return odd_width([config.intermediate_size, *experts], self.dtype)
 
     def keep_steady(self, products: SteadyProducts | None) -> None:
         """Let `products` see to it that rows get the same bits in any company; None: not any longer."""

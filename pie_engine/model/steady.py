@@ -40,6 +40,9 @@ _CASES: tuple[list[list[Part]], ...] = (
 class CanBeSteady(Model, Protocol):
     """A model whose products can be kept steady."""
 
+    def steady_obstacle(self) -> str | None:
+        """Why they cannot, if so; everything else in it works row by row."""
+
     def keep_steady(self, products: SteadyProducts | None) -> None:
         """None: as the library likes them again."""
 
@@ -107,6 +110,8 @@ def _obstacle(model: Model, num_threads: int, page_size: int) -> str | None:
         return f"{num_threads} threads cut rows elsewhere in other steps"
     if not isinstance(model, CanBeSteady):
         return "its attention is its own"
+    if (reason := model.steady_obstacle()) is not None:
+        return reason
     model.keep_steady(SteadyProducts())
     if is_steady(Steady(model), page_size):
         return None

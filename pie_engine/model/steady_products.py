@@ -8,7 +8,7 @@ few rows are filled up with zeros, too many are multiplied in blocks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -123,6 +123,17 @@ def _measured(linear: AnyLinear) -> Rows:
     if isinstance(linear, Linear):
         return steady_rows(noisy_twin(linear).of, _noisy_rows(num_inputs, linear.weight.dtype))
     return steady_rows(linear.of, torch.randn(_MOST[0], num_inputs, generator=_generator()))
+
+
+def odd_width(widths: Iterable[int], dtype: torch.dtype) -> str | None:
+    """What is wrong with activation functions of rows so wide, if anything is.
+
+    Rows that lie side by side are worked through as one, in portions of two registers; what is left at the end goes
+    through another function, which rounds otherwise.
+    """
+    portion = 2 * _ALIGNMENT // dtype.itemsize
+    odd = [width for width in widths if width % portion]
+    return f"it has activations {min(odd)} wide, which is no multiple of {portion}" if odd else None
 
 
 def steady_rows(product: Product, x: Tensor) -> Rows:

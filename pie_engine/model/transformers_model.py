@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from pie_engine.errors import ModelError, Unsupported
+from pie_engine.model import transformers_steady
 from pie_engine.model.attention import AttentionBuffers, AttentionPlan
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import LayerConfig
 from pie_engine.model.kv_cache import HeadShape, KvCache
 from pie_engine.model.span import Span
+from pie_engine.model.steady_products import SteadyProducts
 from pie_engine.model.transformers_checks import (
     HINT,
     can_replace_attention,
@@ -104,6 +106,12 @@ class TransformersModel(ByTransformers):
 
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads)
+
+    def steady_obstacle(self) -> str | None:
+        return transformers_steady.obstacle(self._model, self.dtype)
+
+    def keep_steady(self, products: SteadyProducts | None) -> None:
+        transformers_steady.keep_steady(self._model, products)
 
     @torch.inference_mode()
     def forward(
