@@ -161,3 +161,44 @@ def test_adapters_too(folder: Path) -> None:
     ]
     assert torch.equal(together[:20], torch.cat(alone))
     model.remove_adapter("a")
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ("by-transformers-gpt2", ""),
+        ("by-transformers-cwm", ""),
+        ("by-transformers-bloom", "its attention is its own"),
+        ("by-transformers-deepseek", "its DeepseekV3Experts multiplies in a way of its own"),
+    ],
+)
+def test_models_of_transformers(tmp_path: Path, caplog: pytest.LogCaptureFixture, shape: str, says: str) -> None:
+    loaded = load_model(Checkpoint.open(models.write_checkpoint(tmp_path / "model", shape)), torch.float32)
+    model = deterministic(loaded, 1, PAGE)
+    assert isinstance(model, OneByOne if says else Steady)
+    assert says in caplog.text
+    assert model.forward([Span(0, 2, 0, [0])], [5, 6], model.new_cache(1, PAGE), []).shape == (0, 320)
+
+
+def test_a_model_of_transformers_is_as_it_was_after_it_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = models.write_checkpoint(tmp_path / "model", "by-transformers-cwm")
+    plain, tried = (load_model(Checkpoint.open(folder), torch.float32) for _ in range(2))
+    monkeypatch.setattr("pie_engine.model.steady.is_steady", lambda model, page_size: False)
+    assert isinstance(deterministic(tried, 1, PAGE), OneByOne)
+    row = [Span(0, 1, 0, [0])], [5]
+    logits = [model.forward(*row, model.new_cache(1, PAGE), [0]) for model in (plain, tried)]
+    assert (logits[0] - logits[1]).abs().max() < 1e-5
+    monkeypatch.undo()
+    assert not is_steady(Steady(tried), PAGE)
+
+
+def test_widths_that_leave_something_over(tmp_path: Path) -> None:
+    """Half a register's worth of a row would be somebody else's neighbour in another step."""
+    folder = models.write_checkpoint(tmp_path / "model", "starcoder2", intermediate_size=100)
+    model = load_model(Checkpoint.open(folder), torch.float32)
+    assert isinstance(model, Decoder)
+    assert model.steady_obstacle() == "it has activations 100 wide, which is no multiple of 32"
+    gated = models.write_checkpoint(tmp_path / "gated", "gqa-tied", intermediate_size=100)
+    assert isinstance(deterministic(load_model(Checkpoint.open(gated), torch.float32), 1, PAGE), Steady)
