@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pie_engine.sampling.random import stream_key, uniform
+from pie_engine.sampling.random import start_of, stream_key, uniform_at
 
 
 class RandomStream:
@@ -13,17 +13,17 @@ class RandomStream:
     and the same steps from the same seed lead to the same one.
     """
 
-    __slots__ = ("_key", "_num_forks", "lineage", "seed")
+    __slots__ = ("_num_forks", "_start", "lineage", "seed")
 
     def __init__(self, seed: int, lineage: tuple[int, ...] = ()) -> None:
         self.seed = seed
         self.lineage = lineage
         self._num_forks = 0
-        self._key = stream_key(seed, lineage)
+        self._start = start_of(stream_key(seed, lineage))
 
     def draw(self, position: int, index: int = 0) -> float:
         """The number in [0, 1) for the token at `position`; `index` tells several of one apart."""
-        return uniform(self._key, position, index)
+        return uniform_at(self._start, position, index)
 
     def fork(self) -> RandomStream:
         child = RandomStream(self.seed, (*self.lineage, self._num_forks))
@@ -36,4 +36,4 @@ class RandomStream:
             self.lineage = (*self.lineage[:-1], self.lineage[-1] - 1)
         else:
             self.lineage = (*self.lineage, -1)
-        self._key = stream_key(self.seed, self.lineage)
+        self._start = start_of(stream_key(self.seed, self.lineage))

@@ -103,6 +103,8 @@ class Operation:
     """One flush, pass or plan. The loop calls `begin` at its turn, then `row` and `settle` until it `is_over`."""
 
     __slots__ = (
+        "_draws_on_more",
+        "_is_random",
         "_probes",
         "_prompt_length",
         "_sampler",
@@ -150,6 +152,10 @@ class Operation:
     def _ask(self, sampler: Sampler | None, probes: Probes = NO_PROBES, want_logprob: bool = False) -> None:
         """What is wanted of the last position; without a sampler its logits are not needed."""
         self._sampler, self._probes, self._want_logprob = sampler, probes, want_logprob
+        self._is_random = sampler is not None and not sampler.is_greedy
+        self._draws_on_more = sampler is not None and bool(
+            sampler.reads_history or sampler.xtc_probability or sampler.mirostat_tau
+        )
         self._prompt_length = 0
 
     def begin(self) -> None:
@@ -180,21 +186,20 @@ class Operation:
         if end < kv.num_tokens:
             return Row(kv.tokens[start:end], start, page_ids, adapter=self.context.adapter_id)
         tokens = own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:]
-        row = Row(tokens, start, page_ids, self._sampler, want_logprob=self._want_logprob)
-        row.adapter = self.context.adapter_id
-        row.probes = self._probes
-        row.mask = self._ask_mask()
-        if self._sampler is not None:
-            self._prepare(row, self._sampler)
+        sampler, context = self._sampler, self.context
+        uniform = context.random.draw(end) if self._is_random else 0.0
+        row = Row(tokens, start, page_ids, sampler, uniform, self._probes, self._want_logprob, self._ask_mask())
+        row.adapter = context.adapter_id
+        if sampler is not None and self._draws_on_more:
+            self._prepare(row, sampler)
         return row
 
     def _prepare(self, row: Row, sampler: Sampler) -> None:
-        """What the draw needs besides the logits."""
+        """What the draw needs besides the logits and one random number."""
         context = self.context
         if sampler.reads_history:
             row.history, row.prompt_length = context.memory.history(context.kv.tokens), self._prompt_length
         if not sampler.is_greedy:
-            row.uniform = context.random.draw(row.end)
             if sampler.xtc_probability:
                 row.xtc_uniform = context.random.draw(row.end, 1)
             if sampler.mirostat_tau:

@@ -23,7 +23,16 @@ def stream_key(seed: int, lineage: tuple[int, ...] = ()) -> int:
 
 def uniform(key: int, position: int, index: int = 0) -> float:
     """The random number in [0, 1) of stream `key` at `position`, with 53 bits; `index` tells several of one apart."""
-    start = _mix(key & _MASK)
+    return uniform_at(start_of(key), position, index)
+
+
+def start_of(key: int) -> int:
+    """What all numbers of a stream have in common, for `uniform_at`."""
+    return _mix(key & _MASK)
+
+
+def uniform_at(start: int, position: int, index: int = 0) -> float:
+    """`uniform` of the stream that `start_of` was asked about."""
     if index:
         start = _mix(start + index * _ODD & _MASK)
     mixed = _mix(start + (position + 1) * _GAMMA & _MASK)
