@@ -111,6 +111,9 @@ class HostSection(Section, frozen=True):
     """Compressed size of a recording of one inferlet, in MiB; past it the recording ends and the inferlet goes on."""
     cancel_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0
     """How long a terminated inferlet may clean up before it is killed."""
+    kill_grace_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    """How long a standalone component may wait where nothing can interrupt it. Then the host for the components of its
+    user is started anew, and all of them end."""
     gateway_grace_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     """How long inferlets go on without a gateway."""
 

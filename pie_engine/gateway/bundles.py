@@ -6,9 +6,7 @@ import re
 from pathlib import PurePosixPath
 
 from pie_engine.errors import InvalidProgram
-from pie_engine.protocol.program import NAME, SECRET, VERSION, Bundle, Limits
-
-COMPONENT_FILE = "program.wasm"
+from pie_engine.protocol.program import COMPONENT_FILE, NAME, SECRET, VERSION, Bundle, Limits
 
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
 

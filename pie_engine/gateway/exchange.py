@@ -11,13 +11,13 @@ import msgspec
 import zmq
 
 from pie_engine.errors import ErrorInfo, Lost
-from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.hosts import PYTHON, HostPool
 from pie_engine.gateway.programs import Programs
 from pie_engine.gateway.table import ProcessTable, lost
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.http import ProcessUsage
 from pie_engine.protocol.to_core import CoreOrder
-from pie_engine.protocol.to_daemon import ChildMessage, Member, Shutdown, Topology
+from pie_engine.protocol.to_daemon import ChildMessage, Member, NeedHost, Shutdown, Topology
 from pie_engine.protocol.to_gateway import (
     AdapterAnswer,
     CoreStats,
@@ -87,12 +87,18 @@ class Exchange:
     def connect(self, table: ProcessTable, programs: Programs, hosts: HostPool) -> None:
         """From here on everything that arrives is handled."""
         self._table, self._programs, self._hosts = table, programs, hosts
+        hosts.need = self._need_host
         self._hub_wire = Wire(self._hub.socket, self._read)
         self._home_wire = Wire(self._home.socket, self._read)
+        table.call_hosts()
 
     def send(self, host_boot: str, orders: Sequence[Any]) -> None:
         self._hub.send(host_boot, orders)
         self._hub_wire.check()
+
+    def _need_host(self, user: str) -> None:
+        self._home.send([NeedHost(user)])
+        self._home_wire.check()
 
     def close(self) -> None:
         self._hub_wire.close()
@@ -162,13 +168,13 @@ class Exchange:
                 for message in messages:
                     self._take(boot_id, message)
         for boot_id in dead:
-            self._bury(boot_id)
+            self._bury(boot_id, is_blocked=boot_id in topology.blocked)
         self._known_boots = boots
         self._register_early()
         self._table.end_orphans(boots, lost("its host died while there was no gateway"))
-        self._table.hosts_failed(_host_failure(topology.members))
+        self._table.hosts_failed(_host_failures(topology.members))
 
-    def _bury(self, boot_id: str) -> None:
+    def _bury(self, boot_id: str, *, is_blocked: bool) -> None:
         self._hub.forget(boot_id)
         self.core_stats.pop(boot_id, None)
         self._early.pop(boot_id, None)
@@ -177,36 +183,50 @@ class Exchange:
                 why = Lost.of("core_lost", "the core of the model died", hint="it is started again; try again")
                 asked.set_exception(why)
         if boot_id in self._hosts:
-            self._programs.host_died(boot_id)
-            info = (
-                lost("the daemon was stopped")
-                if self.is_stopping
-                else Lost.of("host_lost", "the host that ran the process died", hint="it is started again").info
-            )
-            self._table.host_died(boot_id, info)
+            host = self._hosts.get(boot_id)
+            error = _recycled(host.lane if host else PYTHON) if is_blocked else _host_lost()
+            self._programs.host_died(boot_id, error)
+            self._table.host_died(boot_id, lost("the daemon was stopped") if self.is_stopping else error.info)
 
     def _register_early(self) -> None:
-        names = {member.boot_id: member.name for member in self.members if member.role == "host"}
-        for boot_id in self._early.keys() & names.keys():
-            host = self._hosts.add(boot_id, names[boot_id])
+        known = {member.boot_id: member for member in self.members if member.role == "host"}
+        for boot_id in self._early.keys() & known.keys():
+            host = self._hosts.add(boot_id, known[boot_id].name, known[boot_id].user)
             self._table.host_registered(host, self._early.pop(boot_id))
 
     async def settle_orphans(self) -> None:
         """A while after the start, what belongs to a host that is there but did not register is lost."""
-        while not any(member.role == "host" and member.is_ready for member in self.members):
+        while not any(member.role == "host" and member.is_ready and not member.user for member in self.members):
             await asyncio.sleep(0.1)
         await asyncio.sleep(REGISTRATION_GRACE_S)
         self._table.end_orphans(set(self._hosts.boot_ids), lost("its host did not come back"))
 
 
-def _host_failure(members: list[Member]) -> Lost | None:
-    """Why no host runs and none will, if that is so."""
+def _host_lost() -> Lost:
+    return Lost.of("host_lost", "the host that ran the process died", hint="it is started again")
+
+
+def _recycled(lane: str) -> Lost:
+    hint = "it is started again"
+    if lane != PYTHON:
+        hint = (
+            "wait with `futures.wait-any`, not inside WASI, or raise `kill_grace_s` under [host] in the configuration"
+        )
+    message = "a program blocked the host where nothing can interrupt it, so the host was started anew"
+    return Lost.of("host_recycled", message, hint=hint)
+
+
+def _host_failures(members: list[Member]) -> dict[str, Lost]:
+    """Why no host of a lane runs and none will, where that is so."""
     hosts = [member for member in members if member.role == "host"]
-    failures = [member.detail["failed"] for member in hosts if "failed" in member.detail]
-    if not hosts or len(failures) < len(hosts):
-        return None
-    info = msgspec.convert(failures[0], ErrorInfo)
-    return Lost.of("host_lost", f"no host runs programs any more: {info.message}", hint=info.hint)
+    failures = {}
+    for lane in {member.user for member in hosts}:
+        failed = [member.detail.get("failed") for member in hosts if member.user == lane]
+        if all(failed):
+            info = msgspec.convert(failed[0], ErrorInfo)
+            what = "standalone components" if lane else "programs"
+            failures[lane] = Lost.of("host_lost", f"no host runs {what} any more: {info.message}", hint=info.hint)
+    return failures
 
 
 def builtins_of(stats: CoreStats | HostStats) -> dict[str, object]:

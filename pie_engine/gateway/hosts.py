@@ -1,14 +1,29 @@
-"""The hosts that have registered, and who gets the next process."""
+"""The hosts that have registered, and who gets the next process.
+
+Processes stand in lanes: all Python programs in one, the standalone components of each user in one of their own. What
+runs in one lane cannot hold up another.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from pie_engine.protocol.program import Manifest
 from pie_engine.protocol.to_gateway import HostStats
+
+PYTHON = ""
+"""The lane of Python programs; the others are named by their user."""
+
+
+def lane_of(manifest: Manifest, user: str) -> str:
+    return user if manifest.runtime == "component" else PYTHON
 
 
 class Host:
-    def __init__(self, boot_id: str, name: str) -> None:
+    def __init__(self, boot_id: str, name: str, lane: str = PYTHON) -> None:
         self.boot_id = boot_id
         self.name = name
+        self.lane = lane
         self.pids: set[str] = set()
         """What it was given and has not ended, as far as is stored."""
         self.stats: HostStats | None = None
@@ -20,6 +35,8 @@ class HostPool:
     def __init__(self, max_processes_per_host: int) -> None:
         self._max_processes = max_processes_per_host
         self._hosts: dict[str, Host] = {}
+        self.need: Callable[[str], None] = lambda lane: None
+        """Called when a lane of components has no host."""
 
     def __contains__(self, boot_id: str) -> bool:
         return boot_id in self._hosts
@@ -35,18 +52,22 @@ class HostPool:
     def get(self, boot_id: str) -> Host | None:
         return self._hosts.get(boot_id)
 
-    def add(self, boot_id: str, name: str) -> Host:
-        return self._hosts.setdefault(boot_id, Host(boot_id, name))
+    def add(self, boot_id: str, name: str, lane: str = PYTHON) -> Host:
+        return self._hosts.setdefault(boot_id, Host(boot_id, name, lane))
 
     def remove(self, boot_id: str) -> None:
         self._hosts.pop(boot_id, None)
 
-    def least_loaded(self) -> Host | None:
-        return min(self._hosts.values(), key=lambda host: len(host.pids), default=None)
+    def least_loaded(self, lane: str = PYTHON) -> Host | None:
+        """None: there is none yet; one has been asked for."""
+        hosts = [host for host in self._hosts.values() if host.lane == lane]
+        if not hosts and lane != PYTHON:
+            self.need(lane)
+        return min(hosts, key=lambda host: len(host.pids), default=None)
 
-    def pick(self) -> Host | None:
+    def pick(self, lane: str = PYTHON) -> Host | None:
         """The least loaded host that has room; None: wait in the queue."""
-        host = self.least_loaded()
+        host = self.least_loaded(lane)
         return host if host is not None and len(host.pids) < self._max_processes else None
 
     def release(self, boot_id: str | None, pid: str) -> None:

@@ -22,8 +22,10 @@ MAX_PAGE_EVENTS = 256
 class Process:
     """What changes about a process; `record` is what it was launched as."""
 
-    def __init__(self, record: ProcessRecord, num_messages: int = 0) -> None:
+    def __init__(self, record: ProcessRecord, num_messages: int = 0, lane: str = "") -> None:
         self.record = record
+        self.lane = lane
+        """Which hosts it can go to: see `hosts`."""
         self.host_boot = record.host_boot
         self.host = record.host
         self.is_terminating = record.is_terminating

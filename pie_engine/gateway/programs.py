@@ -10,19 +10,22 @@ from collections import OrderedDict
 
 import msgspec
 
-from pie_engine.errors import Busy, Lost, NotFound
+from pie_engine.builder.record import record_of
+from pie_engine.builder.wasm import WasmError
+from pie_engine.errors import Busy, InvalidProgram, Lost, NotFound
 from pie_engine.gateway.bundles import check_bundle
-from pie_engine.gateway.hosts import Host, HostPool
+from pie_engine.gateway.hosts import Host, HostPool, lane_of
 from pie_engine.gateway.turn import Turn
 from pie_engine.protocol.http import ProgramView
-from pie_engine.protocol.program import Bundle, Signature
+from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Signature
 from pie_engine.protocol.to_gateway import Described
 from pie_engine.protocol.to_host import Describe
 from pie_engine.store.records import ProgramRecord
 from pie_engine.store.store import Store
 
 MAX_CACHED_BYTES = 64 * 1024 * 1024
-HOST_TIMEOUT_S = 10.0
+HOST_TIMEOUT_S = 30.0
+HOST_POLL_S = 0.02
 DESCRIBE_TIMEOUT_S = 60.0
 """The first one waits for the shared runtime to be built."""
 
@@ -86,7 +89,7 @@ class Programs:
     async def upload(self, user: str, bundle: Bundle, *, publishes: bool = True) -> ProgramView:
         """Checks it, has a host read its signature, and publishes it under its name and version if that is wanted."""
         digest, is_new = self.admit(bundle)
-        signature = await self._signature(digest, bundle)
+        signature = await self._signature(user, digest, bundle)
         name, version = bundle.manifest.name, bundle.manifest.version
 
         def change(store: Store) -> None:
@@ -116,18 +119,21 @@ class Programs:
         else:
             waiter.set_result(reply.signature or Signature())
 
-    def host_died(self, boot_id: str) -> None:
+    def host_died(self, boot_id: str, error: Lost) -> None:
         for request, (asked, waiter) in list(self._asked.items()):
             if asked == boot_id:
                 del self._asked[request]
                 if not waiter.done():
-                    waiter.set_exception(Lost.of("host_lost", "the host died while it read the program"))
+                    waiter.set_exception(error)
 
-    async def _signature(self, digest: str, bundle: Bundle) -> Signature:
+    async def _signature(self, user: str, digest: str, bundle: Bundle) -> Signature:
         known = self._store.program(digest)
         if known is not None and known.signature is not None:
             return msgspec.json.decode(known.signature, type=Signature)
-        host = await self._any_host()
+        recorded = signature_in(bundle)
+        if recorded is not None:
+            return recorded
+        host = await self._any_host(lane_of(bundle.manifest, user))
         request = next(self._requests)
         waiter: asyncio.Future[Signature] = asyncio.get_running_loop().create_future()
         self._asked[request] = (host.boot_id, waiter)
@@ -139,14 +145,26 @@ class Programs:
         finally:
             self._asked.pop(request, None)
 
-    async def _any_host(self) -> Host:
+    async def _any_host(self, lane: str) -> Host:
         """One that is starting, or being started again, is worth a moment."""
         end = time.monotonic() + HOST_TIMEOUT_S
-        while (host := self._hosts.least_loaded()) is None:
+        while (host := self._hosts.least_loaded(lane)) is None:
             if time.monotonic() > end:
                 raise Busy("no host is ready to read the program", hint="`pie doctor` says what keeps it from starting")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(HOST_POLL_S)
         return host
+
+
+def signature_in(bundle: Bundle) -> Signature | None:
+    """What `pie build` has read of a component, which need not be compiled and run for it. None: nothing."""
+    component = bundle.blobs.get(COMPONENT_FILE)
+    if bundle.manifest.runtime != "component" or component is None:
+        return None
+    try:
+        record = record_of(component)
+    except WasmError as error:
+        raise InvalidProgram(f"{COMPONENT_FILE}: {error}", hint="`pie build` makes one") from error
+    return None if record is None else record.signature
 
 
 class BundleCache:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import get_args
 
@@ -18,7 +18,7 @@ import msgspec
 from pie_engine.config import EngineConfig
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
 from pie_engine.gateway.audience import Audience
-from pie_engine.gateway.hosts import Host, HostPool
+from pie_engine.gateway.hosts import PYTHON, Host, HostPool, lane_of
 from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
@@ -56,15 +56,15 @@ class ProcessTable:
         self._config = config.gateway
         self._alive: dict[str, Process] = {}
         self._by_key: dict[tuple[str, str], Process] = {}
-        self._queue: deque[Process] = deque()
-        """Processes without a host, oldest first. Those that have ended meanwhile are skipped."""
+        self._queues: defaultdict[str, deque[Process]] = defaultdict(deque)
+        """Processes without a host, of each lane, oldest first. Those that have ended meanwhile are skipped."""
         self._next_id = store.next_process_id()
         self._receipts = Receipts(turn)
         self.audience = Audience(store, self._receipts, config.gateway.disconnect_grace_s, self._abandoned)
         self.refusal: Busy | None = None
         """Why nothing is launched any more: draining or stopping."""
-        self._no_host: Lost | None = None
-        """Why no host will ever take what waits."""
+        self._no_host: dict[str, Lost] = {}
+        """Why no host will ever take what waits in a lane."""
         self.on_empty: Callable[[], None] = nothing
         """Called when the last process has ended."""
 
@@ -142,7 +142,8 @@ class ProcessTable:
         return known
 
     def _check_room(self) -> None:
-        refusal = self.refusal or self._no_host
+        # A host for components is tried again whenever somebody needs it.
+        refusal = self.refusal or self._no_host.get(PYTHON)
         if refusal is not None:
             raise refusal
         limit = self._config.max_processes
@@ -155,7 +156,8 @@ class ProcessTable:
 
     def _admit(self, user: str, digest: str, bundle: Bundle, text: str, request: LaunchRequest) -> Process:
         """Takes its place in the table and, if one is free, in a host."""
-        host = None if self._queue else self._hosts.pick()
+        lane = lane_of(bundle.manifest, user)
+        host = None if self._queues[lane] else self._hosts.pick(lane)
         record = ProcessRecord(
             id=self._next_id,
             pid=secrets.token_hex(8),
@@ -175,7 +177,7 @@ class ProcessTable:
             trace=",".join(request.trace),
         )
         self._next_id += 1
-        process = Process(record)
+        process = Process(record, lane=lane)
         self._enter(process)
         if host is not None:
             host.pids.add(process.pid)
@@ -185,8 +187,8 @@ class ProcessTable:
         """The launch is committed."""
         self._programs.remember(process.record.digest, bundle)
         if process.host_boot is None:
-            self._queue.append(process)
-            self._pump()
+            self._queues[process.lane].append(process)
+            self._pump(process.lane)
         else:
             self._dispatch(process)
         self.audience.watch(process)
@@ -227,18 +229,24 @@ class ProcessTable:
     def enqueue(self, process: Process) -> None:
         """One that was queued when the gateway died."""
         self._enter(process)
-        self._queue.append(process)
+        self._queues[process.lane].append(process)
 
-    def _pump(self) -> None:
+    def _pump(self, lane: str) -> None:
         """Give waiting processes to hosts with room."""
-        while self._queue:
-            if self._queue[0].has_terminal:
-                self._queue.popleft()
+        queue = self._queues[lane]
+        while queue:
+            if queue[0].has_terminal:
+                queue.popleft()
                 continue
-            host = self._hosts.pick()
+            host = self._hosts.pick(lane)
             if host is None:
                 return
-            self._assign(self._queue.popleft(), host)
+            self._assign(queue.popleft(), host)
+
+    def call_hosts(self) -> None:
+        """For whoever waits while nobody comes."""
+        for lane in list(self._queues):
+            self._pump(lane)
 
     def _assign(self, process: Process, host: Host) -> None:
         process.host_boot, process.host = host.boot_id, host.name
@@ -324,7 +332,7 @@ class ProcessTable:
     def _ended_now(self, process: Process) -> None:
         self.audience.stop_watch(process)
         self._drop(process)
-        self._pump()
+        self._pump(process.lane)
         if not self._alive:
             self.on_empty()
 
@@ -348,7 +356,7 @@ class ProcessTable:
         for pid in reported - host.pids:
             # Ended in our books: nobody is interested in it any more.
             self._turn.say(host.boot_id, Terminate(pid))
-        self._pump()
+        self._pump(host.lane)
 
     def _resume(self, process: Process) -> None:
         """It ran on while there was no gateway. What we told it may have got lost with the old one."""
@@ -370,12 +378,13 @@ class ProcessTable:
         for process in self.alive:
             if process.host_boot == boot_id:
                 self.end(process, info)
+        self.call_hosts()
 
-    def hosts_failed(self, error: Lost | None) -> None:
-        """All hosts are down for good, for this reason (None: they are not): nobody shall wait for them."""
-        self._no_host = error
-        if error is not None:
-            for process in self._queue:
+    def hosts_failed(self, errors: dict[str, Lost]) -> None:
+        """All hosts of these lanes are down for good, for this reason: nobody shall wait for them."""
+        self._no_host = errors
+        for lane, error in errors.items():
+            for process in self._queues[lane]:
                 self.end(process, error.info)
 
     # After a restart of the gateway.
@@ -383,7 +392,7 @@ class ProcessTable:
     def restore(self, extra_grace_s: float) -> None:
         """What the store says is alive: queued ones wait again, the others for their hosts."""
         for record in self._store.alive():
-            process = Process(record, self._store.num_messages(record.id))
+            process = Process(record, self._store.num_messages(record.id), self._lane_of(record))
             if record.host_boot is not None:
                 self._enter(process)
             elif record.is_terminating:
@@ -392,6 +401,13 @@ class ProcessTable:
             else:
                 self.enqueue(process)
             self.audience.watch(process, extra_grace_s)
+
+    def _lane_of(self, record: ProcessRecord) -> str:
+        """Of one that waits; those that have a host do not queue any more."""
+        try:
+            return PYTHON if record.host_boot else lane_of(self._programs.bundle(record.digest).manifest, record.user)
+        except NotFound:
+            return PYTHON  # it ends with that when its turn comes
 
     def end_all(self, info: ErrorInfo) -> None:
         for process in self.alive:

@@ -15,10 +15,8 @@ from pie_engine.gateway.table import ProcessTable
 from pie_engine.protocol.http import Health, HealthStatus, MemberView, ProcessView
 from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import CoreStats
-from pie_engine.protocol.version import PROTOCOL_VERSION
+from pie_engine.protocol.version import PROTOCOL_VERSION, pie_version
 from pie_engine.store.store import Store
-
-DISTRIBUTION = "pie-serving"
 
 
 class Views:
@@ -49,13 +47,7 @@ class Views:
 
     @cached_property
     def _version(self) -> str:
-        # Slow to import, and not needed before somebody asks.
-        from importlib import metadata
-
-        try:
-            return metadata.version(DISTRIBUTION)
-        except metadata.PackageNotFoundError:
-            return "unknown"
+        return pie_version()
 
     def process(self, process: Process) -> ProcessView:
         return process.view(self._exchange.usage_of(process.pid))
@@ -87,7 +79,8 @@ def status_of(members: list[Member], incidents: list[str], has_host: bool) -> He
     """`ok`: everybody is there and a program can be launched. `degraded`: somebody has died or cannot start."""
     if any("failed" in member.detail for member in members):
         return "degraded"
-    if members and has_host and all(member.is_ready for member in members):
+    # A host for components comes and goes as it is needed.
+    if members and has_host and all(member.is_ready for member in members if not member.user):
         return "ok"
     return "degraded" if incidents else "starting"
 
@@ -99,7 +92,9 @@ def _page_numbers(stats: CoreStats) -> dict[str, object]:
 
 
 def _view(member: Member) -> MemberView:
-    return MemberView(member.role, member.name, member.is_ready, member.os_pid, member.detail)
+    # Whoever asks for hosts means those that run any program.
+    role = "components" if member.user else member.role
+    return MemberView(role, member.name, member.is_ready, member.os_pid, member.detail)
 
 
 def _daemon_start(lock: Path) -> float:

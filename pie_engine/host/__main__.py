@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 
 from pie_engine.errors import Lost
-from pie_engine.host.engine import STUCK_S
 from pie_engine.host.host import Host
 from pie_engine.host.links import Links
 from pie_engine.host.make import make_host
-from pie_engine.ipc.child import Child, be_born
+from pie_engine.ipc.child import EXIT_BLOCKED, Child, be_born
 from pie_engine.protocol.to_daemon import Shutdown, Topology
 from pie_engine.protocol.to_gateway import HostStats
 
@@ -25,7 +24,6 @@ SLICE_S = 0.005
 """Guests run no longer than this (and the rest of the last one's turn) before the sockets are looked at again. Long
 enough for all programs of a batch: what they say then goes out as one frame and becomes one commit."""
 STATS_EVERY_S = 0.5
-EXIT_STUCK = 76
 QUIET_S = 0.003
 """After so long without anything to do, guests are made ahead of need: whatever arrives meanwhile waits for that."""
 QUIET_AT_WORK_S = 0.050
@@ -90,10 +88,10 @@ class HostProcess:
             self._host.tidy_up()
 
 
-def _give_up() -> None:
+def _give_up(seconds: float) -> None:
     """A guest waits where nobody can wake or end it. The daemon starts a new host; the gateway tells who was here."""
-    log.critical("a program has blocked this host for %.0f s; it gives up", STUCK_S)
-    os._exit(EXIT_STUCK)
+    log.critical("a program has blocked this host for %g s; it gives up", seconds)
+    os._exit(EXIT_BLOCKED)
 
 
 def _resident_bytes() -> int:
@@ -107,7 +105,9 @@ def main() -> int:
     """Live as a host; the exit status is 0 after an orderly end."""
     child = be_born()
     try:
-        host, ticker = make_host(child.config, child.progress, _give_up)
+        host, ticker = make_host(
+            child.config, child.progress, _give_up, only_components=bool(child.birth.user)
+        )
         while not host.is_warm:
             host.warm_up()
         process = HostProcess(child, host)

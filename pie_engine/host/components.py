@@ -22,10 +22,10 @@ from pie_engine.errors import InvalidProgram
 from pie_engine.host.engine import SETTINGS
 from pie_engine.host.programs import Program
 from pie_engine.host.runner import Runner
+from pie_engine.protocol.program import COMPONENT_FILE
 
 log = logging.getLogger(__name__)
 
-COMPONENT_FILE = "program.wasm"
 MAX_RUNNERS = 16
 """Kept in memory; the compiled code of others is loaded again from its file."""
 
@@ -62,10 +62,9 @@ class ComponentRunners:
     def _component(self, key: str, program: Program) -> Component | None:
         compiling = self._compiling.get(key)
         if compiling is None:
-            wasm = program.blob(COMPONENT_FILE)
-            if wasm is None:
-                raise InvalidProgram(f"the bundle has no {COMPONENT_FILE}", hint="build it, then upload it again")
-            compiling = self._compiling[key] = self._pool.submit(load_component, self._engine, self._cache, wasm)
+            compiling = self._compiling[key] = self._pool.submit(
+                load_component, self._engine, self._cache, program.component
+            )
         if not compiling.done():
             return None
         del self._compiling[key]

@@ -258,7 +258,8 @@ class Host:
             if runner is None:
                 self._scheduler.timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
                 return None
-            guest = self._warm.of(runner)
+            self._limit_wall(process)
+            guest = self._warm.of(runner, program)
         else:
             guest = self._warm.take(program)
         process.guest = guest
@@ -358,11 +359,16 @@ class Host:
 
     def _add(self, job: Job) -> Process:
         process = self.processes[job.pid] = Process(job, self, self._config)
-        wall_s = process.limits.wall_s or job.wall_s
-        if wall_s:
-            self._scheduler.timers.after(wall_s, lambda: self._end(process, _wall_limit(process, wall_s)))
+        if not job.program.is_component:
+            self._limit_wall(process)
         self.make_ready(process)
         return process
+
+    def _limit_wall(self, process: Process) -> None:
+        """From now on; to compile a component is not its own time."""
+        wall_s = process.limits.wall_s or process.job.wall_s
+        if wall_s:
+            self._scheduler.timers.after(wall_s, lambda: self._end(process, _wall_limit(process, wall_s)))
 
     def _deliver(self, order: Deliver) -> None:
         process = self.processes.get(order.pid)

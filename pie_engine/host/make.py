@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from wasmtime.component import Component
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.host.components import ComponentRunners
-from pie_engine.host.engine import Ticker, new_engine
+from pie_engine.host.engine import STUCK_S, Ticker, new_engine
 from pie_engine.host.fibres import FibreRunner
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
@@ -18,20 +19,25 @@ from pie_engine.host.runtime import Progress, load_runtime
 from pie_engine.host.warm import WarmGuests
 
 
-def make_host(config: EngineConfig, progress: Progress, on_stuck: Callable[[], None] | None) -> tuple[Host, Ticker]:
-    """The ticker is to be closed after the host. `on_stuck`: see `Ticker`.
+def make_host(
+    config: EngineConfig, progress: Progress, on_stuck: Callable[[float], None] | None, *, only_components: bool = False
+) -> tuple[Host, Ticker]:
+    """The ticker is to be closed after the host. `on_stuck`: see `Ticker`; it is told the seconds.
 
+    only_components: it runs no Python programs, so it needs no runtime, and who blocks it may do so for `kill_grace_s`.
     The runtime is built where the cache does not hold it, which takes a minute. Raises what `load_runtime` raises.
     """
     cache = config.paths.cache
     engine = new_engine()
-    component = load_runtime(engine, cache, progress)
+    runtime = None if only_components else load_runtime(engine, cache, progress)
     data = cache / "programs"
     remove_unused_data(data)
-    ticker = Ticker(engine, on_stuck)
+    stuck_s = config.host.kill_grace_s if only_components else STUCK_S
+    ticker = Ticker(engine, on_stuck and partial(on_stuck, stuck_s), stuck_s=stuck_s)
 
     def new_runner(component: Component) -> FibreRunner:
         return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
 
-    warm = WarmGuests(new_runner(component), data, config.host.warm_instances)
+    num_warm = 0 if runtime is None else config.host.warm_instances
+    warm = WarmGuests(runtime and new_runner(runtime), data, num_warm)
     return Host(config, warm, ComponentRunners(engine, cache, new_runner)), ticker

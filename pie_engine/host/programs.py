@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
+from pie_engine.builder.record import data_files_of
+from pie_engine.builder.writing import writing_to
 from pie_engine.errors import InvalidProgram
-from pie_engine.host.cache import writing_to
-from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
 
 MAX_PROGRAMS = 256
 MAX_CODE_RATIO = 20
@@ -33,9 +34,7 @@ class Program:
         self.manifest: Manifest = bundle.manifest
         self.name = bundle.manifest.name
         self.version = bundle.manifest.version
-        self._sources = {path: text for path, text in bundle.files.items() if path.endswith(".py")}
-        self._data: dict[str, bytes] = dict(bundle.blobs)
-        self._data.update((path, text.encode()) for path, text in bundle.files.items() if path not in self._sources)
+        self._sources, self._data = _parts_of(bundle)
         for path in self._data:
             _check_path(path)
         self._code: dict[str, str] = {}
@@ -45,8 +44,13 @@ class Program:
     def is_component(self) -> bool:
         return self.manifest.runtime == "component"
 
-    def blob(self, path: str) -> bytes | None:
-        return self._data.get(path)
+    @property
+    def component(self) -> bytes:
+        """Of a standalone one. Raises `InvalidProgram` when the bundle has none."""
+        wasm = self.bundle.blobs.get(COMPONENT_FILE)
+        if wasm is None:
+            raise InvalidProgram(f"the bundle has no {COMPONENT_FILE}", hint="build it, then upload it again")
+        return wasm
 
     def text(self) -> str:
         """The bundle as its guest gets it, JSON; a standalone component needs none."""
@@ -72,7 +76,7 @@ class Program:
     @property
     def has_data(self) -> bool:
         """Whether it has files that its guest is to see as such."""
-        return bool(self._data) and not self.is_component
+        return bool(self._data)
 
     def data_folder(self, parent: Path) -> Path:
         """Those files, written below `parent` once; guests see them read-only, so all share one folder."""
@@ -124,6 +128,13 @@ def remove_unused_data(parent: Path) -> None:
     for folder in parent.glob("*"):
         if folder.stat().st_mtime < oldest:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts_of(bundle: Bundle) -> tuple[dict[str, str], dict[str, bytes]]:
+    """What a guest is handed, and what it sees as files. A standalone component brings its files along."""
+    if bundle.manifest.runtime != "component":
+        return bundle.guest_files()
+    return {}, data_files_of(bundle.blobs.get(COMPONENT_FILE, b""))
 
 
 def _check_path(path: str) -> None:

@@ -17,8 +17,8 @@ MAX_WARM_UP_TURNS = 100
 class WarmGuests:
     """Up to `target` guests of the shared runtime. They see an empty folder."""
 
-    def __init__(self, runner: Runner, data: Path, target: int) -> None:
-        """`data`: where the data files of programs are kept."""
+    def __init__(self, runner: Runner | None, data: Path, target: int) -> None:
+        """`data`: where the data files of programs are kept. `runner` None: there are standalone components only."""
         self._runner = runner
         self._data = data
         self._target = target
@@ -43,7 +43,7 @@ class WarmGuests:
     def take(self, program: Program) -> Guest:
         """A guest for `program`. One with data files gets a new guest, since its folder has to be there from birth."""
         if program.has_data:
-            return self._runner.prepare(program.data_folder(self._data))
+            return self.of(self._shared, program)
         for guests in (self._warm, self._cold):
             if guests:
                 return guests.popleft()
@@ -55,12 +55,17 @@ class WarmGuests:
                 guests.popleft().close()
         self._empty.cleanup()
 
-    def of(self, runner: Runner) -> Guest:
-        """A new guest of another runner."""
-        return runner.prepare(Path(self._empty.name))
+    def of(self, runner: Runner, program: Program) -> Guest:
+        """A new guest of any runner, with the program's data files in its folder."""
+        return runner.prepare(program.data_folder(self._data) if program.has_data else Path(self._empty.name))
+
+    @property
+    def _shared(self) -> Runner:
+        assert self._runner is not None, "this host has no Python runtime"
+        return self._runner
 
     def _prepare(self) -> Guest:
-        return self.of(self._runner)
+        return self._shared.prepare(Path(self._empty.name))
 
     def _warm_up(self, guest: Guest) -> None:
         guest.begin(_Nobody(), "describe", ("",))

@@ -28,6 +28,8 @@ from pie_engine.protocol.to_daemon import (
 DAEMON_BOOT = "daemon"
 EXIT_PARENT_GONE = 70
 EXIT_START_FAILED = 78
+EXIT_BLOCKED = 76
+"""Of a host: one of its programs waits where nobody can wake or end it."""
 
 
 class Child:

@@ -16,6 +16,12 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 GUEST_PYTHON = (3, 14)
 """What the shared runtime runs."""
 
+_DIST_INFO = ".dist-info/"
+_METADATA = (f"{_DIST_INFO}METADATA", f"{_DIST_INFO}entry_points.txt")
+
+COMPONENT_FILE = "program.wasm"
+"""The one file of a bundle that is a standalone component."""
+
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -42,6 +48,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """A version specifier that lets `GUEST_PYTHON` in."""
     secrets: tuple[str, ...] = ()
     """Names of the secrets that `runtime.secret` gives it."""
+    dependencies: tuple[str, ...] = ()
+    """Pure-Python packages that it needs, as pip writes them: `tabulate>=0.9`. They travel among its files."""
     limits: Limits = Limits()
 
 
@@ -55,6 +63,15 @@ class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
     manifest: Manifest
     files: dict[str, str] = {}
     blobs: dict[str, bytes] = {}
+
+    def guest_files(self) -> tuple[dict[str, str], dict[str, bytes]]:
+        """What a guest is handed as text, and what it sees as files.
+
+        The first are modules, and what `importlib.metadata` reads of packages. Their licences are neither.
+        """
+        texts = {path: text for path, text in self.files.items() if path.endswith((".py", *_METADATA))}
+        others = self.blobs | {path: text.encode() for path, text in self.files.items() if path not in texts}
+        return texts, {path: content for path, content in others.items() if _DIST_INFO not in path}
 
     @property
     def digest(self) -> str:

@@ -23,6 +23,8 @@ class Birth(msgspec.Struct, frozen=True):
     daemon_address: str
     config: dict[str, object]
     """`EngineConfig` as builtins."""
+    user: str = ""
+    """A host: whose standalone components it runs, and nothing else. Empty: it runs the Python programs of all."""
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -40,6 +42,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
     os_pid: int
     detail: dict[str, object] = {}
     """A core: its capabilities and model folder. While starting: `progress`."""
+    user: str = ""
+    """As in `Birth`."""
 
 
 # From a child.
@@ -68,6 +72,12 @@ class StopDaemon(Message, frozen=True):
     drain: bool = False
 
 
+class NeedHost(Message, frozen=True):
+    """From the gateway: there shall be a host for the standalone components of this user. Again: nothing."""
+
+    user: str
+
+
 # From the daemon.
 
 
@@ -77,6 +87,8 @@ class Topology(Message, frozen=True):
     members: list[Member]
     incidents: list[str] = []
     """Last deaths, newest last, for people."""
+    blocked: list[str] = []
+    """Boot ids of hosts that have given up lately, since a program held them where nothing can interrupt it."""
 
 
 class Shutdown(Message, frozen=True):
@@ -85,5 +97,5 @@ class Shutdown(Message, frozen=True):
     grace_s: float
 
 
-DaemonMessage = Ready | Progress | StartFailed | StopDaemon
+DaemonMessage = Ready | Progress | StartFailed | StopDaemon | NeedHost
 ChildMessage = Topology | Shutdown

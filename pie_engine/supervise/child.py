@@ -21,7 +21,14 @@ class ChildProcess:
     """From spawn to reap. `output` is the reading end of its stdout and stderr."""
 
     def __init__(
-        self, command: Sequence[str], role: Role, name: str, run: Path, daemon: str, config: dict[str, object]
+        self,
+        command: Sequence[str],
+        role: Role,
+        name: str,
+        run: Path,
+        daemon: str,
+        config: dict[str, object],
+        user: str = "",
     ) -> None:
         self.boot_id = secrets.token_hex(8)
         self.socket = run / f"{role}-{self.boot_id[:8]}.sock"
@@ -36,7 +43,7 @@ class ChildProcess:
         assert self._process.stdout is not None
         self.output = self._process.stdout.fileno()
         os.set_blocking(self.output, False)
-        self._say_birth(Birth(role, name, self.boot_id, self.address, daemon, config))
+        self._say_birth(Birth(role, name, self.boot_id, self.address, daemon, config, user))
 
     @property
     def os_pid(self) -> int:

@@ -18,9 +18,11 @@ STARTING = Progress("starting")
 class Seat:
     """What stays the same from one child to the next, and what is known of the one that is there."""
 
-    def __init__(self, role: Role, name: str, command: Sequence[str], log: RotatingLog) -> None:
+    def __init__(self, role: Role, name: str, command: Sequence[str], log: RotatingLog, user: str = "") -> None:
+        """`user`: as in `Birth`."""
         self.role: Role = role
         self.name = name
+        self.user = user
         self.command = command
         self.log = log
         self.backoff = Backoff()
@@ -35,6 +37,11 @@ class Seat:
         self.child, self.start_at = child, None
         self.is_ready = False
         self.show_progress(STARTING)
+
+    def call(self) -> None:
+        """Somebody is needed here: what had kept its children from starting may be gone."""
+        if self.child is None and self.start_at is None:
+            self.failed, self.backoff, self.start_at = None, Backoff(), 0.0
 
     def vacate(self) -> None:
         self.child = None
@@ -52,5 +59,7 @@ class Seat:
         child = self.child
         detail = self._detail if self.failed is None else {"failed": msgspec.to_builtins(self.failed)}
         if child is None:
-            return Member(self.role, self.name, "", "", False, 0, detail)
-        return Member(self.role, self.name, child.boot_id, child.address, self.is_ready, child.os_pid, detail)
+            return Member(self.role, self.name, "", "", False, 0, detail, self.user)
+        return Member(
+            self.role, self.name, child.boot_id, child.address, self.is_ready, child.os_pid, detail, self.user
+        )

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +20,11 @@ import zmq
 
 from pie_engine.config import EngineConfig
 from pie_engine.errors import ErrorInfo, Internal, InvalidConfig
-from pie_engine.ipc.child import DAEMON_BOOT, EXIT_START_FAILED
+from pie_engine.ipc.child import DAEMON_BOOT, EXIT_BLOCKED, EXIT_START_FAILED
 from pie_engine.ipc.link import Hub
 from pie_engine.protocol.to_daemon import (
     DaemonMessage,
+    NeedHost,
     Progress,
     Ready,
     Role,
@@ -45,6 +48,8 @@ EXTRA_GRACE_S = 1.0
 """On top of what a terminated inferlet may take: for hosts and cores to end, then for the gateway to say so."""
 POLL_S = 1.0
 EXIT_OK = 0
+NUM_BLOCKED = 100
+"""So many of the last hosts that gave up are told of; by then everybody has heard of those before."""
 
 
 class Supervisor:
@@ -54,10 +59,9 @@ class Supervisor:
         self._config = config
         self._paths = config.paths
         self._config_builtins: dict[str, object] = msgspec.to_builtins(config)
-        self._seats = [
-            Seat(role, name, commands[role], RotatingLog(self._paths.logs / f"{name}.log"))
-            for role, name in seats_of(config)
-        ]
+        self._commands = commands
+        self._seats = [self._new_seat(role, name) for role, name in seats_of(config)]
+        self._blocked: deque[str] = deque(maxlen=NUM_BLOCKED)
         self._incidents = Incidents(RotatingLog(self._paths.incidents))
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._paths.run / "daemon.sock"
@@ -92,6 +96,9 @@ class Supervisor:
 
     # State.
 
+    def _new_seat(self, role: Role, name: str, user: str = "") -> Seat:
+        return Seat(role, name, self._commands[role], RotatingLog(self._paths.logs / f"{name}.log"), user)
+
     @property
     def _gateway(self) -> Seat:
         return self._seats[0]
@@ -115,7 +122,9 @@ class Supervisor:
                 self._fill(seat)
 
     def _fill(self, seat: Seat) -> None:
-        child = ChildProcess(seat.command, seat.role, seat.name, self._paths.run, self._address, self._config_builtins)
+        child = ChildProcess(
+            seat.command, seat.role, seat.name, self._paths.run, self._address, self._config_builtins, seat.user
+        )
         log.info("%s started as process %d, boot %s", seat.name, child.os_pid, child.boot_id)
         self._poller.register(child.output, zmq.POLLIN)
         seat.fill(child)
@@ -171,15 +180,26 @@ class Supervisor:
                 seat.show_progress(message)
             case StartFailed(error):
                 seat.failed = error
+            case NeedHost(user):
+                self._call_host(user)
             case StopDaemon(drain):
                 log.info("asked to stop%s", ", drained" if drain else "")
                 self.stop()
+
+    def _call_host(self, user: str) -> None:
+        """A host for the standalone components of `user`, if there is none."""
+        seat = next((seat for seat in self._seats if seat.user == user), None)
+        if seat is None:
+            seat = self._new_seat("host", component_host_name(user), user)
+            self._seats.append(seat)
+        seat.call()
 
     def _tell_topology(self) -> None:
         if not self._changed:
             return
         self._changed = False
-        topology = Topology([seat.member() for seat in self._seats], list(self._incidents.recent))
+        members = [seat.member() for seat in self._seats]
+        topology = Topology(members, list(self._incidents.recent), list(self._blocked))
         for seat in self._seats:
             if seat.child:
                 self._hub.send(seat.child.boot_id, [topology])
@@ -194,6 +214,8 @@ class Supervisor:
     def _bury(self, seat: Seat, child: ChildProcess) -> None:
         child.drain(seat.log)
         self._stop_listening(child)
+        if child.exit_status == EXIT_BLOCKED:
+            self._blocked.append(child.boot_id)
         if child.exit_status == EXIT_START_FAILED:
             self._await_start_failure(seat)
         self._hub.forget(child.boot_id)
@@ -241,6 +263,9 @@ class Supervisor:
             return f"cannot start: {seat.failed.message}"
         if self._is_stopping:
             return "the daemon was stopping"
+        if seat.user and seat.child and seat.child.exit_status == EXIT_BLOCKED:
+            # That is what such hosts are for, however often it happens.
+            return "started again when it is needed"
         delay_s = seat.backoff.delay_after_death(time.monotonic())
         if delay_s is None:
             seat.failed = _gave_up(seat)
@@ -320,6 +345,11 @@ def seats_of(config: EngineConfig) -> list[tuple[Role, str]]:
     cores: list[tuple[Role, str]] = [("core", label) for label in labels]
     hosts: list[tuple[Role, str]] = [("host", f"host-{number}") for number in range(config.host.num_hosts)]
     return [("gateway", "gateway"), *cores, *hosts]
+
+
+def component_host_name(user: str) -> str:
+    """Also of its log, so only what a file's name may hold."""
+    return "components-" + re.sub(r"[^A-Za-z0-9._-]", "_", user)
 
 
 def _signal_pipe() -> int:

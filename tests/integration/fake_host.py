@@ -2,13 +2,15 @@
 
 `input` is `{"do": [step, …]}`; a step is `["message", value]`, `["stdout", text]`, `["sleep", seconds]`,
 `["many", count]` (messages 0 … count-1), `["receive"]` (waits for a message and sends it back), `["hang"]`
-(until terminated), `["stubborn"]` (for ever, after a message), `["raise"]`, `["return", value]`. A program without
+(until terminated), `["stubborn"]` (for ever, after a message), `["block"]` (the host gives up, as for a program that
+blocks it), `["raise"]`, `["return", value]`. A program without
 steps returns null. A program whose main.py starts with `invalid` cannot be described.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import zmq
 
 from pie_engine.errors import ErrorInfo, Unsupported
-from pie_engine.ipc.child import Child, be_born
+from pie_engine.ipc.child import EXIT_BLOCKED, Child, be_born
 from pie_engine.ipc.link import Link
 from pie_engine.protocol.program import Parameter, Signature
 from pie_engine.protocol.to_daemon import Shutdown, Topology
@@ -102,6 +104,9 @@ class FakeProcess:
         self.emit("message", "here")
         self.is_stubborn = True
         return WAIT
+
+    def do_block(self) -> None:
+        os._exit(EXIT_BLOCKED)
 
     def do_raise(self) -> None:
         self.fail("exception", "ValueError: no")

@@ -14,6 +14,7 @@ from pie_engine.protocol.program import Bundle, Manifest
 from tests.integration.fake_engine import PATIENCE_S, FakeEngine, member
 
 BUNDLE = Bundle(Manifest(name="steps"), {"main.py": "async def main(): ...\n"})
+COMPONENT = Bundle(Manifest(name="parts", runtime="component"), blobs={"program.wasm": b"\0asm\x0d\0\x01\0"})
 
 
 @pytest.fixture
@@ -230,3 +231,66 @@ async def test_one_that_crashes_while_the_daemon_stops_is_an_incident(engine):
     assert [(incident["reason"], incident["action"]) for incident in engine.incidents()] == [
         ("killed by SIGSEGV", "the daemon was stopping")
     ]
+
+
+# Hosts for standalone components.
+
+
+async def test_components_run_in_a_host_of_their_own_that_comes_when_it_is_needed(engine):
+    async with await engine.start() as client:
+        assert "components" not in {m["role"] for m in (await client.health())["members"]}
+        process = await client.launch_process(COMPONENT, {"do": [["receive"]]})
+        other = await client.launch_process(BUNDLE, {"do": [["receive"]]})
+        assert (await process.recv())[0] is Event.Started
+        health = await client.health()
+        assert member(health, "components-local")["role"] == "components"
+        assert health["status"] == "ok"
+        assert (await client.inspect(process.pid))["host"] == "components-local"
+        assert (await client.inspect(other.pid))["host"] == "host-0"
+        assert (await client.describe(COMPONENT)).signature is not None
+
+
+async def test_a_component_that_blocks_its_host_takes_only_its_like_along(engine):
+    async with await engine.start() as client:
+        python = await client.launch_process(BUNDLE, {"do": [["receive"], ["return", 1]]})
+        waiting = await client.launch_process(COMPONENT, {"do": [["hang"]]})
+        for _ in range(6):  # more often than what keeps dying would be started
+            blocking = await client.launch_process(COMPONENT, {"do": [["block"]]})
+            with pytest.raises(PieError, match="blocked the host") as caught:
+                await blocking.result()
+            assert (caught.value.code, caught.value.retry) == ("host_recycled", True)
+            assert "kill_grace_s" in caught.value.hint
+        with pytest.raises(PieError, match="blocked the host"):
+            await waiting.result()
+        assert await (await client.launch_process(COMPONENT, {"do": [["return", 2]]})).result() == 2
+        await python.send("go on")
+        assert await python.result() == 1
+        incidents = engine.incidents()
+        assert {(incident["name"], incident["action"]) for incident in incidents} == {
+            ("components-local", "started again when it is needed")
+        }
+
+
+async def test_a_killed_host_of_components_is_started_again(engine):
+    async with await engine.start() as client:
+        lost = await client.launch_process(COMPONENT, {"do": [["hang"]]})
+        assert (await lost.recv())[0] is Event.Started
+        await engine.kill(client, "components-local")
+        with pytest.raises(PieError, match="died") as caught:
+            await lost.result()
+        assert caught.value.code == "host_lost"
+        assert await (await client.launch_process(COMPONENT, {"do": [["return", 2]]})).result() == 2
+        assert engine.stop() == 0
+
+
+async def test_a_component_that_waits_for_its_host_survives_the_gateway(engine):
+    engine.settings["host"] = {"max_processes": 1}
+    async with await engine.start() as client:
+        first = await client.launch_process(COMPONENT, {"do": [["receive"], ["return", 1]]}, on_disconnect="detach")
+        second = await client.launch_process(COMPONENT, {"do": [["return", 2]]}, on_disconnect="detach")
+        assert (await client.inspect(second.pid))["state"] == "queued"
+        await engine.kill(client, "gateway")
+        assert await (await client.launch_process(BUNDLE, {"do": [["return", 3]]})).result() == 3
+        await first.send("go on")
+        assert await first.result() == 1
+        assert await second.result() == 2

@@ -25,7 +25,7 @@ from pie_engine.gateway import single as single_module
 from pie_engine.gateway import turn as turn_module
 from pie_engine.gateway.bundles import check_bundle
 from pie_engine.gateway.contexts import ContextShelf
-from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.hosts import HostPool, lane_of
 from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
 from pie_engine.gateway.process import Follower, Process
 from pie_engine.gateway.programs import BundleCache, Programs
@@ -247,6 +247,20 @@ async def test_a_follower_that_waits_is_woken_pinged_and_sent_away(store):
 
 
 # Hosts.
+
+
+def test_components_of_a_user_go_to_hosts_of_their_own():
+    pool, asked = HostPool(max_processes_per_host=1), []
+    pool.need = asked.append
+    pool.add("a", "host-0")
+    assert (pool.pick("ann"), asked) == (None, ["ann"])
+    own = pool.add("b", "components-ann", "ann")
+    assert pool.pick("ann") is own
+    own.pids.add("p1")
+    assert (pool.pick("ann"), asked) == (None, ["ann"]), "one is there already"
+    assert pool.pick().boot_id == "a"
+    assert lane_of(Manifest(name="x"), "ann") == ""
+    assert lane_of(Manifest(name="x", runtime="component"), "ann") == "ann"
 
 
 def test_the_least_loaded_host_with_room_is_next():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from wasmtime import wat2wasm
 
+from pie_engine.builder import componentize
 from pie_engine.errors import Internal, InvalidConfig
 from pie_engine.host import runtime
 from pie_engine.host.engine import new_engine
@@ -23,7 +24,7 @@ class Builds:
         self.num = 0
         self.seconds = 0.0
 
-    def __call__(self, _folder: Path, wasm: Path) -> None:
+    def __call__(self, _app: str, _folder: Path, wasm: Path) -> None:
         self.num += 1
         time.sleep(self.seconds)
         self.write(wasm)
@@ -114,7 +115,7 @@ def test_half_a_file_is_built_again(builds, tmp_path):
 
 
 def test_a_failed_build_leaves_nothing_and_says_why(monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime, "WORLD", "no-such-world")
+    monkeypatch.setattr(componentize, "WORLD", "no-such-world")
     with pytest.raises(Internal, match="no-such-world"):
         load(tmp_path)
     assert list((tmp_path / "runtime").glob("*.cwasm")) == []

@@ -26,30 +26,14 @@ from inferlet._runtime import stdlib
 
 stdlib.import_all()
 
-import gc  # noqa: E402
-import sys  # noqa: E402
-
 from componentize_py_types import Err  # noqa: E402
 from wit_world import exports  # noqa: E402
 
 from inferlet._loop import HostLoop  # noqa: E402
-from inferlet._runtime import heap, patches, program  # noqa: E402
-from inferlet._runtime.warmup import WarmUp  # noqa: E402
-
-
-def _prepare(loop: HostLoop) -> WarmUp:
-    """Patch Python and warm it up."""
-    streams = sys.stdout, sys.stderr
-    try:
-        patches.install(loop)
-        return program.prepare(loop)
-    except BaseException:
-        sys.stdout, sys.stderr = streams  # so that the build can show what is wrong
-        raise
-
+from inferlet._runtime import program, ready  # noqa: E402
 
 _loop = HostLoop()
-_warm_up = _prepare(_loop)
+_warm_up = ready.prepare(_loop)
 
 
 class Program(exports.Program):
@@ -58,24 +42,13 @@ class Program(exports.Program):
     def describe(self, bundle: str) -> str:
         """The signature of `main` as JSON; with an empty bundle, warm the instance up."""
         if bundle:
-            return _result(program.describe(bundle, _loop))
+            return ready.result(program.describe(bundle, _loop), Err)
         _warm_up.touch()
         return ""
 
     def run(self, bundle: str, input: str) -> str:
         """The value of `main` as JSON."""
-        return _result(program.run(bundle, input, _loop))
+        return ready.result(program.run(bundle, input, _loop), Err)
 
 
-def _result(outcome: program.Outcome) -> str:
-    is_ok, text = outcome
-    if is_ok:
-        return text
-    raise Err(text)
-
-
-# The objects of the build live as long as the instance: never count or scan them again. Programs are short.
-_lasting = heap.Lasting()
-_filler = heap.Filler(_lasting.end)
-gc.freeze()
-gc.set_threshold(10_000, 20, 20)
+_kept = ready.settle()

@@ -132,7 +132,7 @@ def import_failure(error: ImportError, module_names: list[str]) -> errors.Invali
 
 def _near_hint(name: str, module_names: list[str]) -> str:
     return _did_you_mean(name, module_names) or (
-        "only the standard library and the program's own files are there; copy a pure-Python package into the folder"
+        "only the standard library and the program's own files are there; name packages in `dependencies` of pie.toml"
     )
 
 

@@ -67,6 +67,12 @@ class BundleImporter:
             return spec
         return None
 
+    def find_distributions(self, context: Any = None) -> Iterator[Any]:
+        """For `importlib.metadata`."""
+        from inferlet._runtime.distributions import distributions
+
+        return distributions(self.files, None if context is None else context.name, ROOT)
+
     def code_of(self, path: str) -> CodeType:
         """Compiled code of a file; what had to be compiled is left with the host for the next launch."""
         stored = self._code.get(path)

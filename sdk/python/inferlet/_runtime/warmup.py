@@ -92,10 +92,10 @@ class WarmUp:
         for _ in range(NUM_ROUNDS):
             self._run_good(self._bundle)
             self.touch()
-            with _Restored(FakeHost()):
+            with Restored(FakeHost()):
                 describe(self._bundle)
         for source in _BAD:
-            with _Restored(FakeHost()):
+            with Restored(FakeHost()):
                 self._run(_bundle_of(source, {}), '{"n": 1}')
 
     def touch(self) -> None:
@@ -104,7 +104,7 @@ class WarmUp:
 
     def _run_good(self, bundle: str) -> FakeHost:
         host = FakeHost(replies=_REPLIES)
-        with _Restored(host):
+        with Restored(host):
             is_ok, result = self._run(bundle, _ARGUMENTS)
         assert is_ok, result
         return host
@@ -118,7 +118,7 @@ def _bundle_of(source: str, code: dict[str, str]) -> str:
     return json.dumps({"name": "warm", "version": "0", "entry": "main", "files": files, "code": code})
 
 
-class _Restored:
+class Restored:
     """Connects a fake host for a while, and afterwards removes what the import of a program left."""
 
     def __init__(self, host: FakeHost) -> None:

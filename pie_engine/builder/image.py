@@ -13,14 +13,20 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pie_engine.builder.wasm import (
+    CORE_DATA_SECTION,
+    CORE_MODULE,
+    CORE_MODULE_SECTION,
+    HEADER_BYTES,
+    WasmError,
+    component_sections,
+    sections,
+    unsigned,
+)
+
 MAGIC = (0x5049455F, 0x4C415354, 0x494E475F, 0x4F424A53)
 """Before the table; `heap.MAGIC`."""
 
-# The binary format of WebAssembly and of its component model.
-HEADER_BYTES = 8
-CORE_MODULE = b"\0asm\x01\0\0\0"
-COMPONENT = b"\0asm\x0d\0\x01\0"
-CORE_MODULE_SECTION, DATA_SECTION = 1, 11
 ACTIVE_SEGMENT, PASSIVE_SEGMENT = 0, 1
 I32_CONST, END = 0x41, 0x0B
 
@@ -115,53 +121,33 @@ class _Image:
         struct.pack_into("<I", self.file, segment.offset + address - segment.address, IMMORTAL)
 
 
-def _segments(file: bytes | bytearray) -> Iterator[Segment]:
+def _segments(file: bytearray) -> Iterator[Segment]:
     """The data of all core modules in a component."""
-    if file[:HEADER_BYTES] != COMPONENT:
-        raise ImageError("this is not a component")
-    for section, start, end in _sections(file, HEADER_BYTES, len(file)):
-        if section == CORE_MODULE_SECTION and file[start : start + HEADER_BYTES] == CORE_MODULE:
-            for part, begin, _ in _sections(file, start + HEADER_BYTES, end):
-                if part == DATA_SECTION:
-                    yield from _active_segments(file, begin)
-
-
-def _sections(file: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Id, start and end of each."""
-    while at < end:
-        section = file[at]
-        num_bytes, start = _unsigned(file, at + 1)
-        at = start + num_bytes
-        yield section, start, at
+    try:
+        for section, start, end in component_sections(file):
+            if section == CORE_MODULE_SECTION and file[start : start + HEADER_BYTES] == CORE_MODULE:
+                for part, begin, _ in sections(file, start + HEADER_BYTES, end):
+                    if part == CORE_DATA_SECTION:
+                        yield from _active_segments(file, begin)
+    except WasmError as error:
+        raise ImageError(str(error)) from error
 
 
 def _active_segments(file: bytes | bytearray, at: int) -> Iterator[Segment]:
     """Those of a data section whose address is a constant."""
-    num_segments, at = _unsigned(file, at)
+    num_segments, at = unsigned(file, at)
     for _ in range(num_segments):
-        flags, at = _unsigned(file, at)
+        flags, at = unsigned(file, at)
         address = None
         if flags == ACTIVE_SEGMENT:
             operation, at = file[at], at + 1
-            value, at = _unsigned(file, at)
+            value, at = unsigned(file, at)
             if file[at] != END:
                 raise ImageError("a data segment has an address that is an expression")
             address, at = (value if operation == I32_CONST else None), at + 1
         elif flags != PASSIVE_SEGMENT:
             raise ImageError("the component has several memories")
-        num_bytes, at = _unsigned(file, at)
+        num_bytes, at = unsigned(file, at)
         if address is not None:
             yield Segment(address, num_bytes, at)
         at += num_bytes
-
-
-def _unsigned(file: bytes | bytearray, at: int) -> tuple[int, int]:
-    """A LEB128 number, and what comes after it."""
-    value = shift = 0
-    while True:
-        byte = file[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7

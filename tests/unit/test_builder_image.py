@@ -9,7 +9,7 @@ from wasmtime import Config, Engine, wat2wasm
 from wasmtime.component import Component
 
 from inferlet._runtime import heap
-from pie_engine.host import image
+from pie_engine.builder import image
 
 TYPE, KIND, TEXT, IMMORTAL_NONE, FREED, TABLE = 64, 80, 96, 112, 128, 256
 OBJECTS = {TYPE: (9, TYPE), KIND: (3, TYPE), TEXT: (1, KIND), IMMORTAL_NONE: (7 << 28, KIND)}
