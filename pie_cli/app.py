@@ -9,10 +9,12 @@ import typer
 from pie_cli import console, exits, words
 from pie_cli.commands import (
     adapter,
+    build,
     config,
     context,
     doctor,
     gc,
+    inspect,
     kill,
     logs,
     model,
@@ -25,6 +27,26 @@ from pie_cli.commands import (
     test,
 )
 
+COMMANDS = (
+    new,
+    run,
+    build,
+    inspect,
+    test,
+    serve,
+    stop,
+    ps,
+    logs,
+    kill,
+    model,
+    adapter,
+    context,
+    config,
+    secret,
+    gc,
+    doctor,
+)
+"""In the order of the help."""
 EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exits.MEANINGS.items()) + "."
 
 
@@ -44,6 +66,6 @@ def build_app(*, has_options: bool = True) -> typer.Typer:
     words.take_as_they_are()
     app = typer.Typer(name="pie", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=has_options)
     app.callback(no_args_is_help=True, epilog=EPILOG, invoke_without_command=True, add_help_option=has_options)(root)
-    for command in (new, run, test, serve, stop, ps, logs, kill, model, adapter, context, config, secret, gc, doctor):
+    for command in COMMANDS:
         command.register(app)
     return app

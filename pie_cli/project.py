@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pie_cli import console
 from pie_engine.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ def resolve_target(target: str) -> Bundle | str:
     """The bundle of a folder or file, or the reference (`name`, `name@version`, digest) of an uploaded program."""
     path = os.path.expanduser(target)
     if os.path.exists(path):
-        from pie_client import pack
+        from pie_client.bundle import Packages, pack
 
-        return pack(path)
+        return pack(path, Packages(say=console.note))
     if _looks_like_path(target):
         raise NotFound(f"there is no file or folder `{target}`", hint="`pie new NAME` makes a program to start from")
     return target

@@ -1,59 +1,83 @@
-"""A program's files as they travel: `pie.toml` and what lies beside it, or one Python file."""
+"""A program's files as they travel: `pie.toml` and what lies beside it, one Python file, or what `pie build` made."""
 
 from __future__ import annotations
 
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from pie_client.manifest import MANIFEST_FILE, read_manifest
-from pie_engine.config import MIB
-from pie_engine.errors import InvalidProgram, NotFound
-from pie_engine.protocol.program import Bundle, Manifest
+import msgspec
+import tomli
 
-COMPONENT_FILE = "program.wasm"
+from pie_client.manifest import MANIFEST_FILE, read_manifest
+from pie_engine.config import MIB, load_paths
+from pie_engine.errors import InvalidProgram, NotFound
+from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
+
 MAX_BUNDLE_BYTES = 32 * MIB
+MAX_COMPONENT_BYTES = 46 * MIB
+"""In base64 this is within `gateway.max_body_mb`. Python and the SDK take 38."""
 MAX_FILES = 5000
+CRATE_FILE = "Cargo.toml"
+_CARGO_OUTPUT = "target"
 SETTLED_S = 2.0
 """A file that changed less than this ago may change again within one tick of its file system's clock."""
 
-_SKIPPED_FOLDERS = ("__pycache__", "tests")
-_FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md"})
+_SKIPPED_FOLDERS = ("__pycache__", "tests", "dist")
+_BUILT = (".wasm", ".pie")
+"""What `pie build` writes does not become a part of what it is built from."""
+_FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md", "pie.lock"})
 """At the top of a folder these do not travel, nor does `pie.toml`, which is the manifest: a program without data files
 starts in an instance that is kept warm."""
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
+_WANTED = "give a program's folder, a `.py` file, or what `pie build` made"
 Stamp = tuple[str, int, int, int, int]
 """Path, mtime, ctime, size, inode: any edit changes one of them."""
 
 _packed: dict[Path, tuple[tuple[Stamp, ...], Bundle]] = {}
 
 
-def pack(path: str | Path) -> Bundle:
-    """The program at `path`: a folder or one `.py` file.
+@dataclass(frozen=True)
+class Packages:
+    """How the packages of a program are taken. `locked`: refuse when pie.lock does not fit pie.toml. `upgrade`: choose
+    them anew. `say`: told what is done, when that takes a while."""
 
-    Hidden files, `__pycache__`, `tests/`, virtual environments and the folder's README, licence and changelog stay out.
-    Links are followed, to files and folders, also out of the folder. Raises `NotFound`, or `InvalidProgram` that names
-    the file and what is wrong with it. A folder that has not changed since the last call is not read again.
+    locked: bool = False
+    upgrade: bool = False
+    say: Callable[[str], None] = lambda text: None
+
+
+_PACKAGES = Packages()
+
+
+def pack(path: str | Path, packages: Packages = _PACKAGES) -> Bundle:
+    """The program at `path`: a folder, one `.py` file, or a `.wasm` or `.pie` file of `pie build`.
+
+    Of a folder these stay out: hidden files, `__pycache__`, `tests/` and `dist/`, virtual environments, and its README,
+    licence, changelog, pie.lock and `.wasm` and `.pie` files. Its packages, as pie.lock names them, go along. Links are
+    followed, to files and folders, also out of the folder. Raises `NotFound`, or `InvalidProgram` that names the file
+    and what is wrong with it. A folder that has not changed since the last call is not read again.
     """
     root = Path(path).absolute()
     if not os.path.exists(root):
-        raise NotFound(f"there is no {path}", hint="give a program's folder or a .py file")
+        raise NotFound(f"there is no {path}", hint=_WANTED)
     try:
-        return _pack(root)
+        return _pack(root, packages)
     except OSError as error:
         raise InvalidProgram(f"cannot read {error.filename or root}: {error.strerror}") from error
 
 
-def _pack(root: Path) -> Bundle:
+def _pack(root: Path, packages: Packages) -> Bundle:
     if not root.is_dir() and not root.is_file():
-        raise InvalidProgram(f"{root} is neither a file nor a folder", hint="give a program's folder or a .py file")
+        raise InvalidProgram(f"{root} is neither a file nor a folder", hint=_WANTED)
     stamps = tuple(_stamps(root))
     known = _packed.get(root)
-    if known is not None and known[0] == stamps:
+    if known is not None and known[0] == stamps and not packages.upgrade:
         return known[1]
-    bundle = _pack_folder(root, stamps) if root.is_dir() else _pack_file(root, stamps)
+    bundle = _pack_folder(root, stamps, packages) if root.is_dir() else _pack_file(root, stamps)
     if all(max(mtime, ctime) < time.time_ns() - SETTLED_S * 1e9 for _, mtime, ctime, _, _ in stamps):
         _packed[root] = (stamps, bundle)
     else:
@@ -61,14 +85,33 @@ def _pack(root: Path) -> Bundle:
     return bundle
 
 
+def pack_crate(root: Path) -> Bundle:
+    """The sources of a Rust program, which only `pie build` can use. Raises `InvalidProgram`."""
+    stamps = tuple(_stamps(root, (*_SKIPPED_FOLDERS, _CARGO_OUTPUT)))
+    _refuse_large(stamps, root)
+    manifest = read_manifest(root) if (root / MANIFEST_FILE).is_file() else _crate_manifest(root)
+    contents = {path: _read(root / path) for path, *_ in stamps}
+    return Bundle(msgspec.structs.replace(manifest, runtime="component"), *_sorted_out(contents))
+
+
+def _crate_manifest(root: Path) -> Manifest:
+    file = root / CRATE_FILE
+    try:
+        package = tomli.loads(file.read_text("utf-8"))["package"]
+        return Manifest(name=package["name"], version=str(package.get("version", "0.0.0")))
+    except (KeyError, TypeError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        hint = f"write a {MANIFEST_FILE} with a `name` in `[program]`"
+        raise InvalidProgram(f"{file} does not say what the program is called: {error!r}", hint=hint) from error
+
+
 # Files.
 
 
-def _stamps(root: Path) -> Iterator[Stamp]:
+def _stamps(root: Path, skipped: tuple[str, ...] = _SKIPPED_FOLDERS) -> Iterator[Stamp]:
     if root.is_file():
         yield _stamp(str(root), root.stat())
         return
-    for num_before, (entry, path) in enumerate(_walk(str(root), "", (os.path.realpath(root),))):
+    for num_before, (entry, path) in enumerate(_walk(str(root), "", (os.path.realpath(root),), skipped)):
         if num_before == MAX_FILES:
             raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
         yield _stamp(path, entry.stat())
@@ -78,9 +121,12 @@ def _stamp(path: str, stat: os.stat_result) -> Stamp:
     return (path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
 
 
-def _walk(folder: str, prefix: str, inside: tuple[str, ...]) -> Iterator[tuple[os.DirEntry[str], str]]:
+def _walk(
+    folder: str, prefix: str, inside: tuple[str, ...], skipped: tuple[str, ...]
+) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Every file that belongs to the program, with its POSIX path, in a fixed order.
 
+    skipped: folders at the top that stay out.
     inside: where the folders on the way here really are, the last one being `folder`.
     """
     with os.scandir(folder) as entries:
@@ -88,13 +134,15 @@ def _walk(folder: str, prefix: str, inside: tuple[str, ...]) -> Iterator[tuple[o
             path = f"{prefix}{entry.name}"
             if entry.name.startswith(".") or entry.name.endswith(".pyc"):
                 continue
-            if path in _SKIPPED_FOLDERS and not entry.is_file():
+            if path in skipped and not entry.is_file():
+                continue
+            if path.endswith(_BUILT) and not prefix and path != COMPONENT_FILE:
                 continue
             _check_name(entry)
             real = _followed(entry, inside) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
             if entry.is_dir():
                 if entry.name != "__pycache__" and not _is_environment(entry.path):
-                    yield from _walk(entry.path, f"{path}/", (*inside, real))
+                    yield from _walk(entry.path, f"{path}/", (*inside, real), skipped)
             elif entry.is_file():
                 yield entry, path
 
@@ -125,29 +173,64 @@ def _is_environment(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, "pyvenv.cfg"))
 
 
-def _pack_folder(root: Path, stamps: tuple[Stamp, ...]) -> Bundle:
+def _pack_folder(root: Path, stamps: tuple[Stamp, ...], packages: Packages) -> Bundle:
     paths = [path for path, *_ in stamps]
+    if CRATE_FILE in paths and COMPONENT_FILE not in paths:
+        raise InvalidProgram(f"{root} is a Rust program", hint="`pie build` makes a component of it, which runs")
     manifest = read_manifest(root) if MANIFEST_FILE in paths else Manifest(name=_name_of(root))
     if manifest.runtime == "component":
         return _pack_component(root, manifest)
     _refuse_native(paths, root)
     _refuse_large(stamps, root)
+    contents = {path: _read(root / path) for path in paths if path != MANIFEST_FILE and path not in _FOR_PEOPLE}
+    if manifest.dependencies:
+        contents |= _packages(root, manifest, contents, packages)
+    return _with_entry(Bundle(manifest, *_sorted_out(contents)), root)
+
+
+def _packages(root: Path, manifest: Manifest, own: Iterable[str], packages: Packages) -> dict[str, bytes]:
+    """The files of the packages. Raises `InvalidProgram` when one of the program's own would hide them."""
+    from pie_engine.builder.packages import packages_of, read_packages
+
+    cache = load_paths().cache
+    how = packages_of(
+        root, manifest.dependencies, cache, say=packages.say, locked_only=packages.locked, upgrade=packages.upgrade
+    )
+    found = read_packages(how)
+    for name in sorted({_top_of(path) for path in found} & {_top_of(path) for path in own}):
+        raise InvalidProgram(
+            f"{root} has a module `{name}`, and so has one of its `dependencies`", hint="rename one, or leave one out"
+        )
+    num_bytes = sum(map(len, found.values()))
+    if num_bytes > MAX_BUNDLE_BYTES:
+        raise InvalidProgram(
+            f"the packages of {root} hold {num_bytes / MIB:.1f} MiB, and {MAX_BUNDLE_BYTES // MIB} MiB is the most",
+            hint="use fewer or smaller ones",
+        )
+    return found
+
+
+def _top_of(path: str) -> str:
+    return path.partition("/")[0].removesuffix(".py")
+
+
+def _sorted_out(contents: dict[str, bytes]) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Texts, and what is none."""
     files: dict[str, str] = {}
     blobs: dict[str, bytes] = {}
-    for path in paths:
-        if path == MANIFEST_FILE or path in _FOR_PEOPLE:
-            continue
-        data = _read(root / path)
+    for path, data in contents.items():
         try:
             files[path] = _text_of(path, data)
         except UnicodeDecodeError:
             blobs[path] = data
-    return _with_entry(Bundle(manifest, files, blobs), root)
+    return files, blobs
 
 
 def _pack_file(file: Path, stamps: tuple[Stamp, ...]) -> Bundle:
+    if file.suffix in _BUILT:
+        return _pack_built(file)
     if file.suffix != ".py":
-        raise InvalidProgram(f"{file} is not a Python file", hint="give a `.py` file or a program's folder")
+        raise InvalidProgram(f"{file} is not a Python file", hint=_WANTED)
     _refuse_large(stamps, file)
     try:
         text = _text_of(file.name, _read(file))
@@ -156,11 +239,36 @@ def _pack_file(file: Path, stamps: tuple[Stamp, ...]) -> Bundle:
     return Bundle(Manifest(name=_name_of(file.with_suffix("")), entry=file.stem), {file.name: text})
 
 
+def _pack_built(file: Path) -> Bundle:
+    """What `pie build` wrote. It says itself what it is."""
+    from pie_engine.builder.archive import bundle_of
+    from pie_engine.builder.record import bundle_of_component, read_record
+
+    data = _read_component(file)
+    if file.suffix != ".wasm":
+        return bundle_of(data, str(file))
+    record = read_record(data, str(file))
+    if record is None:
+        hint = f'put it into a folder as {COMPONENT_FILE}, beside a {MANIFEST_FILE} with `runtime = "component"`'
+        raise InvalidProgram(f"{file} was not built by `pie build`, so it does not say what it is called", hint=hint)
+    return bundle_of_component(data, record)
+
+
 def _pack_component(root: Path, manifest: Manifest) -> Bundle:
     component = root / COMPONENT_FILE
     if not component.exists():
         raise InvalidProgram(f"{root} has no {COMPONENT_FILE}", hint="build it first")
-    return Bundle(manifest, blobs={COMPONENT_FILE: _read(component)})
+    return Bundle(manifest, blobs={COMPONENT_FILE: _read_component(component)})
+
+
+def _read_component(file: Path) -> bytes:
+    data = _read(file)
+    if len(data) > MAX_COMPONENT_BYTES:
+        raise InvalidProgram(
+            f"{file} holds {len(data) / MIB:.1f} MiB, and {MAX_COMPONENT_BYTES // MIB} MiB is the most",
+            hint="use fewer packages, or smaller data files",
+        )
+    return data
 
 
 def _with_entry(bundle: Bundle, root: Path) -> Bundle:

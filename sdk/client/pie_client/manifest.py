@@ -21,6 +21,8 @@ MANIFEST_FILE = "pie.toml"
 
 _PROGRAM_KEYS = tuple(field for field in Manifest.__struct_fields__ if field != "limits")
 _CLAUSE = re.compile(r"\s*(>=|<=|==|!=|~=|>|<)\s*(\d+(?:\.\d+)*)(\.\*)?\s*")
+_REQUIREMENT = re.compile(r"\s*[A-Za-z0-9][A-Za-z0-9._-]*\s*($|[\[(<>=!~;@])")
+"""How a requirement begins (PEP 508): pip reads the rest."""
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -144,6 +146,14 @@ _PROGRAM_RULES = {
     "runtime": _Rule(lambda value: value in ("python", "component"), '`"python"` or `"component"`'),
     "entry": _Rule(_is_module, 'the name of a module, like `"main"` or `"package.module"`'),
     "description": _Rule(_is_text, "text in quotes"),
+    "dependencies": _Rule(
+        lambda value: (
+            isinstance(value, list)
+            and all(_REQUIREMENT.match(each) for each in value if _is_text(each))
+            and all(map(_is_text, value))
+        ),
+        'packages as pip writes them, like `["tabulate>=0.9"]`',
+    ),
     "python": _Rule(_is_specifier, 'versions of Python, like `">=3.11"`'),
     "secrets": _Rule(
         lambda value: isinstance(value, list) and all(_is_text(name) and SECRET.fullmatch(name) for name in value),
