@@ -69,7 +69,7 @@ def facts_of(path: Path) -> Facts:
 
 
 def _of_component(path: Path, bundle: Bundle | None = None) -> Facts:
-    from pie_engine.builder.componentize import wit_digest
+    from pie_engine.builder.fit import fits
     from pie_engine.builder.record import bundle_of_component, data_files_of
 
     try:
@@ -90,7 +90,7 @@ def _of_component(path: Path, bundle: Bundle | None = None) -> Facts:
         manifest=record.manifest,
         built_from=record.digest,
         built_by=_builders(record),
-        fits=record.wit == wit_digest(),
+        fits=fits(record),
         imports=names,
         permissions=_permissions(names, data_files),
         packages=record.packages,

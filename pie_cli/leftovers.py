@@ -20,6 +20,7 @@ CACHES = {
     "kernels": "compiled kernels, one set for each version and kind of model",
     "components": "compiled components",
     "builds": "built components",
+    "packages": "packages of programs",
     "programs": "data files of programs",
     "gguf": "tokenizers of GGUF files",
 }

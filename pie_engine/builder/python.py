@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 APP = "inferlet._runtime.standalone"
 PROGRAM_MODULE = "pie_program"
 REPORT, REPORT_END = b"pie-build-report: ", b" :pie-build-report"
-"""Around what the application says: in its memory, or on its stderr when it gives up. As in `standalone`."""
+"""Around what the application says: in its memory, or on its stderr when it gives up. As in `rehearsal`."""
 TEXT = "building the component"
 
 

@@ -21,6 +21,7 @@ from types import TracebackType
 
 import msgspec
 
+from pie_engine.builder.componentize import Progress
 from pie_engine.config import EngineConfig, HostSection, ModelSection, Paths, load_paths
 from pie_engine.core.load import load_core
 from pie_engine.core.loop import Core, DeviceFailed
@@ -33,7 +34,6 @@ from pie_engine.errors import Internal
 from pie_engine.host.make import make_host
 from pie_engine.host.models import HostModel
 from pie_engine.host.process import Process
-from pie_engine.host.runtime import Progress
 from pie_engine.host.tap import Tap, Taps
 from pie_engine.hub.places import resolve
 from pie_engine.protocol.program import Bundle

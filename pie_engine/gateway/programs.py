@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 import msgspec
 
+from pie_engine.builder.fit import refuse_other_interfaces
 from pie_engine.builder.record import record_of
 from pie_engine.builder.wasm import WasmError
 from pie_engine.errors import Busy, InvalidProgram, Lost, NotFound
@@ -164,7 +165,10 @@ def signature_in(bundle: Bundle) -> Signature | None:
         record = record_of(component)
     except WasmError as error:
         raise InvalidProgram(f"{COMPONENT_FILE}: {error}", hint="`pie build` makes one") from error
-    return None if record is None else record.signature
+    if record is None or record.signature is None:
+        return None
+    refuse_other_interfaces(component)
+    return record.signature
 
 
 class BundleCache:

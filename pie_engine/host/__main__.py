@@ -105,9 +105,7 @@ def main() -> int:
     """Live as a host; the exit status is 0 after an orderly end."""
     child = be_born()
     try:
-        host, ticker = make_host(
-            child.config, child.progress, _give_up, only_components=bool(child.birth.user)
-        )
+        host, ticker = make_host(child.config, child.progress, _give_up, only_components=bool(child.birth.user))
         while not host.is_warm:
             host.warm_up()
         process = HostProcess(child, host)

@@ -10,14 +10,16 @@ import logging
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from wasmtime import Engine, WasmtimeError
 from wasmtime.component import Component
 
+from pie_engine.builder.fit import refuse_other_interfaces
 from pie_engine.errors import InvalidProgram
 from pie_engine.host.engine import SETTINGS
 from pie_engine.host.programs import Program
@@ -50,7 +52,8 @@ class ComponentRunners:
             component = self._component(key, program)
             if component is None:
                 return None
-            self._runners[key] = self._new_runner(component)
+            with fitting():
+                self._runners[key] = self._new_runner(component)
             if len(self._runners) > MAX_RUNNERS:
                 self._runners.popitem(last=False)
         self._runners.move_to_end(key)
@@ -62,6 +65,7 @@ class ComponentRunners:
     def _component(self, key: str, program: Program) -> Component | None:
         compiling = self._compiling.get(key)
         if compiling is None:
+            refuse_other_interfaces(program.component)
             compiling = self._compiling[key] = self._pool.submit(
                 load_component, self._engine, self._cache, program.component
             )
@@ -71,13 +75,27 @@ class ComponentRunners:
         return compiling.result()
 
 
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Around what links or instantiates a component. Raises `InvalidProgram` where it wants what there is not."""
+    try:
+        yield
+    except (WasmtimeError, AssertionError) as error:
+        what = str(error).partition("\n")[0] or "its functions have other types"
+        message = f"the component does not fit this version of Pie: {what}"
+        raise InvalidProgram(message, hint="build it for this version of Pie") from error
+
+
 def load_component(engine: Engine, cache: Path, wasm: bytes) -> Component:
     """The compiled component, from `cache` or into it."""
     tag = f"{version('wasmtime')}\0{SETTINGS}\0".encode()
     path = cache / f"{hashlib.blake2b(tag + wasm, digest_size=16).hexdigest()}.cwasm"
     try:
         if path.exists():
-            return Component.deserialize_file(engine, str(path))
+            component = Component.deserialize_file(engine, str(path))
+            with suppress(OSError):  # a folder that can only be read is as good
+                path.touch()
+            return component
     except WasmtimeError:
         path.unlink(missing_ok=True)  # half a file, or of another machine
     try:

@@ -20,7 +20,7 @@ import msgspec
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
-from pie_engine.host.components import ComponentRunners
+from pie_engine.host.components import ComponentRunners, fitting
 from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
@@ -56,6 +56,8 @@ DESCRIBE_PID = "describe-"
 DESCRIBE_WALL_S = 30.0
 """Reading a signature imports the program, which may wait for something."""
 COMPILE_CHECK_S = 0.02
+COMPILE_TOLD_S = 1.0
+"""Who waits longer for his component to be compiled is told."""
 CROWD = 50
 
 
@@ -256,16 +258,29 @@ class Host:
         if program.is_component:
             runner = self._components.find(program)
             if runner is None:
-                self._scheduler.timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
+                self._await_component(process)
                 return None
             self._limit_wall(process)
-            guest = self._warm.of(runner, program)
+            with fitting():
+                guest = self._warm.of(runner, program)
         else:
             guest = self._warm.take(program)
         process.guest = guest
         guest.limit_memory(process.limits.memory_mb * MIB)
         guest.begin(process, job.function, (program.text(), *job.arguments))
         return guest
+
+    def _await_component(self, process: Process) -> None:
+        self._scheduler.timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
+        if not process.awaits_component:
+            process.awaits_component = True
+            self._scheduler.timers.after(COMPILE_TOLD_S, lambda: self._tell_compiling(process))
+
+    def _tell_compiling(self, process: Process) -> None:
+        if process.guest is None and not process.has_ended:
+            message = f"compiling the component of {process.program.name}, once"
+            process.events.add("log", json_text({"level": "info", "message": message}))
+            self.has_output(process)
 
     def _resume(self, process: Process) -> None:
         """Let a process run until it waits, ends or has had its turn."""

@@ -7,6 +7,7 @@ from functools import partial
 
 from wasmtime.component import Component
 
+from pie_engine.builder.componentize import Progress
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.host.components import ComponentRunners
 from pie_engine.host.engine import STUCK_S, Ticker, new_engine
@@ -15,7 +16,7 @@ from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
 from pie_engine.host.programs import remove_unused_data
-from pie_engine.host.runtime import Progress, load_runtime
+from pie_engine.host.runtime import load_runtime
 from pie_engine.host.warm import WarmGuests
 
 
@@ -38,6 +39,8 @@ def make_host(
     def new_runner(component: Component) -> FibreRunner:
         return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
 
-    num_warm = 0 if runtime is None else config.host.warm_instances
-    warm = WarmGuests(runtime and new_runner(runtime), data, num_warm)
+    if runtime is None:
+        warm = WarmGuests(None, data, 0)
+    else:
+        warm = WarmGuests(new_runner(runtime), data, config.host.warm_instances)
     return Host(config, warm, ComponentRunners(engine, cache, new_runner)), ticker

@@ -271,6 +271,7 @@ async def test_a_component_that_blocks_its_host_takes_only_its_like_along(engine
         }
 
 
+@pytest.mark.slow
 async def test_a_killed_host_of_components_is_started_again(engine):
     async with await engine.start() as client:
         lost = await client.launch_process(COMPONENT, {"do": [["hang"]]})
@@ -283,6 +284,7 @@ async def test_a_killed_host_of_components_is_started_again(engine):
         assert engine.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_component_that_waits_for_its_host_survives_the_gateway(engine):
     engine.settings["host"] = {"max_processes": 1}
     async with await engine.start() as client:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pie_client import Event
 
-PROGRAM = Path(__file__).parents[1]
 
-
-async def run(client, **arguments):
-    process = await client.launch_process(PROGRAM, input=arguments)
+async def run(client, program, **arguments):
+    process = await client.launch_process(program, input=arguments)
     event, value = [pair async for pair in process][-1]
     assert event is Event.Return, value
     return value
 
 
-async def test_it_returns_the_candidate_with_the_best_score(client):
-    result = await run(client, prompt="Tell me a story about a fox.", n=4, max_tokens=32)
+async def test_it_returns_the_candidate_with_the_best_score(client, program):
+    result = await run(client, program, prompt="Tell me a story about a fox.", n=4, max_tokens=32)
     scores = [candidate["score"] for candidate in result["candidates"]]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
@@ -25,11 +21,11 @@ async def test_it_returns_the_candidate_with_the_best_score(client):
     assert result["text"] == result["candidates"][0]["text"] != ""
 
 
-async def test_candidates_differ(client):
-    result = await run(client, prompt="Tell me a story about a fox.", n=4, max_tokens=32, temperature=1.5)
+async def test_candidates_differ(client, program):
+    result = await run(client, program, prompt="Tell me a story about a fox.", n=4, max_tokens=32, temperature=1.5)
     assert len({candidate["text"] for candidate in result["candidates"]}) > 1
 
 
-async def test_without_temperature_all_are_the_same(client):
-    result = await run(client, prompt="What is the capital of France?", n=3, max_tokens=16, temperature=0)
+async def test_without_temperature_all_are_the_same(client, program):
+    result = await run(client, program, prompt="What is the capital of France?", n=3, max_tokens=16, temperature=0)
     assert len({candidate["text"] for candidate in result["candidates"]}) == 1

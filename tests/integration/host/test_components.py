@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from wasmtime import wat2wasm
 
-from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.builder.componentize import wit_digest
+from pie_engine.builder.record import Record, with_record
+from pie_engine.host import components
+from pie_engine.host.components import load_component
+from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.to_gateway import Described
 from pie_engine.protocol.to_host import (
     Describe,
@@ -64,6 +70,60 @@ def test_what_is_no_program_is_refused(inline, wasm, words):
     error = inline.error(standalone(wasm))
     assert error.code == "invalid_program"
     assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ('(import "pie:core/nothing@0.1.0" (instance (export "f" (func))))', "imports pie:core/nothing@0.1.0#f"),
+        ('(import "pie:core/futures@0.9.0" (instance (export "wait-any" (func))))', "futures@0.9.0#wait-any, which"),
+        ('(import "pie:core/futures@0.1.0" (instance (export "wait-any" (func (param "x" u8)))))', "does not fit"),
+        (
+            '(import "wasi:http/handler@0.2.0" (instance (export "f" (func))))',
+            "imports instance `wasi:http/handler@0.2",
+        ),
+    ],
+)
+def test_what_was_built_for_another_version_is_refused_in_words(inline, wanted, words):
+    error = inline.error(standalone(bytes(wat2wasm(STANDALONE.replace("(component", f"(component {wanted}", 1)))))
+    assert error.code == "invalid_program"
+    assert words in error.message
+    assert error.hint == "build it for this version of Pie"
+
+
+def recorded(**changes: object) -> bytes:
+    fields = {"language": "python", "digest": "d", "pie": "0.0.9", "wit": wit_digest()}
+    record = Record(manifest=Manifest(name="p"), **(fields | changes))  # type: ignore[arg-type]
+    return with_record(bytes(wat2wasm(STANDALONE)), record, {"data/words.txt": b"one two"})
+
+
+def test_a_component_of_other_interfaces_names_both_versions(inline):
+    error = inline.error(standalone(recorded(wit="other")))
+    assert error.code == "invalid_program"
+    assert error.message.startswith("the component was built by Pie 0.0.9, whose interfaces are not those of this Pie")
+    assert error.hint == "build it again with `pie build`"
+
+
+def test_a_component_sees_the_data_files_that_it_has_brought_along(inline, tmp_path):
+    program = standalone(recorded())
+    assert inline.run(program) == ("return", [42])
+    assert (tmp_path / program.digest / "data" / "words.txt").read_text() == "one two"
+
+
+def test_who_waits_for_a_component_is_told_and_the_wait_is_not_its_own_time(inline, monkeypatch):
+    def compile_slowly(*arguments: object):
+        time.sleep(1.3)
+        return load_component(*arguments)
+
+    monkeypatch.setattr(components, "load_component", compile_slowly)
+    manifest = Manifest(name="p", version="1.0", runtime="component", limits=Limits(wall_s=1.0))
+    pid = inline.launch(Bundle(manifest, blobs={"program.wasm": bytes(wat2wasm(STANDALONE))}))
+    inline.run_to_end()
+    assert inline.events(pid) == [
+        ("started", {"program": "p", "version": "1.0"}),
+        ("log", {"level": "info", "message": "compiling the component of p, once"}),
+        ("return", [42]),
+    ]
 
 
 def test_a_bundle_without_its_component_is_refused(inline):

@@ -15,6 +15,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from inferlet import _transport
+from inferlet._runtime.distributions import distributions
 
 ROOT = "/"
 """Where the host mounts the program's data files; also the working folder."""
@@ -69,8 +70,6 @@ class BundleImporter:
 
     def find_distributions(self, context: Any = None) -> Iterator[Any]:
         """For `importlib.metadata`."""
-        from inferlet._runtime.distributions import distributions
-
         return distributions(self.files, None if context is None else context.name, ROOT)
 
     def code_of(self, path: str) -> CodeType:

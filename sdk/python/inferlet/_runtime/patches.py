@@ -9,6 +9,7 @@ import asyncio
 import io
 import logging
 import queue
+import sched
 import select as select_module
 import selectors
 import sys
@@ -53,6 +54,7 @@ def _install_time(loop: HostLoop) -> None:
         raise Unsupported("a sandbox has no sockets or pipes to poll", hint="use asyncio")
 
     time.sleep = sleep
+    sched.scheduler.__init__.__defaults__ = (time.monotonic, sleep)  # it took the former one when it was imported
     select_module.select = select
     select_module.poll = poll
     selectors.DefaultSelector = poll  # type: ignore[assignment,misc]

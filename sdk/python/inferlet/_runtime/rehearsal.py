@@ -11,6 +11,13 @@ from inferlet._runtime.program import Outcome
 from inferlet._runtime.warmup import Restored
 from inferlet.testing import FakeHost
 
+REPORT, REPORT_END = b"pie-build-report: ", b" :pie-build-report"
+"""Around what came of it, by which the host finds it in memory."""
+
+
+def report_of(report: dict[str, Any]) -> bytes:
+    return REPORT + json.dumps(report).encode("ascii") + REPORT_END
+
 
 def rehearse(bundle: str, describe: Callable[[str], Outcome]) -> tuple[str, dict[str, Any]]:
     """The bundle with the compiled code of all its modules, and `{"signature": …}` or `{"error": …}` of its `main`.

@@ -4,7 +4,7 @@
 whose `BUNDLE` is what `app` would be handed. What is passed as a bundle at run time is ignored.
 
 While it is built it reads the signature of `main`, which imports the program, over a fake host. What came of that stays
-in memory as `REPORT`, JSON and `REPORT_END`, where the host finds it: `{"signature": …}` or `{"error": …}`. A program
+in memory, as `rehearsal.report_of` writes it, where the host finds it: `{"signature": …}` or `{"error": …}`. A program
 that can never start ends the build, and there the report goes to stderr; one that could not be imported because it
 wants something of its host or of its data files does not.
 """
@@ -15,7 +15,6 @@ from inferlet._runtime import stdlib
 
 stdlib.import_all()
 
-import json  # noqa: E402
 import sys  # noqa: E402
 
 import pie_program  # type: ignore[import-not-found]  # noqa: E402
@@ -24,16 +23,14 @@ from wit_world import exports  # noqa: E402
 
 from inferlet._loop import HostLoop  # noqa: E402
 from inferlet._runtime import program, ready  # noqa: E402
-from inferlet._runtime.rehearsal import rehearse  # noqa: E402
-
-REPORT, REPORT_END = "pie-build-report: ", " :pie-build-report"
+from inferlet._runtime.rehearsal import rehearse, report_of  # noqa: E402
 
 _stderr = sys.stderr
 _loop = HostLoop()
 ready.prepare(_loop)
 _bundle, _report = rehearse(pie_program.BUNDLE, lambda bundle: program.describe(bundle, _loop))
 del pie_program.BUNDLE
-_report_text = f"{REPORT}{json.dumps(_report)}{REPORT_END}".encode("ascii")
+_report_text = report_of(_report)
 if _report.get("error", {}).get("code") == "invalid_program":
     print(_report_text.decode(), file=_stderr, flush=True)
     sys.exit("the program cannot start")
