@@ -98,3 +98,18 @@ def test_what_was_there_before_the_program_is_immortal_and_what_is_new_lies_toge
     assert seen["code"]
     assert not seen["new"]
     assert seen["in_holes"] < 0.2, "the slots between old objects are filled"
+
+
+def test_the_code_that_every_launch_runs_lies_together(run):
+    program = """
+    import asyncio, json
+    from inferlet import Context, _loop, _session, signature
+
+    async def main() -> list:
+        hot = [_loop.HostLoop.run, _session.Session.send, signature.Signature.bind, Context.user, json.loads,
+               asyncio.BaseEventLoop.run_forever, asyncio.runners._cancel_all_tasks]
+        return [id(function.__code__) for function in hot]
+    """
+    *hot, cold = run(program)
+    assert max(hot) - min(hot) < 1 << 20
+    assert not min(hot) < cold < max(hot), "nothing else moved"

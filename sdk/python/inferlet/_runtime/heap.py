@@ -48,6 +48,11 @@ class Filler:
         self.pieces += [_fill(size, ENOUGH_SMALL, end) for size in small]
 
 
+def fill() -> Filler:
+    """Fills the holes between all objects that are there now, as long as the result is held."""
+    return Filler(max(map(id, _reachable())))
+
+
 def _fill(size: int, enough: int, end: int) -> list[bytes]:
     """Take every hole of `size` bytes below the address `end`."""
     pieces = []

@@ -14,7 +14,7 @@ from typing import Any
 
 from inferlet._loop import HostLoop
 from inferlet._plain_json import dump_json
-from inferlet._runtime import failures
+from inferlet._runtime import failures, heap, hot_code
 from inferlet._runtime.importer import BundleImporter
 from inferlet._runtime.warmup import WarmUp
 from inferlet.errors import InvalidProgram
@@ -39,6 +39,8 @@ def prepare(loop: HostLoop) -> WarmUp:
     sys.path[:] = []
     sys.path_importer_cache.clear()
     warm_up = WarmUp(lambda bundle, arguments: run(bundle, arguments, loop))
+    warm_up.specialise(lambda bundle: describe(bundle, loop))
+    hot_code.gather(warm_up.touch, heap.fill)
     warm_up.specialise(lambda bundle: describe(bundle, loop))
     return warm_up
 
