@@ -16,9 +16,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from pie_engine.errors import Unsupported
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.families import FAMILIES
-from pie_engine.model.load import Model, load_model
+from pie_engine.model.load import load_model
 from pie_engine.model.span import Span
 from pie_engine.model.transformers_own import OwnAttentionModel
 from tests.models import randomize

@@ -17,11 +17,12 @@ from pie_engine.driver.cpu_choice import choose
 from pie_engine.driver.cpu_tuning import choose_num_threads
 from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, available_bytes
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compile_kernels import compile_apart
 from pie_engine.model.kernels.cache import are_compiled, matmul_name
 from pie_engine.model.kv_cache import KvCache
-from pie_engine.model.load import Model, load_model
+from pie_engine.model.load import load_model
 from pie_engine.model.lora import layout
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter

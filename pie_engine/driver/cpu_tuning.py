@@ -11,9 +11,9 @@ import torch
 
 from pie_engine.errors import Unsupported
 from pie_engine.hub.memory import available_bytes
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels
-from pie_engine.model.load import Model
 from pie_engine.model.span import Span
 
 log = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pie_engine.model.base import Inputs, Model
 from pie_engine.model.blocks import BlockReader
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compiled_choice import Choice
@@ -32,7 +33,6 @@ from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.quants import Quants
 from pie_engine.model.rope import Rope
-from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
 
@@ -40,7 +40,7 @@ _NOT_KEPT = 2
 """References to an array of which only its attribute and the question itself know; a tensor over it is one more."""
 
 
-class CompiledDecoder:
+class CompiledDecoder(Model):
     """The weights, and the forward pass over the rows of a step. The interface of `Decoder`."""
 
     def __init__(
@@ -91,15 +91,9 @@ class CompiledDecoder:
     def new_cache(self, num_pages: int, page_size: int) -> KvCache:
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads, self.kv_dtype)
 
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """As `Decoder.forward`. What a row gets is the same bit for bit in any batch and any chunk."""
+    def compute(self, inputs: Inputs) -> Tensor:
+        """What a row gets is the same bit for bit in any batch and any chunk."""
+        spans, tokens, cache = inputs.spans, inputs.tokens, inputs.cache
         step = self._step_for(len(tokens), cache)
         positions = array("q")
         for span in spans:
@@ -110,7 +104,7 @@ class CompiledDecoder:
         for rope, turns in zip(self._ropes, step.turns, strict=True):
             pick(rope.pairs(num_positions), places, turns)
         step.run(self._team, spans, self._adapters)
-        return self._logits(step.hidden, wanted, states)
+        return self._logits(step.hidden, inputs.wanted, inputs.states)
 
     def _logits(self, hidden: np.ndarray, wanted: Sequence[int], states: Tensor | None) -> Tensor:
         config = self.config

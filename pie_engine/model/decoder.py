@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pie_engine.model.attention import AttentionPlan, softcap_
+from pie_engine.model.base import Inputs, Model
 from pie_engine.model.blocks import Block, BlockReader
 from pie_engine.model.buffers import Buffers, Views
 from pie_engine.model.checkpoint import Checkpoint
@@ -21,7 +22,6 @@ from pie_engine.model.lora.layout import Projection
 from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.rope import Rope
-from pie_engine.model.span import Span
 from pie_engine.model.steady_products import SteadyProducts, odd_width
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Decoder:
+class Decoder(Model):
     """The weights, and the forward pass over the rows of a step."""
 
     def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, quantize: Quantization = "none") -> None:
@@ -99,19 +99,8 @@ class Decoder:
         del self._adapters[adapter_id]
 
     @torch.inference_mode()
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32.
-
-        `spans` are in the order of `attention.row_order`; `wanted` are indices into `tokens`. `states`
-        [len(wanted), hidden size] gets what the output layer gets: the last hidden states after the final norm.
-        """
+    def compute(self, inputs: Inputs) -> Tensor:
+        spans, tokens, cache = inputs.spans, inputs.tokens, inputs.cache
         views = self._buffers_for(len(tokens)).views(len(tokens))
         positions = [position for span in spans for position in span.positions]
         rotations = [rope.rotations(positions).unsqueeze(1) * self._scales for rope in self._ropes]
@@ -123,7 +112,7 @@ class Decoder:
         for layer, block in enumerate(self._blocks):
             lora = None if adapted is None else adapted.layer(layer)
             self._run_block(block, hidden, views, rotations[block.rope], plan, cache.layer(layer), lora)
-        return self._logits(hidden, wanted, states)
+        return self._logits(hidden, inputs.wanted, inputs.states)
 
     def _run_block(
         self,

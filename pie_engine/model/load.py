@@ -3,60 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from pie_engine.errors import Unsupported
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.decoder import Decoder
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.kernels.support import why_not
-from pie_engine.model.kv_cache import KvCache
-from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
-from pie_engine.model.span import Span
-from pie_engine.sampling.sampler import Choose
 
 log = logging.getLogger(__name__)
-
-
-class Model(Protocol):
-    """What the CPU driver needs of a model."""
-
-    dtype: torch.dtype
-    """Of the weights."""
-    kv_dtype: torch.dtype
-    config: ModelConfig
-    """As loaded: where it differs from the checkpoint's, this is the one that counts."""
-    kernels: Kernels
-    """What runs it."""
-    choose: Choose | None
-    """What chooses tokens beside it, if it has something faster than what `sampling` does."""
-
-    def new_cache(self, num_pages: int, page_size: int) -> KvCache: ...
-
-    def set_num_threads(self, num_threads: int) -> None: ...
-
-    def add_adapter(self, adapter: Adapter) -> None:
-        """From here on spans may name it."""
-
-    def remove_adapter(self, adapter_id: str) -> None: ...
-
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """Run `tokens` through the model, write their KV, and return the logits [len(wanted), vocab] in fp32.
-
-        `states` [len(wanted), hidden size] gets the last hidden states after the final norm.
-        """
 
 
 def choose_kernels(

@@ -14,9 +14,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from pie_engine.model.kv_cache import KvCache
-from pie_engine.model.load import Model
-from pie_engine.model.lora.weights import Adapter
+from pie_engine.model.base import Inputs, Model, Wrapper
 from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.span import Span
 from pie_engine.model.steady_products import SteadyProducts
@@ -47,37 +45,13 @@ class CanBeSteady(Model, Protocol):
         """None: as the library likes them again."""
 
 
-class Steady:
-    """Another model, whose products are steady, run so. Implements `load.Model`."""
+class Steady(Wrapper):
+    """Another model, whose products are steady, run so."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.config, self.dtype, self.kv_dtype, self.kernels = model.config, model.dtype, model.kv_dtype, model.kernels
-        self.choose = model.choose
-
-    def set_num_threads(self, num_threads: int) -> None:
-        self._model.set_num_threads(num_threads)
-
-    def add_adapter(self, adapter: Adapter) -> None:
-        self._model.add_adapter(adapter)
-
-    def remove_adapter(self, adapter_id: str) -> None:
-        self._model.remove_adapter(adapter_id)
-
-    def new_cache(self, num_pages: int, page_size: int) -> KvCache:
-        return self._model.new_cache(num_pages, page_size)
-
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """As `Decoder.forward`."""
+    def compute(self, inputs: Inputs) -> Tensor:
+        spans = inputs.spans
         if all(span.length == 1 for span in spans):
-            return self._model.forward(spans, tokens, cache, wanted, states)
+            return self._model.compute(inputs)
         rows = [span.token(index) for span in spans for index in range(span.length)]
         order = sorted(range(len(rows)), key=lambda token: rows[token].end)
         places = {token: place for place, token in enumerate(order)}
@@ -85,10 +59,10 @@ class Steady:
             row.first = places[token]
         return self._model.forward(
             [rows[token] for token in order],
-            [tokens[token] for token in order],
-            cache,
-            [places[token] for token in wanted],
-            states,
+            [inputs.tokens[token] for token in order],
+            inputs.cache,
+            [places[token] for token in inputs.wanted],
+            inputs.states,
         )
 
 

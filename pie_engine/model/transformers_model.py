@@ -21,6 +21,7 @@ from torch import Tensor
 from pie_engine.errors import ModelError, Unsupported
 from pie_engine.model import transformers_steady
 from pie_engine.model.attention import AttentionBuffers, AttentionPlan
+from pie_engine.model.base import Inputs
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import LayerConfig
 from pie_engine.model.kv_cache import HeadShape, KvCache
@@ -114,18 +115,11 @@ class TransformersModel(ByTransformers):
         transformers_steady.keep_steady(self._model, products)
 
     @torch.inference_mode()
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """As `Decoder.forward`."""
+    def compute(self, inputs: Inputs) -> Tensor:
+        spans, tokens = inputs.spans, inputs.tokens
         positions = [position for span in spans for position in span.positions]
-        step = _Step(spans, len(tokens), self.heads, cache)
-        return self._run(step.attend, tokens, positions, wanted, states)
+        step = _Step(spans, len(tokens), self.heads, inputs.cache)
+        return self._run(step.attend, tokens, positions, inputs.wanted, inputs.states)
 
     def _run(
         self,

@@ -9,7 +9,6 @@ and keys and values are copied in every step.
 from __future__ import annotations
 
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pie_engine.errors import Unsupported
+from pie_engine.model.base import Inputs, Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, LayerConfig, ModelConfig
 from pie_engine.model.kv_cache import HeadShape, KvCache
@@ -46,7 +46,7 @@ class StoredLayer:
     value_dim: int
 
 
-class ByTransformers(ABC):
+class ByTransformers(Model):
     """What all models of Transformers have in common."""
 
     kernels: Kernels = "torch"
@@ -58,21 +58,6 @@ class ByTransformers(ABC):
 
     def set_num_threads(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
-
-    @abstractmethod
-    def new_cache(self, num_pages: int, page_size: int) -> KvCache:
-        """As `Decoder.new_cache`."""
-
-    @abstractmethod
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """As `Decoder.forward`."""
 
     def is_like(self, expected: Tensor) -> bool:
         """Whether it computes in chunks what the model computes as a whole: the logits that `tried` has given."""
@@ -132,17 +117,10 @@ class OwnAttentionModel(ByTransformers):
         return KvCache(self.config.num_layers, num_pages, page_size, self._heads)
 
     @torch.inference_mode()
-    def forward(
-        self,
-        spans: Sequence[Span],
-        tokens: Sequence[int],
-        cache: KvCache,
-        wanted: Sequence[int],
-        states: Tensor | None = None,
-    ) -> Tensor:
-        """As `Decoder.forward`."""
+    def compute(self, inputs: Inputs) -> Tensor:
+        tokens, cache, wanted, states = inputs.tokens, inputs.cache, inputs.wanted, inputs.states
         logits = torch.empty(len(wanted), self.config.vocab_size)
-        for span in spans:
+        for span in inputs.spans:
             last = span.first + span.length
             rows = [row for row, token in enumerate(wanted) if span.first <= token < last]
             kept = [wanted[row] - span.first for row in rows]

@@ -12,10 +12,11 @@ import transformers
 from torch import Tensor
 
 from pie_engine.driver.base import Row
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels
 from pie_engine.model.kv_cache import KvCache
-from pie_engine.model.load import Model, load_model
+from pie_engine.model.load import load_model
 from pie_engine.model.span import Span, row_order
 from pie_engine.model.steady import deterministic
 from tests import models

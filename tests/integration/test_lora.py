@@ -16,9 +16,10 @@ from torch import Tensor
 
 from pie_engine.config import Paths
 from pie_engine.hub.places import resolve
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.description import Kernels, ModelConfig
-from pie_engine.model.load import Model, load_model
+from pie_engine.model.load import load_model
 from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.quantization import Quantization

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from pie_engine.driver.base import Row
 from pie_engine.driver.cpu import CpuDriver
+from pie_engine.model.base import Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.kv_cache import KvCache
-from pie_engine.model.load import Model, load_model
+from pie_engine.model.load import load_model
 from pie_engine.model.span import Span, row_order
 from pie_engine.protocol.sampling import GREEDY
 from tests import models
