@@ -77,7 +77,8 @@ def test_what_was_there_before_the_program_is_immortal_and_what_is_new_lies_toge
     import asyncio, json, sys
     from inferlet import Context
 
-    (app,) = [module for module in list(sys.modules.values()) if hasattr(module, "_lasting")]
+    (kept,) = [module._kept for module in list(sys.modules.values()) if hasattr(module, "_kept")]
+    lasting = kept[0]
 
     class New:
         pass
@@ -88,8 +89,8 @@ def test_what_was_there_before_the_program_is_immortal_and_what_is_new_lies_toge
             "old": [name for name, value in vars(asyncio).items() if not sys._is_immortal(value)],
             "code": sys._is_immortal(json.dumps.__code__),
             "new": sys._is_immortal(New),
-            "num_lasting": len(app._lasting.objects),
-            "in_holes": sum(id(piece) < app._lasting.end for piece in pieces) / len(pieces),
+            "num_lasting": len(lasting.objects),
+            "in_holes": sum(id(piece) < lasting.end for piece in pieces) / len(pieces),
         }
     """
     seen = run(program)
