@@ -8,6 +8,7 @@ import msgspec
 
 from pie_engine.errors import Cancelled, ErrorInfo, InvalidInput, LimitExceeded
 from pie_engine.host.events import one_line, without_surrogates
+from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.runner import Outcome
 
 if TYPE_CHECKING:
@@ -19,14 +20,17 @@ STACK_TRAP = "call stack exhausted"
 
 def ending_of(process: Process, outcome: Outcome) -> Ending:
     """What its guest's outcome means."""
-    if process.doom is not None:
-        return process.doom.info
+    return process.doom.info if process.doom is not None else outcome_ending(outcome, process.limits)
+
+
+def outcome_ending(outcome: Outcome, limits: GrantedLimits) -> Ending:
+    """The same of a guest that has ended by itself."""
     if outcome.is_trap:
-        return _trap(process, outcome.text)
+        return _trap(limits, outcome.text)
     try:
         if outcome.is_ok:
             return one_line(outcome.text, "the value that the program returned")
-        return _named(process, _decoded_info(outcome.text))
+        return _named(limits, _decoded_info(outcome.text))
     except InvalidInput as error:
         return ErrorInfo("invalid_program", error.message, error.hint)
     except msgspec.DecodeError as error:
@@ -45,30 +49,30 @@ def _decoded_info(text: str) -> ErrorInfo:
         return _decode_info(without_surrogates(text))
 
 
-def _named(process: Process, info: ErrorInfo) -> ErrorInfo:
+def _named(limits: GrantedLimits, info: ErrorInfo) -> ErrorInfo:
     """The guest does not know its limits."""
     if info.code != "memory_limit":
         return info
-    limit = _memory_limit(process)
+    limit = _memory_limit(limits)
     return ErrorInfo(limit.code, limit.message, limit.hint, traceback=info.traceback)
 
 
-def _memory_limit(process: Process) -> LimitExceeded:
-    return process.limits.exceeded(
+def _memory_limit(limits: GrantedLimits) -> LimitExceeded:
+    return limits.exceeded(
         "memory_mb",
-        f"the program used more than its {process.limits.memory_mb} MB of memory",
+        f"the program used more than its {limits.memory_mb} MB of memory",
         otherwise="hold less at once",
     )
 
 
-def _trap(process: Process, text: str) -> ErrorInfo:
+def _trap(limits: GrantedLimits, text: str) -> ErrorInfo:
     """The guest broke off: it left by `os._exit`, ran out of stack, or its interpreter gave up."""
     if STACK_TRAP in text:
         return ErrorInfo("exception", "the program used up its stack", "recurse less deeply")
     if "memory" in text:
-        return _memory_limit(process).info
+        return _memory_limit(limits).info
     hint = (
-        f"it ran out of its {process.limits.memory_mb} MB of memory where Python could not say so, or it ended the "
+        f"it ran out of its {limits.memory_mb} MB of memory where Python could not say so, or it ended the "
         "interpreter itself, as os._exit() and os.abort() do"
     )
     return ErrorInfo("exception", f"the program broke off: {text}", hint)

@@ -33,8 +33,8 @@ from wasmtime.component._instance import Instance
 
 from pie_engine.errors import InvalidProgram, PieError
 from pie_engine.host.engine import TICK_S, Ticker, new_store, program_exports, trap_text
-from pie_engine.host.imports import NO_FINALIZER, Imports, error_address, error_record, raise_on, result_type
-from pie_engine.host.runner import Outcome, Owner, Status
+from pie_engine.host.imports import NO_FINALIZER, Imports, error_record, raise_on, result_type
+from pie_engine.host.runner import GuestOver, Outcome, Owner, Status
 from pie_engine.host.values import (
     VALUE_BYTES,
     Decoder,
@@ -44,6 +44,7 @@ from pie_engine.host.values import (
     decoder_of,
     delete_value,
     encode_text,
+    error_address,
 )
 
 # wasmtime asks a continuation, `bool f(void *)`, whether a waiting guest may go on. strlen is one that exists in C: of
@@ -268,6 +269,8 @@ class FibreRunner:
             self._begin_wait(fibre, args, results)
             out = _Continuation.from_address(continuation)
             out.callback, out.env, out.finalizer = _IS_ANSWERED, fibre.continuation_env, None
+        except GuestOver as over:
+            c_void_p.from_address(error).value = error_address(str(over))
         except BaseException as failure:
             c_void_p.from_address(error).value = error_address(error_record(failure).message)
 

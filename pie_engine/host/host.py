@@ -29,6 +29,7 @@ from pie_engine.host.operations import Operation
 from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
 from pie_engine.host.programs import ProgramCache
+from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.runner import Guest, Status
 from pie_engine.host.scheduler import Scheduler
 from pie_engine.host.warm import WarmGuests
@@ -69,6 +70,7 @@ class Host:
         config: EngineConfig,
         warm: WarmGuests,
         components: ComponentRunners,
+        recorded: RecordedRunners,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cores = Cores([section.label for section in config.models])
@@ -77,6 +79,7 @@ class Host:
         self._config = config.host
         self._warm = warm
         self._components = components
+        self._recorded = recorded
         self._scheduler = Scheduler(clock, self._resume)
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
@@ -235,11 +238,16 @@ class Host:
         self.bury()
         self._warm.close()
         self._components.close()
+        self._recorded.close()
 
     # Services for processes.
 
     def next_id(self) -> int:
         return next(self._ids)
+
+    @property
+    def runtime_build(self) -> str:
+        return self._recorded.runtime_build
 
     def make_ready(self, process: Process) -> None:
         self._scheduler.make_ready(process)
@@ -255,20 +263,27 @@ class Host:
     def _start(self, process: Process) -> Guest | None:
         """Its guest, with the call set up; None while its component is being compiled."""
         job, program = process.job, process.program
-        if program.is_component:
-            runner = self._components.find(program)
-            if runner is None:
-                self._await_component(process)
-                return None
-            self._limit_wall(process)
-            with fitting():
-                guest = self._warm.of(runner, program)
-        else:
-            guest = self._warm.take(program)
+        guest = self._new_guest(process)
+        if guest is None:
+            self._await_component(process)
+            return None
         process.guest = guest
         guest.limit_memory(process.limits.memory_mb * MIB)
-        guest.begin(process, job.function, (program.text(), *job.arguments))
+        text = program.watched_text(with_code=not process.is_recorded) if job.trace else program.text()
+        guest.begin(process, job.function, (text, *job.arguments))
         return guest
+
+    def _new_guest(self, process: Process) -> Guest | None:
+        program = process.program
+        if not (program.is_component or process.is_recorded):
+            return self._warm.take(program)
+        runner = self._recorded.find(program) if process.is_recorded else self._components.find(program)
+        if runner is None:
+            return None
+        if program.is_component:
+            self._limit_wall(process)
+        with fitting():
+            return self._warm.of(runner, program)
 
     def _await_component(self, process: Process) -> None:
         self._scheduler.timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
@@ -315,6 +330,8 @@ class Host:
         del self.processes[process.pid]
         if process.guest is not None:
             self._dead_guests.append(process.guest)
+        if process.tap is not None:
+            process.tap.ended(ending)
         process.close()
         process.job.conclude(process, ending)
 

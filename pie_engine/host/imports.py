@@ -17,14 +17,23 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, ComponentInstanceType, FuncType, Linker, LinkerInstance, ResultType
 
 from pie_engine.errors import Internal, InvalidProgram, PieError
-from pie_engine.host import tap
+from pie_engine.host import surroundings, tap
 from pie_engine.host.plain import plain_of
-from pie_engine.host.runner import Owner
-from pie_engine.host.values import VALUE_BYTES, Decoder, Encoder, ResultEncoder, decoder_of, encoder_of
+from pie_engine.host.runner import GuestOver, Owner
+from pie_engine.host.values import (
+    VALUE_BYTES,
+    Decoder,
+    Encoder,
+    ResultEncoder,
+    decoder_of,
+    encoder_of,
+    error_address,
+)
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "pie:"
+WASI = "wasi:"
 WAIT = ("pie:core/futures@0.1.0", "wait-any")
 """The one call that waits; how is the runner's business."""
 NO_FINALIZER = cast(0, CFUNCTYPE(None, c_void_p))
@@ -91,11 +100,6 @@ def raise_on(error: Any) -> None:
         raise WasmtimeError._from_ptr(error)
 
 
-def error_address(message: str) -> int:
-    """A new error of the C API, for wasmtime to take."""
-    return int(cast(ffi.wasmtime_error_new(message.encode()), c_void_p).value or 0)
-
-
 def short_name(interface: str) -> str:
     """`context` of `pie:core/context@0.1.0`."""
     return interface.rpartition("/")[2].partition("@")[0]
@@ -104,15 +108,19 @@ def short_name(interface: str) -> str:
 class Imports:
     """All functions, and the guest that is running, for whom they are called."""
 
-    def __init__(self, interfaces: Mapping[str, Mapping[str, Function]]) -> None:
-        """`interfaces`: by full name (`pie:core/log@0.1.0`), then by the function's name."""
+    def __init__(self, interfaces: Mapping[str, Mapping[str, Function]], *, with_surroundings: bool = False) -> None:
+        """`interfaces`: by full name (`pie:core/log@0.1.0`), then by the function's name.
+
+        with_surroundings: time and chance come from the owner's `surroundings`, not from the machine.
+        """
         self._interfaces = interfaces
+        self._with_surroundings = with_surroundings
         self._callbacks: list[Any] = []  # wasmtime holds only their addresses
         self.owner: Owner
 
     def link(self, linker: Linker, component: Component, link_wait: Callable[[LinkerInstance, FuncType], None]) -> None:
         """Define every import of `component` that is ours; WASI is defined already."""
-        for name, functions in self._imported(linker.engine, component):
+        for name, functions in _imported(linker.engine, component, NAMESPACE):
             with linker.root() as root, root.add_instance(name) as instance:
                 for function_name, kind in functions.items():
                     if (name, function_name) == WAIT:
@@ -121,12 +129,18 @@ class Imports:
                         watched = tap.Import(short_name(name), function_name, plain_of(kind.result))
                         self.define(instance, function_name, self._find(name, function_name), kind, watched)
 
-    def _imported(self, engine: Engine, component: Component) -> Iterator[tuple[str, dict[str, FuncType]]]:
-        for name, item in component.type.imports(engine).items():
-            kind = item.ty
-            if name.startswith(NAMESPACE) and isinstance(kind, ComponentInstanceType):
-                exports = ((key, export.ty) for key, export in kind.exports(engine).items())
-                yield name, {key: function for key, function in exports if isinstance(function, FuncType)}
+        if self._with_surroundings:
+            self._link_surroundings(linker, component)
+
+    def _link_surroundings(self, linker: Linker, component: Component) -> None:
+        """In place of WASI's own."""
+        linker.allow_shadowing = True
+        for name, functions in _imported(linker.engine, component, WASI):
+            if surroundings.replaces(name):
+                with linker.root() as root, root.add_instance(name) as instance:
+                    for function_name, kind in functions.items():
+                        body = surroundings.body_of(name, function_name, kind, lambda: self.owner)
+                        self._add(instance, function_name, body)
 
     def _find(self, interface: str, function: str) -> Function:
         try:
@@ -141,7 +155,10 @@ class Imports:
         self, instance: LinkerInstance, name: str, function: Function, kind: FuncType, watched: tap.Import | None = None
     ) -> None:
         """Link one function, called as `function(owner, *arguments)`; with `watched` the owner's tap is told."""
-        callback = _Callback(self._body(name, function, kind, watched))
+        self._add(instance, name, self._body(name, function, kind, watched))
+
+    def _add(self, instance: LinkerInstance, name: str, body: Callable[..., int]) -> None:
+        callback = _Callback(body)
         self._callbacks.append(callback)
         raw = name.encode()
         typed = cast(callback, ffi.wasmtime_component_func_callback_t)
@@ -175,6 +192,8 @@ class Imports:
                 else:
                     value = tap.call(watched, function, owner, arguments)
                 encoder.ok(value, results)
+            except GuestOver as over:
+                return error_address(str(over))
             except BaseException as error:
                 encoder.error(error_record(error), results)
             return 0
@@ -201,7 +220,18 @@ class Imports:
                 if encode is not None:
                     encode(value, results)
                 return 0
+            except GuestOver as over:
+                return error_address(str(over))
             except BaseException as error:  # its type has no room for an error: this guest ends
                 return error_address(f"{name}: {error_record(error).message}")
 
         return body
+
+
+def _imported(engine: Engine, component: Component, namespace: str) -> Iterator[tuple[str, dict[str, FuncType]]]:
+    """Interfaces of a namespace, with their functions."""
+    for name, item in component.type.imports(engine).items():
+        kind = item.ty
+        if name.startswith(namespace) and isinstance(kind, ComponentInstanceType):
+            exports = ((key, export.ty) for key, export in kind.exports(engine).items())
+            yield name, {key: function for key, function in exports if isinstance(function, FuncType)}

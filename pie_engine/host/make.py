@@ -16,6 +16,7 @@ from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
 from pie_engine.host.programs import remove_unused_data
+from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.runtime import load_runtime
 from pie_engine.host.warm import WarmGuests
 
@@ -39,8 +40,13 @@ def make_host(
     def new_runner(component: Component) -> FibreRunner:
         return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
 
+    def new_recorded_runner(component: Component) -> FibreRunner:
+        imports = Imports(INTERFACES, with_surroundings=True)
+        return FibreRunner(ticker, component, imports, config.host.memory_mb * MIB)
+
     if runtime is None:
         warm = WarmGuests(None, data, 0)
     else:
         warm = WarmGuests(new_runner(runtime), data, config.host.warm_instances)
-    return Host(config, warm, ComponentRunners(engine, cache, new_runner)), ticker
+    recorded = RecordedRunners(engine, runtime, cache, new_recorded_runner)
+    return Host(config, warm, ComponentRunners(engine, cache, new_runner), recorded), ticker

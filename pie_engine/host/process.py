@@ -19,6 +19,7 @@ from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
+from pie_engine.host.surroundings import Surroundings
 from pie_engine.host.tap import Tap
 from pie_engine.host.taps import make_tap
 from pie_engine.protocol.plan import NO_USAGE, Usage
@@ -36,6 +37,10 @@ class HostServices(Protocol):
 
     cores: Cores
     saved: SavedContexts
+
+    @property
+    def runtime_build(self) -> str:
+        """Of the shared runtime that guests to be recorded run in."""
 
     def next_id(self) -> int:
         """For operations, contexts and futures; never the same twice in this host."""
@@ -106,6 +111,10 @@ class Process:
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
         self.tap: Tap | None = None
+        self.place = self.task = ""
+        """Line of the program, and task, that calls come from; only known of runs that are watched."""
+        self.surroundings: Surroundings | None = None
+        """Where a guest that is recorded has its time and chance from."""
         self._wait_began: tuple[int | None, int] = (None, 0)
         """Timeout and time of the wait that its guest is in; kept for its tap."""
         self._services = services
@@ -128,6 +137,15 @@ class Process:
         self._usage = self._usage.plus(usage).plus(before, times=-1)
 
     # Waiting.
+
+    @property
+    def runtime_build(self) -> str:
+        """Of the runtime that it runs in, if it is to be recorded; empty for a standalone component."""
+        return "" if self.program.is_component else self._services.runtime_build
+
+    @property
+    def is_recorded(self) -> bool:
+        return "record" in self.job.trace
 
     def watch(self) -> None:
         """Begin what its launch asked for. Its log must have begun."""
@@ -261,6 +279,8 @@ class Process:
         """A chunk's text, on its way past the program, which therefore cannot be told of a failure."""
         try:
             self.output("message", json_text(text))
+            if self.tap is not None:
+                self.tap.piped(text)
         except LimitExceeded:
             self._services.make_ready(self)
 
@@ -316,8 +336,6 @@ class Process:
     def close(self) -> None:
         """Give back what the cores hold. The guest is freed by the host."""
         self.has_ended = True
-        if self.tap is not None:
-            self.tap.ended()
         self.guest = None
         for context in self.contexts.values():
             for operation in context.operations.values():

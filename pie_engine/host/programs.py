@@ -23,6 +23,8 @@ MAX_CODE_RATIO = 20
 """Compiled code may be this much longer than its source, in base64; more would not come from a compiler."""
 MIN_CODE_CHARS = 64 * 1024
 UNUSED_DAYS = 7
+FILE_TIME = 946684800
+"""When data files were last changed, as their program sees it: the same wherever and whenever it runs."""
 
 
 class Program:
@@ -60,6 +62,13 @@ class Program:
             self._text = msgspec.json.encode(self._for_guest()).decode()
         return self._text
 
+    def watched_text(self, *, with_code: bool) -> str:
+        """The same for a run that says where its calls come from; `with_code`: what was compiled before goes along."""
+        if self.is_component:
+            return ""
+        code = self._code if with_code else {}
+        return msgspec.json.encode({**self._for_guest(), "code": code, "watched": True}).decode()
+
     def _for_guest(self) -> dict[str, Any]:
         manifest = self.manifest
         head = {"name": manifest.name, "version": manifest.version, "entry": manifest.entry}
@@ -96,6 +105,7 @@ class Program:
             target = draft / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+            os.utime(target, (FILE_TIME, FILE_TIME))
         try:
             draft.rename(folder)
         except OSError:  # the other one was faster

@@ -1,12 +1,7 @@
 """A tap that writes down every host call of a process and what came of it: enough to run it again without an engine.
 
-Entries, version 1, as msgpack arrays; times are microseconds, `at` since the launch:
-
-    ["head", {program, version, digest, pid, user, bundle, arguments, time}]
-    ["call", at, took, "context.append", [argument, …], result]
-    ["fail", at, took, "context.append", [argument, …], [code, message, retry]]
-    ["wait", at, took, timeout or nil, [future, …]]
-    ["refused", at, took, timeout or nil, [code, message, retry]]
+The entries are those of `protocol/recording.py`. The guest of a recorded process begins as a replay's does: in a new
+instance, compiling its own source.
 """
 
 from __future__ import annotations
@@ -17,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pie_engine.errors import PieError
+from pie_engine.errors import ErrorInfo
 from pie_engine.host.imports import plain_error
+from pie_engine.host.surroundings import RealSurroundings
 from pie_engine.host.tap import Import
 from pie_engine.host.trace import TraceWriter
+from pie_engine.protocol.program import Limits
+from pie_engine.protocol.recording import NO_READS, VERSION, WAIT, Call, End, Fail, Head, Piped, Reads
 
 if TYPE_CHECKING:
-    from pie_engine.host.process import Process
+    from pie_engine.host.process import Ending, Process
 
-VERSION = 1
-UNRECORDED = frozenset({("runtime", "store-code")})
-"""What says nothing about the run: whether code was compiled before."""
+UNRECORDED = frozenset({"runtime.store-code", "runtime.at"})
+"""What says nothing about the run."""
 
 
 class RecordTap:
@@ -37,7 +34,11 @@ class RecordTap:
         self._process = process
         self._began_ns = time.monotonic_ns()
         self._writer = TraceWriter(process.events, "record", VERSION, process.limits.engine.trace_mb)
-        self._add(["head", _head(process)])
+        self._surroundings = process.surroundings = NotedSurroundings()
+        self._redact = process.redact if process.job.secrets.values else None
+        self._add(_head(process))
+        self._writer.flush()  # whatever happens now, there is something to replay
+        process.has_trace()
 
     def call(
         self,
@@ -48,29 +49,88 @@ class RecordTap:
         began_ns: int,
         ended_ns: int,
     ) -> None:
-        if (function.interface, function.function) in UNRECORDED:
-            return
-        name = f"{function.interface}.{function.function}"
-        kind, outcome = ("call", function.plain(result)) if error is None else ("fail", _failure(error))
-        self._add([kind, *self._times(began_ns, ended_ns), name, arguments, outcome])
+        if function.name not in UNRECORDED:
+            self._call(function.name, arguments, None if error else function.plain(result), error, began_ns, ended_ns)
 
     def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: PieError | None, began_ns: int, ended_ns: int
+        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
     ) -> None:
-        kind, outcome = ("wait", ready) if error is None else ("refused", _failure(error))
-        self._add([kind, *self._times(began_ns, ended_ns), timeout_us, outcome])
+        self._call(WAIT, [timeout_us], ready, error, began_ns, ended_ns)
 
-    def ended(self) -> None:
+    def _call(
+        self,
+        name: str,
+        arguments: Sequence[Any],
+        result: Any,
+        error: BaseException | None,
+        began_ns: int,
+        ended_ns: int,
+    ) -> None:
+        at, took = (began_ns - self._began_ns) // 1000, (ended_ns - began_ns) // 1000
+        place, reads = self._process.place, self._surroundings.take()
+        if self._redact is not None:
+            arguments, result = _redacted(arguments, self._redact), _redacted(result, self._redact)
+        if error is None:
+            self._add(Call(at, took, place, name, arguments, result, reads))  # type: ignore[arg-type]
+        else:
+            record = plain_error(error)
+            message = record.message if self._redact is None else self._redact(record.message)
+            failure = record.code, message, record.retry
+            self._add(Fail(at, took, place, name, arguments, failure, reads))  # type: ignore[arg-type]
+
+    def piped(self, text: str) -> None:
+        self._add(Piped(self._now(), text if self._redact is None else self._redact(text)))
+
+    def ended(self, ending: Ending) -> None:
+        failed = isinstance(ending, ErrorInfo)
+        value = msgspec.json.encode(ending).decode() if isinstance(ending, ErrorInfo) else ending
+        if self._redact is not None:
+            value = self._redact(value)
+        kind = "error" if failed else "return"
+        self._add(End(self._now(), kind, value, self._process.usage, self._surroundings.take()))  # type: ignore[arg-type]
         self._writer.flush()
 
-    def _times(self, began_ns: int, ended_ns: int) -> tuple[int, int]:
-        return (began_ns - self._began_ns) // 1000, (ended_ns - began_ns) // 1000
+    def _now(self) -> int:
+        return (time.monotonic_ns() - self._began_ns) // 1000
 
-    def _add(self, entry: list[Any]) -> None:
-        if self._process.job.secrets.values:
-            entry = _redacted(entry, self._process.redact)
+    def _add(self, entry: Any) -> None:
         if self._writer.add(entry):
             self._process.has_trace()
+
+
+class NotedSurroundings:
+    """The machine's clock and chance, with what was read of them noted."""
+
+    def __init__(self) -> None:
+        self._real = RealSurroundings()
+        self._last_ns = 0
+        self._monotonic: list[int] = []
+        self._wall: list[int] = []
+        self._random: list[bytes] = []
+
+    def monotonic_ns(self) -> int:
+        now_ns = self._real.monotonic_ns()
+        self._monotonic.append(now_ns - self._last_ns)
+        self._last_ns = now_ns
+        return now_ns
+
+    def wall_ns(self) -> int:
+        now_ns = self._real.wall_ns()
+        self._wall.append(now_ns)
+        return now_ns
+
+    def random_bytes(self, count: int) -> bytes:
+        drawn = self._real.random_bytes(count)
+        self._random.append(drawn)
+        return drawn
+
+    def take(self) -> Reads:
+        """What was read since the last time."""
+        if not (self._monotonic or self._wall or self._random):
+            return NO_READS
+        reads = Reads(self._monotonic, self._wall, b"".join(self._random))
+        self._monotonic, self._wall, self._random = [], [], []
+        return reads
 
 
 def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
@@ -82,20 +142,18 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
     return [_redacted(each, redact) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _failure(error: BaseException) -> list[Any]:
-    record = plain_error(error)
-    return [record.code, record.message, record.retry]
-
-
-def _head(process: Process) -> dict[str, Any]:
-    job, manifest = process.job, process.program.manifest
-    return {
-        "program": manifest.name,
-        "version": manifest.version,
-        "digest": process.program.digest,
-        "pid": process.pid,
-        "user": job.user,
-        "bundle": msgspec.to_builtins(process.program.bundle, builtin_types=(bytes,)),
-        "arguments": list(job.arguments),
-        "time": time.time(),
-    }
+def _head(process: Process) -> Head:
+    program, limits = process.program, process.limits
+    arguments = [process.redact(text) for text in process.job.arguments]
+    return Head(
+        program.name,
+        program.version,
+        program.digest,
+        process.pid,
+        program.bundle,
+        arguments,
+        time.time(),
+        Limits(limits.memory_mb, limits.cpu_s, limits.wall_s or None, limits.output_mb),
+        list(process.job.secrets.values),
+        process.runtime_build,
+    )

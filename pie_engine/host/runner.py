@@ -36,6 +36,10 @@ class Outcome:
     is_trap: bool = False
 
 
+class GuestOver(BaseException):
+    """Raised by an import: the guest is to stop here, as in a trap with this text."""
+
+
 class Owner(Protocol):
     """On whose behalf a guest runs; passed to every import as its first argument."""
 

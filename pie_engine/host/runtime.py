@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import tempfile
 import time
 from contextlib import suppress
@@ -30,6 +31,7 @@ TEXT = "building the Python runtime (once per version)"
 COMPILE_S = 9.0
 """Its share of a build, for the progress bar: how long it takes on 2 cores."""
 UNUSED_DAYS = 30
+BUILD_SUFFIX = ".build"
 
 
 def load_runtime(engine: Engine, cache: Path, progress: Progress) -> Component:
@@ -37,7 +39,7 @@ def load_runtime(engine: Engine, cache: Path, progress: Progress) -> Component:
 
     Raises `InvalidConfig` for a `cache` that it would have to write to and cannot.
     """
-    path = cache / "runtime" / f"{runtime_digest()}.cwasm"
+    path = _path(cache, runtime_digest())
     component = _load(engine, path)
     if component is None:
         with writing_to(cache):
@@ -46,6 +48,10 @@ def load_runtime(engine: Engine, cache: Path, progress: Progress) -> Component:
     with suppress(OSError):
         path.touch()
     return component
+
+
+def _path(cache: Path, digest: str) -> Path:
+    return cache / "runtime" / f"{digest}.cwasm"
 
 
 def _built(engine: Engine, path: Path, progress: Progress) -> Component:
@@ -59,6 +65,15 @@ def _built(engine: Engine, path: Path, progress: Progress) -> Component:
             _build(engine, path, progress)
             component = Component.deserialize_file(engine, str(path))
     return component
+
+
+def runtime_build(cache: Path) -> str:
+    """Which build of which runtime `cache` holds: two builds of the same lay out their memory differently."""
+    digest = runtime_digest()
+    try:
+        return f"{digest} {_path(cache, digest).with_suffix(BUILD_SUFFIX).read_text()}"
+    except OSError:  # of a version that did not leave this
+        return digest
 
 
 def runtime_digest() -> str:
@@ -87,6 +102,7 @@ def _build(engine: Engine, path: Path, progress: Progress) -> None:
             compiled = Component(engine, lasting(wasm.read_bytes(), log.warning)).serialize()
         finished = Path(folder) / path.name
         finished.write_bytes(compiled)
+        path.with_suffix(BUILD_SUFFIX).write_text(secrets.token_hex(8))
         finished.rename(path)
     progress(TEXT, 1.0)
     _remove_unused(path.parent)
@@ -98,3 +114,4 @@ def _remove_unused(folder: Path) -> None:
     for path in folder.glob("*.cwasm"):
         if path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
+            path.with_suffix(BUILD_SUFFIX).unlink(missing_ok=True)

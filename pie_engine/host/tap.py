@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pie_engine.errors import PieError
+if TYPE_CHECKING:
+    from pie_engine.host.process import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,11 @@ class Import:
     """As in `append-text`."""
     plain: Callable[[Any], Any]
     """Makes plain data of a result: records become dicts under snake-case names."""
+
+    @property
+    def name(self) -> str:
+        """`context.append-text`."""
+        return f"{self.interface}.{self.function}"
 
 
 class Tap(Protocol):
@@ -40,11 +46,14 @@ class Tap(Protocol):
         """The guest has called `function`, which gave `result`, unless there is an `error`."""
 
     def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: PieError | None, began_ns: int, ended_ns: int
+        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
     ) -> None:
         """`futures.wait-any` is over; it took no time if something was ready. `error`: it was refused."""
 
-    def ended(self) -> None:
+    def piped(self, text: str) -> None:
+        """Text of a stream went to the client without the program."""
+
+    def ended(self, ending: Ending) -> None:
         """The process is over: its terminal event comes next."""
 
 
@@ -88,11 +97,15 @@ class Taps:
             tap.call(function, arguments, result, error, began_ns, ended_ns)
 
     def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: PieError | None, began_ns: int, ended_ns: int
+        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
     ) -> None:
         for tap in self._taps:
             tap.waited(timeout_us, ready, error, began_ns, ended_ns)
 
-    def ended(self) -> None:
+    def piped(self, text: str) -> None:
         for tap in self._taps:
-            tap.ended()
+            tap.piped(text)
+
+    def ended(self, ending: Ending) -> None:
+        for tap in self._taps:
+            tap.ended(ending)

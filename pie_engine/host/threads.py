@@ -19,8 +19,9 @@ from wasmtime.component import Component, FuncType, Linker, LinkerInstance
 
 from pie_engine.errors import Cancelled, PieError
 from pie_engine.host.engine import GUEST_STACK_BYTES, Ticker, new_store, program_exports, trap_text
-from pie_engine.host.imports import NO_FINALIZER, Imports, error_address
+from pie_engine.host.imports import NO_FINALIZER, Imports
 from pie_engine.host.runner import Outcome, Owner, Status
+from pie_engine.host.values import error_address
 
 _THREAD_STACK_BYTES = GUEST_STACK_BYTES + (2 << 20)
 _CONTINUE = 0

@@ -24,6 +24,7 @@ from ctypes import (
     c_uint32,
     c_uint64,
     c_void_p,
+    cast,
     memmove,
     sizeof,
     string_at,
@@ -58,6 +59,7 @@ def _bind(name: str, *arguments: Any, returns: Any = None) -> Callable[..., Any]
 _new_bytes = _bind("wasm_byte_vec_new", c_void_p, c_size_t, c_char_p)
 _new_list = _bind("wasmtime_component_vallist_new_uninit", c_void_p, c_size_t)
 _new_record = _bind("wasmtime_component_valrecord_new_uninit", c_void_p, c_size_t)
+_new_tuple = _bind("wasmtime_component_valtuple_new_uninit", c_void_p, c_size_t)
 _box_value = _bind("wasmtime_component_val_new", c_void_p, returns=c_void_p)
 delete_value = _bind("wasmtime_component_val_delete", c_void_p)
 
@@ -115,6 +117,11 @@ def encoder_of(kind: ValType) -> Encoder:
     return maker(kind)
 
 
+def error_address(message: str) -> int:
+    """A new error of the C API, for wasmtime to take."""
+    return int(cast(ffi.wasmtime_error_new(message.encode()), c_void_p).value or 0)
+
+
 def snake(name: str) -> str:
     return name.replace("-", "_")
 
@@ -137,6 +144,7 @@ _STRING: int = ffi.WASMTIME_COMPONENT_STRING.value
 _ENUM: int = ffi.WASMTIME_COMPONENT_ENUM.value
 _LIST: int = ffi.WASMTIME_COMPONENT_LIST.value
 _RECORD: int = ffi.WASMTIME_COMPONENT_RECORD.value
+_TUPLE: int = ffi.WASMTIME_COMPONENT_TUPLE.value
 _OPTION: int = ffi.WASMTIME_COMPONENT_OPTION.value
 _RESULT: int = ffi.WASMTIME_COMPONENT_RESULT.value
 
@@ -247,6 +255,22 @@ def _record_encoder(kind: wit.RecordType) -> Encoder:
     return encode
 
 
+# Tuples: (size, data) of values, as lists.
+
+
+def _tuple_encoder(kind: wit.TupleType) -> Encoder:
+    encoders = [encoder_of(element) for element in kind.elements]
+
+    def encode(values: Any, address: int) -> None:
+        _byte_at(address).value = _TUPLE
+        _new_tuple(address + PAYLOAD, len(encoders))
+        data = _word_at(address + _SECOND_WORD).value
+        for index, (encode_item, value) in enumerate(zip(encoders, values, strict=True)):
+            encode_item(value, data + index * VALUE_BYTES)
+
+    return encode
+
+
 # Options and results: a pointer to a boxed value.
 
 
@@ -319,6 +343,7 @@ _ENCODERS: dict[type[ValType], Callable[[Any], Encoder]] = {
     wit.EnumType: _enum_encoder,
     wit.ListType: _list_encoder,
     wit.RecordType: _record_encoder,
+    wit.TupleType: _tuple_encoder,
     wit.OptionType: _option_encoder,
 }
 

@@ -26,10 +26,15 @@ def secret(process: Process, name: str) -> str:
     return process.secret(name)
 
 
+def at(process: Process, place: str, task: str) -> None:
+    process.place, process.task = place, task
+
+
 FUNCTIONS: dict[str, Function] = {
     "process-id": process_id,
     "program": program,
     "version": version,
     "store-code": store_code,
+    "at": at,
     "secret": secret,
 }

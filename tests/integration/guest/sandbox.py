@@ -45,7 +45,7 @@ INTERFACES = {
     "forward": ["start", "finish"],
     "matcher": ["create", "fork", "advance", "rollback", "look", "finish-look", "release"],
     "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
-    "runtime": ["process-id", "program", "version", "store-code", "secret"],
+    "runtime": ["process-id", "program", "version", "store-code", "at", "secret"],
     "log": ["emit", "write"],
 }
 TAGGED = {

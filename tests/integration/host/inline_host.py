@@ -16,6 +16,7 @@ from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
 from pie_engine.host.models import HostModel
+from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.warm import WarmGuests
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.to_core import CoreMessage
@@ -58,11 +59,15 @@ class InlineHost:
     def __init__(self, runner_class, engine, component, data: Path) -> None:
         self.ticker = Ticker(engine)
 
-        def new_runner(component):
-            return runner_class(self.ticker, component, Imports(INTERFACES), CONFIG.host.memory_mb * MIB)
+        def new_runner(component, imports=None):
+            return runner_class(self.ticker, component, imports or Imports(INTERFACES), CONFIG.host.memory_mb * MIB)
+
+        def new_recorded_runner(component):
+            return new_runner(component, Imports(INTERFACES, with_surroundings=True))
 
         warm = WarmGuests(new_runner(component), data, 2)
-        self.host = Host(CONFIG, warm, ComponentRunners(engine, data, new_runner))
+        recorded = RecordedRunners(engine, component, data, new_recorded_runner)
+        self.host = Host(CONFIG, warm, ComponentRunners(engine, data, new_runner), recorded)
         self.reports: list[HostReport] = []
         self.asked: list[CoreMessage] = []
         self._numbers = count(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import zlib
 
@@ -12,8 +13,9 @@ import pytest
 from pie_engine.config import HostSection
 from pie_engine.host.events import EventLog
 from pie_engine.host.trace import TraceWriter
+from pie_engine.protocol.recording import WAIT, Fail, Recording, RecordingWriter, parse
 from pie_engine.protocol.to_host import NO_SECRETS, Deliver, Launch, Secrets
-from tests.integration.host.inline_host import bundle
+from tests.integration.host.inline_host import CONFIG, bundle
 
 TALKER = """
 from inferlet import session, Model
@@ -27,16 +29,14 @@ async def main(n: int = 1) -> str:
 """
 
 
-def entries_of(events) -> list[list]:
+def recording_of(events) -> Recording:
     """Of all events of kind `trace`."""
-    entries = []
+    file = io.BytesIO()
+    writer = RecordingWriter(file)
     for kind, data in events:
         if kind == "trace":
-            assert (data["tap"], data["version"]) == ("record", 1)
-            part = msgspec.msgpack.decode(zlib.decompress(base64.b64decode(data["data"])))
-            assert len(part) == data["entries"]
-            entries += part
-    return entries
+            writer.take(data)
+    return parse(file.getvalue(), "the recording")
 
 
 def launch(inline, program, trace=("record",), **arguments) -> str:
@@ -51,31 +51,30 @@ def test_a_recording_has_every_call_its_result_and_the_waits(inline):
     inline.host.receive_order(Deliver(pid, 1, '"first"'))
     inline.host.receive_order(Deliver(pid, 2, '"second"'))
     inline.run_to_end()
-    head, *entries = entries_of(inline.events(pid))
-    assert head[0] == "head"
-    assert head[1]["digest"] == program.digest
-    assert head[1]["arguments"] == ['{"n": 2}']
-    assert head[1]["bundle"]["files"] == program.files
-    calls = [(entry[0], entry[3]) for entry in entries if entry[0] in ("call", "fail")]
-    assert calls.count(("call", "session.receive")) == calls.count(("call", "session.finish-receive")) == 2
-    assert calls[-1] == ("fail", "model.encode")
-    (sent, _) = (entry for entry in entries if entry[3] == "session.send")
-    assert sent[4:] == [['[0, "first"]'], None]
-    waits = [entry for entry in entries if entry[0] == "wait"]
-    receives = [entry[5] for entry in entries if entry[3] == "session.receive"]
-    assert [handle for wait in waits for handle in wait[4]] == receives
-    failed = entries[-1]
-    assert failed[5][0] == "not-found"
-    assert "none" in failed[5][1]
-    times = [entry[1] for entry in entries]
+    recording = recording_of(inline.events(pid))
+    head, calls = recording.head, recording.calls
+    assert (head.digest, head.bundle, head.pid) == (program.digest, program, pid)
+    assert head.arguments == ['{"n": 2}']
+    assert head.limits.memory_mb == CONFIG.host.memory_mb
+    functions = [call.function for call in calls]
+    assert functions.count("session.receive") == functions.count("session.finish-receive") == 2
+    (sent, _) = (call for call in calls if call.function == "session.send")
+    assert (sent.arguments, sent.result, sent.place) == (['[0, "first"]'], None, "main.py:5 in main")
+    receives = [call.result for call in calls if call.function == "session.receive"]
+    assert [handle for call in calls if call.function == WAIT for handle in call.result] == receives
+    failed = calls[-1]
+    assert isinstance(failed, Fail)
+    assert (failed.function, failed.error[0]) == ("model.encode", "not-found")
+    assert "none" in failed.error[1]
+    times = [call.at for call in calls]
     assert times == sorted(times), "in the order of the calls"
-    assert all(entry[2] >= 0 for entry in entries)
+    assert (recording.end.kind, json.loads(recording.end.value)) == inline.events(pid)[-1]
 
 
 def test_the_end_of_a_recording_comes_before_the_end_of_the_process(inline):
     pid = launch(inline, bundle("async def main() -> int:\n    1 / 0"))
     inline.run_to_end()
-    assert [kind for kind, _ in inline.events(pid)] == ["started", "trace", "error"]
+    assert [kind for kind, _ in inline.events(pid)] == ["started", "trace", "trace", "error"]
 
 
 def test_nothing_is_written_down_unless_it_was_asked_for(inline):
@@ -87,6 +86,16 @@ def test_nothing_is_written_down_unless_it_was_asked_for(inline):
 # The writer.
 
 
+def entries_of(log: EventLog) -> list:
+    entries = []
+    for event in log.take_unsent():
+        data = json.loads(event.data)
+        part = msgspec.msgpack.decode(zlib.decompress(base64.b64decode(data["data"])))
+        assert len(part) == data["entries"]
+        entries += part
+    return entries
+
+
 def test_entries_come_in_batches_and_in_order():
     log = EventLog("pid", 0)
     writer = TraceWriter(log, "record", 1, max_mb=1)
@@ -94,8 +103,7 @@ def test_entries_come_in_batches_and_in_order():
     assert 2 <= sum(has_events) <= 10
     writer.flush()
     writer.flush()
-    entries = entries_of((event.kind, json.loads(event.data)) for event in log.take_unsent())
-    assert [entry[1] for entry in entries] == list(range(2000))
+    assert [entry[1] for entry in entries_of(log)] == list(range(2000))
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 65535, 65536])
@@ -104,7 +112,7 @@ def test_a_batch_of_any_length_is_one_list(count):
     writer = TraceWriter(log, "record", 1, max_mb=1)
     writer._entries = [b"\x01"] * count
     writer.flush()
-    assert entries_of((event.kind, json.loads(event.data)) for event in log.take_unsent()) == [1] * count
+    assert entries_of(log) == [1] * count
 
 
 def test_past_its_limit_a_recording_ends_in_words_and_the_program_goes_on(inline):
@@ -114,8 +122,8 @@ def test_past_its_limit_a_recording_ends_in_words_and_the_program_goes_on(inline
     inline.run_to_end()
     events = inline.events(pid)
     assert events[-1] == ("return", 7)
-    (stop,) = [data for kind, data in events if kind == "trace" and "full_mb" in data]
-    assert (stop["full_mb"], stop["data"]) == (0.01, "")
+    recording = recording_of(events)
+    assert (recording.limit_mb, recording.end) == (0.01, None)
     (warning,) = [data for kind, data in events if kind == "log"]
     assert "raise `trace_mb` under [host]" in warning["message"]
 
@@ -134,7 +142,10 @@ def test_a_recording_holds_no_secret(inline):
     secrets = Secrets({"KEY": "AAE"})
     inline.host.receive_order(Launch("t", "ann", program.digest, program, "{}", secrets, ("record",)))
     inline.run_to_end()
-    entries = entries_of(inline.events("t"))
-    assert [entry[4:] for entry in entries if entry[3:4] == ["runtime.secret"]] == [[["KEY"], "[secret KEY]"]] * 2
-    (sent,) = [entry[4] for entry in entries if entry[3:4] == ["session.send"]]
-    assert sent == ['{"key":"[secret KEY]"}']
+    recording = recording_of(inline.events("t"))
+    results = [call.result for call in recording.calls if call.function == "runtime.secret"]
+    assert results == ["[secret KEY]"] * 2
+    assert recording.head.secrets == ["KEY"]
+    (sent,) = [call.arguments for call in recording.calls if call.function == "session.send"]
+    assert sent == ['{"key": "[secret KEY]"}']
+    assert recording.end.value == '"[secret KEY]"'

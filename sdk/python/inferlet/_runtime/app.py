@@ -14,7 +14,8 @@ How it is run:
     describe(bundle) and run(bundle, input), JSON as in sdk/wit; one call per instance, which is then thrown away.
     describe("")  may be called before that one, on an instance that is kept ready. It runs a small program that calls
                   nothing of the host, so that the memory which every program touches is there already. Returns "".
-    bundle    {"name", "version", "entry", "files": {path: text}, "code": {path: what runtime.store-code got}}
+    bundle    {"name", "version", "entry", "files": {path: text}, "code": {path: what runtime.store-code got}}, and
+              "watched": true for one that says with `runtime.at` where each of its calls comes from
     data      the folder with the files that are not `.py`, read-only, preopened as `/` (the working folder). It may
               be filled after the instance was made; none is needed without data files.
     WASI      clocks and random numbers as usual; no environment, arguments or standard streams are needed.

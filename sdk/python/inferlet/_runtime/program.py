@@ -14,7 +14,7 @@ from typing import Any
 
 from inferlet._loop import HostLoop
 from inferlet._plain_json import dump_json
-from inferlet._runtime import failures, heap, hot_code
+from inferlet._runtime import failures, heap, hot_code, places
 from inferlet._runtime.importer import BundleImporter
 from inferlet._runtime.warmup import WarmUp
 from inferlet.errors import InvalidProgram
@@ -52,6 +52,8 @@ def _guarded(bundle: str, loop: HostLoop, use: Callable[[Callable[..., Any]], st
         parts = json.loads(bundle)
         importer = BundleImporter(parts["files"], parts.get("code") or {})
         importer.install()
+        if parts.get("watched"):
+            places.install(importer.owns)
         return True, use(load_main(importer, parts["entry"]))
     except BaseException as error:
         owns = importer.owns if importer else (lambda filename: False)

@@ -22,6 +22,7 @@ class FakeClient(FakeBase):
         self.logs: list[tuple[str, str]] = []
         self.printed: list[tuple[str, str]] = []
         self.stored_code: dict[str, str] = {}
+        self.places: list[tuple[str, str]] = []
         self.secrets: dict[str, str] = {}
         self._receives: deque[int] = deque()
         self._promised: dict[int, str] = {}
@@ -39,6 +40,7 @@ class FakeClient(FakeBase):
             program=lambda: "test",
             version=lambda: "0.0.0",
             store_code=lambda path, code: self.stored_code.update({path: code}),
+            at=lambda place, task: self.places.append((place, task)),
             secret=self._secret,
         )
         self.log = self._interface("log", emit=self._emit, write=self._write)

@@ -1,0 +1,333 @@
+"""Programs are recorded in an embedded engine, and run again, as they were or edited, without one."""
+
+from __future__ import annotations
+
+import io
+import json
+import textwrap
+from collections.abc import Iterator
+from itertools import count
+
+import msgspec
+import pytest
+
+from pie_engine.config import HostSection, ModelSection
+from pie_engine.driver.fake_script import FakeScript, Reply
+from pie_engine.embedded import Embedded, EmbeddedProcess
+from pie_engine.protocol.program import Bundle, Limits, Manifest
+from pie_engine.protocol.recording import Call, Recording, RecordingWriter, parse
+from pie_engine.replay.run import Replayed, Replays
+
+FAKE = ModelSection(driver="fake", name="fake", num_pages=64, offload_memory_mb=1)
+SAYS = ("stdout", "stderr", "message", "log")
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Embedded]:
+    with Embedded(HostSection(warm_instances=0, cancel_grace_s=0.1)) as running:
+        running.load(FAKE, FakeScript(replies=(Reply("Hello there!"),)))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def replays() -> Iterator[Replays]:
+    with Replays() as running:
+        yield running
+
+
+def bundle(source: str, files: dict[str, str] | None = None, **limits: float) -> Bundle:
+    manifest = Manifest(name="p", version="1.0", limits=Limits(**limits))  # type: ignore[arg-type]
+    return Bundle(manifest, {"main.py": textwrap.dedent(source), **(files or {})})
+
+
+def start(engine: Embedded, program: str | Bundle, **arguments: object) -> EmbeddedProcess:
+    made = bundle(program) if isinstance(program, str) else program
+    return engine.launch(made, arguments, user=f"user-{next(_numbers)}", trace=("record",))
+
+
+def recording_of(process: EmbeddedProcess) -> Recording:
+    file = io.BytesIO()
+    writer = RecordingWriter(file)
+    for event in process.events:
+        if event.kind == "trace":
+            writer.take(json.loads(event.data))
+    return parse(file.getvalue(), "the recording")
+
+
+def record(engine: Embedded, program: str | Bundle, *messages: object, **arguments: object) -> Recording:
+    process = start(engine, program, **arguments)
+    for message in messages:
+        process.send(message)
+    process.wait(60)
+    return recording_of(process)
+
+
+def said(process: EmbeddedProcess) -> list[tuple[str, object]]:
+    return [(event.kind, json.loads(event.data)) for event in process.events if event.kind in SAYS]
+
+
+def joined(events: list[tuple[str, object]]) -> list[tuple[str, object]]:
+    """With the pieces of each text together: hosts join what is printed in one turn."""
+    whole: list[tuple[str, object]] = []
+    for kind, value in events:
+        if whole and kind in ("stdout", "stderr") and whole[-1][0] == kind:
+            whole[-1] = kind, str(whole[-1][1]) + str(value)
+        else:
+            whole.append((kind, value))
+    return whole
+
+
+# As it was.
+
+CHANCE_AND_TIME = """
+import asyncio, datetime, os, random, secrets, time, uuid
+from inferlet import log, session
+
+async def work(i):
+    await asyncio.sleep(random.random() * 0.01)
+    session.send([i, time.time(), str(uuid.uuid4()), time.perf_counter_ns()])
+    return id(object())
+
+async def main(n: int = 5) -> list:
+    print(await session.receive(), datetime.datetime.now())
+    log.info(f"{os.urandom(4)} {hash('x')} {[hash(object()) for _ in range(3)]}")
+    done, _ = await asyncio.wait([asyncio.create_task(work(i)) for i in range(n)])
+    first = asyncio.as_completed([work(i) for i in range(3)])
+    ids = [task.result() for task in done] + [await each for each in first]
+    return [*ids, random.random(), secrets.token_hex(4), time.monotonic()]
+"""
+
+
+def test_time_chance_and_the_order_of_waits_are_as_they_were(engine, replays):
+    process = start(engine, CHANCE_AND_TIME, n=7)
+    process.send("hello")
+    process.wait(60)
+    shown: list = []
+    replayed = replays.replay(recording_of(process), show=lambda kind, value: shown.append((kind, value)))
+    assert replayed.departures == []
+    assert (replayed.kind, replayed.value) == ("return", process.value), "to the addresses of objects"
+    assert joined(shown) == joined(said(process))
+    assert (replayed.runtime, replayed.num_extra_reads) == ("same", 0)
+    assert replayed.num_calls == len(recording_of(process).calls)
+
+
+GENERATING = """
+import asyncio
+from inferlet import Context, Model, Sampler
+async def main(prompt: str = "Hi") -> list:
+    ctx = Context()
+    ctx.user(prompt)
+    forks = [ctx.fork() for _ in range(3)]
+    whole = await asyncio.gather(*(fork.generate(Sampler.temperature(1.0), max_tokens=5) for fork in forks))
+    parts = [chunk.text async for chunk in ctx.generate(max_tokens=5)]
+    output = await ctx.forward(Model().tokenizer.encode("a"), top_k=3)
+    return [str(whole[0]), "".join(parts), ctx.length, len(output.top)]
+"""
+
+
+def test_a_model_is_not_needed_again(engine, replays):
+    recording = record(engine, GENERATING)
+    replayed = replays.replay(recording)
+    assert replayed.departures == []
+    assert (replayed.kind, replayed.value[1]) == ("return", "Hello there!"), replayed.value
+    assert recording.end.usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("async def main():\n    raise ValueError('no')", "exception"),
+        ("async def main():\n    import os\n    os._exit(3)", "exception"),
+        ("async def main():\n    x = []\n    while True:\n        x.append(bytes(10**6))", "memory_limit"),
+        ("async def main():\n    return {", "invalid_program"),
+        ("async def main():\n    import asyncio\n    await asyncio.Future()", "exception"),
+        ("async def main():\n    while True:\n        print('x' * 1000)", "output_limit"),
+        ("async def main():\n    print(1)\n    while True:\n        pass", "cpu_limit"),
+    ],
+    ids=["raises", "exits", "memory", "syntax", "deadlock", "output", "cpu"],
+)
+def test_programs_that_fail_fail_again(engine, replays, source, code):
+    recording = record(engine, bundle(source, memory_mb=96, output_mb=0.05, cpu_s=0.5))
+    replayed = replays.replay(recording)
+    assert replayed.departures == []
+    assert (replayed.kind, replayed.value.code) == ("error", code)
+    assert replayed.value.message == json.loads(recording.end.value)["message"]
+
+
+CLEANS_UP = """
+import asyncio
+from inferlet import session
+async def main() -> None:
+    session.send("ready")
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        session.send("cleaned up")
+        await asyncio.sleep(0 if {stays} == 0 else 1000)
+"""
+
+
+@pytest.mark.parametrize("stays", [0, 1])
+def test_one_that_was_terminated_is_again(engine, replays, stays):
+    process = start(engine, CLEANS_UP.replace("{stays}", str(stays)))
+    while not said(process):
+        engine.turn()
+    process.terminate()
+    process.wait(60)
+    shown: list = []
+    replayed = replays.replay(recording_of(process), show=lambda kind, value: shown.append(value))
+    assert replayed.departures == []
+    assert (replayed.kind, replayed.value.code) == ("error", "cancelled")
+    assert shown == ["ready", "cleaned up"]
+
+
+def test_data_files_are_there_with_the_same_times(engine, replays):
+    source = "import os\nasync def main():\n    return [open('words.txt').read(), os.stat('words.txt').st_mtime]"
+    recording = record(engine, bundle(source, {"words.txt": "one two"}))
+    replayed = replays.replay(recording)
+    assert (replayed.departures, replayed.value[0]) == ([], "one two")
+
+
+def test_what_went_past_the_program_is_shown(engine, replays):
+    source = """
+    from inferlet import Context, session
+    async def main():
+        ctx = Context()
+        ctx.user("Hi")
+        await ctx.generate(max_tokens=9).pipe(session)
+    """
+    process = start(engine, source)
+    process.wait(60)
+    shown: list = []
+    replayed = replays.replay(recording_of(process), show=lambda kind, value: shown.append((kind, value)))
+    assert replayed.departures == []
+    assert shown == said(process) != []
+
+
+# Edited.
+
+TALK = """
+import asyncio
+from inferlet import Context, session
+
+async def main(prompt: str = "Hi") -> str:
+    print("asking")
+    ctx = Context()
+    ctx.user(prompt)
+    reply = str(await ctx.generate(max_tokens=4))
+    session.send(reply)
+    return reply
+"""
+
+
+@pytest.fixture(scope="module")
+def talk(engine) -> Recording:
+    return record(engine, TALK)
+
+
+def edited(replays: Replays, recording: Recording, before: str, after: str) -> Replayed:
+    source = recording.head.bundle.files["main.py"]
+    assert source.count(before) == 1
+    return replays.replay(recording, bundle(source.replace(before, after)))
+
+
+def test_a_change_without_effect_departs_nowhere(replays, talk):
+    replayed = edited(replays, talk, "    return reply\n", "    # done\n    return str(reply)\n")
+    assert (replayed.departures, replayed.value) == ([], talk_value(talk))
+
+
+def talk_value(talk: Recording) -> object:
+    return msgspec.json.decode(talk.end.value)
+
+
+def test_the_first_call_that_differs_ends_the_run_and_is_named_with_its_line(replays, talk):
+    replayed = edited(replays, talk, "ctx.user(prompt)", "ctx.user(prompt + '!')")
+    (departure,) = replayed.departures
+    assert departure.kind == "call"
+    assert departure.place.startswith("main.py:")
+    assert departure.made[0] == departure.recorded.function
+    assert departure.made[1] != departure.recorded.arguments
+    assert talk.calls[departure.number - 1] is departure.recorded
+    assert (replayed.kind, replayed.value) == ("departed", None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "made", "recorded"),
+    [
+        ('print("asking")', 'print("asking them")', "asking them\n", "asking\n"),
+        ('    print("asking")\n', "", None, "asking\n"),
+        ("session.send(reply)", "print(1)\n    session.send(reply)", "1\n", None),
+    ],
+    ids=["other", "fewer", "more"],
+)
+def test_a_difference_in_what_is_said_is_noted_and_the_run_goes_on(replays, talk, before, after, made, recorded):
+    replayed = edited(replays, talk, before, after)
+    (departure,) = replayed.departures
+    assert departure.kind == "output"
+    assert (departure.made and departure.made[1][1]) == made
+    if recorded is not None:
+        assert departure.recorded.arguments[1] == recorded
+    assert (replayed.kind, replayed.value) == ("return", talk_value(talk))
+
+
+def test_another_value_is_a_departure_at_the_end(replays, talk):
+    replayed = edited(replays, talk, "return reply", "return reply.upper()")
+    (departure,) = replayed.departures
+    assert departure.kind == "ending"
+    assert departure.text == 'returned "HELLO THERE!"; the recording returned "Hello there!"'
+    assert departure.number == len(talk.calls) + 1
+
+
+def test_one_that_ends_early_names_the_call_it_does_not_make(replays, talk):
+    replayed = edited(replays, talk, "    reply = str", "    return 'x'\n    reply = str")
+    first = replayed.departures[0]
+    assert (first.kind, first.made, first.text) == ("ending", None, 'returned "x"')
+    assert first.recorded.function == "model.render-chat"
+
+
+def test_one_that_goes_on_names_the_call_that_nobody_answers(replays, talk):
+    replayed = edited(replays, talk, "    return reply\n", "    return await session.receive()\n")
+    (departure,) = replayed.departures
+    assert (departure.kind, departure.made, departure.recorded) == ("call", ("session.receive", []), None)
+    assert departure.number == len(talk.calls) + 1
+    assert "main" in departure.place
+
+
+def test_one_that_never_ends_does(replays, talk):
+    replayed = edited(replays, talk, "    return reply\n", "    while True:\n        await asyncio.sleep(0)\n")
+    assert replayed.departures[-1].kind == "call"
+
+
+def test_other_sleeps_depart(engine, replays):
+    source = "import asyncio\nasync def main():\n    await asyncio.sleep({})\n    print(1)\n"
+    recording = record(engine, source.format(0.005))
+    assert replays.replay(recording).departures == []
+    (departure,) = replays.replay(recording, bundle(source.format(0.5))).departures
+    assert (departure.kind, departure.made[0]) == ("call", "futures.wait-any")
+
+
+def test_more_looks_at_the_clock_and_more_chance_are_counted_and_given(engine, replays):
+    source = "import random, time\nasync def main():\n    a = time.monotonic()\n    return a\n"
+    recording = record(engine, source)
+    more = source.replace("return a", "return [time.monotonic() > a, len(random.SystemRandom().randbytes(8))]")
+    first, second = (replays.replay(recording, bundle(more)) for _ in range(2))
+    assert first.value == second.value == [True, 8]
+    assert first.num_extra_reads >= 2
+
+
+# Cut off.
+
+
+def test_one_that_was_cut_off_is_replayed_as_far_as_it_goes(engine, replays, talk):
+    half = Recording(talk.head, talk.entries[: len(talk.entries) // 2])
+    replayed = replays.replay(half)
+    assert (replayed.departures, replayed.kind) == ([], "cut")
+    assert replayed.num_calls == len(half.calls)
+
+
+def test_a_line_stands_beside_each_call(talk):
+    places = {entry.function: entry.place for entry in talk.calls if isinstance(entry, Call)}
+    assert places["log.write"] == "main.py:6 in main"
+    assert places["generate.start"] == "main.py:9 in main"
+    assert places["session.send"] == "main.py:10 in main"
