@@ -9,9 +9,9 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pie_cli import console, exits
 from pie_cli.render import Printer, as_error
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 MAX_WAITING_LINES = 64
 CANCELLED = "cancelled"
+
+OnTrace = Callable[[dict[str, Any]], None]
 
 
 class Interrupts:
@@ -52,14 +54,19 @@ class Interrupts:
         self._loop.call_soon_threadsafe(self._event.set)
 
 
-async def follow(process: Process, printer: Printer, timing: Timing, *, sends_stdin: bool) -> int:
-    """Shows a process until its end and returns the exit code. Ctrl-C and a closed stdout end the process."""
+async def follow(
+    process: Process, printer: Printer, timing: Timing, *, sends_stdin: bool, on_trace: OnTrace | None = None
+) -> int:
+    """Shows a process until its end and returns the exit code. Ctrl-C and a closed stdout end the process.
+
+    on_trace: given the data of each `trace` event, if the process was launched to have some.
+    """
     with Interrupts() as interrupts:
         tasks = [asyncio.create_task(_terminate_when_pressed(process, interrupts))]
         if sends_stdin:
             tasks.append(asyncio.create_task(_send_lines(process)))
         try:
-            code = await _show_events(process, printer, timing, interrupts)
+            code = await _show_events(process, printer, timing, interrupts, on_trace)
         except console.OutputClosed:
             await _terminate(process)
             return exits.OK
@@ -80,10 +87,16 @@ def stdin_has_lines() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
-async def _show_events(process: Process, printer: Printer, timing: Timing, interrupts: Interrupts) -> int:
+async def _show_events(
+    process: Process, printer: Printer, timing: Timing, interrupts: Interrupts, on_trace: OnTrace | None
+) -> int:
     code = exits.OK
     async for event, value in process:
         kind = event.value
+        if kind == "trace":
+            if on_trace is not None:
+                on_trace(value)
+            continue
         timing.saw(kind)
         if kind == "error":
             code = _exit_code(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from pie_cli import console, exits
@@ -10,9 +11,11 @@ from pie_cli.options import read_options, split_target
 
 if TYPE_CHECKING:
     from pie_cli.options import Values
+    from pie_cli.recordings.write import Recorder
     from pie_client import PieClient
     from pie_engine.protocol.http import ProcessUsage, ProgramView
     from pie_engine.protocol.program import Bundle, Signature
+    from pie_engine.protocol.to_host import TraceKind
 
 
 def run_words(words: list[str]) -> int:
@@ -70,22 +73,36 @@ async def _launch(client: PieClient, target: str, program: Bundle | str, signatu
 
     own = values.own
     arguments, used_stdin = arguments_of(target, signature, values)
-    if own.get("detach"):
-        process = await client.launch_process(program, arguments, on_disconnect="detach")
-        console.data_line(process.pid)
-        return exits.OK
-    from pie_cli.attach import follow, stdin_has_lines
-    from pie_cli.render import JsonPrinter, TextPrinter
-    from pie_cli.summary import Timing
+    with _recorder(own.get("record")) as recorder:
+        trace: tuple[TraceKind, ...] = ("record",) if recorder else ()
+        if own.get("detach"):
+            process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace)
+            console.data_line(process.pid)
+            if recorder:
+                console.note(f"`pie logs {process.pid} --record {recorder.path}` writes the recording, now or later")
+            return exits.OK
+        from pie_cli.attach import follow, stdin_has_lines
+        from pie_cli.render import JsonPrinter, TextPrinter
+        from pie_cli.summary import Timing
 
-    timing = Timing()
-    process = await client.launch_process(program, arguments, on_disconnect="terminate")
-    sends_stdin = not used_stdin and bool(own.get("interactive", stdin_has_lines()))
-    printer = JsonPrinter() if own.get("json") else TextPrinter()
-    code = await follow(process, printer, timing, sends_stdin=sends_stdin)
-    if code == exits.OK and own.get("summary", console.is_terminal()):
-        console.note(console.paint(timing.line(await _usage(client, process.pid)), console.DIM))
-    return code
+        timing = Timing()
+        process = await client.launch_process(program, arguments, on_disconnect="terminate", trace=trace)
+        sends_stdin = not used_stdin and bool(own.get("interactive", stdin_has_lines()))
+        printer = JsonPrinter() if own.get("json") else TextPrinter()
+        on_trace = recorder.take if recorder else None
+        code = await follow(process, printer, timing, sends_stdin=sends_stdin, on_trace=on_trace)
+        if code == exits.OK and own.get("summary", console.is_terminal()):
+            console.note(console.paint(timing.line(await _usage(client, process.pid)), console.DIM))
+        return exits.PROGRAM_FAILED if recorder and recorder.has_failed and code == exits.OK else code
+
+
+def _recorder(path: object) -> AbstractContextManager[Recorder | None]:
+    """For `--record`; None without it."""
+    if path is None:
+        return nullcontext()
+    from pie_cli.recordings.write import Recorder
+
+    return Recorder(str(path))
 
 
 async def _usage(client: PieClient, pid: str) -> ProcessUsage | None:

@@ -28,6 +28,7 @@ OWN = [
     _own("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
     _own("json", "boolean", "Write every event as one JSON object a line."),
     _own("detach", "boolean", "Print the process id and leave; see `pie logs`."),
+    _own("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
     _own("interactive", "boolean", "Send each line of stdin to the program, as a message."),
     _own("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
     _own("help", "boolean", "Show the options of the program and leave."),

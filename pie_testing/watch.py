@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pie_engine.errors import PieError
-from pie_engine.host.process import Process
+from pie_engine.host.process import Ending, Process
 from pie_engine.host.tap import Import
 from pie_testing.result import Seen
 
@@ -45,10 +44,12 @@ class Watch:
             self.seen.num_forwards += 1
 
     def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: PieError | None, began_ns: int, ended_ns: int
+        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
     ) -> None: ...
 
-    def ended(self) -> None: ...
+    def piped(self, text: str) -> None: ...
+
+    def ended(self, ending: Ending) -> None: ...
 
     def _text_of(self, ctx: int) -> str:
         context = self._process.contexts[ctx]

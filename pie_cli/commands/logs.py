@@ -23,8 +23,17 @@ def logs(
     ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the process has ended.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write every event as one JSON object a line.")] = False,
+    record: Annotated[
+        str | None,
+        typer.Option("--record", metavar="FILE", help="Write its recording, if it was launched with --record."),
+    ] = None,
 ) -> int:
     """Show everything that a process has sent, printed and logged."""
+    if record is not None:
+        from pie_cli.recordings.fetch import fetch
+
+        run_async(fetch(pid, record, follow=follow))
+        return exits.OK
     from pie_cli.render import JsonPrinter, TextPrinter
 
     printer = JsonPrinter() if as_json else TextPrinter()

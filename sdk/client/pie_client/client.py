@@ -137,9 +137,13 @@ class PieClient:
         """State, host, outcome and usage of one process."""
         return _as_dict(await self.request("GET", f"/v1/processes/{pid}"))
 
-    async def events(self, pid: str, after: int = 0) -> list[dict[str, Any]]:
-        """What is stored of a process so far: `seq`, `kind`, `data`, `time` of each event."""
-        return _as_list(await self.request("GET", f"/v1/processes/{pid}/events?format=json&after={after}"))
+    async def events(self, pid: str, after: int = 0, *, with_trace: bool = False) -> list[dict[str, Any]]:
+        """What is stored of a process so far: `seq`, `kind`, `data`, `time` of each event.
+
+        with_trace: also those that hold what was recorded of it.
+        """
+        query = _query(format="json", after=str(after), trace="1" if with_trace else None)
+        return _as_list(await self.request("GET", f"/v1/processes/{pid}/events{query}"))
 
     # Programs.
 

@@ -1,0 +1,1 @@
+"""Recordings on the command line: writing them, replaying them, comparing them."""

@@ -1,0 +1,153 @@
+"""What two recordings have in common. Handles are numbered anew in each, since hosts count them over all programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+import msgspec
+
+from pie_engine.protocol.recording import WAIT, Call, Fail, Recording
+
+MAX_ALIGNED = 2000
+"""Calls of either recording that differ, up to which those that fit each other are looked for."""
+GIVES_HANDLE = frozenset(
+    {
+        "context.create",
+        "context.fork",
+        "context.flush",
+        "context.save",
+        "forward.start",
+        "generate.start",
+        "generate.search",
+        "matcher.create",
+        "matcher.fork",
+        "matcher.look",
+        "session.receive",
+        "session.drain",
+    }
+)
+TAKES_HANDLES = {"matcher.fork": (0, 1), "forward.start": (0, 5), "futures.forget": (0,)}
+"""Positions of handles among the arguments, where it is not the first one of `context`, `generate`, …"""
+WITHOUT_HANDLE = frozenset({"context.create", "context.open", "context.delete", "context.list-saved"})
+WITH_HANDLE = frozenset({"context", "generate", "forward", "matcher"})
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A call as it is compared."""
+
+    call: Call | Fail
+    number: int
+    arguments: list[Any]
+    result: Any
+    """None of a wait: when what became ready is the machine's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Calls that fit each other; None: the other recording has none."""
+
+    first: Seen | None
+    second: Seen | None
+
+    @property
+    def is_same_call(self) -> bool:
+        return self.first is not None and self.second is not None and _key(self.first) == _key(self.second)
+
+    @property
+    def is_same(self) -> bool:
+        """The result included."""
+        return self.is_same_call and _outcome(self.first) == _outcome(self.second)
+
+
+def compare(first: Recording, second: Recording) -> list[Pair]:
+    """Both from their beginnings to their ends, without waits: what they did, not how long it took."""
+    left, right = seen_calls(first), seen_calls(second)
+    num_begin = _num_common(left, right)
+    num_end = _num_common(left[num_begin:][::-1], right[num_begin:][::-1])
+    middle = list(_aligned(left[num_begin : len(left) - num_end], right[num_begin : len(right) - num_end]))
+    begin = map(Pair, left[:num_begin], right[:num_begin])
+    end = map(Pair, left[len(left) - num_end :], right[len(right) - num_end :])
+    return [*begin, *middle, *end]
+
+
+def seen_calls(recording: Recording) -> list[Seen]:
+    """Calls without waits, with handles numbered in the order in which they came."""
+    handles: dict[int, str] = {}
+    calls = []
+    for number, call in enumerate(recording.calls, 1):
+        if call.function == WAIT:
+            continue
+        arguments = list(call.arguments)
+        for position in _positions(call.function):
+            arguments[position] = handles.get(arguments[position], arguments[position])
+        result: Any = call.result if isinstance(call, Call) else list(call.error)
+        if isinstance(call, Call) and call.function in GIVES_HANDLE:
+            result = handles.setdefault(result, f"#{len(handles) + 1}")
+        elif isinstance(call, Call) and call.function == "context.open":
+            result = {**result, "ctx": handles.setdefault(result["ctx"], f"#{len(handles) + 1}")}
+        calls.append(Seen(call, number, arguments, result))
+    return calls
+
+
+def texts(recording: Recording) -> list[str]:
+    """What models wrote, a reply after the other in the order in which they were asked for."""
+    replies: dict[Any, str] = {}
+    order: list[Any] = []
+    for seen in seen_calls(recording):
+        function = seen.call.function
+        if function in ("generate.start", "generate.search") and isinstance(seen.call, Call):
+            order.append(seen.result)
+            replies[seen.result] = ""
+        elif function == "generate.next" and isinstance(seen.result, dict) and seen.arguments[0] in replies:
+            replies[seen.arguments[0]] += seen.result["text"]
+        elif function == "generate.finish-search" and isinstance(seen.result, dict) and seen.result["hypotheses"]:
+            replies[seen.arguments[0]] = seen.result["hypotheses"][0]["text"]
+    return [replies[handle] for handle in order]
+
+
+def _positions(function: str) -> Sequence[int]:
+    if function in TAKES_HANDLES:
+        return TAKES_HANDLES[function]
+    interface, _, name = function.partition(".")
+    takes = interface in WITH_HANDLE and function not in WITHOUT_HANDLE
+    return (0,) if takes or (interface == "session" and name.startswith("finish-")) else ()
+
+
+def _key(seen: Seen | None) -> bytes:
+    assert seen is not None
+    return msgspec.json.encode([seen.call.function, seen.arguments], order="deterministic")
+
+
+def _outcome(seen: Seen | None) -> bytes:
+    assert seen is not None
+    return msgspec.json.encode([isinstance(seen.call, Call), seen.result], order="deterministic")
+
+
+def _num_common(left: Sequence[Seen], right: Sequence[Seen]) -> int:
+    """How many calls are the same from the start on."""
+    num = 0
+    for one, other in zip(left, right, strict=False):
+        if _key(one) != _key(other):
+            break
+        num += 1
+    return num
+
+
+def _aligned(left: Sequence[Seen], right: Sequence[Seen]) -> Iterator[Pair]:
+    if max(len(left), len(right)) > MAX_ALIGNED:
+        yield from _side_by_side(left, right)
+        return
+    matcher = SequenceMatcher(None, [_key(seen) for seen in left], [_key(seen) for seen in right], autojunk=False)
+    for _, i, i_end, j, j_end in matcher.get_opcodes():
+        yield from _side_by_side(left[i:i_end], right[j:j_end])
+
+
+def _side_by_side(left: Sequence[Seen], right: Sequence[Seen]) -> Iterator[Pair]:
+    for index in range(max(len(left), len(right))):
+        yield Pair(
+            left[index] if index < len(left) else None,
+            right[index] if index < len(right) else None,
+        )

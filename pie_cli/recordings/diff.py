@@ -1,0 +1,128 @@
+"""The work of `pie diff`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pie_cli import console, exits
+from pie_cli.recordings.compare import Pair, Seen, compare, texts
+from pie_cli.recordings.words import call_text, value_text
+from pie_engine.protocol.recording import Call, Recording, read_recording
+
+SAME, OTHER, RESULT, LEFT, RIGHT = " ", "!", "~", "<", ">"
+MIN_COLUMN_CHARS = 24
+MAX_TEXT_CHARS = 300
+
+
+def diff(first: Path, second: Path, *, everything: bool) -> int:
+    """Returns the exit code. Raises `NotFound` and `InvalidInput`."""
+    left, right = read_recording(first.expanduser()), read_recording(second.expanduser())
+    pairs = compare(left, right)
+    console.table(("", str(first), str(second)), _facts(left, right))
+    differing = [pair for pair in pairs if not pair.is_same]
+    departed = [pair for pair in pairs if not pair.is_same_call]
+    has_same_end = _ending(left) == _ending(right)
+    if departed:
+        console.data_line("")
+        console.data_line(f"they first depart at call {_number(departed[0])}")
+    if shown := pairs if everything else differing:
+        console.data_line("")
+        for line in _side_by_side(shown):
+            console.data_line(line)
+        console.data_line(f"{SAME} same  {OTHER} another call  {RESULT} another result  {LEFT}{RIGHT} only on one side")
+    for line in _text_lines(texts(left), texts(right)):
+        console.data_line(line)
+    if not differing and has_same_end:
+        console.data_line("the calls, their results and the end are the same")
+    return exits.OK if not departed and has_same_end else exits.PROGRAM_FAILED
+
+
+def _facts(left: Recording, right: Recording) -> Iterator[tuple[str, str, str]]:
+    columns = [_facts_of(recording) for recording in (left, right)]
+    for (name, one), (_, other) in zip(*columns, strict=True):
+        yield name if one == other else f"{name} {OTHER}", one, other
+
+
+def _facts_of(recording: Recording) -> list[tuple[str, str]]:
+    head, end = recording.head, recording.end
+    usage = None if end is None else end.usage
+    took_s = recording.entries[-1].at / 1e6 if end is not None else 0.0  # type: ignore[union-attr]
+    return [
+        ("program", f"{head.program}@{head.version}"),
+        ("digest", head.digest[:12]),
+        ("input", value_text(" ".join(head.arguments))[1:-1]),
+        ("end", _ending(recording)),
+        ("calls", str(len(recording.calls))),
+        ("time", f"{took_s:.3f} s" if end is not None else ""),
+        ("prompt tokens", "" if usage is None else f"{usage.prompt_tokens} ({usage.cached_tokens} cached)"),
+        ("tokens", "" if usage is None else str(usage.completion_tokens)),
+    ]
+
+
+def _ending(recording: Recording) -> str:
+    end = recording.end
+    if end is None:
+        return "cut off"
+    if end.kind == "return":
+        return f"returned {value_text(msgspec.json.decode(end.value))}"
+    error = msgspec.json.decode(end.value)
+    return f"{error['code']}: {error['message']}"
+
+
+def _number(pair: Pair) -> int:
+    seen = pair.first or pair.second
+    assert seen is not None
+    return seen.number
+
+
+# Calls.
+
+
+def _side_by_side(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Two columns as wide as the terminal has room for."""
+    width = max(MIN_COLUMN_CHARS, (shutil.get_terminal_size((120, 24)).columns - 3) // 2)
+    for pair in pairs:
+        yield f"{_cell(pair.first, width)} {_mark(pair)} {_cell(pair.second, width)}".rstrip()
+        if pair.is_same_call and not pair.is_same:
+            yield f"{_result(pair.first, width)} {RESULT} {_result(pair.second, width)}".rstrip()
+
+
+def _mark(pair: Pair) -> str:
+    if pair.first is None or pair.second is None:
+        return RIGHT if pair.first is None else LEFT
+    return SAME if pair.is_same_call else OTHER
+
+
+def _cell(seen: Seen | None, width: int) -> str:
+    if seen is None:
+        return " " * width
+    place = seen.call.place.partition(" ")[0]
+    return _cut(f"{seen.number:>4} {place} {call_text(seen.call.function, seen.arguments, width)}", width)
+
+
+def _result(seen: Seen | None, width: int) -> str:
+    assert seen is not None
+    failed = "" if isinstance(seen.call, Call) else "failed: "
+    return _cut(f"     = {failed}{value_text(seen.result, width)}", width)
+
+
+def _cut(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
+
+
+# Texts.
+
+
+def _text_lines(left: Sequence[str], right: Sequence[str]) -> Iterator[str]:
+    """The replies that differ, one below the other."""
+    for index in range(max(len(left), len(right))):
+        one, other = (texts[index] if index < len(texts) else None for texts in (left, right))
+        if one != other:
+            yield ""
+            yield f"reply {index + 1}:"
+            for mark, text in ((LEFT, one), (RIGHT, other)):
+                yield f"{mark} {'(none)' if text is None else value_text(text, MAX_TEXT_CHARS)}"

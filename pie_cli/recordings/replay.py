@@ -1,0 +1,104 @@
+"""The work of `pie replay`."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pie_cli import console, exits
+from pie_cli.recordings.words import call_text, place_text
+from pie_engine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pie_engine.protocol.program import Bundle
+    from pie_engine.protocol.recording import Recording
+
+MAX_SHOWN = 10
+NOTES = {
+    "rebuilt": "the Python runtime was built again since: ids of objects, and the order of sets of them, may differ",
+    "other": "it was recorded with another version of the Python runtime, whose own calls may differ: record it again",
+}
+
+
+def replay(file: Path, target: str | None, *, as_json: bool) -> int:
+    """Returns the exit code. Raises `NotFound`, `InvalidInput`, `InvalidProgram`."""
+    from pie_cli.render import JsonPrinter, TextPrinter
+    from pie_engine.protocol.recording import read_recording
+
+    recording = read_recording(file.expanduser())
+    bundle = _bundle(target)
+    # The sandbox, which the command line does not know otherwise.
+    replays = importlib.import_module("pie_engine.replay.run")
+    printer = JsonPrinter() if as_json else TextPrinter()
+    with replays.Replays(_progress()) as running:
+        replayed = running.replay(recording, bundle, printer.show)
+    if replayed.kind in ("return", "error"):
+        printer.show(replayed.kind, replayed.value)
+    printer.finish()
+    return _report(recording, replayed)
+
+
+def _bundle(target: str | None) -> Bundle | None:
+    from pie_cli.project import resolve_target
+
+    bundle = None if target is None else resolve_target(target)
+    if isinstance(bundle, str):
+        raise InvalidInput(f"`{target}` is no file or folder", hint="give the edited program, or leave it out")
+    return bundle
+
+
+def _progress() -> Any:
+    """Says once what takes long."""
+    said: set[str] = set()
+
+    def progress(text: str, _fraction: float) -> None:
+        if text not in said:
+            said.add(text)
+            console.note(f"{text} …")
+
+    return progress
+
+
+def _report(recording: Recording, replayed: Any) -> int:
+    """What is to be said beside what the program says."""
+    for departure in replayed.departures[:MAX_SHOWN]:
+        _show_departure(departure)
+    more = len(replayed.departures) - MAX_SHOWN
+    if more > 0:
+        console.note(f"and {more} more differences in what the program says")
+    if replayed.departures:
+        if replayed.runtime in NOTES:
+            console.note(f"note: {NOTES[replayed.runtime]}")
+        return exits.PROGRAM_FAILED
+    if replayed.kind == "cut":
+        why = f"it has reached its limit of {recording.limit_mb:g} MiB" if recording.limit_mb else "it was cut off"
+        console.note(f"the recording ends here: {why}")
+    if replayed.num_extra_reads:
+        console.note(
+            f"note: the program looked at the clock or drew random numbers {replayed.num_extra_reads} times more than "
+            "in the recording, and got made-up ones"
+        )
+    console.note(console.paint(f"{_counted(replayed.num_calls)} as recorded", console.DIM))
+    return exits.OK
+
+
+def _show_departure(departure: Any) -> None:
+    console.end_line()
+    what = {"call": "does something else", "output": "says something else", "ending": "ends otherwise"}[departure.kind]
+    console.error(f"the program {what} than the recording, at call {departure.number}")
+    if departure.text:
+        console.note(f"  program    {departure.text}")
+    elif departure.made is None:
+        console.note("  program    (nothing)")
+    else:
+        console.note(f"  program    {place_text(departure.place)}: {call_text(*departure.made)}")
+    recorded = departure.recorded
+    if recorded is not None:
+        console.note(f"  recording  {place_text(recorded.place)}: {call_text(recorded.function, recorded.arguments)}")
+    elif not departure.text:
+        console.note("  recording  (nothing)")
+
+
+def _counted(num_calls: int) -> str:
+    return "1 call" if num_calls == 1 else f"{num_calls} calls"
