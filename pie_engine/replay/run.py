@@ -12,9 +12,10 @@ from typing import Any, Literal
 import msgspec
 from wasmtime.component import Component
 
+from pie_engine.builder.componentize import Progress
 from pie_engine.config import MIB, HostSection, load_paths
 from pie_engine.errors import ErrorInfo, LimitExceeded, PieError
-from pie_engine.host.components import COMPONENT_FILE, load_component
+from pie_engine.host.components import fitting, load_component
 from pie_engine.host.ending import outcome_ending
 from pie_engine.host.engine import Ticker, new_engine
 from pie_engine.host.fibres import FibreRunner
@@ -23,7 +24,7 @@ from pie_engine.host.interfaces import INTERFACES
 from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.programs import Program
 from pie_engine.host.runner import Guest, Status
-from pie_engine.host.runtime import Progress, load_runtime, runtime_build
+from pie_engine.host.runtime import load_runtime, runtime_build
 from pie_engine.host.tap import Tap
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.recording import Recording
@@ -112,9 +113,8 @@ class Replays:
 
     def _runner(self, program: Program) -> FibreRunner:
         if program.is_component:
-            wasm = program.blob(COMPONENT_FILE)
-            assert wasm is not None
-            return self._new_runner(load_component(self._engine, self._cache / "components", wasm))
+            with fitting():
+                return self._new_runner(load_component(self._engine, self._cache / "components", program.component))
         if self._runtime is None:
             self._runtime = self._new_runner(load_runtime(self._engine, self._cache, self._progress))
         return self._runtime
