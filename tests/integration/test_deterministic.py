@@ -81,6 +81,7 @@ class Rig:
     """A core on a small random checkpoint."""
 
     def __init__(self, driver: CpuDriver, folder: Path, *, saved: SavedContexts | None = None, **settings: Any) -> None:
+        self.capabilities = driver.capabilities
         self.core = Core(driver, Tokenizer.load(folder), ModelSection(path="m", **settings), saved=saved)
         self.heard: dict[int, Heard] = {}
         self.core.receive("h", [OpenProcess("p", "p")])
@@ -232,11 +233,11 @@ def test_the_same_bits_from_the_disk_in_another_core(load: Any, folder: Path, tm
     first.start(case)
     first.core.receive("h", [Save(5000 + case.number, case.number, "half")])
     first.run()
-    tokens = SavedContexts(tmp_path).read("", "m", "half").tokens
+    manifest = SavedContexts(tmp_path).read("", "m", "half")
     again = Rig(load(), folder, num_pages=12, saved=SavedContexts(tmp_path))
     again.heard[case.number] = Heard()
-    opened = [CreateContext(case.number, "p", 1), Append(case.number, tokens), Restore(case.number, "half")]
-    again.core.receive("h", opened)
+    opened = [CreateContext(case.number, "p", 1), Append(case.number, manifest.tokens)]
+    again.core.receive("h", [*opened, Restore(case.number, "half", manifest.seen)])
     again.look_again(case)
     again.run()
     assert again.heard[case.number].probed == alone.heard[case.number].probed[1:]
@@ -245,20 +246,21 @@ def test_the_same_bits_from_the_disk_in_another_core(load: Any, folder: Path, tm
 
 
 @pytest.mark.slow
-def test_a_soak_with_four_times_as_much_context_as_pages(load: Any, folder: Path) -> None:
+def test_a_soak_with_eight_times_as_much_context_as_pages(load: Any, folder: Path) -> None:
     choice = random.Random(9)
     cases = [Case.draw(number, choice) for number in range(1, 61)]
     alone = Rig(load(), folder, num_pages=64, prefix_cache="off")
     for case in cases:
         alone.start(case)
         alone.run()
-    busy = Rig(load(), folder, num_pages=24, max_batch_tokens=50, max_batch_sequences=12)
+    busy = Rig(load(), folder, num_pages=12, max_batch_tokens=50, max_batch_sequences=12)
     for case in cases:
         busy.start(case, forks=case.number % 3 == 0)
     busy.run()
     for number, heard in alone.heard.items():
         assert flat(busy.heard[number]) == flat(heard), number
-    assert sum(-(-len(case.prompt) // 16) + 2 for case in cases) > 4 * 24
+    assert sum(-(-len(case.prompt) // 16) + 2 for case in cases) > 8 * 12
     stats = busy.core.stats()
-    assert stats.num_preemptions > 0, "nobody has had to wait with what it had begun"
+    if busy.capabilities.window is None:  # others give pages back themselves
+        assert stats.num_preemptions > 0, "nobody has had to wait with what it had begun"
     assert stats.num_page_returns > 0
