@@ -35,7 +35,7 @@ from pie_engine.protocol.to_daemon import Birth, DaemonMessage, Member, Ready, S
 from pie_engine.protocol.to_gateway import AdapterAnswer, CoreStats, GatewayMessage
 from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Flushed
 from tests.adapter_files import write_small
-from tests.unit.test_core_basics import byte_tokenizer
+from tests.unit.core_rig import byte_tokenizer
 
 TIMEOUT_S = 20
 

@@ -10,7 +10,7 @@ from pie_engine.protocol.plan import BeamPlan, Speculation
 from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release, Restore, Search
 from pie_engine.store.contexts import SavedContexts
 from tests.adapter_files import tensors_of, write_files, write_small
-from tests.unit.test_core_basics import PAGE_SIZE, Rig
+from tests.unit.core_rig import PAGE_SIZE, Rig
 from tests.unit.test_core_saved import save, wait
 
 PROMPT = "x" * (3 * PAGE_SIZE + 1)

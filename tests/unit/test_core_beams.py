@@ -14,7 +14,7 @@ from pie_engine.driver.fake_script import FakeScript, Fault
 from pie_engine.protocol.plan import MAX_BEAMS, BeamPlan, Grammar, Hypothesis, Usage
 from pie_engine.protocol.sampling import TopToken
 from pie_engine.protocol.to_core import CloseProcess, Release, Search
-from tests.unit.test_core_basics import HOST, RANDOM, Rig
+from tests.unit.core_rig import HOST, RANDOM, Rig
 from tests.unit.test_core_grammar import run as run_all
 
 

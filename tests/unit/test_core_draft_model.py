@@ -14,7 +14,7 @@ from pie_engine.errors import InvalidConfig
 from pie_engine.protocol.plan import Grammar, Speculation
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Append, CloseProcess, Draft, Release, Stop, Truncate
-from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Heard, RecordingDriver, Rig, byte_tokenizer
+from tests.unit.core_rig import PAGE_SIZE, RANDOM, Heard, RecordingDriver, Rig, byte_tokenizer
 from tests.unit.test_core_grammar import grammar as grammar_of
 from tests.unit.test_core_grammar import run as run_all
 from tests.unit.test_core_grammar_property import schemas

@@ -15,7 +15,7 @@ from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, Speculation, Usage
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Delivered, Draft
 from tests import thoroughness
-from tests.unit.test_core_basics import RANDOM, Rig
+from tests.unit.core_rig import RANDOM, Rig
 
 STORY = "the fox ran and the fox hid. "
 LOOKUP = Speculation("lookup", 8)

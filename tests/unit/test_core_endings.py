@@ -7,7 +7,7 @@ import pytest
 from pie_engine.driver.fake_script import FakeScript, Fault, Reply
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, Grammar, Plan, Speculation, Usage
 from pie_engine.protocol.to_core import CloseProcess, Release
-from tests.unit.test_core_basics import Rig
+from tests.unit.core_rig import Rig
 
 STORY = "the fox ran and the fox hid. "
 

@@ -12,7 +12,7 @@ from pie_engine.driver.fake_script import FakeScript, Fault
 from pie_engine.grammar import compile as compiling
 from pie_engine.protocol.plan import Grammar, GrammarKind
 from pie_engine.protocol.to_core import Append, Truncate
-from tests.unit.test_core_basics import END, RANDOM, Rig
+from tests.unit.core_rig import END, RANDOM, Rig
 
 PERSON = {
     "type": "object",

@@ -15,7 +15,7 @@ from pie_engine.protocol.plan import Grammar, Speculation, Usage
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import Draft
 from tests import thoroughness
-from tests.unit.test_core_basics import RANDOM, Heard, Rig
+from tests.unit.core_rig import RANDOM, Heard, Rig
 from tests.unit.test_core_grammar import grammar, settle
 from tests.unit.test_core_grammar_property import schemas
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pie_engine.grammar.compile import Compiler
 from pie_engine.protocol.plan import Grammar
-from tests.unit.test_core_basics import RANDOM, Rig, byte_tokenizer
+from tests.unit.core_rig import RANDOM, Rig, byte_tokenizer
 from tests.unit.test_core_grammar import run, settle
 
 NAMES = st.sampled_from(["a", "bc", "zip code", "é", 'q"', "\\n"])

@@ -22,7 +22,7 @@ from pie_engine.protocol.to_core import Append, CreateContext, Drop, Forward, Re
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.portable import Import, export
 from tests.stories import Story, next_tokens
-from tests.unit.test_core_basics import PAGE_SIZE, Rig, run_at_once
+from tests.unit.core_rig import PAGE_SIZE, Rig, run_at_once
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
 NAMES = st.sampled_from(["one", "two"])

@@ -18,7 +18,7 @@ from pie_engine.protocol.sight import Sight
 from pie_engine.protocol.to_core import Append, Drop, Restore, Save, Search, Slide, Truncate
 from pie_engine.store.contexts import SavedContexts
 from tests.stories import Story
-from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Heard, Rig
+from tests.unit.core_rig import PAGE_SIZE, RANDOM, Heard, Rig
 from tests.unit.test_core_draft_model import OTHER, SAME
 from tests.unit.test_core_grammar import settle
 from tests.unit.test_core_holes import MODEL, PROMPT, created, expected, num_pages, opened, reply

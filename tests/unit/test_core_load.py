@@ -14,7 +14,7 @@ from pie_engine.core import load
 from pie_engine.core.load import load_core
 from pie_engine.driver.fake import FakeDriver
 from pie_engine.errors import InvalidConfig, NotFound
-from tests.unit.test_core_basics import byte_tokenizer
+from tests.unit.core_rig import byte_tokenizer
 
 
 def write_model(folder: Path, merges: list[tuple[str, str]] | None = None) -> Path:

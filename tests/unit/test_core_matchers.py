@@ -20,7 +20,7 @@ from pie_engine.protocol.to_core import (
     ReleaseMatcher,
 )
 from pie_engine.protocol.to_host import Forwarded, Looked
-from tests.unit.test_core_basics import RANDOM, Rig
+from tests.unit.core_rig import RANDOM, Rig
 from tests.unit.test_core_grammar import grammar, run
 
 DIGITS = Grammar("regex", "[0-9]{6}")

@@ -12,7 +12,7 @@ from pie_engine.core.pace import FIRST_CHUNK, LOOK_EVERY, MIN_CHUNK, NUM_LOOKS, 
 from pie_engine.driver.base import Row, RowResult
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import InvalidConfig
-from tests.unit.test_core_basics import Rig
+from tests.unit.core_rig import Rig
 
 Cost = Callable[[Sequence[Row]], float]
 

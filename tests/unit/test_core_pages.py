@@ -30,7 +30,7 @@ from pie_engine.protocol.to_core import (
     Stop,
     Truncate,
 )
-from tests.unit.test_core_basics import HOST, RANDOM, Rig, byte_tokenizer
+from tests.unit.core_rig import HOST, RANDOM, Rig, byte_tokenizer
 
 
 def error_of(rig: Rig, op: int) -> ErrorInfo:

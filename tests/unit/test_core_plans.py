@@ -7,7 +7,7 @@ import pytest
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, Usage
 from pie_engine.protocol.to_core import Append, Delivered, Truncate
-from tests.unit.test_core_basics import RANDOM, Rig
+from tests.unit.core_rig import RANDOM, Rig
 
 
 def generated(rig: Rig, ctx: int, num_prompt: int) -> list[int]:

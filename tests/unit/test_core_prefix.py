@@ -8,7 +8,7 @@ from pie_engine.driver.fake_script import FakeScript, Fault
 from pie_engine.kv.address import Sharers, page_key, root_key
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release, Truncate
-from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Rig
+from tests.unit.core_rig import PAGE_SIZE, RANDOM, Rig
 
 PREFIX = "abcdefgh" * 4
 NUM_PREFIX_PAGES = len(PREFIX) // PAGE_SIZE

@@ -23,7 +23,7 @@ from pie_engine.protocol.to_core import (
     Truncate,
 )
 from pie_engine.store.contexts import SavedContexts
-from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Heard, Rig
+from tests.unit.core_rig import PAGE_SIZE, RANDOM, Heard, Rig
 
 Program = Generator[list[int], None, None]
 """Says which operations it waits for; goes on when they are over."""

@@ -33,7 +33,7 @@ from pie_engine.protocol.to_core import (
 )
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.portable import Import, export
-from tests.unit.test_core_basics import Rig, run_at_once
+from tests.unit.core_rig import Rig, run_at_once
 
 TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=14)
 NUM_SUNG = st.integers(0, 22)

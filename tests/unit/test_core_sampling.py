@@ -15,7 +15,7 @@ from pie_engine.protocol.sampling import GREEDY, RANGES, Probes, Sampler, check_
 from pie_engine.protocol.to_core import Append, Forward, Truncate
 from pie_engine.sampling import plain
 from pie_engine.sampling.draw import Draw
-from tests.unit.test_core_basics import Rig
+from tests.unit.core_rig import Rig
 
 INF = math.inf
 PENALTIES = Sampler(repetition_penalty=1.5, frequency_penalty=0.5, presence_penalty=0.3, dry_multiplier=1.0)

@@ -26,7 +26,7 @@ from pie_engine.protocol.to_core import (
 )
 from pie_engine.store.contexts import SavedContexts
 from pie_engine.store.manifest import Manifest
-from tests.unit.test_core_basics import RANDOM, Rig
+from tests.unit.core_rig import RANDOM, Rig
 from tests.unit.test_core_prefix import cached_tokens, computed
 
 PROMPT = "Once upon a time there was a context. " * 2

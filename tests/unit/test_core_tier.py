@@ -17,7 +17,7 @@ from pie_engine.kv.tier import HostTier, Moves
 from pie_engine.protocol.to_core import CloseProcess, OpenProcess, Release
 from pie_engine.protocol.to_host import Waits
 from pie_engine.store.contexts import SavedContexts
-from tests.unit.test_core_basics import PAGE_SIZE, RANDOM, Rig, byte_tokenizer
+from tests.unit.core_rig import PAGE_SIZE, RANDOM, Rig, byte_tokenizer
 from tests.unit.test_core_saved import opened, save
 
 PROMPTS = [letter * 18 for letter in "abcd"]
