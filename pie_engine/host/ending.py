@@ -26,7 +26,7 @@ def ending_of(process: Process, outcome: Outcome) -> Ending:
 def outcome_ending(outcome: Outcome, limits: GrantedLimits) -> Ending:
     """The same of a guest that has ended by itself."""
     if outcome.is_trap:
-        return _trap(limits, outcome.text)
+        return _trap(limits, outcome)
     try:
         if outcome.is_ok:
             return one_line(outcome.text, "the value that the program returned")
@@ -65,11 +65,12 @@ def _memory_limit(limits: GrantedLimits) -> LimitExceeded:
     )
 
 
-def _trap(limits: GrantedLimits, text: str) -> ErrorInfo:
-    """The guest broke off: it left by `os._exit`, ran out of stack, or its interpreter gave up."""
+def _trap(limits: GrantedLimits, outcome: Outcome) -> ErrorInfo:
+    """The guest broke off: it left by `os._exit`, ran out of stack or memory, or its interpreter gave up."""
+    text = outcome.text
     if STACK_TRAP in text:
         return ErrorInfo("exception", "the program used up its stack", "recurse less deeply")
-    if "memory" in text:
+    if outcome.is_out_of_memory or "memory" in text:
         return _memory_limit(limits).info
     hint = (
         f"it ran out of its {limits.memory_mb} MB of memory where Python could not say so, or it ended the "

@@ -12,7 +12,7 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, ExportIndex
 
 from pie_engine.errors import InvalidProgram
-from pie_engine.host.runner import PROGRAM
+from pie_engine.host.runner import PROGRAM, Outcome
 
 STUCK_S = 30.0
 """One that has not even yielded for so long waits inside WASI, and everybody with it."""
@@ -58,6 +58,11 @@ def program_exports(component: Component) -> dict[str, ExportIndex]:
     return {name: index for name, index in found.items() if index is not None}
 
 
+def trapped(error: WasmtimeError) -> Outcome:
+    """Of a call that ended with a trap."""
+    return Outcome(False, trap_text(error), is_trap=True, is_out_of_memory=is_out_of_memory(error))
+
+
 def trap_text(error: WasmtimeError) -> str:
     """What went wrong, without the frames: `wasm trap: …`, or how the program left."""
     if isinstance(error, ExitTrap):
@@ -66,6 +71,16 @@ def trap_text(error: WasmtimeError) -> str:
     message, _, causes = str(error).partition("Caused by:")
     lines = [line.strip().removeprefix("0: ") for line in (causes or message).strip().splitlines()]
     return lines[-1] if causes else lines[0]
+
+
+def is_out_of_memory(error: WasmtimeError) -> bool:
+    """Whether the trap comes from where there was no memory, and Python could not say so.
+
+    The runtime around Python, which is written in Rust, breaks off when it gets none itself (`rust_oom`). It panics
+    when Python has none for an object, or for the report of the error with which a program ends.
+    """
+    frames = str(error).partition("Caused by:")[0]
+    return "rust_oom" in frames or "componentize_py_runtime.wasm!__rustc::rust_begin_unwind" in frames
 
 
 class Ticker:

@@ -32,7 +32,7 @@ from wasmtime.component import Component, Func, FuncType, Linker, LinkerInstance
 from wasmtime.component._instance import Instance
 
 from pie_engine.errors import InvalidProgram, PieError
-from pie_engine.host.engine import TICK_S, Ticker, new_store, program_exports, trap_text
+from pie_engine.host.engine import TICK_S, Ticker, new_store, program_exports, trapped
 from pie_engine.host.imports import NO_FINALIZER, Imports, error_record, raise_on, result_type
 from pie_engine.host.runner import GuestOver, Outcome, Owner, Status
 from pie_engine.host.values import (
@@ -93,7 +93,7 @@ class _Call:
         if self._error:
             error = WasmtimeError._from_ptr(self._error)
             self._error = POINTER(ffi.wasmtime_error_t)()
-            return Outcome(False, trap_text(error), is_trap=True)
+            return trapped(error)
         return Outcome(*decode_text_result(addressof(self._result)))
 
     def close(self) -> None:

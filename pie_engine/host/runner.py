@@ -34,6 +34,8 @@ class Outcome:
     is_ok: bool
     text: str
     is_trap: bool = False
+    is_out_of_memory: bool = False
+    """Whether the trap is known to come from that."""
 
 
 class GuestOver(BaseException):

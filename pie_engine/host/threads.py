@@ -18,7 +18,7 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, FuncType, Linker, LinkerInstance
 
 from pie_engine.errors import Cancelled, PieError
-from pie_engine.host.engine import GUEST_STACK_BYTES, Ticker, new_store, program_exports, trap_text
+from pie_engine.host.engine import GUEST_STACK_BYTES, Ticker, new_store, program_exports, trapped
 from pie_engine.host.imports import NO_FINALIZER, Imports
 from pie_engine.host.runner import Outcome, Owner, Status
 from pie_engine.host.values import error_address
@@ -125,7 +125,7 @@ class GuestThread:
             result = call(self._store, *arguments)
             self._outcome = Outcome(result.tag == "ok", result.payload)
         except WasmtimeError as error:
-            self._outcome = Outcome(False, trap_text(error), is_trap=True)
+            self._outcome = trapped(error)
         except BaseException as error:
             self._outcome = Outcome(False, f"{type(error).__name__}: {error}", is_trap=True)
         self._account(Status.ENDED)

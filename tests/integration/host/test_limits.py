@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.host.inline_host import BUSY, SLEEPER, bundle
 
 
@@ -34,6 +36,70 @@ def test_memory_is_bounded_and_the_limit_is_named(inline):
     assert "64 MB" in error.message
     assert "`memory_mb` under [limits] in pie.toml, up to the engine's 256" in error.hint
     assert inline.run(source) == ("return", 100_000_000)
+
+
+HOARDERS = {
+    "small objects": """
+    async def main() -> None:
+        held = []
+        while True:
+            held.append(bytearray(1000))
+    """,
+    "tasks": """
+    import asyncio
+    async def main() -> None:
+        held = []
+        while True:
+            held.append(asyncio.create_task(asyncio.sleep(1000)))
+            if len(held) % 1000 == 0:
+                await asyncio.sleep(0)
+    """,
+    "timers": """
+    import asyncio
+    async def main() -> None:
+        while True:
+            asyncio.get_running_loop().call_later(1000, print)
+    """,
+    "a task of a group": """
+    import asyncio
+    async def hoard() -> None:
+        held = []
+        while True:
+            held.append([len(held)] * 50)
+            if len(held) % 1000 == 0:
+                await asyncio.sleep(0)
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(hoard())
+    """,
+    "callbacks": """
+    import asyncio
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        def again() -> None:
+            loop.call_soon(again)
+            loop.call_soon(again)
+        again()
+        await asyncio.sleep(1000)
+    """,
+}
+
+
+QUICK = ["tasks"]
+
+
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in HOARDERS if kind not in QUICK)]
+)
+def test_memory_that_is_used_up_bit_by_bit_is_named_too(inline, kind):
+    """Where nothing is left to report it with, and inside of asyncio."""
+    error = inline.error(bundle(HOARDERS[kind], memory_mb=64))
+    assert (error.code, error.message) == ("memory_limit", "the program used more than its 64 MB of memory")
+
+
+def test_a_program_that_breaks_off_by_itself_has_not_run_out_of_memory(inline):
+    assert inline.error("import os\nasync def main() -> None:\n    os.abort()\n").code == "exception"
 
 
 def test_a_program_that_asks_for_more_than_the_engine_gives_is_warned_and_told_whose_limit_it_met(inline):

@@ -75,7 +75,7 @@ def _describe(error: BaseException, is_terminated: bool) -> tuple[str, str, str]
         return error.code, error.message, error.hint
     if isinstance(error, asyncio.CancelledError) and is_terminated:
         return "cancelled", "the program was asked to end", ""
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, BaseExceptionGroup) and error.subgroup(MemoryError)):
         hint = "raise `memory_mb` under [limits] in pie.toml, or hold less at once"
         return "memory_limit", "the program ran out of memory", hint
     if isinstance(error, Deadlock):
