@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +22,7 @@ from pie_engine.config import ModelSection, load_paths
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.errors import LimitExceeded, Lost, NotFound, Unsupported
 from pie_engine.protocol.plan import Usage
-from pie_engine.protocol.program import Bundle
-from pie_testing.engines import Models, OnMessage, Took
+from pie_testing.engines import Models, OnMessage, Order, Took
 from pie_testing.fake import NUM_PAGES, FakeModel
 from pie_testing.result import Event
 
@@ -50,12 +49,14 @@ class DaemonEngine:
         self._said: FakeScript = FakeScript()
         self._user = ""
 
-    def launch(self, bundle: Bundle, arguments: Mapping[str, Any], models: Models, user: str) -> DaemonLaunched:
-        client = self._serving(models)
-        if user != self._user:
-            self._user = user
+    def launch(self, order: Order) -> DaemonLaunched:
+        client = self._serving(order.models)
+        if order.user != self._user:
+            self._user = order.user
             self.call(_forget(client))
-        process = self.call(client.launch_process(bundle, arguments))
+        for name, value in order.secrets.items():
+            self.call(client.set_secret(name, value))
+        process = self.call(client.launch_process(order.bundle, order.arguments))
         return DaemonLaunched(self, client, process)
 
     def call(self, what: Coroutine[Any, Any, Answer]) -> Answer:
@@ -208,6 +209,8 @@ class DaemonLaunched:
 
 
 async def _forget(client: PieClient) -> None:
-    """What another test has saved."""
+    """What another test has saved and set."""
     for context in await client.contexts():
         await client.remove_context(context.name, model=context.model)
+    for secret in await client.secrets():
+        await client.remove_secret(secret.name)

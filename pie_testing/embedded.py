@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -14,10 +14,9 @@ from pie_engine.driver.fake_script import FakeScript
 from pie_engine.embedded import Embedded, EmbeddedProcess
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.process import Process
-from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import TRACE_KIND
 from pie_engine.protocol.to_gateway import Event as HostEvent
-from pie_testing.engines import Models, OnMessage, Took
+from pie_testing.engines import Models, OnMessage, Order, Took
 from pie_testing.fake import NAME, FakeModel
 from pie_testing.result import Event
 from pie_testing.watch import Watch
@@ -36,15 +35,15 @@ class EmbeddedEngine:
         self._fake: FakeModel | None = None
         self._script = FakeScript()
 
-    def launch(self, bundle: Bundle, arguments: Mapping[str, Any], models: Models, user: str) -> EmbeddedLaunched:
-        self._load(models)
+    def launch(self, order: Order) -> EmbeddedLaunched:
+        self._load(order.models)
         watches: list[Watch] = []
 
         def watch(process: Process) -> Watch:
             watches.append(Watch(process))
             return watches[0]
 
-        process = self.engine.launch(bundle, arguments, user=user, watch=watch)
+        process = self.engine.launch(order.bundle, order.arguments, user=order.user, secrets=order.secrets, watch=watch)
         return EmbeddedLaunched(process, watches[0] if watches else None)
 
     def close(self) -> None:

@@ -35,6 +35,18 @@ class Models:
         return msgspec.structs.replace(section, kernels="torch", num_threads=1) if self.path == PIE_TINY else section
 
 
+@dataclass(frozen=True)
+class Order:
+    """A program to run for a test."""
+
+    bundle: Bundle
+    arguments: Mapping[str, Any]
+    models: Models
+    user: str
+    """Of this test, so that it finds nothing of another one's."""
+    secrets: Mapping[str, str]
+
+
 @dataclass
 class Took:
     """What a program has taken. None: this engine does not see it."""
@@ -71,7 +83,6 @@ class Launched(Protocol):
 class Engine(Protocol):
     """One for the whole run of pytest."""
 
-    def launch(self, bundle: Bundle, arguments: Mapping[str, Any], models: Models, user: str) -> Launched:
-        """`user`: of this test, so that it finds nothing of another one's."""
+    def launch(self, order: Order) -> Launched: ...
 
     def close(self) -> None: ...

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ENGINES = ("embedded", "daemon")
 _PROGRAMS = pytest.StashKey["Programs"]()
 _GOLDEN = pytest.StashKey[list[Any]]()
+_ENGINE = pytest.StashKey["Engine"]()
 _PATH = pytest.StashKey[ProgramPath]()
 _FIXTURE = "_programs"
 _numbers = itertools.count(1)
@@ -70,6 +71,13 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.config.stash[_PATH].enter(collector.path)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The engine may have to build the Python runtime first, which is not what the first test takes its time for."""
+    needs_it = any(_FIXTURE in getattr(item, "fixturenames", ()) for item in session.items)
+    if needs_it and not session.config.option.collectonly:
+        session.config.stash[_ENGINE] = _make_engine(session.config)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.config.stash[_PATH].enter(item.path)
@@ -78,6 +86,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if _PATH in config.stash:
         config.stash[_PATH].leave()
+    if _ENGINE in config.stash:  # no test has come to use it
+        config.stash[_ENGINE].close()
 
 
 # Fixtures.
@@ -86,8 +96,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """Where the programs of this run are run: what `run` and `start` use."""
-    made = _make_engine(request.config)
+    made = request.config.stash.get(_ENGINE, None)
+    if made is None:
+        made = request.config.stash[_ENGINE] = _make_engine(request.config)
     yield made
+    del request.config.stash[_ENGINE]
     made.close()
 
 

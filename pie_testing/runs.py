@@ -9,8 +9,7 @@ from typing import Any
 
 from pie_client.errors import explained
 from pie_engine.errors import InvalidInput, LimitExceeded, PieError
-from pie_engine.protocol.program import Bundle
-from pie_testing.engines import Engine, Launched, Models
+from pie_testing.engines import Engine, Launched, Models, Order
 from pie_testing.programs import Program, bundle_of
 from pie_testing.result import Event, Result
 
@@ -35,14 +34,13 @@ class Programs:
         self._user = user
         self._alive: list[tuple[str, Launched]] = []
 
-    def launch(self, program: Program, input: Mapping[str, Any]) -> tuple[str, Launched]:
+    def launch(
+        self, program: Program, input: Mapping[str, Any], secrets: Mapping[str, str] | None
+    ) -> tuple[str, Launched]:
         bundle = bundle_of(program, self._here)
-        launched = self._engine.launch(bundle, input, self._models, self._user)
+        launched = self._engine.launch(Order(bundle, input, self._models, self._user, secrets or {}))
         self._alive.append((bundle.manifest.name, launched))
         return bundle.manifest.name, launched
-
-    def bundle(self, program: Program) -> Bundle:
-        return bundle_of(program, self._here)
 
     def finish(self, name: str, launched: Launched) -> Result:
         """It has ended, or is not followed any more."""
@@ -75,6 +73,7 @@ class Run:
         *,
         inbox: Iterable[Any] = (),
         answer: Answer | None = None,
+        secrets: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
         **arguments: Any,
     ) -> Result:
@@ -85,6 +84,7 @@ class Run:
         input: arguments of `main`, for those that are called as a parameter here is.
         inbox: what its client sends; None last, as `pie run` does at the end of its input.
         answer: called with each message of the program; what it returns is sent to the program, unless it is None.
+        secrets: values of those that its pie.toml names.
         arguments: of `main`.
 
         Raises the error that the program ends with: `PieError` or a subclass, with the program's own `traceback`, and
@@ -92,7 +92,7 @@ class Run:
         `timeout_s`.
         """
         __tracebackhide__ = True
-        name, launched = self._programs.launch(program, {**(input or {}), **arguments})
+        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets)
         for message in inbox:
             launched.send(message)
 
@@ -119,10 +119,18 @@ class Start:
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
 
-    def __call__(self, program: Program = None, input: Mapping[str, Any] | None = None, /, **arguments: Any) -> Running:
+    def __call__(
+        self,
+        program: Program = None,
+        input: Mapping[str, Any] | None = None,
+        /,
+        *,
+        secrets: Mapping[str, str] | None = None,
+        **arguments: Any,
+    ) -> Running:
         """Arguments as those of `run`. The program runs while the test awaits something of it."""
         __tracebackhide__ = True
-        name, launched = self._programs.launch(program, {**(input or {}), **arguments})
+        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets)
         return Running(self._programs, name, launched)
 
 

@@ -30,7 +30,7 @@ from pie_engine.driver.fake_script import FakeScript
 from pie_engine.embedded.fake import load_fake
 from pie_engine.embedded.interrupts import Interrupts
 from pie_engine.embedded.process import EmbeddedProcess
-from pie_engine.errors import Internal
+from pie_engine.errors import Internal, NotFound
 from pie_engine.host.make import make_host
 from pie_engine.host.models import HostModel
 from pie_engine.host.process import Process
@@ -149,14 +149,14 @@ class Embedded:
         """Start a program with the arguments `input` of its `main`, or JSON of them. It runs in `turn`.
 
         What one `user` has saved, and the KV of what was read for it, another one does not find. `watch` makes a tap
-        of the host's process, beside those of `trace`.
+        of the host's process, beside those of `trace`. Raises `NotFound` when a secret that the manifest names is not
+        in `secrets`.
         """
+        given = _secrets_of(bundle, secrets or {})
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
         pid = pid or f"{bundle.manifest.name}-{next(self._numbers)}"
         process = self._processes[pid] = EmbeddedProcess(self, pid)
-        self.host.receive_order(
-            Launch(pid, user, bundle.digest, bundle, text, Secrets(dict(secrets or {})), tuple(trace))
-        )
+        self.host.receive_order(Launch(pid, user, bundle.digest, bundle, text, given, tuple(trace)))
         launched = self.host.processes.get(pid)
         if watch is not None and launched is not None:
             taps = [] if launched.tap is None else [launched.tap]
@@ -282,3 +282,13 @@ class _LoadedCore:
         found = self.core.check_integrity()
         if found:
             raise Internal(f"the KV pages of {self.section.name} do not add up: {'; '.join(found)}")
+
+
+def _secrets_of(bundle: Bundle, given: Mapping[str, str]) -> Secrets:
+    """Those that the manifest names and no others, as the gateway hands them out."""
+    wanted = bundle.manifest.secrets
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        listed = ", ".join(f"`{name}`" for name in missing)
+        raise NotFound(f"`{bundle.manifest.name}` needs the secret {listed}, which is not set", hint="give `secrets`")
+    return Secrets({name: given[name] for name in wanted})

@@ -378,3 +378,19 @@ def test_junit_holds_what_programs_took(project):
     tests = "def test_it(run, fake):\n    fake.replies('Hello')\n    run(prompt='Hi')\n"
     check(project, tests, "--junitxml=report.xml")
     assert 'name="pie_tokens"' in (project.path / "report.xml").read_text()
+
+
+def test_secrets_are_those_that_the_manifest_names(project):
+    (project.path / "pie.toml").write_text('[program]\nname = "p"\nsecrets = ["KEY"]\n')
+    project.makepyfile(
+        main="from inferlet import runtime\nasync def main() -> int:\n    return len(runtime.secret('KEY'))\n"
+    )
+    tests = """
+from pie_testing import PieError
+
+def test_it(run):
+    assert run(secrets={"KEY": "abcd", "OTHER": "x"}).value == 4
+    with pytest.raises(PieError, match="needs the secret `KEY`, which is not set"):
+        run()
+"""
+    check(project, tests)

@@ -22,8 +22,6 @@ def test_every_program_on_the_pages_runs(source):
     scope: dict[str, object] = {"__name__": "page"}
     exec(compile(source, "docs", "exec", dont_inherit=True), scope)
     run_inferlet(scope["main"], replies=["A bad story.", "Two", "Three", "Four"], inbox=["Ann", None])
-    if "test_main" in scope:
-        scope["test_main"]()
 
 
 def test_there_are_programs_on_the_page():

@@ -1,19 +1,12 @@
-"""best-of-n on a real daemon with pie-tiny."""
+"""best-of-n with pie-tiny."""
 
-from __future__ import annotations
+import pytest
 
-from pie_client import Event
-
-
-async def run(client, program, **arguments):
-    process = await client.launch_process(program, input=arguments)
-    event, value = [pair async for pair in process][-1]
-    assert event is Event.Return, value
-    return value
+pytestmark = pytest.mark.model("pie-tiny")
 
 
-async def test_it_returns_the_candidate_with_the_best_score(client, program):
-    result = await run(client, program, prompt="Tell me a story about a fox.", n=4, max_tokens=32)
+def test_it_returns_the_candidate_with_the_best_score(run, program):
+    result = run(program, prompt="Tell me a story about a fox.", n=4, max_tokens=32).value
     scores = [candidate["score"] for candidate in result["candidates"]]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
@@ -21,11 +14,16 @@ async def test_it_returns_the_candidate_with_the_best_score(client, program):
     assert result["text"] == result["candidates"][0]["text"] != ""
 
 
-async def test_candidates_differ(client, program):
-    result = await run(client, program, prompt="Tell me a story about a fox.", n=4, max_tokens=32, temperature=1.5)
+def test_candidates_differ(run, program):
+    result = run(program, prompt="Tell me a story about a fox.", n=4, max_tokens=32, temperature=1.5).value
     assert len({candidate["text"] for candidate in result["candidates"]}) > 1
 
 
-async def test_without_temperature_all_are_the_same(client, program):
-    result = await run(client, program, prompt="What is the capital of France?", n=3, max_tokens=16, temperature=0)
+def test_without_temperature_all_are_the_same(run, program):
+    result = run(program, prompt="What is the capital of France?", n=3, max_tokens=16, temperature=0).value
     assert len({candidate["text"] for candidate in result["candidates"]}) == 1
+
+
+@pytest.mark.budget(passes=40)
+def test_candidates_are_written_side_by_side(run, program):
+    run(program, prompt="Tell me a story about a fox.", n=4, max_tokens=32)

@@ -1,11 +1,6 @@
-"""Unit tests of inferlets under plain Python: a fake host with scripted replies.
+"""A fake host under plain Python, for the SDK's own tests: no sandbox, no engine, nothing but the SDK.
 
->>> from inferlet.testing import run_inferlet
->>> from main import main
->>>
->>> def test_greets():
-...     result = run_inferlet(main, {"prompt": "Hi"}, replies=["Hello!"])
-...     assert result.messages == ["Hello!"]
+Programs are tested with `pie_testing`, in the sandbox (docs/testing-programs.md).
 """
 
 from __future__ import annotations

@@ -1,0 +1,28 @@
+"""Every example of docs/testing-programs.md, as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import pie_testing.embedded  # once for all inner runs, which forget what they import  # noqa: F401
+
+PAGE = (Path(__file__).parents[2] / "docs" / "testing-programs.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_every_example_passes(pytester: pytest.Pytester) -> None:
+    program, *tests = BLOCKS
+    pytester.makepyfile(main=program)
+    folder = pytester.mkdir("tests")
+    for number, source in enumerate(tests):
+        (folder / f"test_{number}.py").write_text(source)
+    num_tests = sum(len(re.findall(r"^(?:async )?def test_", source, re.MULTILINE)) for source in tests)
+    written = pytester.runpytest_inprocess("-p", "pie_testing.plugin", "--pie-update")
+    result = pytester.runpytest_inprocess("-p", "pie_testing.plugin")
+    assert num_tests > 8
+    for each in (written, result):
+        each.assert_outcomes(passed=num_tests + 1)  # one has two parameters
+    assert (folder / "golden" / "transcript.txt").read_text().splitlines()[-1] == 'return: "Paris."'
