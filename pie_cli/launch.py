@@ -48,8 +48,10 @@ async def _run(target: str, words: list[str], own: dict[str, object]) -> int:
         values.own = own | values.own
         if values.own.get("help"):
             return _show_help(target, view)
-        # What was uploaded may be replaced meanwhile; what is here goes along, since nothing keeps it there.
-        runs = view.digest if isinstance(program, str) else program
+        # What was uploaded may be replaced meanwhile; what is here goes along, since nothing keeps it there, unless it
+        # is tens of MiB that have just arrived.
+        is_there = isinstance(program, str) or program.manifest.runtime == "component"
+        runs = view.digest if is_there else program
         return await _launch(client, target, runs, _signature(view), values)
 
 

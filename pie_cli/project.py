@@ -75,4 +75,4 @@ def _templates() -> Path:
 
 
 def _looks_like_path(target: str) -> bool:
-    return os.sep in target or target.startswith((".", "~")) or target.endswith((".py", ".wasm", ".toml"))
+    return os.sep in target or target.startswith((".", "~")) or target.endswith((".py", ".wasm", ".pie", ".toml"))

@@ -15,10 +15,13 @@ import msgspec
 
 from pie_engine.builder.record import data_files_of
 from pie_engine.builder.writing import writing_to
+from pie_engine.config import MIB
 from pie_engine.errors import InvalidProgram
 from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
 
 MAX_PROGRAMS = 256
+MAX_BYTES = 256 * MIB
+"""Of all of them; a component takes 40 MiB."""
 MAX_CODE_RATIO = 20
 """Compiled code may be this much longer than its source, in base64; more would not come from a compiler."""
 MIN_CODE_CHARS = 64 * 1024
@@ -39,6 +42,7 @@ class Program:
         self._sources, self._data = _parts_of(bundle)
         for path in self._data:
             _check_path(path)
+        self.num_bytes = sum(map(len, bundle.files.values())) + sum(map(len, bundle.blobs.values()))
         self._code: dict[str, str] = {}
         self._text: str | None = None
 
@@ -120,14 +124,17 @@ class ProgramCache:
 
     def __init__(self) -> None:
         self._programs: OrderedDict[tuple[str, str], Program] = OrderedDict()
+        self._num_bytes = 0
 
     def get(self, user: str, digest: str, bundle: Bundle) -> Program:
         key = (user, digest)
         program = self._programs.get(key)
         if program is None:
             program = self._programs[key] = Program(digest, bundle)
-            if len(self._programs) > MAX_PROGRAMS:
-                self._programs.popitem(last=False)
+            self._num_bytes += program.num_bytes
+            while len(self._programs) > MAX_PROGRAMS or (self._num_bytes > MAX_BYTES and len(self._programs) > 1):
+                _, oldest = self._programs.popitem(last=False)
+                self._num_bytes -= oldest.num_bytes
         self._programs.move_to_end(key)
         return program
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pie_client import bundle as bundle_module
-from pie_client import pack, read_manifest
+from pie_client import pack, read_manifest, walk
 from pie_engine.errors import InvalidProgram, NotFound
 from pie_engine.gateway import bundles
 from pie_engine.protocol.program import NAME, VERSION, Bundle, Limits, Manifest
@@ -235,7 +235,7 @@ def test_programs_that_cannot_be_packed(folder, tmp_path, monkeypatch):
     with pytest.raises(InvalidProgram) as caught:
         pack(folder)
     assert "big.txt" in caught.value.hint
-    monkeypatch.setattr(bundle_module, "MAX_FILES", 1)
+    monkeypatch.setattr(walk, "MAX_FILES", 1)
     with pytest.raises(InvalidProgram, match="more than 1 files"):
         pack(folder)
 

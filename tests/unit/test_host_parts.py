@@ -20,6 +20,7 @@ from pie_engine.errors import (
     NotFound,
     OutOfPages,
 )
+from pie_engine.host import programs
 from pie_engine.host.engine import Ticker
 from pie_engine.host.events import EventLog, TooMuchOutput, one_line, without_surrogates
 from pie_engine.host.futures import TERMINATION, Future, FutureTable
@@ -296,6 +297,16 @@ def test_users_share_no_compiled_code():
     program = cache.get("ann", same.digest, same)
     assert cache.get("ann", same.digest, same) is program
     assert cache.get("bob", same.digest, same) is not program
+
+
+def test_components_are_kept_while_they_fit(monkeypatch):
+    monkeypatch.setattr(programs, "MAX_BYTES", 100)
+    cache = ProgramCache()
+    made = [Bundle(Manifest(name=name, runtime="component"), blobs={"program.wasm": b"x" * 60}) for name in "ab"]
+    first = cache.get("ann", "a", made[0])
+    assert cache.get("ann", "a", made[0]) is first
+    cache.get("ann", "b", made[1])
+    assert cache.get("ann", "a", made[0]) is not first
 
 
 def test_packed_tokens_are_little_endian_words():

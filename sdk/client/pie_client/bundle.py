@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import msgspec
 import tomli
 
 from pie_client.manifest import MANIFEST_FILE, read_manifest
+from pie_client.walk import BUILT, SKIPPED_FOLDERS, Stamp, stamps_of
 from pie_engine.config import MIB, load_paths
 from pie_engine.errors import InvalidProgram, NotFound
 from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
@@ -20,22 +21,16 @@ from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
 MAX_BUNDLE_BYTES = 32 * MIB
 MAX_COMPONENT_BYTES = 46 * MIB
 """In base64 this is within `gateway.max_body_mb`. Python and the SDK take 38."""
-MAX_FILES = 5000
 CRATE_FILE = "Cargo.toml"
 _CARGO_OUTPUT = "target"
 SETTLED_S = 2.0
 """A file that changed less than this ago may change again within one tick of its file system's clock."""
 
-_SKIPPED_FOLDERS = ("__pycache__", "tests", "dist")
-_BUILT = (".wasm", ".pie")
-"""What `pie build` writes does not become a part of what it is built from."""
 _FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md", "pie.lock"})
 """At the top of a folder these do not travel, nor does `pie.toml`, which is the manifest: a program without data files
 starts in an instance that is kept warm."""
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
 _WANTED = "give a program's folder, a `.py` file, or what `pie build` made"
-Stamp = tuple[str, int, int, int, int]
-"""Path, mtime, ctime, size, inode: any edit changes one of them."""
 
 _packed: dict[Path, tuple[tuple[Stamp, ...], Bundle]] = {}
 
@@ -73,7 +68,7 @@ def pack(path: str | Path, packages: Packages = _PACKAGES) -> Bundle:
 def _pack(root: Path, packages: Packages) -> Bundle:
     if not root.is_dir() and not root.is_file():
         raise InvalidProgram(f"{root} is neither a file nor a folder", hint=_WANTED)
-    stamps = tuple(_stamps(root))
+    stamps = tuple(stamps_of(root))
     known = _packed.get(root)
     if known is not None and known[0] == stamps and not packages.upgrade:
         return known[1]
@@ -87,7 +82,7 @@ def _pack(root: Path, packages: Packages) -> Bundle:
 
 def pack_crate(root: Path) -> Bundle:
     """The sources of a Rust program, which only `pie build` can use. Raises `InvalidProgram`."""
-    stamps = tuple(_stamps(root, (*_SKIPPED_FOLDERS, _CARGO_OUTPUT)))
+    stamps = tuple(stamps_of(root, (*SKIPPED_FOLDERS, _CARGO_OUTPUT)))
     _refuse_large(stamps, root)
     manifest = read_manifest(root) if (root / MANIFEST_FILE).is_file() else _crate_manifest(root)
     contents = {path: _read(root / path) for path, *_ in stamps}
@@ -102,75 +97,6 @@ def _crate_manifest(root: Path) -> Manifest:
     except (KeyError, TypeError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         hint = f"write a {MANIFEST_FILE} with a `name` in `[program]`"
         raise InvalidProgram(f"{file} does not say what the program is called: {error!r}", hint=hint) from error
-
-
-# Files.
-
-
-def _stamps(root: Path, skipped: tuple[str, ...] = _SKIPPED_FOLDERS) -> Iterator[Stamp]:
-    if root.is_file():
-        yield _stamp(str(root), root.stat())
-        return
-    for num_before, (entry, path) in enumerate(_walk(str(root), "", (os.path.realpath(root),), skipped)):
-        if num_before == MAX_FILES:
-            raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
-        yield _stamp(path, entry.stat())
-
-
-def _stamp(path: str, stat: os.stat_result) -> Stamp:
-    return (path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
-
-
-def _walk(
-    folder: str, prefix: str, inside: tuple[str, ...], skipped: tuple[str, ...]
-) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every file that belongs to the program, with its POSIX path, in a fixed order.
-
-    skipped: folders at the top that stay out.
-    inside: where the folders on the way here really are, the last one being `folder`.
-    """
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            path = f"{prefix}{entry.name}"
-            if entry.name.startswith(".") or entry.name.endswith(".pyc"):
-                continue
-            if path in skipped and not entry.is_file():
-                continue
-            if path.endswith(_BUILT) and not prefix and path != COMPONENT_FILE:
-                continue
-            _check_name(entry)
-            real = _followed(entry, inside) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
-            if entry.is_dir():
-                if entry.name != "__pycache__" and not _is_environment(entry.path):
-                    yield from _walk(entry.path, f"{path}/", (*inside, real), skipped)
-            elif entry.is_file():
-                yield entry, path
-
-
-def _check_name(entry: os.DirEntry[str]) -> None:
-    try:
-        entry.name.encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
-        raise InvalidProgram(f"the name of {shown} is not UTF-8", hint="rename it") from error
-
-
-def _followed(link: os.DirEntry[str], inside: tuple[str, ...]) -> str:
-    """Where a link leads. Raises `InvalidProgram` when there is nothing, or a folder that we are in already."""
-    shown = f"{link.path} is a link to {os.readlink(link.path)}"
-    try:
-        real = os.path.realpath(link.path, strict=True)
-    except OSError as error:
-        raise InvalidProgram(
-            f"{shown}, which cannot be followed: {error.strerror}", hint="mend or remove it"
-        ) from error
-    if any(os.path.commonpath((real, folder)) == real for folder in inside):
-        raise InvalidProgram(f"{shown}, the folder that it lies in: it has no end", hint="remove it")
-    return real
-
-
-def _is_environment(folder: str) -> bool:
-    return os.path.exists(os.path.join(folder, "pyvenv.cfg"))
 
 
 def _pack_folder(root: Path, stamps: tuple[Stamp, ...], packages: Packages) -> Bundle:
@@ -227,7 +153,7 @@ def _sorted_out(contents: dict[str, bytes]) -> tuple[dict[str, str], dict[str, b
 
 
 def _pack_file(file: Path, stamps: tuple[Stamp, ...]) -> Bundle:
-    if file.suffix in _BUILT:
+    if file.suffix in BUILT:
         return _pack_built(file)
     if file.suffix != ".py":
         raise InvalidProgram(f"{file} is not a Python file", hint=_WANTED)

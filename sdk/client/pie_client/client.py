@@ -20,6 +20,7 @@ from pie_client.errors import Interrupted, NoDaemon, explained
 from pie_client.files import FileBody, free_path, write_file
 from pie_client.process import Process
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
+from pie_client.walk import BUILT
 from pie_engine.config import load_paths
 from pie_engine.errors import NotFound, PieError
 from pie_engine.protocol.http import (
@@ -42,9 +43,11 @@ RECONNECT_S = 30.0
 MAX_PAUSE_S = 0.25
 
 Program = str | Path | Bundle
-"""A folder or `.py` file, a bundle, or the reference of an uploaded program: digest, `name`, `name@version`.
+"""A folder, a `.py` file or what `pie build` made; a bundle; or the reference of an uploaded program: digest, `name`,
+`name@version`.
 
-A text is a path when it has a slash or ends in `.py`: "./hello" is the folder, "hello" the uploaded program."""
+A text is a path when it has a slash or ends in `.py`, `.wasm` or `.pie`: "./hello" is the folder, "hello" the uploaded
+program."""
 
 Answer = TypeVar("Answer")
 
@@ -159,8 +162,21 @@ class PieClient:
     async def describe(self, program: Path | str | Bundle) -> ProgramView:
         """The signature of a program that is not published. Raises `InvalidProgram` when it cannot be run."""
         bundle = program if isinstance(program, Bundle) else _packed(program)
+        known = await self._known_component(bundle)
+        if known is not None:
+            return known
         body = await self._ask("POST", "/v1/programs?publish=false", msgspec.json.encode(bundle), can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
+
+    async def _known_component(self, bundle: Bundle) -> ProgramView | None:
+        """A component is tens of MiB, which the daemon may have already."""
+        if bundle.manifest.runtime != "component":
+            return None
+        try:
+            view = await self.program(bundle.digest)
+        except NotFound:
+            return None
+        return view if view.signature is not None else None
 
     async def programs(self) -> list[ProgramView]:
         """All that are uploaded, each with the signature of its `main`."""
@@ -361,8 +377,8 @@ def _with_folder(error: NotFound, program: Program) -> NotFound:
 
 
 def _is_path(text: str) -> bool:
-    """References to uploaded programs hold no slash and do not end in `.py`."""
-    return "/" in text or "\\" in text or text in (".", "..") or text.endswith(".py")
+    """References to uploaded programs hold no slash and do not end in `.py`, `.wasm` or `.pie`."""
+    return "/" in text or "\\" in text or text in (".", "..") or text.endswith((".py", *BUILT))
 
 
 def _as_dict(value: object) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""The files of a program's folder: which belong to it, and stamps that tell whether one has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pie_engine.errors import InvalidProgram
+from pie_engine.protocol.program import COMPONENT_FILE
+
+MAX_FILES = 5000
+SKIPPED_FOLDERS = ("__pycache__", "tests", "dist")
+"""At the top of a folder these do not travel."""
+BUILT = (".wasm", ".pie")
+"""What `pie build` writes does not become a part of what it is built from."""
+
+Stamp = tuple[str, int, int, int, int]
+"""Path, mtime, ctime, size, inode: any edit changes one of them."""
+
+
+def stamps_of(root: Path, skipped: tuple[str, ...] = SKIPPED_FOLDERS) -> Iterator[Stamp]:
+    """Of every file that belongs to the program. `skipped`: folders at the top that stay out."""
+    if root.is_file():
+        yield _stamp(str(root), root.stat())
+        return
+    for num_before, (entry, path) in enumerate(_walk(str(root), "", (os.path.realpath(root),), skipped)):
+        if num_before == MAX_FILES:
+            raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
+        yield _stamp(path, entry.stat())
+
+
+def _stamp(path: str, stat: os.stat_result) -> Stamp:
+    return (path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+
+
+def _walk(
+    folder: str, prefix: str, inside: tuple[str, ...], skipped: tuple[str, ...]
+) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Every file that belongs to the program, with its POSIX path, in a fixed order.
+
+    skipped: folders at the top that stay out.
+    inside: where the folders on the way here really are, the last one being `folder`.
+    """
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            path = f"{prefix}{entry.name}"
+            if entry.name.startswith(".") or entry.name.endswith(".pyc"):
+                continue
+            if path in skipped and not entry.is_file():
+                continue
+            if path.endswith(BUILT) and not prefix and path != COMPONENT_FILE:
+                continue
+            _check_name(entry)
+            real = _followed(entry, inside) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
+            if entry.is_dir():
+                if entry.name != "__pycache__" and not _is_environment(entry.path):
+                    yield from _walk(entry.path, f"{path}/", (*inside, real), skipped)
+            elif entry.is_file():
+                yield entry, path
+
+
+def _check_name(entry: os.DirEntry[str]) -> None:
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+        raise InvalidProgram(f"the name of {shown} is not UTF-8", hint="rename it") from error
+
+
+def _followed(link: os.DirEntry[str], inside: tuple[str, ...]) -> str:
+    """Where a link leads. Raises `InvalidProgram` when there is nothing, or a folder that we are in already."""
+    shown = f"{link.path} is a link to {os.readlink(link.path)}"
+    try:
+        real = os.path.realpath(link.path, strict=True)
+    except OSError as error:
+        raise InvalidProgram(
+            f"{shown}, which cannot be followed: {error.strerror}", hint="mend or remove it"
+        ) from error
+    if any(os.path.commonpath((real, folder)) == real for folder in inside):
+        raise InvalidProgram(f"{shown}, the folder that it lies in: it has no end", hint="remove it")
+    return real
+
+
+def _is_environment(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, "pyvenv.cfg"))
