@@ -17,8 +17,9 @@ Usage: pie run [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
 
   Run a program and stream what it says.
 
-  TARGET is a folder with a pie.toml, a .py file, or, where neither is here, the name of a program
-  that was uploaded; a note on stderr then says which. What is run from here is not uploaded.
+  TARGET is a folder with a pie.toml, a .py file, what `pie build` made, or, where nothing of that is
+  here, the name of a program that was uploaded; a note on stderr then says which. What is run from
+  here is not uploaded.
 
   The parameters of `main` are options: `pie run TARGET --help` shows them. Where exactly one required
   parameter is a `str`, its value can be given without the option's name; `-` reads it from stdin.

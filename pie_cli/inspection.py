@@ -18,6 +18,8 @@ _PERMISSIONS = (
     ({"session"}, "exchanges messages with its client"),
     ({"log"}, "prints, and writes to its log"),
 )
+_ALL = [f"pie:core/{name}" for names, _ in _PERMISSIONS for name in names]
+"""What a Python program can do from its source."""
 NEVER = "no network, no processes, no files to write"
 """What no sandbox gives, whatever a component imports."""
 
@@ -62,7 +64,7 @@ def facts_of(path: Path) -> Facts:
         bytes=path.stat().st_size if path.is_file() else sum(files.values()),
         digest=bundle.digest,
         manifest=bundle.manifest,
-        permissions=[*(text for _, text in _PERMISSIONS), *_reads(bundle.guest_files()[1]), NEVER],
+        permissions=_permissions(_ALL, bundle.guest_files()[1], bundle.manifest),
         packages=package_versions(bundle),
         files=dict(sorted(files.items())),
     )
@@ -81,7 +83,9 @@ def _of_component(path: Path, bundle: Bundle | None = None) -> Facts:
     if record is None:
         digest = "" if bundle is None else bundle.digest
         manifest = None if bundle is None else bundle.manifest
-        return Facts("component", len(data), digest, manifest, imports=names, permissions=_permissions(names, {}))
+        return Facts(
+            "component", len(data), digest, manifest, imports=names, permissions=_permissions(names, {}, manifest)
+        )
     data_files = data_files_of(data)
     return Facts(
         kind="component",
@@ -92,7 +96,7 @@ def _of_component(path: Path, bundle: Bundle | None = None) -> Facts:
         built_by=_builders(record),
         fits=fits(record),
         imports=names,
-        permissions=_permissions(names, data_files),
+        permissions=_permissions(names, data_files, record.manifest),
         packages=record.packages,
         files={name: len(content) for name, content in data_files.items()},
         signature=record.signature,
@@ -103,13 +107,14 @@ def _builders(record: Record) -> dict[str, str]:
     return {"pie": record.pie, **record.tools}
 
 
-def _permissions(imports: list[str], data: dict[str, Any]) -> list[str]:
+def _permissions(imports: list[str], data: dict[str, Any], manifest: Manifest | None) -> list[str]:
     ours = set(grouped(imports).get("pie:core", ()))
-    return [*(text for names, text in _PERMISSIONS if names & ours), *_reads(data), NEVER]
-
-
-def _reads(data: dict[str, Any]) -> list[str]:
-    return [f"reads its own {len(data)} data file{'s' if len(data) > 1 else ''}"] if data else []
+    texts = [text for names, text in _PERMISSIONS if names & ours]
+    if data:
+        texts.append(f"reads its own {len(data)} data file{'s' if len(data) > 1 else ''}")
+    if manifest is not None and manifest.secrets:
+        texts.append(f"reads the secrets {', '.join(manifest.secrets)}")
+    return [*texts, NEVER]
 
 
 def grouped(imports: list[str]) -> dict[str, list[str]]:

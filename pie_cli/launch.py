@@ -29,7 +29,7 @@ def run_words(words: list[str]) -> int:
         console.data_line(run_help())
         return exits.OK
     if not rest:
-        message = "TARGET is missing: a folder, a .py file or the name of an uploaded program"
+        message = "TARGET is missing: a folder, a file or the name of an uploaded program"
         raise InvalidInput(message, hint="see `pie run --help`")
     return run_async(_run(rest[0], rest[1:], before.own))
 

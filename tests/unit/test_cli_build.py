@@ -67,9 +67,8 @@ class Builder:
 def hello(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "hello"
     (root / "data").mkdir(parents=True)
-    (root / "pie.toml").write_text(
-        '[program]\nname = "hello"\nversion = "0.2"\ndescription = "Says hello"\n[limits]\nmemory_mb = 128\n'
-    )
+    program = 'name = "hello"\nversion = "0.2"\ndescription = "Says hello"\nsecrets = ["KEY"]\n'
+    (root / "pie.toml").write_text(f"[program]\n{program}[limits]\nmemory_mb = 128\n")
     (root / "main.py").write_text("async def main(): ...\n")
     (root / "data" / "words.txt").write_text("one")
     monkeypatch.setenv("PIE_CACHE", str(tmp_path / "cache"))
@@ -177,6 +176,7 @@ def test_inspect_shows_what_a_component_is(capsys: Capture) -> None:
         "built by:    pie 0.1.0, componentize-py 1\n"
         "permissions: generates text with the models of the engine\n"
         "             reads its own 1 data file\n"
+        "             reads the secrets KEY\n"
         "             no network, no processes, no files to write\n"
         "imports:     pie:core: context\n"
         "             wasi: clocks\n"

@@ -77,7 +77,7 @@ def test_version(capsys: Capture) -> None:
         (["logs"], "error: missing argument 'pid'\nhint: see `pie logs --help`\n"),
         (
             ["run"],
-            "error: TARGET is missing: a folder, a .py file or the name of an uploaded program\n"
+            "error: TARGET is missing: a folder, a file or the name of an uploaded program\n"
             "hint: see `pie run --help`\n",
         ),
     ],
