@@ -6,11 +6,18 @@ import time
 
 import pytest
 from wasmtime import wat2wasm
+from wasmtime.component import Component
 
 from pie_engine.builder.componentize import wit_digest
 from pie_engine.builder.record import Record, with_record
+from pie_engine.config import MIB
+from pie_engine.errors import InvalidProgram
 from pie_engine.host import components
-from pie_engine.host.components import load_component
+from pie_engine.host.components import fitting, load_component
+from pie_engine.host.engine import Ticker
+from pie_engine.host.fibres import FibreRunner
+from pie_engine.host.imports import Imports
+from pie_engine.host.interfaces import INTERFACES
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.to_gateway import Described
 from pie_engine.protocol.to_host import (
@@ -77,7 +84,6 @@ def test_what_is_no_program_is_refused(inline, wasm, words):
     [
         ('(import "pie:core/nothing@0.1.0" (instance (export "f" (func))))', "imports pie:core/nothing@0.1.0#f"),
         ('(import "pie:core/futures@0.9.0" (instance (export "wait-any" (func))))', "futures@0.9.0#wait-any, which"),
-        ('(import "pie:core/futures@0.1.0" (instance (export "wait-any" (func (param "x" u8)))))', "does not fit"),
         (
             '(import "wasi:http/handler@0.2.0" (instance (export "f" (func))))',
             "imports instance `wasi:http/handler@0.2",
@@ -89,6 +95,15 @@ def test_what_was_built_for_another_version_is_refused_in_words(inline, wanted, 
     assert error.code == "invalid_program"
     assert words in error.message
     assert error.hint == "build it for this version of Pie"
+
+
+def test_a_function_of_another_type_is_refused_in_words(engine):
+    wanted = '(import "pie:core/futures@0.1.0" (instance (export "wait-any" (func (param "x" u8)))))'
+    component = Component(engine, wat2wasm(STANDALONE.replace("(component", f"(component {wanted}", 1)))
+    ticker = Ticker(engine)
+    with pytest.raises(InvalidProgram, match="its functions have other types"), fitting():
+        FibreRunner(ticker, component, Imports(INTERFACES), 64 * MIB)
+    ticker.close()
 
 
 def recorded(**changes: object) -> bytes:
