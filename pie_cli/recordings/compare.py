@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -9,10 +10,13 @@ from typing import Any
 
 import msgspec
 
+from pie_cli.recordings.words import Handle
 from pie_engine.protocol.recording import WAIT, Call, Fail, Recording
 
 MAX_ALIGNED = 2000
 """Calls of either recording that differ, up to which those that fit each other are looked for."""
+UNCOMPARED = frozenset({WAIT, "generate.next", "context.release", "matcher.release", "futures.forget"})
+"""When something came, in how many pieces, and when it was given back, is the machine's business."""
 GIVES_HANDLE = frozenset(
     {
         "context.create",
@@ -42,7 +46,6 @@ class Seen(msgspec.Struct, frozen=True):
     number: int
     arguments: list[Any]
     result: Any
-    """None of a wait: when what became ready is the machine's business."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Pair:
 
 
 def compare(first: Recording, second: Recording) -> list[Pair]:
-    """Both from their beginnings to their ends, without waits: what they did, not how long it took."""
+    """Both from their beginnings to their ends: what they did, not how long it took."""
     left, right = seen_calls(first), seen_calls(second)
     num_begin = _num_common(left, right)
     num_end = _num_common(left[num_begin:][::-1], right[num_begin:][::-1])
@@ -74,38 +77,37 @@ def compare(first: Recording, second: Recording) -> list[Pair]:
 
 
 def seen_calls(recording: Recording) -> list[Seen]:
-    """Calls without waits, with handles numbered in the order in which they came."""
-    handles: dict[int, str] = {}
+    """Those that count, with handles numbered in the order in which they came."""
+    handles: dict[int, Handle] = {}
     calls = []
     for number, call in enumerate(recording.calls, 1):
-        if call.function == WAIT:
+        if call.function in UNCOMPARED:
             continue
         arguments = list(call.arguments)
         for position in _positions(call.function):
             arguments[position] = handles.get(arguments[position], arguments[position])
         result: Any = call.result if isinstance(call, Call) else list(call.error)
         if isinstance(call, Call) and call.function in GIVES_HANDLE:
-            result = handles.setdefault(result, f"#{len(handles) + 1}")
+            result = handles.setdefault(result, Handle(f"#{len(handles) + 1}"))
         elif isinstance(call, Call) and call.function == "context.open":
-            result = {**result, "ctx": handles.setdefault(result["ctx"], f"#{len(handles) + 1}")}
+            result = {**result, "ctx": handles.setdefault(result["ctx"], Handle(f"#{len(handles) + 1}"))}
         calls.append(Seen(call, number, arguments, result))
     return calls
 
 
 def texts(recording: Recording) -> list[str]:
     """What models wrote, a reply after the other in the order in which they were asked for."""
-    replies: dict[Any, str] = {}
-    order: list[Any] = []
-    for seen in seen_calls(recording):
-        function = seen.call.function
-        if function in ("generate.start", "generate.search") and isinstance(seen.call, Call):
-            order.append(seen.result)
-            replies[seen.result] = ""
-        elif function == "generate.next" and isinstance(seen.result, dict) and seen.arguments[0] in replies:
-            replies[seen.arguments[0]] += seen.result["text"]
-        elif function == "generate.finish-search" and isinstance(seen.result, dict) and seen.result["hypotheses"]:
-            replies[seen.arguments[0]] = seen.result["hypotheses"][0]["text"]
-    return [replies[handle] for handle in order]
+    replies: dict[int, str] = {}
+    for call in recording.calls:
+        if not isinstance(call, Call):
+            continue
+        if call.function in ("generate.start", "generate.search"):
+            replies[call.result] = ""
+        elif call.function == "generate.next" and call.result is not None:
+            replies[call.arguments[0]] += call.result["text"]
+        elif call.function == "generate.finish-search" and call.result["hypotheses"]:
+            replies[call.arguments[0]] = call.result["hypotheses"][0]["text"]
+    return list(replies.values())
 
 
 def _positions(function: str) -> Sequence[int]:
@@ -116,14 +118,14 @@ def _positions(function: str) -> Sequence[int]:
     return (0,) if takes or (interface == "session" and name.startswith("finish-")) else ()
 
 
-def _key(seen: Seen | None) -> bytes:
+def _key(seen: Seen | None) -> str:
     assert seen is not None
-    return msgspec.json.encode([seen.call.function, seen.arguments], order="deterministic")
+    return json.dumps([seen.call.function, seen.arguments], sort_keys=True)
 
 
-def _outcome(seen: Seen | None) -> bytes:
+def _outcome(seen: Seen | None) -> str:
     assert seen is not None
-    return msgspec.json.encode([isinstance(seen.call, Call), seen.result], order="deterministic")
+    return json.dumps([isinstance(seen.call, Call), seen.result], sort_keys=True)
 
 
 def _num_common(left: Sequence[Seen], right: Sequence[Seen]) -> int:

@@ -10,7 +10,7 @@ import msgspec
 
 from pie_cli import console, exits
 from pie_cli.recordings.compare import Pair, Seen, compare, texts
-from pie_cli.recordings.words import call_text, value_text
+from pie_cli.recordings.words import MAX_CHARS, call_text, value_text
 from pie_engine.protocol.recording import Call, Recording, read_recording
 
 SAME, OTHER, RESULT, LEFT, RIGHT = " ", "!", "~", "<", ">"
@@ -54,7 +54,7 @@ def _facts_of(recording: Recording) -> list[tuple[str, str]]:
     return [
         ("program", f"{head.program}@{head.version}"),
         ("digest", head.digest[:12]),
-        ("input", value_text(" ".join(head.arguments))[1:-1]),
+        ("input", _shortened(" ".join(head.arguments))),
         ("end", _ending(recording)),
         ("calls", str(len(recording.calls))),
         ("time", f"{took_s:.3f} s" if end is not None else ""),
@@ -73,6 +73,10 @@ def _ending(recording: Recording) -> str:
     return f"{error['code']}: {error['message']}"
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else f"{text[: MAX_CHARS - 1]}…"
+
+
 def _number(pair: Pair) -> int:
     seen = pair.first or pair.second
     assert seen is not None
@@ -86,7 +90,8 @@ def _side_by_side(pairs: Sequence[Pair]) -> Iterator[str]:
     """Two columns as wide as the terminal has room for."""
     width = max(MIN_COLUMN_CHARS, (shutil.get_terminal_size((120, 24)).columns - 3) // 2)
     for pair in pairs:
-        yield f"{_cell(pair.first, width)} {_mark(pair)} {_cell(pair.second, width)}".rstrip()
+        first, second = _cell(pair.first, pair.second, width), _cell(pair.second, pair.first, width)
+        yield f"{first} {_mark(pair)} {second}".rstrip()
         if pair.is_same_call and not pair.is_same:
             yield f"{_result(pair.first, width)} {RESULT} {_result(pair.second, width)}".rstrip()
 
@@ -97,17 +102,18 @@ def _mark(pair: Pair) -> str:
     return SAME if pair.is_same_call else OTHER
 
 
-def _cell(seen: Seen | None, width: int) -> str:
+def _cell(seen: Seen | None, other: Seen | None, width: int) -> str:
     if seen is None:
         return " " * width
     place = seen.call.place.partition(" ")[0]
-    return _cut(f"{seen.number:>4} {place} {call_text(seen.call.function, seen.arguments, width)}", width)
+    theirs = other.arguments if other is not None else ()
+    return _cut(f"{seen.number:>4} {place} {call_text(seen.call.function, seen.arguments, theirs, width)}", width)
 
 
 def _result(seen: Seen | None, width: int) -> str:
     assert seen is not None
     failed = "" if isinstance(seen.call, Call) else "failed: "
-    return _cut(f"     = {failed}{value_text(seen.result, width)}", width)
+    return _cut(f"     = {failed}{value_text(seen.result, max_chars=width)}", width)
 
 
 def _cut(text: str, width: int) -> str:
@@ -125,4 +131,4 @@ def _text_lines(left: Sequence[str], right: Sequence[str]) -> Iterator[str]:
             yield ""
             yield f"reply {index + 1}:"
             for mark, text in ((LEFT, one), (RIGHT, other)):
-                yield f"{mark} {'(none)' if text is None else value_text(text, MAX_TEXT_CHARS)}"
+                yield f"{mark} {'(none)' if text is None else value_text(text, max_chars=MAX_TEXT_CHARS)}"

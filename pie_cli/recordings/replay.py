@@ -92,10 +92,13 @@ def _show_departure(departure: Any) -> None:
     elif departure.made is None:
         console.note("  program    (nothing)")
     else:
-        console.note(f"  program    {place_text(departure.place)}: {call_text(*departure.made)}")
+        function, arguments = departure.made
+        made = call_text(function, arguments, departure.recorded.arguments if departure.recorded else ())
+        console.note(f"  program    {place_text(departure.place)}: {made}")
     recorded = departure.recorded
     if recorded is not None:
-        console.note(f"  recording  {place_text(recorded.place)}: {call_text(recorded.function, recorded.arguments)}")
+        theirs = call_text(recorded.function, recorded.arguments, departure.made[1] if departure.made else ())
+        console.note(f"  recording  {place_text(recorded.place)}: {theirs}")
     elif not departure.text:
         console.note("  recording  (nothing)")
 

@@ -8,24 +8,46 @@ from typing import Any
 
 MAX_CHARS = 60
 """Of one argument."""
+CONTEXT_CHARS = 12
+"""Shown of a text before the place where it differs from another one."""
 
 
-def call_text(function: str, arguments: Sequence[Any], max_chars: int = MAX_CHARS) -> str:
-    """`context.append-text(3, "Write a …", true)`"""
-    return f"{function}({', '.join(value_text(value, max_chars) for value in arguments)})"
+class Handle(str):
+    """Something that the host has given out, by the order in which it did."""
 
 
-def value_text(value: Any, max_chars: int = MAX_CHARS) -> str:
-    """JSON, on one line, shortened in its middle."""
-    text = json.dumps(_without_nulls(value), ensure_ascii=False)
+def call_text(function: str, arguments: Sequence[Any], other: Sequence[Any] = (), max_chars: int = MAX_CHARS) -> str:
+    """`context.append-text(3, "Write a …", true)`, shortened so that what differs from `other` ones is seen."""
+    beside = other if len(other) == len(arguments) else arguments
+    pairs = zip(arguments, beside, strict=True)
+    texts = [value_text(*_differing(value, theirs), max_chars) for value, theirs in pairs]
+    return f"{function}({', '.join(texts)})"
+
+
+def value_text(value: Any, start: int = 0, max_chars: int = MAX_CHARS) -> str:
+    """JSON on one line, shortened to the part that begins at about `start`."""
+    text = value if isinstance(value, Handle) else json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
     if len(text) <= max_chars:
         return text
-    half = (max_chars - 3) // 2
-    return f"{text[:half]} … {text[-half:]}"
+    first = max(0, min(start - CONTEXT_CHARS, len(text) - max_chars))
+    cut = text[first : first + max_chars]
+    return ("…" if first else "") + cut + ("…" if first + max_chars < len(text) else "")
 
 
 def place_text(place: str) -> str:
     return place or "(no line of the program)"
+
+
+def _differing(value: Any, other: Any) -> tuple[Any, int]:
+    """What is to be shown of a value, and where in its text it begins to differ."""
+    value, other = _without_nulls(value), _without_nulls(other)
+    if isinstance(value, dict) and isinstance(other, dict) and value != other:
+        fields = {key: each for key, each in value.items() if other.get(key) != each}
+        shown = {key: _differing(each, other.get(key))[0] for key, each in fields.items()}
+        return shown, 0
+    text, theirs = json.dumps(value, ensure_ascii=False), json.dumps(other, ensure_ascii=False)
+    common = next((i for i, (a, b) in enumerate(zip(text, theirs, strict=False)) if a != b), 0)
+    return value, common
 
 
 def _without_nulls(value: Any) -> Any:

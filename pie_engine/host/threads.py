@@ -19,7 +19,7 @@ from wasmtime.component import Component, FuncType, Linker, LinkerInstance
 
 from pie_engine.errors import Cancelled, PieError
 from pie_engine.host.engine import GUEST_STACK_BYTES, Ticker, new_store, program_exports, trapped
-from pie_engine.host.imports import NO_FINALIZER, Imports
+from pie_engine.host.imports import NO_FINALIZER, Imports, result_type
 from pie_engine.host.runner import Outcome, Owner, Status
 from pie_engine.host.values import error_address
 
@@ -179,4 +179,5 @@ class ThreadRunner:
         self.ticker.enter()
 
     def _link_wait(self, instance: LinkerInstance, kind: FuncType) -> None:
+        result_type(kind)
         self._imports.define(instance, "wait-any", lambda _owner, timeout_us: self._running.wait(timeout_us), kind)

@@ -331,3 +331,17 @@ def test_a_line_stands_beside_each_call(talk):
     assert places["log.write"] == "main.py:6 in main"
     assert places["generate.start"] == "main.py:9 in main"
     assert places["session.send"] == "main.py:10 in main"
+
+
+# Large ones.
+
+
+def test_ten_thousand_calls_are_small_and_replayed_in_a_moment(engine, replays):
+    source = "from inferlet import session\nasync def main():\n    for i in range(10_000):\n        session.send(i)\n"
+    process = start(engine, source)
+    process.wait(60)
+    packed = [json.loads(event.data) for event in process.events if event.kind == "trace"]
+    assert sum(len(part["data"]) for part in packed) < 400_000
+    assert max(len(part["data"]) for part in packed) < 100_000, "in pieces that nobody has to hold for long"
+    replayed = replays.replay(recording_of(process))
+    assert (replayed.departures, replayed.num_calls) == ([], 10_000)
