@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import threading
 import time
@@ -14,12 +15,13 @@ from wasmtime import wat2wasm
 from inferlet._runtime import rehearsal
 from pie_client import pack
 from pie_engine.builder import build as building
+from pie_engine.builder import componentize
 from pie_engine.builder import python as python_builder
 from pie_engine.builder.archive import archive_of, bundle_of
 from pie_engine.builder.build import Made, build
 from pie_engine.builder.record import Record, data_files_of, read_record, record_of, with_record
 from pie_engine.builder.wasm import WasmError, custom_section, imports_of, with_section
-from pie_engine.errors import InvalidProgram
+from pie_engine.errors import InvalidProgram, Unsupported
 from pie_engine.protocol.program import Bundle, Manifest
 
 EMPTY = bytes(wat2wasm("(component)"))
@@ -212,6 +214,16 @@ def test_what_nobody_has_used_for_a_while_goes(tmp_path):
     (tmp_path / "new.wasm").touch()
     building.remove_unused(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["new.wasm"]
+
+
+def test_without_componentize_py_the_way_out_is_named(tmp_path, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(componentize, "version", missing)
+    with pytest.raises(Unsupported, match="componentize-py is not installed") as caught:
+        build(python_builder.PythonBuilder(), BUNDLE, tmp_path, say_nothing)
+    assert "extra `engine`" in caught.value.hint
 
 
 # What the guest says while it is built.

@@ -129,6 +129,20 @@ def test_a_bundle_is_the_same_bytes(capsys: Capture) -> None:
     assert "unchanged: hello 0.2" in capsys.readouterr().err
 
 
+def test_ctrl_c_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert invoke(["build", "hello"]) == 0
+    before = Path("hello/dist/hello-0.2.wasm").read_bytes()
+    Path("hello/main.py").write_text("async def main() -> str: ...\n")
+
+    def interrupt(*_: object) -> Made:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Builder, "make", interrupt)
+    assert invoke(["build", "hello"]) == 130
+    assert [path.name for path in Path("hello/dist").iterdir()] == ["hello-0.2.wasm"]
+    assert Path("hello/dist/hello-0.2.wasm").read_bytes() == before
+
+
 def test_one_file_is_a_program_too(capsys: Capture) -> None:
     Path("tiny.py").write_text("async def main(): ...\n")
     assert invoke(["build", "tiny.py"]) == 0

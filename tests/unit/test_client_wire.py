@@ -6,15 +6,18 @@ import asyncio
 import itertools
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie_client.client import _is_path
+from pie_client.client import PieClient, _is_path
 from pie_client.errors import Interrupted, NoDaemon
 from pie_client.events import Event, EventParser
 from pie_client.unix import UnixCarrier
-from pie_engine.errors import ErrorInfo
+from pie_engine.errors import ErrorInfo, NotFound
+from pie_engine.protocol.http import ProgramView
+from pie_engine.protocol.program import Bundle, Manifest, Signature
 
 STREAM = (
     b": pid 1\n\n"
@@ -174,7 +177,25 @@ async def test_nobody_there(tmp_path):
         await ask(UnixCarrier(str(tmp_path / "nobody")))
 
 
-@pytest.mark.parametrize("text", ["./a", "a/b", "a.py", ".", "..", "/abs"])
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_component_that_the_daemon_has_is_not_sent_again(monkeypatch, is_known):
+    bundle = Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": b"x"})
+    view, asked = ProgramView(bundle.digest, "c", "0.0.0", Signature()), []
+
+    async def ask(self, method, path, body, **_):
+        asked.append((method, path))
+        if method == "GET" and not is_known:
+            raise NotFound("no")
+        return msgspec.json.encode(view)
+
+    monkeypatch.setattr(PieClient, "_ask", ask)
+    async with PieClient() as client:
+        assert await client.describe(bundle) == view
+    sent = [] if is_known else [("POST", "/v1/programs?publish=false")]
+    assert asked == [("GET", f"/v1/programs/{bundle.digest}"), *sent]
+
+
+@pytest.mark.parametrize("text", ["./a", "a/b", "a.py", "a.wasm", "a.pie", ".", "..", "/abs"])
 def test_what_is_a_path(text):
     assert _is_path(text)
 

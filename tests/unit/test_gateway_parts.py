@@ -6,10 +6,13 @@ import asyncio
 import sqlite3
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pie_engine.builder.componentize import wit_digest
+from pie_engine.builder.record import Record, with_record
 from pie_engine.config import EngineConfig, ModelSection
 from pie_engine.errors import (
     Busy,
@@ -28,12 +31,12 @@ from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.hosts import HostPool, lane_of
 from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
 from pie_engine.gateway.process import Follower, Process
-from pie_engine.gateway.programs import BundleCache, Programs
+from pie_engine.gateway.programs import BundleCache, Programs, signature_in
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.sse import MAX_TAIL_BYTES, Tail, frame
 from pie_engine.gateway.turn import Turn
 from pie_engine.gateway.views import status_of as health_of
-from pie_engine.protocol.program import Bundle, Limits, Manifest
+from pie_engine.protocol.program import Bundle, Limits, Manifest, Signature
 from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.contexts import SavedContexts
@@ -261,6 +264,25 @@ def test_components_of_a_user_go_to_hosts_of_their_own():
     assert pool.pick().boot_id == "a"
     assert lane_of(Manifest(name="x"), "ann") == ""
     assert lane_of(Manifest(name="x", runtime="component"), "ann") == "ann"
+
+
+def a_component(**changes):
+    signature = Signature(doc="Answer.")
+    built = Record(Manifest(name="c"), "python", "d", "0.0.9", wit_digest(), signature=signature)
+    component = with_record(b"\0asm\x0d\0\x01\0", msgspec.structs.replace(built, **changes), {})
+    return Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": component})
+
+
+async def test_a_component_that_says_its_signature_is_not_run_for_it(store):
+    programs = Programs(store, Sent(store).turn, HostPool(1))
+    view = await programs.upload("ann", a_component())
+    assert view.signature == Signature(doc="Answer.")
+    assert programs.view("ann", "c").digest == view.digest
+    assert signature_in(a_component(signature=None)) is None
+    with pytest.raises(InvalidProgram, match=r"built by Pie 0\.0\.9"):
+        await programs.upload("ann", a_component(wit="other"))
+    with pytest.raises(InvalidProgram, match="not a WebAssembly component"):
+        signature_in(Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": b"x"}))
 
 
 def test_the_least_loaded_host_with_room_is_next():
