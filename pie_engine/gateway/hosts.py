@@ -6,10 +6,12 @@ runs in one lane cannot hold up another.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
-from pie_engine.protocol.program import Manifest
+from pie_engine.protocol.program import Bundle, Manifest
 from pie_engine.protocol.to_gateway import HostStats
+from pie_engine.protocol.to_host import KEPT_COMPONENTS
 
 PYTHON = ""
 """The lane of Python programs; the others are named by their user."""
@@ -27,6 +29,19 @@ class Host:
         self.pids: set[str] = set()
         """What it was given and has not ended, as far as is stored."""
         self.stats: HostStats | None = None
+        self._kept: OrderedDict[str, None] = OrderedDict()
+        """Components that it keeps, the oldest first."""
+
+    def parcel(self, digest: str, bundle: Bundle) -> Bundle:
+        """What the host is sent next of a bundle: nothing but the manifest of a component that it keeps."""
+        if bundle.manifest.runtime != "component":
+            return bundle
+        is_kept = digest in self._kept
+        self._kept[digest] = None
+        self._kept.move_to_end(digest)
+        if len(self._kept) > KEPT_COMPONENTS:
+            self._kept.popitem(last=False)
+        return Bundle(bundle.manifest) if is_kept else bundle
 
 
 class HostPool:

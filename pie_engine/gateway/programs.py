@@ -13,6 +13,7 @@ import msgspec
 from pie_engine.builder.fit import refuse_other_interfaces
 from pie_engine.builder.record import record_of
 from pie_engine.builder.wasm import WasmError
+from pie_engine.config import MIB
 from pie_engine.errors import Busy, InvalidProgram, Lost, NotFound
 from pie_engine.gateway.bundles import check_bundle
 from pie_engine.gateway.hosts import Host, HostPool, lane_of
@@ -24,7 +25,8 @@ from pie_engine.protocol.to_host import Describe
 from pie_engine.store.records import ProgramRecord
 from pie_engine.store.store import Store
 
-MAX_CACHED_BYTES = 64 * 1024 * 1024
+MAX_CACHED_BYTES = 160 * MIB
+"""Some components, too."""
 HOST_TIMEOUT_S = 30.0
 HOST_POLL_S = 0.02
 DESCRIBE_TIMEOUT_S = 60.0
@@ -138,7 +140,7 @@ class Programs:
         request = next(self._requests)
         waiter: asyncio.Future[Signature] = asyncio.get_running_loop().create_future()
         self._asked[request] = (host.boot_id, waiter)
-        self._turn.say(host.boot_id, Describe(request, digest, bundle))
+        self._turn.say(host.boot_id, Describe(request, digest, host.parcel(digest, bundle)))
         try:
             return await asyncio.wait_for(waiter, DESCRIBE_TIMEOUT_S)
         except TimeoutError:

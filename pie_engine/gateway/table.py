@@ -217,7 +217,11 @@ class ProcessTable:
         except NotFound as error:
             self.end(process, error.info)
             return
+        host = self._hosts.get(process.host_boot)
+        if host is None:
+            return  # it has died, and its processes are being ended
         process.is_dispatched = True
+        bundle = host.parcel(record.digest, bundle)
         launch = Launch(record.pid, record.user, record.digest, bundle, record.input, given, trace_kinds(record.trace))
         self._turn.say(process.host_boot, launch)
         self._deliver_all(process)

@@ -338,9 +338,9 @@ class Host:
     # Orders.
 
     def _launch(self, order: Launch) -> None:
+        program = self._programs.get(order.user, order.digest, order.bundle)
         if self._outbox.knows(order.pid):
             return
-        program = self._programs.get(order.user, order.digest, order.bundle)
         process = self._add(
             Job(
                 order.pid,

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,11 @@ import msgspec
 
 from pie_engine.builder.record import data_files_of
 from pie_engine.builder.writing import writing_to
-from pie_engine.config import MIB
 from pie_engine.errors import InvalidProgram
 from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
+from pie_engine.protocol.to_host import KEPT_COMPONENTS
 
 MAX_PROGRAMS = 256
-MAX_BYTES = 256 * MIB
-"""Of all of them; a component takes 40 MiB."""
 MAX_CODE_RATIO = 20
 """Compiled code may be this much longer than its source, in base64; more would not come from a compiler."""
 MIN_CODE_CHARS = 64 * 1024
@@ -39,16 +38,27 @@ class Program:
         self.manifest: Manifest = bundle.manifest
         self.name = bundle.manifest.name
         self.version = bundle.manifest.version
-        self._sources, self._data = _parts_of(bundle)
-        for path in self._data:
-            _check_path(path)
-        self.num_bytes = sum(map(len, bundle.files.values())) + sum(map(len, bundle.blobs.values()))
+        self._sources: dict[str, str] = {}
+        self._files: dict[str, bytes] | None = None
+        """Read when they are needed: a component that cannot be read is kept all the same."""
+        if not self.is_component:
+            self._sources, self._files = bundle.guest_files()
+            _check_paths(self._files)
         self._code: dict[str, str] = {}
         self._text: str | None = None
 
     @property
     def is_component(self) -> bool:
         return self.manifest.runtime == "component"
+
+    @property
+    def _data(self) -> dict[str, bytes]:
+        """What its guest is to see as files. A standalone component brings its own along. Raises `InvalidProgram`."""
+        if self._files is None:
+            files = data_files_of(self.component)
+            _check_paths(files)
+            self._files = files
+        return self._files
 
     @property
     def component(self) -> bytes:
@@ -124,18 +134,28 @@ class ProgramCache:
 
     def __init__(self) -> None:
         self._programs: OrderedDict[tuple[str, str], Program] = OrderedDict()
-        self._num_bytes = 0
+        self._components: OrderedDict[str, Program] = OrderedDict()
 
     def get(self, user: str, digest: str, bundle: Bundle) -> Program:
+        if bundle.manifest.runtime == "component":
+            return self._component(digest, bundle)
         key = (user, digest)
         program = self._programs.get(key)
         if program is None:
             program = self._programs[key] = Program(digest, bundle)
-            self._num_bytes += program.num_bytes
-            while len(self._programs) > MAX_PROGRAMS or (self._num_bytes > MAX_BYTES and len(self._programs) > 1):
-                _, oldest = self._programs.popitem(last=False)
-                self._num_bytes -= oldest.num_bytes
+            if len(self._programs) > MAX_PROGRAMS:
+                self._programs.popitem(last=False)
         self._programs.move_to_end(key)
+        return program
+
+    def _component(self, digest: str, bundle: Bundle) -> Program:
+        """Kept in the order in which the gateway speaks of them, which counts along."""
+        program = self._components.get(digest)
+        if program is None:
+            program = self._components[digest] = Program(digest, bundle)
+            if len(self._components) > KEPT_COMPONENTS:
+                self._components.popitem(last=False)
+        self._components.move_to_end(digest)
         return program
 
 
@@ -147,11 +167,9 @@ def remove_unused_data(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parts_of(bundle: Bundle) -> tuple[dict[str, str], dict[str, bytes]]:
-    """What a guest is handed, and what it sees as files. A standalone component brings its files along."""
-    if bundle.manifest.runtime != "component":
-        return bundle.guest_files()
-    return {}, data_files_of(bundle.blobs.get(COMPONENT_FILE, b""))
+def _check_paths(paths: Iterable[str]) -> None:
+    for path in paths:
+        _check_path(path)
 
 
 def _check_path(path: str) -> None:

@@ -115,6 +115,11 @@ class Secrets(msgspec.Struct, frozen=True):
 NO_SECRETS = Secrets({})
 
 
+KEPT_COMPONENTS = 4
+"""A host keeps so many of the standalone components that it was told of last. They are not sent again by the same
+gateway, since each is tens of MiB: only their manifest is."""
+
+
 class Launch(Message, frozen=True):
     """Start a process. A pid that the host already runs, or has run, is ignored (a gateway may say it twice)."""
 

@@ -262,7 +262,9 @@ async def test_a_component_that_blocks_its_host_takes_only_its_like_along(engine
             assert "kill_grace_s" in caught.value.hint
         with pytest.raises(PieError, match="blocked the host"):
             await waiting.result()
-        assert await (await client.launch_process(COMPONENT, {"do": [["return", 2]]})).result() == 2
+        for number in range(3):
+            again = await client.launch_process(COMPONENT, {"do": [["return", number]]})
+            assert await again.result() == number
         await python.send("go on")
         assert await python.result() == 1
         incidents = engine.incidents()

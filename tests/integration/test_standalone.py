@@ -109,7 +109,7 @@ def test_a_component_does_what_its_source_does(program, tmp_path):
         assert errors[0] == errors[1]
         assert errors[1] is not None
         assert errors[1].message == "ValueError: number 7"
-        assert 'File "main.py", line 14, in main' in errors[1].traceback
+        assert 'File "main.py", line 15, in main' in errors[1].traceback
         refused = outcome(engine, component, m=7).error
         assert refused is not None
         assert refused.code == "invalid_input"

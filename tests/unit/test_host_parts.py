@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 import struct
 import time
 
@@ -20,7 +21,7 @@ from pie_engine.errors import (
     NotFound,
     OutOfPages,
 )
-from pie_engine.host import programs
+from pie_engine.gateway import hosts as gateway_hosts
 from pie_engine.host.engine import Ticker
 from pie_engine.host.events import EventLog, TooMuchOutput, one_line, without_surrogates
 from pie_engine.host.futures import TERMINATION, Future, FutureTable
@@ -299,14 +300,20 @@ def test_users_share_no_compiled_code():
     assert cache.get("bob", same.digest, same) is not program
 
 
-def test_components_are_kept_while_they_fit(monkeypatch):
-    monkeypatch.setattr(programs, "MAX_BYTES", 100)
-    cache = ProgramCache()
-    made = [Bundle(Manifest(name=name, runtime="component"), blobs={"program.wasm": b"x" * 60}) for name in "ab"]
-    first = cache.get("ann", "a", made[0])
-    assert cache.get("ann", "a", made[0]) is first
-    cache.get("ann", "b", made[1])
-    assert cache.get("ann", "a", made[0]) is not first
+def test_what_a_gateway_leaves_out_the_host_still_has():
+    """Both count along; whichever components are launched in whatever order."""
+    gateway, cache = gateway_hosts.Host("boot", "components-ann", "ann"), ProgramCache()
+    random_ = random.Random(5)
+    num_left_out = 0
+    for _ in range(300):
+        name = random_.choice("abcdefg" if random_.random() < 0.5 else "abc")
+        whole = Bundle(Manifest(name=name, runtime="component"), blobs={"program.wasm": name.encode()})
+        sent = gateway.parcel(name, whole)
+        num_left_out += sent != whole
+        assert cache.get(random_.choice(["ann", ""]), name, sent).component == name.encode()
+    assert num_left_out > 100
+    python = Bundle(Manifest(name="p"), {"main.py": ""})
+    assert gateway.parcel("p", python) is gateway.parcel("p", python) is python
 
 
 def test_packed_tokens_are_little_endian_words():
