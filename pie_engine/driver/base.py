@@ -137,7 +137,7 @@ class RowResult:
     mirostat_mu: float | None = None
     """The bound for the next draw, where mirostat chose."""
     before_drafts: Sequence[Sample] = ()
-    """What was sampled in the place of each draft."""
+    """What was sampled in the place of each draft. What follows the first that is another token may be anything."""
     error: ErrorInfo | None = None
     """This row failed (the model gave NaN, say); the others of the step did not."""
 

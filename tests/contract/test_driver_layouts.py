@@ -80,8 +80,12 @@ def test_what_is_seen_in_full_is_what_a_plain_row_sees(driver: Driver) -> None:
 
 
 def test_drafts_see_what_their_layout_says(driver: Driver) -> None:
-    line = random_line(list(range(8)), LENGTH, 3)
-    every = run(driver, line, list(range(1, LENGTH)))
+    line, every = random_line(list(range(8)), LENGTH, 3), []
+    for number in range(LENGTH):
+        line.leave_out(number)
+        every.append(driver.execute([line.row(number, number + 1)])[0].token)
+        if LENGTH - 5 <= number < LENGTH - 1:  # right drafts: what follows a wrong one may be anything
+            line.tokens[number + 1] = every[-1]
     line.leave_out(LENGTH - 6)
     row = line.row(LENGTH - 6, LENGTH)
     row.draft_uniforms = [0.0] * 4
