@@ -215,6 +215,7 @@ def screen() -> Iterator[Callable[[Sequence[str]], None]]:
         yield lambda lines: data(_HOME + "".join(f"{line}{_CLEAR_LINE}\r\n" for line in _fitting(lines)) + _CLEAR_REST)
     finally:
         data(_LEAVE_SCREEN)
+        _line_is_open["stdout"] = False
 
 
 def _fitting(lines: Sequence[str]) -> list[str]:

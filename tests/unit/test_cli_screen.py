@@ -44,9 +44,11 @@ def test_elsewhere_it_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_terminal_gets_its_own_back_whatever_happens(terminal: Terminal) -> None:
-    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(terminal):
-        show_and_stop("a")
-    assert terminal.getvalue() == f"{ENTER}\x1b[Ha\x1b[K\r\n\x1b[J{LEAVE}"
+    with contextlib.redirect_stdout(terminal):
+        with pytest.raises(KeyboardInterrupt):
+            show_and_stop("a")
+        console.data_line("b")
+    assert terminal.getvalue() == f"{ENTER}\x1b[Ha\x1b[K\r\n\x1b[J{LEAVE}b\n"
 
 
 def test_what_does_not_fit_is_left_out_and_said(terminal: Terminal) -> None:
