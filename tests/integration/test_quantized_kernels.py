@@ -16,6 +16,7 @@ from pie_engine.model.kernels.blocks import BLOCKS, SPAN
 from pie_engine.model.kernels.packed import PackedLinear
 from pie_engine.model.kernels.program import Program
 from pie_engine.model.kernels.team import Team
+from pie_engine.model.layers import Linear
 from pie_engine.model.quantization import HEAD_KIND, quantized_bytes
 from pie_engine.model.quantized import QuantizedLinear, quantized
 from pie_engine.model.quants import Quants
@@ -122,9 +123,11 @@ def test_a_model_has_the_logits_of_its_quantized_numbers(
 ) -> None:
     monkeypatch.setattr(QuantizedLinear, "packed_by_torch", lambda linear: linear)
     exact = Decoder(checkpoint, torch.float32, kind)  # type: ignore[arg-type]
-    exact._head = quantized(HEAD_KIND, exact._head).numbers()
+    assert isinstance(exact._head, Linear)
+    head = quantized(HEAD_KIND, exact._head.weight.t()).numbers()
+    exact._head = Linear(head.t())
     if checkpoint.config.tie_embeddings:
-        exact._embedding = exact._head
+        exact._embedding = head
     span, every = Span(0, len(PROMPT), 0, [1, 0]), list(range(len(PROMPT)))
     logits = []
     for model in (CompiledDecoder(checkpoint, torch.float32, quantize=kind), exact):  # type: ignore[arg-type]
