@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_PROMPT ?= Tell me a story about a fox.
 
-.PHONY: demo test test-all lint format bench bench-cpu docs docs-check clean
+.PHONY: demo test test-all lint format bench bench-cpu docs docs-check site clean
 
 demo: $(READY)  ## Run an inferlet on the shipped model, through a daemon of its own.
 	@PIE_HOME="$(CURDIR)/build/demo" $(BIN)/pie run inferlets/chat --prompt "$(DEMO_PROMPT)" --summary; \
@@ -50,6 +50,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[engine,dev]"
 	touch $(READY)
+
+site: $(READY)  ## The documentation as web pages, in build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 clean:
 	rm -rf build $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
