@@ -88,9 +88,9 @@ class HostProcess:
             self._host.tidy_up()
 
 
-def _give_up(seconds: float) -> None:
+def _give_up(pid: str, seconds: float) -> None:
     """A guest waits where nobody can wake or end it. The daemon starts a new host; the gateway tells who was here."""
-    log.critical("a program has blocked this host for %g s; it gives up", seconds)
+    log.critical("process %s has blocked this host for %g s; it gives up", pid, seconds)
     os._exit(EXIT_BLOCKED)
 
 

@@ -76,6 +76,8 @@ class Host:
         self.cores = Cores([section.label for section in config.models])
         self.saved = SavedContexts(config.paths.saved_contexts)
         self.processes: dict[str, Process] = {}
+        self.running = ""
+        """The process that has or had the last turn."""
         self._config = config.host
         self._warm = warm
         self._components = components
@@ -299,6 +301,7 @@ class Host:
 
     def _resume(self, process: Process) -> None:
         """Let a process run until it waits, ends or has had its turn."""
+        self.running = process.pid
         try:
             self._run_guest(process)
         except Exception as error:

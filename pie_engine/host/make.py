@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from wasmtime.component import Component
 
@@ -22,10 +21,15 @@ from pie_engine.host.warm import WarmGuests
 
 
 def make_host(
-    config: EngineConfig, progress: Progress, on_stuck: Callable[[float], None] | None, *, only_components: bool = False
+    config: EngineConfig,
+    progress: Progress,
+    on_stuck: Callable[[str, float], None] | None,
+    *,
+    only_components: bool = False,
 ) -> tuple[Host, Ticker]:
-    """The ticker is to be closed after the host. `on_stuck`: see `Ticker`; it is told the seconds.
+    """The ticker is to be closed after the host.
 
+    on_stuck: told of the process that does not yield and for how long, as `Ticker` does it.
     only_components: it runs no Python programs, so it needs no runtime, and who blocks it may do so for `kill_grace_s`.
     The runtime is built where the cache does not hold it, which takes a minute. Raises what `load_runtime` raises.
     """
@@ -35,7 +39,12 @@ def make_host(
     data = cache / "programs"
     remove_unused_data(data)
     stuck_s = config.host.kill_grace_s if only_components else STUCK_S
-    ticker = Ticker(engine, on_stuck and partial(on_stuck, stuck_s), stuck_s=stuck_s)
+
+    def tell_stuck() -> None:
+        if on_stuck is not None:
+            on_stuck(host.running, stuck_s)
+
+    ticker = Ticker(engine, tell_stuck, stuck_s=stuck_s)
 
     def new_runner(component: Component) -> FibreRunner:
         return FibreRunner(ticker, component, Imports(INTERFACES), config.host.memory_mb * MIB)
@@ -49,4 +58,5 @@ def make_host(
     else:
         warm = WarmGuests(new_runner(runtime), data, config.host.warm_instances)
     recorded = RecordedRunners(engine, runtime, cache, new_recorded_runner)
-    return Host(config, warm, ComponentRunners(engine, cache, new_runner), recorded), ticker
+    host = Host(config, warm, ComponentRunners(engine, cache, new_runner), recorded)
+    return host, ticker

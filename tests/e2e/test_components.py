@@ -88,6 +88,8 @@ async def test_a_component_that_blocks_is_ended_and_python_programs_do_not_notic
             with pytest.raises(PieError) as caught:
                 await process.result()
             assert (caught.value.code, caught.value.retry) == ("host_recycled", True)
+        logged = (fresh.home / "logs" / "components-local.log").read_text()
+        assert f"process {blocking.pid} has blocked this host for 1 s" in logged
         await python.send("still here")
         assert await python.result() == "still here"
         again = await client.launch_process("blocker", {"blocks": False})
