@@ -44,6 +44,7 @@ sys.exit(main(sys.argv[1:]))
 _FOR_GUEST = ["--only-binary", ":all:", "--implementation", "py", "--abi", "none", "--platform", "any"]
 _FOR_GUEST += ["--python-version", _VERSION]
 _QUIET = ["--no-input", "--disable-pip-version-check", "--quiet"]
+_OFFLINE = re.compile(r"connection broken|Failed to establish|NameResolutionError|timed out", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
 
 
@@ -74,6 +75,9 @@ def _download(options: list[str], folder: Path) -> list[Path]:
 def _refusal(said: str) -> InvalidProgram:
     """pip's last words as an error."""
     missing = _NOT_FOUND.search(said)
+    if missing and _OFFLINE.search(said):
+        hint = "check the network; PIP_FIND_LINKS names a folder of wheels to take instead"
+        return InvalidProgram(f"pip cannot reach the index that it fetches `{missing[1]}` from", hint=hint)
     if missing:
         return _unavailable(missing[1])
     lines = [line.removeprefix("ERROR: ").strip() for line in said.splitlines() if line.startswith("ERROR: ")]

@@ -141,6 +141,16 @@ def test_what_cannot_run_in_the_sandbox_is_refused_by_name(wheels, program, name
 
 
 @pytest.mark.slow
+def test_an_index_that_cannot_be_reached_is_not_blamed_on_the_package(wheels, program, monkeypatch):
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(InvalidProgram, match="pip cannot reach the index that it fetches `shapes` from") as caught:
+        pack(program("shapes"))
+    assert "PIP_FIND_LINKS" in caught.value.hint
+
+
+@pytest.mark.slow
 def test_a_package_for_other_versions_of_python_is_passed_over(wheels, program):
     make_wheel(wheels, "shapes", {"shapes.py": "NAME = 1\n"}, version="1.0")
     make_wheel(wheels, "shapes", {"shapes.py": "NAME = 2\n"}, version="2.0", requires_python="<3.14")
