@@ -12,7 +12,7 @@ import pytest
 
 from pie_engine.protocol.recording import read_recording
 
-PROGRAM = """
+PROGRAM = r"""
 import random, time
 from inferlet import Context, session
 
@@ -22,7 +22,7 @@ async def main(prompt: str = "Tell me a story", waits: bool = False) -> str:
     ctx.user(prompt)
     reply = await ctx.generate(max_tokens=8)
     if waits:
-        session.send("waiting")
+        session.send("waiting\n")
         await session.receive()
     return str(reply)
 """
