@@ -69,9 +69,13 @@ def _trap(limits: GrantedLimits, outcome: Outcome) -> ErrorInfo:
     """The guest broke off: it left by `os._exit`, ran out of stack or memory, or its interpreter gave up."""
     text = outcome.text
     if STACK_TRAP in text:
-        return ErrorInfo("exception", "the program used up its stack", "recurse less deeply")
+        message, hint = "the program used up its stack", "recurse less deeply"
+        return ErrorInfo("exception", message, hint, traceback=outcome.traceback)
     if outcome.is_out_of_memory or "memory" in text:
-        return _memory_limit(limits).info
+        limit = _memory_limit(limits)
+        return ErrorInfo(limit.code, limit.message, limit.hint, traceback=outcome.traceback)
+    if outcome.traceback:
+        return ErrorInfo("exception", f"the program broke off: {text}", traceback=outcome.traceback)
     hint = (
         f"it ran out of its {limits.memory_mb} MB of memory where Python could not say so, or it ended the "
         "interpreter itself, as os._exit() and os.abort() do"

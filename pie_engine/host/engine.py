@@ -12,6 +12,7 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, ExportIndex
 
 from pie_engine.errors import InvalidProgram
+from pie_engine.host.backtrace import as_traceback, frames_of
 from pie_engine.host.runner import PROGRAM, Outcome
 
 STUCK_S = 30.0
@@ -60,7 +61,13 @@ def program_exports(component: Component) -> dict[str, ExportIndex]:
 
 def trapped(error: WasmtimeError) -> Outcome:
     """Of a call that ended with a trap."""
-    return Outcome(False, trap_text(error), is_trap=True, is_out_of_memory=is_out_of_memory(error))
+    return Outcome(
+        False,
+        trap_text(error),
+        is_trap=True,
+        is_out_of_memory=is_out_of_memory(error),
+        traceback=as_traceback(frames_of(str(error))),
+    )
 
 
 def trap_text(error: WasmtimeError) -> str:

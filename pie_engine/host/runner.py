@@ -36,6 +36,8 @@ class Outcome:
     is_trap: bool = False
     is_out_of_memory: bool = False
     """Whether the trap is known to come from that."""
+    traceback: str = ""
+    """Of a trap: the functions that the program was in, where they have names."""
 
 
 class GuestOver(BaseException):

@@ -144,3 +144,18 @@ def test_who_waits_for_a_component_is_told_and_the_wait_is_not_its_own_time(inli
 def test_a_bundle_without_its_component_is_refused(inline):
     error = inline.error(Bundle(Manifest(name="p", runtime="component")))
     assert (error.code, "program.wasm" in error.message) == ("invalid_program", True)
+
+
+RUST_NAMES = """    (func $_ZN4core9panicking5panic17h0123456789abcdefE (unreachable))
+    (func $_ZN7tickets5parse17h0123456789abcdefE (call $_ZN4core9panicking5panic17h0123456789abcdefE))
+    (func (export "run") (param i32 i32 i32 i32) (result i32)
+      (call $_ZN7tickets5parse17h0123456789abcdefE) (i32.const 0))
+"""
+
+
+def test_a_trap_names_the_functions_of_rust(inline):
+    run = '    (func (export "run") (param i32 i32 i32 i32) (result i32) (call $text (i32.const 64) (i32.const 4)))\n'
+    assert run in STANDALONE
+    error = inline.error(standalone(bytes(wat2wasm(STANDALONE.replace(run, RUST_NAMES, 1)))))
+    assert error.message == "the program broke off: wasm trap: wasm `unreachable` instruction executed"
+    assert error.traceback == "WebAssembly backtrace (innermost call first):\n  tickets::parse\n"
