@@ -63,6 +63,8 @@ def test_what_goes_in_and_what_stays_out(folder):
     )
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "main.cpython-311.pyc").write_bytes(b"x")
+    for left_behind in ("main.py~", "#main.py#", "main.py___jb_tmp___"):
+        (folder / left_behind).write_text("x")
     packed = pack(folder)
     assert sorted(packed.files) == ["data/words.txt", "main.py", "pkg/deep.py", "pkg/tests/kept.py"]
     assert packed.files["data/words.txt"] == "é\r\n"

@@ -26,7 +26,7 @@ _CARGO_OUTPUT = "target"
 SETTLED_S = 2.0
 """A file that changed less than this ago may change again within one tick of its file system's clock."""
 
-_FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md", "pie.lock"})
+FOR_PEOPLE = frozenset({"README.md", "LICENSE", "CHANGELOG.md", "pie.lock"})
 """At the top of a folder these do not travel, nor does `pie.toml`, which is the manifest: a program without data files
 starts in an instance that is kept warm."""
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
@@ -51,10 +51,11 @@ _PACKAGES = Packages()
 def pack(path: str | Path, packages: Packages = _PACKAGES) -> Bundle:
     """The program at `path`: a folder, one `.py` file, or a `.wasm` or `.pie` file of `pie build`.
 
-    Of a folder these stay out: hidden files, `__pycache__`, `tests/` and `dist/`, virtual environments, and its README,
-    licence, changelog, pie.lock and `.wasm` and `.pie` files. Its packages, as pie.lock names them, go along. Links are
-    followed, to files and folders, also out of the folder. Raises `NotFound`, or `InvalidProgram` that names the file
-    and what is wrong with it. A folder that has not changed since the last call is not read again.
+    Of a folder these stay out: hidden files, backups of editors, `__pycache__`, `tests/` and `dist/`, virtual
+    environments, and its README, licence, changelog, pie.lock and `.wasm` and `.pie` files. Its packages, as pie.lock
+    names them, go along. Links are followed, to files and folders, also out of the folder. Raises `NotFound`, or
+    `InvalidProgram` that names the file and what is wrong with it. A folder that has not changed since the last
+    call is not read again.
     """
     root = Path(path).absolute()
     if not os.path.exists(root):
@@ -108,7 +109,7 @@ def _pack_folder(root: Path, stamps: tuple[Stamp, ...], packages: Packages) -> B
         return _pack_component(root, manifest)
     _refuse_native(paths, root)
     _refuse_large(stamps, root)
-    contents = {path: _read(root / path) for path in paths if path != MANIFEST_FILE and path not in _FOR_PEOPLE}
+    contents = {path: _read(root / path) for path in paths if path != MANIFEST_FILE and path not in FOR_PEOPLE}
     if manifest.dependencies:
         contents |= _packages(root, manifest, contents, packages)
     return _with_entry(Bundle(manifest, *_sorted_out(contents)), root)

@@ -14,6 +14,8 @@ SKIPPED_FOLDERS = ("__pycache__", "tests", "dist")
 """At the top of a folder these do not travel."""
 BUILT = (".wasm", ".pie")
 """What `pie build` writes does not become a part of what it is built from."""
+_BYPRODUCTS = ("~", ".pyc", "___jb_tmp___", "___jb_old___")
+"""How names end of what Python and editors leave beside a file."""
 
 Stamp = tuple[str, int, int, int, int]
 """Path, mtime, ctime, size, inode: any edit changes one of them."""
@@ -24,10 +26,22 @@ def stamps_of(root: Path, skipped: tuple[str, ...] = SKIPPED_FOLDERS) -> Iterato
     if root.is_file():
         yield _stamp(str(root), root.stat())
         return
-    for num_before, (entry, path) in enumerate(_walk(str(root), "", (os.path.realpath(root),), skipped)):
+    entries = _walk(str(root), "", (os.path.realpath(root),), skipped)
+    files = ((entry, path) for entry, path in entries if not entry.is_dir())
+    for num_before, (entry, path) in enumerate(files):
         if num_before == MAX_FILES:
             raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
         yield _stamp(path, entry.stat())
+
+
+def folders_of(root: Path) -> Iterator[str]:
+    """Where a change of the program in `root` shows: its folders, and those that its links lead to."""
+    yield str(root)
+    for entry, _ in _walk(str(root), "", (os.path.realpath(root),), SKIPPED_FOLDERS):
+        if entry.is_dir():
+            yield entry.path
+        elif entry.is_symlink():
+            yield os.path.dirname(os.path.realpath(entry.path))
 
 
 def _stamp(path: str, stat: os.stat_result) -> Stamp:
@@ -37,7 +51,7 @@ def _stamp(path: str, stat: os.stat_result) -> Stamp:
 def _walk(
     folder: str, prefix: str, inside: tuple[str, ...], skipped: tuple[str, ...]
 ) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """Every file that belongs to the program, with its POSIX path, in a fixed order.
+    """Every file and folder that belongs to the program, with its POSIX path, in a fixed order.
 
     skipped: folders at the top that stay out.
     inside: where the folders on the way here really are, the last one being `folder`.
@@ -45,7 +59,7 @@ def _walk(
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = f"{prefix}{entry.name}"
-            if entry.name.startswith(".") or entry.name.endswith(".pyc"):
+            if _is_byproduct(entry.name):
                 continue
             if path in skipped and not entry.is_file():
                 continue
@@ -55,9 +69,15 @@ def _walk(
             real = _followed(entry, inside) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
             if entry.is_dir():
                 if entry.name != "__pycache__" and not _is_environment(entry.path):
+                    yield entry, path
                     yield from _walk(entry.path, f"{path}/", (*inside, real), skipped)
             elif entry.is_file():
                 yield entry, path
+
+
+def _is_byproduct(name: str) -> bool:
+    """Hidden files, and what programs leave: `main.py~`, `#main.py#`."""
+    return name.startswith(".") or name.endswith(_BYPRODUCTS) or (name.startswith("#") and name.endswith("#"))
 
 
 def _check_name(entry: os.DirEntry[str]) -> None:
