@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,17 +12,20 @@ from pie_engine.config import nearest_hint
 from pie_engine.errors import InvalidInput
 from pie_engine.protocol.program import Signature
 
+if TYPE_CHECKING:
+    from pie_cli.stdin import Stdin
+
 STDIN = "-"
 
 
-def arguments_of(target: str, signature: Signature, values: Values) -> tuple[dict[str, object], bool]:
+def arguments_of(target: str, signature: Signature, values: Values, stdin: Stdin) -> tuple[dict[str, object], bool]:
     """The arguments, options over `--input`; and whether stdin was read. Raises `InvalidInput` naming the parameter."""
     given = _input_object(values.own.get("input"), signature) | values.program
     used_stdin = False
     if values.words:
         name, text = _positional(target, signature, values.words, given)
         used_stdin = text == STDIN
-        given[name] = _read_stdin() if used_stdin else text
+        given[name] = stdin.text() if used_stdin else text
     missing = missing_parameters(signature, given)
     if missing:
         names = ", ".join(f"`{spelled(parameter.name)}`" for parameter in missing)
@@ -42,13 +45,6 @@ def _positional(target: str, signature: Signature, words: list[str], given: dict
     if parameter.name in given:
         raise InvalidInput(f"`{name}` is given twice: also as `{words[0]}`", hint="leave one out")
     return parameter.name, words[0]
-
-
-def _read_stdin() -> str:
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"stdin is not text in UTF-8: {error}") from error
 
 
 def _input_object(text: object, signature: Signature) -> dict[str, object]:

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import stat
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -21,23 +19,36 @@ from pie_engine.errors import InvalidInput, InvalidProgram, Lost, PieError
 if TYPE_CHECKING:
     from pie_client import Process
 
-READ_BYTES = 65536
-MAX_WAITING_LINES = 64
 CANCELLED = "cancelled"
 
 OnTrace = Callable[[dict[str, Any]], None]
 
 
-class Interrupts:
-    """The first Ctrl-C is for the program, the second one leaves at once."""
+class Ending:
+    """A process is to end before it does so by itself."""
 
-    def __init__(self) -> None:
-        self.was_pressed = False
+    def __init__(self, note: str = "") -> None:
+        self.is_wanted = False
+        self.note = note
+        """Said when it is wanted."""
         self._event = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+
+    def want(self) -> None:
+        self.is_wanted = True
+        self._event.set()
 
     async def wait(self) -> None:
         await self._event.wait()
+
+
+class Interrupts(Ending):
+    """The first Ctrl-C is for the program, the second one leaves at once."""
+
+    def __init__(self, note: str = "ending the program; Ctrl-C again leaves at once") -> None:
+        super().__init__(note)
+        self.before_exit: Callable[[], None] = lambda: None
+        """Called when it leaves at once."""
+        self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> Interrupts:
         self._before = signal.signal(signal.SIGINT, self._on_signal)
@@ -47,26 +58,35 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._before)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.was_pressed:
+        if self.is_wanted:
             # Also when the loop is stuck in a write to a pipe that nobody reads.
+            self.before_exit()
             os._exit(exits.INTERRUPTED)
-        self.was_pressed = True
-        self._loop.call_soon_threadsafe(self._event.set)
+        self.is_wanted = True
+        self._loop.call_soon_threadsafe(self.want)
 
 
 async def follow(
-    process: Process, printer: Printer, timing: Timing, *, sends_stdin: bool, on_trace: OnTrace | None = None
+    process: Process,
+    printer: Printer,
+    timing: Timing,
+    *,
+    lines: AsyncIterator[str] | None = None,
+    on_trace: OnTrace | None = None,
+    ending: Ending | None = None,
 ) -> int:
     """Shows a process until its end and returns the exit code. Ctrl-C and a closed stdout end the process.
 
+    lines: sent to it as messages, and `null` behind them.
     on_trace: given the data of each `trace` event, if the process was launched to have some.
+    ending: what ends the process, in place of Ctrl-C.
     """
-    with Interrupts() as interrupts:
-        tasks = [asyncio.create_task(_terminate_when_pressed(process, interrupts))]
-        if sends_stdin:
-            tasks.append(asyncio.create_task(_send_lines(process)))
+    with nullcontext(ending) if ending else Interrupts() as ending:
+        tasks = [asyncio.create_task(_terminate_when_wanted(process, ending))]
+        if lines is not None:
+            tasks.append(asyncio.create_task(_send_lines(process, lines)))
         try:
-            code = await _show_events(process, printer, timing, interrupts, on_trace)
+            code = await _show_events(process, printer, timing, ending, on_trace)
         except console.OutputClosed:
             await _terminate(process)
             return exits.OK
@@ -75,20 +95,11 @@ async def follow(
             raise
         finally:
             await _cancelled(tasks)
-        return exits.INTERRUPTED if interrupts.was_pressed else code
-
-
-def stdin_has_lines() -> bool:
-    """Whether stdin is a pipe, a socket or a file: something that was put there to be read."""
-    try:
-        mode = os.fstat(0).st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
+        return exits.INTERRUPTED if ending.is_wanted else code
 
 
 async def _show_events(
-    process: Process, printer: Printer, timing: Timing, interrupts: Interrupts, on_trace: OnTrace | None
+    process: Process, printer: Printer, timing: Timing, ending: Ending, on_trace: OnTrace | None
 ) -> int:
     code = exits.OK
     async for event, value in process:
@@ -100,7 +111,7 @@ async def _show_events(
         timing.saw(kind)
         if kind == "error":
             code = _exit_code(value)
-            if interrupts.was_pressed and as_error(value).code == CANCELLED and not printer.shows_all:
+            if ending.is_wanted and as_error(value).code == CANCELLED and not printer.shows_all:
                 # Whoever pressed Ctrl-C knows.
                 break
         printer.show(kind, value)
@@ -116,9 +127,10 @@ def _exit_code(value: object) -> int:
     return exits.DAEMON if isinstance(error, Lost) else exits.PROGRAM_FAILED
 
 
-async def _terminate_when_pressed(process: Process, interrupts: Interrupts) -> None:
-    await interrupts.wait()
-    console.note("ending the program; Ctrl-C again leaves at once")
+async def _terminate_when_wanted(process: Process, ending: Ending) -> None:
+    await ending.wait()
+    if ending.note:
+        console.note(ending.note)
     await _terminate(process)
 
 
@@ -128,37 +140,12 @@ async def _terminate(process: Process) -> None:
         await process.terminate()
 
 
-async def _send_lines(process: Process) -> None:
-    """Each line of stdin as a message, and `null` at the end. Stops when the process takes no more."""
+async def _send_lines(process: Process, lines: AsyncIterator[str]) -> None:
+    """Each line as a message, and `null` at the end. Stops when the process takes no more."""
     with contextlib.suppress(PieError):
-        async for line in _stdin_lines():
+        async for line in lines:
             await process.send(line)
         await process.send(None)
-
-
-async def _stdin_lines() -> AsyncIterator[str]:
-    """Lines without their end. A thread reads: files cannot be waited for, and terminals must not block the loop."""
-    lines: asyncio.Queue[str | None] = asyncio.Queue(MAX_WAITING_LINES)
-    threading.Thread(target=_read_stdin, args=(lines, asyncio.get_running_loop()), daemon=True).start()
-    while (line := await lines.get()) is not None:
-        yield line
-
-
-def _read_stdin(lines: asyncio.Queue[str | None], loop: asyncio.AbstractEventLoop) -> None:
-    def put(line: str | None) -> None:
-        asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
-
-    rest = b""
-    # The loop may be gone when the last line comes.
-    with contextlib.suppress(RuntimeError, asyncio.CancelledError):
-        # Not sys.stdin: a thread that waits inside its buffer's lock breaks the exit of the interpreter.
-        while piece := os.read(0, READ_BYTES):
-            *whole, rest = (rest + piece).split(b"\n")
-            for line in whole:
-                put(line.removesuffix(b"\r").decode(sys.stdin.encoding, "replace"))
-        if rest:
-            put(rest.decode(sys.stdin.encoding, "replace"))
-        put(None)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

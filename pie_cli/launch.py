@@ -10,12 +10,20 @@ from pie_cli.client import new_client, run_async
 from pie_cli.options import read_options, split_target
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pie_cli.attach import Ending
     from pie_cli.options import Values
     from pie_cli.recordings.write import Recorder
+    from pie_cli.render import Printer
+    from pie_cli.stdin import Stdin
     from pie_client import PieClient
     from pie_engine.protocol.http import ProcessUsage, ProgramView
     from pie_engine.protocol.program import Bundle, Signature
     from pie_engine.protocol.to_host import TraceKind
+
+
+WATCH = "--watch"
 
 
 def run_words(words: list[str]) -> int:
@@ -31,6 +39,12 @@ def run_words(words: list[str]) -> int:
     if not rest:
         message = "TARGET is missing: a folder, a file or the name of an uploaded program"
         raise InvalidInput(message, hint="see `pie run --help`")
+    if before.own.get("watch") or WATCH in rest[1:]:
+        from pie_cli.rerun import rerun_words
+
+        code = rerun_words(rest[0], rest[1:], before.own)
+        if code is not None:
+            return code
     return run_async(_run(rest[0], rest[1:], before.own))
 
 
@@ -43,19 +57,19 @@ async def _run(target: str, words: list[str], own: dict[str, object]) -> int:
     program = resolve_target(target)
     async with new_client() as client:
         await ensure_daemon(client, config)
-        view = await _described(client, program)
-        values = read_options(target, _signature(view), words)
+        view = await described(client, program)
+        values = read_options(target, signature_of(view), words)
         values.own = own | values.own
         if values.own.get("help"):
-            return _show_help(target, view)
+            return show_help(target, view)
         # What was uploaded may be replaced meanwhile; what is here goes along, since nothing keeps it there, unless it
         # is tens of MiB that have just arrived.
         is_there = isinstance(program, str) or program.manifest.runtime == "component"
         runs = view.digest if is_there else program
-        return await _launch(client, target, runs, _signature(view), values)
+        return await _launch(client, target, runs, signature_of(view), values)
 
 
-async def _described(client: PieClient, program: Bundle | str) -> ProgramView:
+async def described(client: PieClient, program: Bundle | str) -> ProgramView:
     """The program as the daemon knows it, with its signature."""
     from pie_engine.errors import NotFound
 
@@ -72,27 +86,59 @@ async def _described(client: PieClient, program: Bundle | str) -> ProgramView:
 
 async def _launch(client: PieClient, target: str, program: Bundle | str, signature: Signature, values: Values) -> int:
     from pie_cli.arguments import arguments_of
+    from pie_cli.stdin import Stdin
 
-    own = values.own
-    arguments, used_stdin = arguments_of(target, signature, values)
-    with _recorder(own.get("record")) as recorder:
+    stdin = Stdin()
+    arguments, used_stdin = arguments_of(target, signature, values, stdin)
+    if values.own.get("detach"):
+        return await _detach(client, program, arguments, values.own.get("record"))
+    lines = None if used_stdin else lines_for(values.own, stdin)
+    return await run_once(client, program, arguments, values.own, printer_for(values.own), lines=lines)
+
+
+async def _detach(client: PieClient, program: Bundle | str, arguments: dict[str, object], record: object) -> int:
+    with _recorder(record) as recorder:
         trace: tuple[TraceKind, ...] = ("record",) if recorder else ()
-        if own.get("detach"):
-            process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace)
-            console.data_line(process.pid)
-            if recorder:
-                console.note(f"`pie logs {process.pid} --record {recorder.path}` writes the recording, now or later")
-            return exits.OK
-        from pie_cli.attach import follow, stdin_has_lines
-        from pie_cli.render import JsonPrinter, TextPrinter
-        from pie_cli.summary import Timing
+        process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace)
+        console.data_line(process.pid)
+        if recorder:
+            console.note(f"`pie logs {process.pid} --record {recorder.path}` writes the recording, now or later")
+    return exits.OK
 
+
+def printer_for(own: dict[str, object]) -> Printer:
+    from pie_cli.render import JsonPrinter, TextPrinter
+
+    return JsonPrinter() if own.get("json") else TextPrinter()
+
+
+def lines_for(own: dict[str, object], stdin: Stdin) -> AsyncIterator[str] | None:
+    """What the program is sent as messages; None: nothing."""
+    from pie_cli.stdin import stdin_has_lines
+
+    return stdin.lines() if own.get("interactive", stdin_has_lines()) else None
+
+
+async def run_once(
+    client: PieClient,
+    program: Bundle | str,
+    arguments: dict[str, object],
+    own: dict[str, object],
+    printer: Printer,
+    *,
+    lines: AsyncIterator[str] | None,
+    ending: Ending | None = None,
+) -> int:
+    """Launch a program, be with it until its end, and return the exit code. `ending`: what ends it, if not Ctrl-C."""
+    from pie_cli.attach import follow
+    from pie_cli.summary import Timing
+
+    with _recorder(own.get("record")) as recorder:
         timing = Timing()
+        trace: tuple[TraceKind, ...] = ("record",) if recorder else ()
         process = await client.launch_process(program, arguments, on_disconnect="terminate", trace=trace)
-        sends_stdin = not used_stdin and bool(own.get("interactive", stdin_has_lines()))
-        printer = JsonPrinter() if own.get("json") else TextPrinter()
         on_trace = recorder.take if recorder else None
-        code = await follow(process, printer, timing, sends_stdin=sends_stdin, on_trace=on_trace)
+        code = await follow(process, printer, timing, lines=lines, on_trace=on_trace, ending=ending)
         if code == exits.OK and own.get("summary", console.is_terminal()):
             console.note(console.paint(timing.line(await _usage(client, process.pid)), console.DIM))
         return exits.PROGRAM_FAILED if recorder and recorder.has_failed and code == exits.OK else code
@@ -116,14 +162,14 @@ async def _usage(client: PieClient, pid: str) -> ProcessUsage | None:
     return msgspec.convert(view["usage"], ProcessUsage) if view["usage"] and view["state"] == "ended" else None
 
 
-def _show_help(target: str, view: ProgramView) -> int:
+def show_help(target: str, view: ProgramView) -> int:
     from pie_cli.help import program_help
 
-    console.data_line(program_help(target, view.name, _signature(view)))
+    console.data_line(program_help(target, view.name, signature_of(view)))
     return exits.OK
 
 
-def _signature(view: ProgramView) -> Signature:
+def signature_of(view: ProgramView) -> Signature:
     from pie_engine.protocol.program import Signature
 
     return view.signature or Signature()

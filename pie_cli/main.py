@@ -65,9 +65,9 @@ def _report(error: Exception) -> int:
     from pie_engine.errors import PieError
 
     if isinstance(error, PieError):
-        if error.traceback:
-            console.passed_on(error.traceback)
-        console.error(error.message, error.hint)
+        from pie_cli.render import report
+
+        report(error)
         return exits.exit_code_of(error)
     return _report_bug(error)
 

@@ -27,6 +27,7 @@ def _own(name: str, kind: str, description: str) -> Parameter:
 OWN = [
     _own("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
     _own("json", "boolean", "Write every event as one JSON object a line."),
+    _own("watch", "boolean", "Run it again whenever one of its files is saved."),
     _own("detach", "boolean", "Print the process id and leave; see `pie logs`."),
     _own("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
     _own("interactive", "boolean", "Send each line of stdin to the program, as a message."),

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from pie_cli import console
-from pie_engine.errors import ErrorInfo
+from pie_engine.errors import ErrorInfo, PieError
 
 
 class Printer(Protocol):
@@ -86,6 +86,13 @@ class JsonPrinter:
 
     def finish(self) -> None:
         """Each line has ended already."""
+
+
+def report(error: PieError) -> None:
+    """An error that is not an event."""
+    if error.traceback:
+        console.passed_on(error.traceback)
+    console.error(error.message, error.hint)
 
 
 def as_error(value: object) -> ErrorInfo:

@@ -10,6 +10,7 @@ import pytest
 from pie_cli import help as help_texts
 from pie_cli.arguments import arguments_of
 from pie_cli.options import Values, read_options, split_target, text_parameter
+from pie_cli.stdin import Stdin
 from pie_engine.errors import InvalidInput
 from pie_engine.protocol.program import Parameter, Signature
 
@@ -28,7 +29,7 @@ def read(*words: str, signature: Signature = CHAT) -> Values:
 
 
 def arguments(*words: str, signature: Signature = CHAT) -> dict[str, object]:
-    return arguments_of("chat", signature, read(*words, signature=signature))[0]
+    return arguments_of("chat", signature, read(*words, signature=signature), Stdin())[0]
 
 
 def refused(*words: str, signature: Signature = CHAT) -> str:
@@ -62,7 +63,7 @@ def test_two_required_texts_have_no_short_form() -> None:
 
 def test_a_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a long text\n"))
-    assert arguments_of("chat", CHAT, read("-")) == ({"prompt": "a long text\n"}, True)
+    assert arguments_of("chat", CHAT, read("-"), Stdin()) == ({"prompt": "a long text\n"}, True)
 
 
 def test_input_is_the_base_and_options_win(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""The user's editor, opened where an error is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+_PLACE = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+_GOTO = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf"})
+_COLON = frozenset({"hx", "helix", "subl", "zed"})
+_JETBRAINS = frozenset({"idea", "pycharm", "charm"})
+
+
+class Place(NamedTuple):
+    file: Path
+    line: int
+
+
+def place_of(traceback: str, root: Path) -> Place | None:
+    """The innermost place of a traceback that is in a file of the program in `root`, a folder or a file."""
+    folder = root if root.is_dir() else root.parent
+    for match in reversed(list(_PLACE.finditer(traceback))):
+        file = folder / match["file"]
+        if file.is_file():
+            return Place(file, int(match["line"]))
+    return None
+
+
+def command_for(place: Place, editor: str = "") -> list[str]:
+    """The words that open the editor of `VISUAL` or `EDITOR`, else vi, at a line. `editor`: in place of these."""
+    words = shlex.split(editor or os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or ["vi"]
+    name, file, line = Path(words[0]).stem.lower(), str(place.file), place.line
+    if name in _GOTO:
+        return [*words, "--goto", f"{file}:{line}"]
+    if name in _COLON:
+        return [*words, f"{file}:{line}"]
+    if name in _JETBRAINS:
+        return [*words, "--line", str(line), file]
+    # vi and its family, nano, emacs, micro, kak, joe, …
+    return [*words, f"+{line}", file]
+
+
+def open_editor(place: Place) -> str:
+    """Runs it until it is closed. Returns what went wrong, else an empty text."""
+    command = command_for(place)
+    try:
+        status = subprocess.run(command, check=False).returncode
+    except OSError as error:
+        return f"cannot run `{command[0]}`: {error.strerror}"
+    return f"`{command[0]}` ended with exit status {status}" if status else ""
