@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pie_cli.checks import daemon, engine, hardware, incidents, models, storage
+from pie_cli.checks import daemon, engine, hardware, incidents, models, storage, tools
 from pie_cli.checks.finding import Finding
 from pie_cli.client import new_client
 
@@ -28,6 +28,7 @@ async def all_findings() -> list[Finding]:
         *wrong,
         *engine.check(config),
         *hardware.check(config),
+        *tools.check(),
         *storage.check(config),
         *models.check(config),
         *alive,

@@ -36,8 +36,7 @@ class RustBuilder:
         """cargo's own fingerprints are the better ones: a crate depends on files outside its folder, too."""
 
     def make(self, bundle: Bundle, folder: Path, progress: Progress) -> Made:
-        cargo = _required("cargo", INSTALL_CARGO)
-        _require_target()
+        cargo = require_tools()
         wasm = self._artifact(cargo)
         record = Record(
             manifest=bundle.manifest,
@@ -45,7 +44,7 @@ class RustBuilder:
             digest=bundle.digest,
             pie=pie_version(),
             wit=wit_digest(),
-            tools={"cargo": _version_of(cargo)},
+            tools={"cargo": version_of(cargo)},
         )
         return Made(wasm.read_bytes(), record, {})
 
@@ -75,6 +74,13 @@ def _filenames(said: str) -> list[str]:
     return names
 
 
+def require_tools() -> str:
+    """cargo, where it can build components. Raises `Unsupported` with the command that installs what is missing."""
+    cargo = _required("cargo", INSTALL_CARGO)
+    _require_target()
+    return cargo
+
+
 def _require_target() -> None:
     """The standard library for `TARGET` lies where the compiler keeps those of all targets."""
     rustc = _required("rustc", INSTALL_CARGO)
@@ -92,6 +98,6 @@ def _required(tool: str, command: str) -> str:
     return found
 
 
-def _version_of(cargo: str) -> str:
+def version_of(cargo: str) -> str:
     words = subprocess.run([cargo, "--version"], capture_output=True, text=True).stdout.split()
     return words[1] if len(words) > 1 else "unknown"

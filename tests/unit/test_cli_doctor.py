@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli.checks import hardware, memory, storage
+from pie_cli.checks import hardware, memory, storage, tools
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, Paths, load_config
 from pie_engine.hub import facts
@@ -293,3 +293,17 @@ def test_a_gpu_is_named_and_its_absence_is_a_problem_only_where_it_is_wanted(
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     assert hardware.check(EngineConfig())[0].severity == "note"
     assert hardware.check(EngineConfig(models=(ModelSection(driver="cuda"),)))[0].severity == "problem"
+
+
+def test_the_tool_chain_of_rust_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (found,) = tools.check()
+    assert (found.severity, found.fix) == ("note", "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh")
+    for name, said in (("cargo", "cargo 1.90.0 (1159e78c4)"), ("rustc", str(tmp_path))):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{said}'\n")
+        (tmp_path / name).chmod(0o755)
+    (found,) = tools.check()
+    assert (found.severity, found.fix) == ("note", "rustup target add wasm32-wasip2")
+    (tmp_path / "lib" / "rustlib" / "wasm32-wasip2").mkdir(parents=True)
+    (found,) = tools.check()
+    assert (found.severity, found.message) == ("ok", "cargo 1.90.0 builds for wasm32-wasip2")
