@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,7 +87,12 @@ def _check_target(target: str, *, is_replay: bool) -> None:
 def _run_pytest(args: list[str]) -> int:
     import pytest
 
-    return int(pytest.main(args))
+    # From here on there is something to clean up, which pytest does.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return int(pytest.main(args))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _exit_code(code: int, wanted: Wanted) -> int:

@@ -45,6 +45,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         help="model of tests that name none: pie-tiny, a folder, a name or id of `pie model list` (default: the fake)",
     )
+    group.addoption(
+        "--pie-replay",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a recording of `pie run --record` that the program must replay as it was; can be given again",
+    )
     group.addoption("--pie-update", action="store_true", help="write golden outputs instead of comparing them")
 
 
@@ -55,7 +62,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_PATH] = ProgramPath()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    if recordings := config.getoption("--pie-replay"):
+        from pie_testing.replays import replay_items
+
+        items += replay_items(session, recordings)
     for item in items:
         for mark in item.iter_markers("budget"):
             if wrong := wrong_budget(mark.args, mark.kwargs):

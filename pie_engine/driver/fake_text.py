@@ -6,6 +6,7 @@ import hashlib
 import math
 from array import array
 from copy import copy
+from functools import lru_cache
 
 from pie_engine.driver.fake_script import FakeScript
 from pie_engine.model.tokenizer import Tokenizer
@@ -26,7 +27,7 @@ class FakeText:
     def __init__(self, tokenizer: Tokenizer, script: FakeScript) -> None:
         self._tokenizer, self._script = tokenizer, script
         self._end = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
-        self._words = [token for token in range(tokenizer.vocab_size) if self._is_word(token)] or [0]
+        self._words = _words_of(tokenizer)
         self._adapter = b""
         # Replies may be added to a strict script, and its KV stays what it is.
         replies = () if script.strict else script.replies
@@ -75,11 +76,18 @@ class FakeText:
         total = sum(0.5 ** (index + 1) for index in range(count))
         return [TopToken(token, math.log(0.5 ** (index + 1) / total)) for index, token in enumerate(tokens)]
 
-    def _is_word(self, token: int) -> bool:
-        if token in self._tokenizer.special_ids:
-            return False
-        try:
-            text = self._tokenizer.token_bytes(token).decode("utf-8")
-        except UnicodeDecodeError:
-            return False
-        return text.isprintable() and bool(text.strip())
+
+@lru_cache(maxsize=8)
+def _words_of(tokenizer: Tokenizer) -> list[int]:
+    """Tokens that are text by themselves. Kept: tests make many fake models with one tokenizer."""
+    return [token for token in range(tokenizer.vocab_size) if _is_word(tokenizer, token)] or [0]
+
+
+def _is_word(tokenizer: Tokenizer, token: int) -> bool:
+    if token in tokenizer.special_ids:
+        return False
+    try:
+        text = tokenizer.token_bytes(token).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return text.isprintable() and bool(text.strip())

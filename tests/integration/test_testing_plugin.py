@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 import pie_testing.embedded  # once for all inner runs, which forget what they import  # noqa: F401
+from pie_client import pack
+from pie_engine.config import HostSection, ModelSection
+from pie_engine.embedded import Embedded
+from pie_engine.protocol.recording import RecordingWriter
 
 MAIN = """
 from inferlet import Context, session
@@ -394,3 +401,35 @@ def test_it(run):
         run()
 """
     check(project, tests)
+
+
+def record(folder: Path, file: Path, **arguments: object) -> None:
+    """As `pie run --record` does."""
+    with Embedded(HostSection(warm_instances=0)) as engine, file.open("wb") as out:
+        engine.load(ModelSection(driver="fake", name="fake", num_pages=64, offload_memory_mb=1))
+        process = engine.launch(pack(folder), arguments, trace=("record",))
+        process.wait(30)
+        writer = RecordingWriter(out)
+        for event in process.events:
+            if event.kind == "trace":
+                writer.take(json.loads(event.data))
+
+
+def test_recordings_are_tests(project):
+    folder, file = project.path, project.path / "greeting.pierec"
+    record(folder, file, prompt="Hi", max_tokens=8)
+    run = ("-p", "pie_testing.plugin", f"--pie-replay={file}", "-v")
+    result = project.runpytest_inprocess(*run)
+    result.assert_outcomes(passed=1)
+    project.makepyfile(main=MAIN.replace('print("asking")', 'print("asking again")'))
+    changed = project.runpytest_inprocess(*run)
+    changed.assert_outcomes(failed=1)
+    changed.stdout.fnmatch_lines(
+        ["*greeting.pierec: the program departs from what was recorded", "*at call *", "*program *", "*recording *"]
+    )
+    (folder / "pie.toml").write_text('[program]\nname = "other"\n')
+    other = project.runpytest_inprocess(*run)
+    other.assert_outcomes(failed=1)
+    other.stdout.fnmatch_lines(["*is a recording of `greeter`; programs here: `other`"])
+    file.write_bytes(b"nothing")
+    project.runpytest_inprocess(*run).assert_outcomes(failed=1)

@@ -1,0 +1,93 @@
+"""Recordings as tests: `pie test --replay FILE` runs the program as it is now against what it did then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pie_cli.recordings.words import call_text, place_text
+from pie_client import pack
+from pie_engine.errors import NotFound, PieError
+from pie_engine.protocol.recording import Recording, read_recording
+from pie_engine.replay.run import Replays
+from pie_testing.programs import program_folder
+
+if TYPE_CHECKING:
+    from pie_engine.protocol.program import Bundle
+
+MAX_SHOWN = 5
+_WHAT = {"call": "does something else", "output": "says something else", "ending": "ends otherwise"}
+
+
+class Departed(Exception):
+    """The program does not do what the recording says."""
+
+
+class ReplayItem(pytest.Item):
+    """One recording."""
+
+    def __init__(self, *, recording: Path, folders: list[Path], **kwargs: Any) -> None:
+        """`folders`: of the programs that are tested."""
+        super().__init__(**kwargs)
+        self._file = recording
+        self._folders = folders
+
+    def runtest(self) -> None:
+        recording = read_recording(self._file)
+        bundle = self._program(recording)
+        with Replays() as replays:
+            replayed = replays.replay(recording, bundle)
+        if not replayed.is_same:
+            shown = [_departure_text(departure) for departure in replayed.departures[:MAX_SHOWN]]
+            raise Departed("\n".join(shown))
+
+    def _program(self, recording: Recording) -> Bundle:
+        """The program that was recorded, as it is now."""
+        name = recording.head.bundle.manifest.name
+        bundles = [pack(folder) for folder in self._folders]
+        found = next((bundle for bundle in bundles if bundle.manifest.name == name), None)
+        if found is None:
+            here = ", ".join(f"`{bundle.manifest.name}`" for bundle in bundles) or "none"
+            raise NotFound(
+                f"{self._file} is a recording of `{name}`; programs here: {here}",
+                hint="give the folder of that program: `pie test FOLDER --replay FILE`",
+            )
+        return found
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        error = excinfo.value
+        if isinstance(error, Departed):
+            return f"{self._file}: the program departs from what was recorded\n{error}"
+        if isinstance(error, PieError):
+            return f"{error.message}\nhint: {error.hint}" if error.hint else error.message
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self._file, None, f"replay of {self._file.name}"
+
+
+def replay_items(session: pytest.Session, recordings: list[str]) -> list[ReplayItem]:
+    """One for each file."""
+    targets = [Path(arg.partition("::")[0]).absolute() for arg in session.config.args]
+    found = (program_folder(path if path.is_dir() else path.parent) for path in targets)
+    folders = list(dict.fromkeys(folder for folder in found if folder is not None))
+    return [
+        ReplayItem.from_parent(session, name=f"replay[{path}]", recording=Path(path), folders=folders)
+        for path in recordings
+    ]
+
+
+def _departure_text(departure: Any) -> str:
+    lines = [f"the program {_WHAT[departure.kind]} than the recording, at call {departure.number}"]
+    if departure.text or departure.made is None:
+        lines.append(f"  program    {departure.text or '(nothing)'}")
+    else:
+        lines.append(f"  program    {place_text(departure.place)}: {call_text(*departure.made)}")
+    recorded = departure.recorded
+    if recorded is not None:
+        lines.append(f"  recording  {place_text(recorded.place)}: {call_text(recorded.function, recorded.arguments)}")
+    elif not departure.text:
+        lines.append("  recording  (nothing)")
+    return "\n".join(lines)
