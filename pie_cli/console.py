@@ -163,6 +163,26 @@ def ask(question: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+def ask_text(question: str, checked: Callable[[str], str]) -> str:
+    """The answer to a question on stderr, asked again until `checked` takes it, which may raise `InvalidInput`.
+
+    Raises `KeyboardInterrupt` where there will be no answer (Ctrl-C, Ctrl-D).
+    """
+    from pie_engine.errors import InvalidInput
+
+    while True:
+        _close_lines()
+        passed_on(question)
+        answer = sys.stdin.readline()
+        _line_is_open["stderr"] = not answer.endswith("\n")
+        if not answer:
+            raise KeyboardInterrupt
+        try:
+            return checked(answer.strip())
+        except InvalidInput as wrong:
+            error(wrong.message, wrong.hint)
+
+
 def ask_secret(question: str) -> str:
     """What is typed without being shown; where stdin is no terminal, all that comes from there.
 

@@ -90,14 +90,6 @@ def test_create_run_edit_run_again(daemon: Any, tmp_path: Path) -> None:
     assert second.stdout == "edited\n", second.stderr
 
 
-def test_the_agent_template_runs(daemon: Any, tmp_path: Path) -> None:
-    assert daemon.pie("new", str(tmp_path / "helper"), "--template", "agent").returncode == 0
-    shown = daemon.pie("run", str(tmp_path / "helper"), "--help")
-    assert shown.returncode == 0, shown.stderr
-    ran = daemon.pie("run", str(tmp_path / "helper"), "What is 12 times 7?")
-    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout
-
-
 def test_the_same_prompt_gives_the_same_text_and_a_summary(daemon: Any, tmp_path: Path) -> None:
     target = program(tmp_path, GENERATING)
     first = daemon.pie("run", target, "Hello", "--summary")

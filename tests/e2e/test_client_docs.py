@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 import pie_client
-from pie_cli.project import create_program
+from pie_cli.templates import create_program
 from pie_engine.config import load_config
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python-client.md").read_text("utf-8")
