@@ -11,7 +11,7 @@ from pie_client import Bundle, pack
 CACHE = Path(__file__).parents[1] / "build" / "test-cache"
 
 
-@pytest.fixture(params=["source", pytest.param("component", marks=pytest.mark.slow)])
+@pytest.fixture(params=["source", pytest.param("component", marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def program(request: pytest.FixtureRequest) -> Path | Bundle:
     """The program in whose folder the test lies."""
     folder = Path(request.path).parents[1]
