@@ -16,7 +16,7 @@ def replay(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, as `pie run --record` writes it.")],
     target: Annotated[
         str | None,
-        typer.Argument(metavar="[TARGET]", help="An edited program, a folder or a .py file, to run in its place."),
+        typer.Argument(metavar="TARGET", help="An edited program, a folder or a .py file, to run in its place."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write every event as one JSON object a line.")] = False,
 ) -> int:

@@ -223,6 +223,7 @@ class FibreRunner:
         imports.link(self.linker, component, self._link_wait)
 
     def prepare(self, folder: Path) -> Fibre:
+        self._imports.begin_instance()
         return Fibre(self, folder)
 
     def enter(self, fibre: Fibre) -> None:

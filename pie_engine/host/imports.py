@@ -19,7 +19,7 @@ from wasmtime.component import Component, ComponentInstanceType, FuncType, Linke
 from pie_engine.errors import Internal, InvalidProgram, PieError
 from pie_engine.host import surroundings, tap
 from pie_engine.host.plain import plain_of
-from pie_engine.host.runner import GuestOver, Owner
+from pie_engine.host.runner import GuestOver, Nobody, Owner
 from pie_engine.host.values import (
     VALUE_BYTES,
     Decoder,
@@ -117,6 +117,10 @@ class Imports:
         self._with_surroundings = with_surroundings
         self._callbacks: list[Any] = []  # wasmtime holds only their addresses
         self.owner: Owner
+
+    def begin_instance(self) -> None:
+        """A new guest comes: what its start code calls is on behalf of nobody."""
+        self.owner = Nobody()
 
     def link(self, linker: Linker, component: Component, link_wait: Callable[[LinkerInstance, FuncType], None]) -> None:
         """Define every import of `component` that is ours; WASI is defined already."""

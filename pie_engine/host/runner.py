@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pie_engine.errors import PieError
+from pie_engine.host.surroundings import StillSurroundings
 from pie_engine.host.tap import Tap
 
 PROGRAM = "pie:core/program@0.1.0"
@@ -54,6 +55,19 @@ class Owner(Protocol):
 
     def begin_wait(self, timeout_us: int | None) -> list[int] | None:
         """`futures.wait-any`: what is ready, or None to suspend the guest. Raises `PieError`."""
+
+
+class Nobody:
+    """The owner of a guest that has no program yet. Whatever it reads of time and chance is the same every time."""
+
+    tap: Tap | None = None
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+        self.surroundings = StillSurroundings()
+
+    def begin_wait(self, timeout_us: int | None) -> list[int]:
+        return []
 
 
 class Guest(Protocol):

@@ -44,6 +44,19 @@ class RealSurroundings:
         return os.urandom(count)
 
 
+class StillSurroundings:
+    """Where nothing ever changes."""
+
+    def monotonic_ns(self) -> int:
+        return 0
+
+    def wall_ns(self) -> int:
+        return 0
+
+    def random_bytes(self, count: int) -> bytes:
+        return bytes(count)
+
+
 class Datetime(NamedTuple):
     """`wall-clock.datetime`"""
 

@@ -170,6 +170,7 @@ class ThreadRunner:
         imports.link(self.linker, component, self._link_wait)
 
     def prepare(self, folder: Path) -> GuestThread:
+        self._imports.begin_instance()
         return GuestThread(self, folder)
 
     def enter(self, guest: GuestThread) -> None:

@@ -8,8 +8,7 @@ from collections import deque
 from pathlib import Path
 
 from pie_engine.host.programs import Program
-from pie_engine.host.runner import Guest, Runner, Status
-from pie_engine.host.tap import Tap
+from pie_engine.host.runner import Guest, Nobody, Runner, Status
 
 MAX_WARM_UP_TURNS = 100
 
@@ -68,20 +67,10 @@ class WarmGuests:
         return self._shared.prepare(Path(self._empty.name))
 
     def _warm_up(self, guest: Guest) -> None:
-        guest.begin(_Nobody(), "describe", ("",))
+        guest.begin(Nobody(), "describe", ("",))
         for _ in range(MAX_WARM_UP_TURNS):
             if guest.resume() is not Status.PREEMPTED:
                 break
         outcome = guest.take_outcome()
         assert outcome.is_ok, f"the runtime cannot warm up: {outcome.text}"
         self._warm.append(guest)
-
-
-class _Nobody:
-    """The owner of a guest that has no program yet."""
-
-    num_calls = 0
-    tap: Tap | None = None
-
-    def begin_wait(self, timeout_us: int | None) -> list[int]:
-        return []

@@ -10,6 +10,7 @@ from itertools import count
 
 import msgspec
 import pytest
+from wasmtime import wat2wasm
 
 from pie_engine.config import HostSection, ModelSection
 from pie_engine.driver.fake_script import FakeScript, Reply
@@ -331,6 +332,66 @@ def test_a_line_stands_beside_each_call(talk):
     assert places["log.write"] == "main.py:6 in main"
     assert places["generate.start"] == "main.py:9 in main"
     assert places["session.send"] == "main.py:10 in main"
+
+
+# Other languages.
+
+DRAWS = """
+(component
+  (import "wasi:random/insecure-seed@0.2.3" (instance $seed
+    (export "insecure-seed" (func (result (tuple u64 u64))))))
+  (import "wasi:random/random@0.2.3" (instance $random (export "get-random-u64" (func (result u64)))))
+  (core module $libc
+    (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $libc (instantiate $libc))
+  (alias core export $libc "memory" (core memory $memory))
+  (alias core export $libc "realloc" (core func $realloc))
+  (core func $seed' (canon lower (func $seed "insecure-seed") (memory $memory)))
+  (core func $random' (canon lower (func $random "get-random-u64")))
+  (core module $module
+    (import "libc" "memory" (memory 1))
+    (import "host" "seed" (func $seed (param i32)))
+    (import "host" "random" (func $random (result i64)))
+    (data (i32.const 63) "\\22")
+    (data (i32.const 88) "\\22")
+    (func (export "describe") (param i32 i32) (result i32) unreachable)
+    (func (export "run") (param i32 i32 i32 i32) (result i32)
+      (local $i i32)
+      (call $seed (i32.const 200))
+      (i64.store (i32.const 216) (call $random))
+      (loop $digits
+        (i32.store8 (i32.add (i32.const 64) (local.get $i))
+          (i32.add (i32.const 48)
+            (i32.rem_u (i32.load8_u (i32.add (i32.const 200) (local.get $i))) (i32.const 10))))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br_if $digits (i32.lt_u (local.get $i) (i32.const 24))))
+      (i32.store (i32.const 4) (i32.const 63))
+      (i32.store (i32.const 8) (i32.const 26))
+      (i32.const 0))
+  )
+  (core instance $core (instantiate $module
+    (with "libc" (instance $libc))
+    (with "host" (instance (export "seed" (func $seed')) (export "random" (func $random'))))))
+  (alias core export $core "describe" (core func $describe'))
+  (alias core export $core "run" (core func $run'))
+  (func $describe (param "bundle" string) (result (result string (error string)))
+    (canon lift (core func $describe') (memory $memory) (realloc $realloc)))
+  (func $run (param "bundle" string) (param "input" string) (result (result string (error string)))
+    (canon lift (core func $run') (memory $memory) (realloc $realloc)))
+  (instance $program (export "describe" (func $describe)) (export "run" (func $run)))
+  (export "pie:core/program@0.1.0" (instance $program))
+)
+"""
+
+
+def test_components_of_any_language_draw_what_they_drew(engine, replays):
+    manifest = Manifest(name="p", version="1.0", runtime="component")
+    recording = record(engine, Bundle(manifest, blobs={"program.wasm": bytes(wat2wasm(DRAWS))}))
+    first, second = replays.replay(recording), replays.replay(recording)
+    assert first.departures == second.departures == []
+    assert first.value == second.value == msgspec.json.decode(recording.end.value)
+    assert len(set(first.value)) > 3, "digits that were drawn"
 
 
 # Large ones.
