@@ -36,8 +36,7 @@ class Recorder:
         try:
             self._writing().take(data)
         except OSError as error:
-            self.has_failed = True
-            console.error(f"the recording ends here: cannot write {self.path}: {error.strerror}", "free some space")
+            self._fail(error)
 
     def __enter__(self) -> Recorder:
         return self
@@ -45,8 +44,16 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        try:
+            if self._file is not None:
+                self._file.close()
+        except OSError as failure:
+            self._fail(failure)
+
+    def _fail(self, error: OSError) -> None:
+        if not self.has_failed:
+            console.error(f"the recording ends here: cannot write {self.path}: {error.strerror}", "free some space")
+        self.has_failed = True
 
     def _writing(self) -> RecordingWriter:
         from pie_engine.protocol.recording import RecordingWriter

@@ -21,6 +21,12 @@ REFERENCE = {"name": "reference", "in": "path", "required": True, "schema": {"ty
 NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 MODEL = {"name": "model", "in": "query", "schema": {"type": "string"}, "description": "Without it: the default one."}
 AFTER = {"name": "after", "in": "query", "schema": {"type": "integer"}, "description": "Events after this number."}
+TRACE = {
+    "name": "trace",
+    "in": "query",
+    "schema": {"enum": ["1"]},
+    "description": "With the events of kind `trace`, too.",
+}
 PUBLISH = {
     "name": "publish",
     "in": "query",
@@ -155,7 +161,9 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         201,
     )
     launch["responses"]["201"]["content"] |= STREAM
-    events = _operation("Its events, as they come or as a list of those stored so far", parameters=[PID, AFTER, FORMAT])
+    events = _operation(
+        "Its events, as they come or as a list of those stored so far", parameters=[PID, AFTER, FORMAT, TRACE]
+    )
     events["responses"]["200"]["content"] = STREAM | _content("EventView", many=True)
     return {
         "/healthz": {"get": _operation("Who is there", answer="Health")},
