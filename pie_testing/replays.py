@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pie_cli.recordings.words import call_text, place_text
+from pie_cli.recordings.words import departure_lines
 from pie_client import pack
 from pie_engine.errors import NotFound, PieError
 from pie_engine.protocol.recording import Recording, read_recording
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pie_engine.protocol.program import Bundle
 
 MAX_SHOWN = 5
-_WHAT = {"call": "does something else", "output": "says something else", "ending": "ends otherwise"}
 
 
 class Departed(Exception):
@@ -40,7 +39,7 @@ class ReplayItem(pytest.Item):
         with Replays() as replays:
             replayed = replays.replay(recording, bundle)
         if not replayed.is_same:
-            shown = [_departure_text(departure) for departure in replayed.departures[:MAX_SHOWN]]
+            shown = ["\n".join(departure_lines(departure)) for departure in replayed.departures[:MAX_SHOWN]]
             raise Departed("\n".join(shown))
 
     def _program(self, recording: Recording) -> Bundle:
@@ -77,17 +76,3 @@ def replay_items(session: pytest.Session, recordings: list[str]) -> list[ReplayI
         ReplayItem.from_parent(session, name=f"replay[{path}]", recording=Path(path), folders=folders)
         for path in recordings
     ]
-
-
-def _departure_text(departure: Any) -> str:
-    lines = [f"the program {_WHAT[departure.kind]} than the recording, at call {departure.number}"]
-    if departure.text or departure.made is None:
-        lines.append(f"  program    {departure.text or '(nothing)'}")
-    else:
-        lines.append(f"  program    {place_text(departure.place)}: {call_text(*departure.made)}")
-    recorded = departure.recorded
-    if recorded is not None:
-        lines.append(f"  recording  {place_text(recorded.place)}: {call_text(recorded.function, recorded.arguments)}")
-    elif not departure.text:
-        lines.append("  recording  (nothing)")
-    return "\n".join(lines)

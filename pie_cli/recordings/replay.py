@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pie_cli import console, exits
-from pie_cli.recordings.words import call_text, place_text
+from pie_cli.recordings.words import departure_lines
 from pie_engine.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ def _progress() -> Any:
 def _report(recording: Recording, replayed: Any) -> int:
     """What is to be said beside what the program says."""
     for departure in replayed.departures[:MAX_SHOWN]:
-        _show_departure(departure)
+        first, *lines = departure_lines(departure)
+        console.end_line()
+        console.error(first)
+        for line in lines:
+            console.note(line)
     more = len(replayed.departures) - MAX_SHOWN
     if more > 0:
         console.note(f"and {more} more differences in what the program says")
@@ -81,26 +85,6 @@ def _report(recording: Recording, replayed: Any) -> int:
         )
     console.note(console.paint(f"{_counted(replayed.num_calls)} as recorded", console.DIM))
     return exits.OK
-
-
-def _show_departure(departure: Any) -> None:
-    console.end_line()
-    what = {"call": "does something else", "output": "says something else", "ending": "ends otherwise"}[departure.kind]
-    console.error(f"the program {what} than the recording, at call {departure.number}")
-    if departure.text:
-        console.note(f"  program    {departure.text}")
-    elif departure.made is None:
-        console.note("  program    (nothing)")
-    else:
-        function, arguments = departure.made
-        made = call_text(function, arguments, departure.recorded.arguments if departure.recorded else ())
-        console.note(f"  program    {place_text(departure.place)}: {made}")
-    recorded = departure.recorded
-    if recorded is not None:
-        theirs = call_text(recorded.function, recorded.arguments, departure.made[1] if departure.made else ())
-        console.note(f"  recording  {place_text(recorded.place)}: {theirs}")
-    elif not departure.text:
-        console.note("  recording  (nothing)")
 
 
 def _counted(num_calls: int) -> str:

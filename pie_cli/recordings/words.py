@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pie_engine.protocol.departure import Departure
 
 MAX_CHARS = 60
 """Of one argument."""
 CONTEXT_CHARS = 12
 """Shown of a text before the place where it differs from another one."""
+
+
+_DEPARTED = {"call": "does something else", "output": "says something else", "ending": "ends otherwise"}
+_NOTHING = "(nothing)"
 
 
 class Handle(str):
@@ -34,7 +41,24 @@ def value_text(value: Any, start: int = 0, max_chars: int = MAX_CHARS) -> str:
     return ("…" if first else "") + cut + ("…" if first + max_chars < len(text) else "")
 
 
-def place_text(place: str) -> str:
+def departure_lines(departure: Departure) -> list[str]:
+    """Where a replay does something else: what the program did, and what the recording has."""
+    made, recorded = departure.made, departure.recorded
+    theirs = recorded.arguments if recorded is not None else ()
+    lines = [f"the program {_DEPARTED[departure.kind]} than the recording, at call {departure.number}"]
+    if departure.text or made is None:
+        lines.append(f"  program    {departure.text or _NOTHING}")
+    else:
+        lines.append(f"  program    {_place(departure.place)}: {call_text(made[0], made[1], theirs)}")
+    if recorded is not None:
+        text = call_text(recorded.function, theirs, made[1] if made is not None else ())
+        lines.append(f"  recording  {_place(recorded.place)}: {text}")
+    elif not departure.text:
+        lines.append(f"  recording  {_NOTHING}")
+    return lines
+
+
+def _place(place: str) -> str:
     return place or "(no line of the program)"
 
 

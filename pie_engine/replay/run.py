@@ -26,9 +26,10 @@ from pie_engine.host.programs import Program
 from pie_engine.host.runner import Guest, Status
 from pie_engine.host.runtime import load_runtime, runtime_build
 from pie_engine.host.tap import Tap
+from pie_engine.protocol.departure import Departure
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.recording import Recording
-from pie_engine.replay.script import Departure, Script, decoded
+from pie_engine.replay.script import Script, decoded
 
 Show = Callable[[str, Any], None]
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.recording import UNRECORDED
 from pie_engine.host.runner import GuestOver
+from pie_engine.protocol.departure import Departure, Made
 from pie_engine.protocol.recording import WAIT, Call, End, Event, Fail, Full, Piped, Recording
 from pie_engine.replay.surroundings import ReplayedSurroundings
 
@@ -39,26 +40,6 @@ OUTSIDE = frozenset(
 """Errors with which programs are ended from outside, in the middle of whatever they do."""
 MAX_IDLE_CALLS = 1000
 """Calls in a row that are no part of the recording, before a program counts as one that never ends."""
-
-Made = tuple[str, list[Any]]
-"""A call: its function and arguments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """One difference."""
-
-    kind: Literal["call", "output", "ending"]
-    number: int
-    """Of the call in the recording, from 1; one more than it has: after the last one."""
-    place: str
-    """Where the program is, as `main.py:12 in main`; empty where that is not known."""
-    made: Made | None
-    """What the program called; None: nothing, it ended or went on to something else."""
-    recorded: Call | Fail | None
-    """What the recording has there; None: nothing, it ends."""
-    text: str = ""
-    """Of an ending: how."""
 
 
 class Stop(GuestOver):
