@@ -43,7 +43,9 @@ class EmbeddedEngine:
             watches.append(Watch(process))
             return watches[0]
 
-        process = self.engine.launch(order.bundle, order.arguments, user=order.user, secrets=order.secrets, watch=watch)
+        process = self.engine.launch(
+            order.bundle, order.arguments, user=order.user, secrets=order.secrets, watch=watch, seed=order.number
+        )
         return EmbeddedLaunched(process, watches[0] if watches else None)
 
     def close(self) -> None:

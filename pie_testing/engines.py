@@ -45,6 +45,8 @@ class Order:
     user: str
     """Of this test, so that it finds nothing of another one's."""
     secrets: Mapping[str, str]
+    number: int
+    """Of the programs of the test, from 0."""
 
 
 @dataclass

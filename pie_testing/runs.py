@@ -32,13 +32,16 @@ class Programs:
         self._models = models
         self._here = here
         self._user = user
+        self._num_launched = 0
         self._alive: list[tuple[str, Launched]] = []
 
     def launch(
         self, program: Program, input: Mapping[str, Any], secrets: Mapping[str, str] | None
     ) -> tuple[str, Launched]:
         bundle = bundle_of(program, self._here)
-        launched = self._engine.launch(Order(bundle, input, self._models, self._user, secrets or {}))
+        order = Order(bundle, input, self._models, self._user, secrets or {}, self._num_launched)
+        self._num_launched += 1
+        launched = self._engine.launch(order)
         self._alive.append((bundle.manifest.name, launched))
         return bundle.manifest.name, launched
 

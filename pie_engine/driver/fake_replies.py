@@ -12,12 +12,12 @@ import re
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 from pie_engine.driver.base import Row
 from pie_engine.driver.fake_script import Reply
-from pie_engine.errors import InvalidConfig, InvalidInput
+from pie_engine.driver.fake_wording import Steps, Wording, behind, first_tokens
+from pie_engine.errors import InvalidInput
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.sampling import TopToken
 from pie_engine.sampling.draw import Draw
@@ -27,11 +27,6 @@ _MAX_REMEMBERED = 1 << 16
 _MAX_FORCED = 64
 """Most tokens that a grammar may have written in one go."""
 _SHOWN = 40
-
-Choice = dict[tuple[int, ...], float]
-"""What may be said here, as tokens, with the share of each."""
-Step = int | Choice
-Steps = tuple[Step, ...]
 
 
 class _Asked(NamedTuple):
@@ -64,6 +59,7 @@ class Replies:
         self.prompts: list[str] = []
         """The whole text before each reply, in the order in which they began."""
         self._tokenizer = tokenizer
+        self._wording = Wording(tokenizer)
         self._is_strict = is_strict
         self._end = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
         self._replies: list[Reply] = []
@@ -81,7 +77,7 @@ class Replies:
 
     def add(self, reply: Reply) -> None:
         """One more, behind the others. Raises `InvalidConfig`."""
-        self._steps.append(self._steps_of(reply))
+        self._steps.append(self._wording.steps_of(reply))
         self._replies.append(reply)
         self._patterns.append(re.compile(reply.match or ""))
         self._is_used.append(False)
@@ -142,9 +138,9 @@ class Replies:
         for num_since in range(1, min(_MAX_FORCED, len(sequence) - 1) + 1):
             since, asked = sequence[-num_since:], self._asked.get(_digest(sequence[:-num_since]), [])
             for one in asked:
-                text, rest = self._text_ahead(one.rest), one.rest
-                is_last = not self._behind_text(rest)
-                if is_last and b"".join(map(self._bytes_of, since)).startswith(text) and self._end not in since:
+                text, rest = self._wording.text_ahead(one.rest), one.rest
+                is_last = not self._wording.behind_text(rest)
+                if is_last and b"".join(map(self._wording.bytes_of, since)).startswith(text) and self._end not in since:
                     return True
         return False
 
@@ -162,27 +158,13 @@ class Replies:
                 if token != self._end:
                     return None
                 continue
-            left = _behind(rest, token)
+            left = behind(rest, token)
             if left is None:
-                left = rest[1:] if token == drawn else self._resumed(rest, token)
+                left = rest[1:] if token == drawn else self._wording.resumed(rest, token)
             if left is None:
                 return None
             rest, drawn = left, None
         return rest
-
-    def _resumed(self, rest: Steps, token: int) -> Steps | None:
-        """What is left behind a token that says the beginning of the text in another way."""
-        text, data = self._text_ahead(rest), self._bytes_of(token)
-        if not data or not text.startswith(data):
-            return None
-        return self._from_bytes(text[len(data) :], rest)
-
-    def _from_bytes(self, left: bytes, rest: Steps) -> Steps | None:
-        try:
-            text = left.decode("utf-8")
-        except UnicodeDecodeError:
-            return None  # in the middle of a character
-        return (*self._tokenizer.encode(text, continues=True), *self._behind_text(rest))
 
     def _remember(self, sequence: array[int], asked: _Asked) -> None:
         key = _digest(sequence)
@@ -210,11 +192,11 @@ class Replies:
 
     def _behind_forced(self, steps: Steps, prompt: str, draw: Draw) -> Steps:
         """A grammar may have written the beginning of the reply, without asking."""
-        text = self._text_ahead(steps)
+        text = self._wording.text_ahead(steps)
         written = prompt.encode()[-len(text) :] if text else b""
         lengths = [length for length in range(len(text), 0, -1) if written.endswith(text[:length])]
         for length in lengths:
-            rest = self._from_bytes(text[length:], steps)
+            rest = self._wording.from_bytes(text[length:], steps)
             if rest is not None and self._can_be_said(rest, draw):
                 return self._fitting(rest, draw)
         return self._fitting(steps, draw)
@@ -225,94 +207,28 @@ class Replies:
         """The same text, beginning with a token that may be chosen."""
         if draw.mask is None or self._may_say(rest, draw):
             return rest
-        fitting = self._said_otherwise(rest, draw)
+        fitting = self._wording.said_otherwise(rest, draw)
         if fitting is None:
-            raise _unfit(self._text_ahead(rest))
+            raise _unfit(self._wording.text_ahead(rest))
         return fitting
 
     def _can_be_said(self, rest: Steps, draw: Draw) -> bool:
-        return self._may_say(rest, draw) or self._said_otherwise(rest, draw) is not None
+        return self._may_say(rest, draw) or self._wording.said_otherwise(rest, draw) is not None
 
     def _may_say(self, rest: Steps, draw: Draw) -> bool:
         if not rest:
             return self._end is None or may_choose(draw, self._end)
         step = rest[0]
-        return any(may_choose(draw, token) for token in ([step] if isinstance(step, int) else _first_tokens(step)))
-
-    def _said_otherwise(self, rest: Steps, draw: Draw) -> Steps | None:
-        """With the longest token for a beginning of the text that may be chosen."""
-        text = self._text_ahead(rest)
-        for length in range(min(len(text), self._longest), 0, -1):
-            token = self._by_bytes.get(text[:length])
-            if token is not None and may_choose(draw, token):
-                left = self._from_bytes(text[length:], rest)
-                if left is not None:
-                    return (token, *left)
-        return None
+        return any(may_choose(draw, token) for token in ([step] if isinstance(step, int) else first_tokens(step)))
 
     def _distribution(self, rest: Steps) -> list[TopToken]:
         step = rest[0] if rest else self._end
         if not isinstance(step, dict):
             return [TopToken(step if step is not None else 0, 0.0)]
-        shares = _first_tokens(step)
+        shares = first_tokens(step)
         total = sum(shares.values())
         ranked = sorted(shares.items(), key=lambda item: -item[1])
         return [TopToken(token, math.log(share / total)) for token, share in ranked]
-
-    # Tokens and texts.
-
-    def _steps_of(self, reply: Reply) -> Steps:
-        if not reply.tokens:
-            return tuple(self._tokenizer.encode(reply.text))
-        steps: list[Step] = []
-        for step in reply.tokens:
-            if isinstance(step, str):
-                steps += self._tokenizer.encode(step, continues=bool(steps))
-            else:
-                steps.append(self._choice(step))
-        return tuple(steps)
-
-    def _choice(self, table: dict[str, float]) -> Choice:
-        end = () if self._end is None else (self._end,)
-        choice = {tuple(self._tokenizer.encode(text, continues=True)) or end: share for text, share in table.items()}
-        for tokens, share in choice.items():
-            text = self._tokenizer.decode(tokens)
-            if share <= 0 or not math.isfinite(share):
-                raise InvalidConfig(f"the share of `{text}` is {share}", hint="give each a number above 0")
-            for other in choice:
-                if other != tokens and other[: len(tokens)] == tokens:
-                    longer = self._tokenizer.decode(other)
-                    raise InvalidConfig(
-                        f"`{text}` and `{longer}` cannot be told apart: one is the beginning of the other",
-                        hint="leave one out, or go on after it with another table",
-                    )
-        return choice
-
-    def _text_ahead(self, rest: Steps) -> bytes:
-        """Up to the next table."""
-        tokens: list[bytes] = []
-        for step in rest:
-            if not isinstance(step, int):
-                break
-            tokens.append(self._bytes_of(step))
-        return b"".join(tokens)
-
-    def _behind_text(self, rest: Steps) -> Steps:
-        first = next((index for index, step in enumerate(rest) if not isinstance(step, int)), len(rest))
-        return rest[first:]
-
-    def _bytes_of(self, token: int) -> bytes:
-        return self._tokenizer.token_bytes(token)
-
-    @cached_property
-    def _by_bytes(self) -> dict[bytes, int]:
-        special = self._tokenizer.special_ids
-        ids = (token for token in range(self._tokenizer.vocab_size) if token not in special)
-        return {self._bytes_of(token): token for token in ids}
-
-    @cached_property
-    def _longest(self) -> int:
-        return max(map(len, self._by_bytes), default=0)
 
 
 def _unfit(text: bytes) -> InvalidInput:
@@ -322,25 +238,6 @@ def _unfit(text: bytes) -> InvalidInput:
         f"the reply of the fake model does not fit the grammar: here it {what}",
         hint="give a reply that the grammar lets through",
     )
-
-
-def _first_tokens(choice: Choice) -> dict[int, float]:
-    """What the next token may be, with the share of each."""
-    shares: dict[int, float] = {}
-    for tokens, share in choice.items():
-        shares[tokens[0]] = shares.get(tokens[0], 0.0) + share
-    return shares
-
-
-def _behind(rest: Steps, token: int) -> Steps | None:
-    """What is left when `token` has been said; None: it is not what comes."""
-    step = rest[0]
-    if isinstance(step, int):
-        return rest[1:] if token == step else None
-    left = {tokens[1:]: share for tokens, share in step.items() if tokens[0] == token}
-    if not left:
-        return None
-    return rest[1:] if () in left else (left, *rest[1:])
 
 
 def _digest(sequence: array[int]) -> bytes:

@@ -16,7 +16,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from random import Random
 from types import TracebackType
 
 import msgspec
@@ -145,12 +147,13 @@ class Embedded:
         secrets: Mapping[str, str] | None = None,
         trace: Sequence[TraceKind] = (),
         watch: Callable[[Process], Tap] | None = None,
+        seed: int | None = None,
     ) -> EmbeddedProcess:
         """Start a program with the arguments `input` of its `main`, or JSON of them. It runs in `turn`.
 
         What one `user` has saved, and the KV of what was read for it, another one does not find. `watch` makes a tap
-        of the host's process, beside those of `trace`. Raises `NotFound` when a secret that the manifest names is not
-        in `secrets`.
+        of the host's process, beside those of `trace`. With a `seed` models draw the same random numbers for it each
+        time. Raises `NotFound` when a secret that the manifest names is not in `secrets`.
         """
         given = _secrets_of(bundle, secrets or {})
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
@@ -161,6 +164,8 @@ class Embedded:
         if watch is not None and launched is not None:
             taps = [] if launched.tap is None else [launched.tap]
             launched.tap = Taps([*taps, watch(launched)])
+        if seed is not None and launched is not None:
+            launched.new_seed = partial(Random(seed).getrandbits, 64)
         return process
 
     def turn(self) -> float | None:

@@ -5,7 +5,6 @@ Cores hold the KV; this holds the tokens that the program knows of: what it appe
 
 from __future__ import annotations
 
-import secrets
 from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ class Context:
         """Raises `NotFound` when the core has no such adapter."""
         adapter_id = core.adapter_id(adapter)
         context = cls(process.next_id(), process, core, SharedList(array("i")))
-        seed = secrets.randbits(64) if seed is None else seed
+        seed = process.new_seed() if seed is None else seed
         core.send(CreateContext(context.ctx, process.pid, seed, adapter_id))
         return context
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,11 @@ class HostServices(Protocol):
 
     def has_output(self, process: Process) -> None:
         """Its events are to go out at the end of this turn."""
+
+
+def fresh_seed() -> int:
+    """One that nobody has had."""
+    return secrets.randbits(64)
 
 
 Ending = str | ErrorInfo
@@ -110,6 +116,8 @@ class Process:
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
+        self.new_seed: Callable[[], int] = fresh_seed
+        """Of the random numbers of a context that has no seed of its own."""
         self.tap: Tap | None = None
         self.place = self.task = ""
         """Line of the program, and task, that calls come from; only known of runs that are watched."""

@@ -433,3 +433,24 @@ def test_recordings_are_tests(project):
     other.stdout.fnmatch_lines(["*is a recording of `greeter`; programs here: `other`"])
     file.write_bytes(b"nothing")
     project.runpytest_inprocess(*run).assert_outcomes(failed=1)
+
+
+def test_what_models_draw_is_the_same_in_every_run(project):
+    project.makepyfile(
+        main="""
+from inferlet import Context, Sampler
+async def main() -> str:
+    ctx = Context()
+    ctx.user("Throw.")
+    return await ctx.generate(Sampler.temperature(1.0), max_tokens=20)
+"""
+    )
+    tests = """
+def test_it(run, fake, golden):
+    fake.babble()
+    first, second = run().value, run().value
+    assert first != second
+    golden(first + second)
+"""
+    check(project, tests, "--pie-update")
+    check(project, tests)
