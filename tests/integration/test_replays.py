@@ -7,11 +7,13 @@ import json
 import textwrap
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import msgspec
 import pytest
 from wasmtime import wat2wasm
 
+from pie_client import pack
 from pie_engine.config import HostSection, ModelSection
 from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.embedded import Embedded, EmbeddedProcess
@@ -20,6 +22,7 @@ from pie_engine.protocol.recording import Call, Recording, RecordingWriter, pars
 from pie_engine.replay.run import Replayed, Replays
 
 FAKE = ModelSection(driver="fake", name="fake", num_pages=64, offload_memory_mb=1)
+SHIPPED = sorted(path.parent for path in (Path(__file__).parents[2] / "inferlets").glob("*/pie.toml"))
 SAYS = ("stdout", "stderr", "message", "log")
 _numbers = count(1)
 
@@ -149,7 +152,7 @@ def test_a_model_is_not_needed_again(engine, replays):
     ids=["raises", "exits", "memory", "syntax", "deadlock", "output", "cpu"],
 )
 def test_programs_that_fail_fail_again(engine, replays, source, code):
-    recording = record(engine, bundle(source, memory_mb=96, output_mb=0.05, cpu_s=0.5))
+    recording = record(engine, bundle(source, memory_mb=96, output_mb=0.05, cpu_s=0.2))
     replayed = replays.replay(recording)
     assert replayed.departures == []
     assert (replayed.kind, replayed.value.code) == ("error", code)
@@ -181,6 +184,15 @@ def test_one_that_was_terminated_is_again(engine, replays, stays):
     assert replayed.departures == []
     assert (replayed.kind, replayed.value.code) == ("error", "cancelled")
     assert shown == ["ready", "cleaned up"]
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_every_shipped_program_is_replayed_as_it_was(engine, replays, folder):
+    question = "question" if folder.name == "react" else "prompt"
+    recording = record(engine, pack(folder), **{question: "What is it?"})
+    replayed = replays.replay(recording)
+    assert replayed.departures == []
+    assert replayed.num_calls == len(recording.calls) > 10
 
 
 def test_data_files_are_there_with_the_same_times(engine, replays):
