@@ -30,6 +30,7 @@ def performance_page() -> str:
             INTRO,
             *_compare(),
             *_launch(),
+            *_dev_loop(),
             *_tax(),
             *_prefix(),
             *_offload(),
@@ -55,6 +56,35 @@ def _machine(result: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:g} GiB, {machine['system']}, "
         f"Python {machine['python']}, {versions}; load {machine['load_1m']:g} when it was measured."
     )
+
+
+DEV_LOOP_ROWS = (
+    ("reload", "`main.py` is saved, the first event of the new run comes out of the command"),
+    ("reload_message", "… until the saved program's first message"),
+    ("reload_running", "… where the run before must be ended first"),
+)
+
+
+def _dev_loop() -> list[str]:
+    results = _read("dev-loop-*.json")
+    if not results:
+        return []
+    lines = ["## Saving a file", "", "`python benches/dev_loop.py`: under `pie run --watch`, on a warm engine.", ""]
+    for result in results:
+        lines += ["| from … to | median ms | least | most | runs |", "|---|--:|--:|--:|--:|"]
+        for key, text in DEV_LOOP_ROWS:
+            row = result[key]
+            figures = " | ".join(f"{row[name]:.1f}" for name in ("median_ms", "min_ms", "max_ms"))
+            lines.append(f"| {text} | {figures} | {row['num']} |")
+        prompt, cached = result["prefix"]["prompt_tokens"], result["prefix"]["cached_tokens"]
+        lines += [
+            "",
+            f"Of a prompt of {prompt} tokens that no save changes, {cached} come from the cache.",
+            "",
+            _machine(result),
+            "",
+        ]
+    return lines
 
 
 def _launch() -> list[str]:
