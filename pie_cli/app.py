@@ -9,9 +9,11 @@ import typer
 from pie_cli import console, exits, words
 from pie_cli.commands import (
     adapter,
+    attach,
     build,
     config,
     context,
+    dev,
     diff,
     doctor,
     gc,
@@ -24,6 +26,7 @@ from pie_cli.commands import (
     replay,
     run,
     secret,
+    send,
     serve,
     stop,
     test,
@@ -32,6 +35,7 @@ from pie_cli.commands import (
 COMMANDS = (
     new,
     run,
+    dev,
     build,
     inspect,
     test,
@@ -41,6 +45,8 @@ COMMANDS = (
     stop,
     ps,
     logs,
+    attach,
+    send,
     kill,
     model,
     adapter,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -98,6 +98,37 @@ async def follow(
         return exits.INTERRUPTED if ending.is_wanted else code
 
 
+async def attach_to(start: str, *, only_new: bool, as_json: bool, sends: bool) -> int:
+    """Shows a process that somebody has launched until its end, whose exit code it returns. Ctrl-C detaches."""
+    from pie_cli.client import new_client
+    from pie_cli.daemon import require_daemon
+    from pie_cli.processes import full_pid
+    from pie_cli.render import JsonPrinter, TextPrinter
+    from pie_cli.stdin import Stdin
+
+    async with new_client() as client:
+        await require_daemon(client)
+        pid = await full_pid(client, start)
+        view = await client.inspect(pid)
+        # What a process ended with is shown in any case.
+        after = view["last_event"] - (view["state"] == "ended") if only_new else 0
+        async with await client.attach(pid, after) as process:
+            sending = asyncio.create_task(_send_lines(process, Stdin().lines(), says_end=False)) if sends else None
+            with Interrupts("") as interrupts:
+                interrupted = asyncio.create_task(interrupts.wait())
+                showing = asyncio.create_task(
+                    _show_events(process, JsonPrinter() if as_json else TextPrinter(), Timing(), Ending(), None)
+                )
+                try:
+                    await asyncio.wait({interrupted, showing}, return_when=asyncio.FIRST_COMPLETED)
+                    if showing.done():
+                        return showing.result()
+                finally:
+                    await _cancelled([task for task in (interrupted, showing, sending) if task])
+            console.note(f"detached; `pie attach {pid}` comes back, `pie kill {pid}` ends it")
+            return exits.INTERRUPTED
+
+
 async def _show_events(
     process: Process, printer: Printer, timing: Timing, ending: Ending, on_trace: OnTrace | None
 ) -> int:
@@ -140,15 +171,16 @@ async def _terminate(process: Process) -> None:
         await process.terminate()
 
 
-async def _send_lines(process: Process, lines: AsyncIterator[str]) -> None:
+async def _send_lines(process: Process, lines: AsyncIterator[str], *, says_end: bool = True) -> None:
     """Each line as a message, and `null` at the end. Stops when the process takes no more."""
     with contextlib.suppress(PieError):
         async for line in lines:
             await process.send(line)
-        await process.send(None)
+        if says_end:
+            await process.send(None)
 
 
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from pie_cli import console
+
+if TYPE_CHECKING:
+    from pie_cli.keys import Keys
 
 _PLACE = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
 _GOTO = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf"})
@@ -44,8 +50,20 @@ def command_for(place: Place, editor: str = "") -> list[str]:
     return [*words, f"+{line}", file]
 
 
-def open_editor(place: Place) -> str:
-    """Runs it until it is closed. Returns what went wrong, else an empty text."""
+async def edit(traceback: str, root: Path, keys: Keys) -> None:
+    """Opens the editor at the innermost place of the program in a traceback, until it is closed."""
+    place = place_of(traceback, root)
+    if place is None:
+        console.note("there is no error in a file of this program to open")
+        return
+    with keys.lent():
+        problem = await asyncio.to_thread(_run_editor, place)
+    if problem:
+        console.error(problem, "set EDITOR")
+
+
+def _run_editor(place: Place) -> str:
+    """Returns what went wrong, else an empty text."""
     command = command_for(place)
     try:
         status = subprocess.run(command, check=False).returncode

@@ -13,14 +13,14 @@ from pie_cli.arguments import STDIN, arguments_of
 from pie_cli.attach import Ending, Interrupts
 from pie_cli.client import new_client, run_async
 from pie_cli.daemon import ensure_daemon
-from pie_cli.editor import open_editor, place_of
+from pie_cli.editor import edit
 from pie_cli.keys import Keys
 from pie_cli.launch import described, lines_for, printer_for, run_once, show_help, signature_of
 from pie_cli.options import Values, read_options
 from pie_cli.render import as_error, report
 from pie_cli.stdin import Stdin
 from pie_cli.watch import LOCK_FILE, Watched
-from pie_cli.wishes import Changed, Failed, Interrupted, Wishes
+from pie_cli.wishes import Changed, Failed, Interrupted, Wishes, listed
 from pie_client.bundle import Packages, pack
 from pie_engine.config import load_config
 from pie_engine.errors import InvalidInput, NotFound, PieError
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pie_engine.protocol.http import ProgramView
     from pie_engine.protocol.program import Bundle
 
-MAX_NAMES = 3
 KEYS_HINT = ": `r` runs it again, `e` opens the editor at the last error, `q` quits"
 END_S = 15.0
 """A process that is told to end does so within the grace times of the configuration."""
@@ -124,13 +123,14 @@ class _Reruns:
                     case Changed(names):
                         await self._end(run)
                         names |= wishes.further_changes()
-                        console.note(console.paint(f"{_listed(names)} changed", console.DIM))
+                        console.note(console.paint(f"{listed(names)} changed", console.DIM))
                         run = self._start(wishes)
                     case "r":
                         await self._end(run)
                         run = self._start(wishes)
                     case "e":
-                        await self._edit()
+                        # Saves wait until a terminal's editor is closed: nothing may write over it.
+                        await edit(self._traceback, self._root, self._keys)
                     case "q":
                         return exits.OK
                     case Interrupted():
@@ -221,17 +221,6 @@ class _Reruns:
         if record := own.get("record"):
             self._watched.leave_out(Path(str(record)).expanduser())
 
-    async def _edit(self) -> None:
-        place = place_of(self._traceback, self._root)
-        if place is None:
-            console.note("there is no error in a file of this program to open")
-            return
-        with self._keys.lent():
-            # Saves wait until a terminal's editor is closed: nothing may write over it.
-            problem = await asyncio.to_thread(open_editor, place)
-        if problem:
-            console.error(problem, "set EDITOR")
-
 
 class _Remembering:
     """A printer that knows the traceback of the error that it has shown."""
@@ -248,9 +237,3 @@ class _Remembering:
 
     def finish(self) -> None:
         self._printer.finish()
-
-
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)[:MAX_NAMES]
-    rest = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pie_cli.watch import Watched
 
 
+MAX_NAMES = 3
+
+
 class Changed(NamedTuple):
     """Files were saved."""
 
@@ -80,3 +83,10 @@ class Wishes:
     async def _take_interrupt(self, interrupts: Interrupts) -> None:
         await interrupts.wait()
         self._add(Interrupted())
+
+
+def listed(names: set[str]) -> str:
+    """`main.py, pie.toml and 4 more`."""
+    shown = sorted(names)[:MAX_NAMES]
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")

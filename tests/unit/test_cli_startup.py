@@ -37,6 +37,8 @@ def test_what_only_talks_to_the_daemon_imports_neither_pydantic_nor_engine(tmp_p
     verbs = [
         ["ps"],
         ["logs", "x"],
+        ["attach", "x"],
+        ["send", "x", "y"],
         ["kill", "x"],
         ["stop"],
         ["context", "list"],

@@ -132,9 +132,20 @@ class PieClient:
         reply = await self.open_events(pid, after, with_trace=with_trace)
         return self._process(pid, reply, after, with_trace=with_trace)
 
-    async def list_processes(self, *, with_ended: bool = False) -> list[dict[str, Any]]:
-        """Those alive; with `with_ended` all that are kept, the newest first."""
-        return _as_list(await self.request("GET", "/v1/processes" + ("?all=true" if with_ended else "")))
+    async def send(self, pid: str, value: object) -> int:
+        """A message to a process; returns its number when the daemon has it safely.
+
+        Raises `NotFound`, `Conflict` when the process has ended, and `InvalidInput` for what JSON does not have.
+        """
+        encoded = msgspec.Raw(json_of("the message", value))
+        reply = await self.request("POST", f"/v1/processes/{pid}/messages", {"value": encoded})
+        seq: int = reply["seq"]
+        return seq
+
+    async def list_processes(self, *, with_ended: bool = False, limit: int | None = None) -> list[dict[str, Any]]:
+        """Those alive; with `with_ended` all that are kept, the newest first, and of these at most `limit`."""
+        query = _query(all="true" if with_ended else None, limit=None if limit is None else str(limit))
+        return _as_list(await self.request("GET", f"/v1/processes{query}"))
 
     async def inspect(self, pid: str) -> dict[str, Any]:
         """State, host, outcome and usage of one process."""

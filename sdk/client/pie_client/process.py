@@ -8,9 +8,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pie_client.body import json_of
 from pie_client.errors import EndOfEvents, Interrupted, explained
 from pie_client.events import Arrival, Event
 from pie_client.following import Following
@@ -86,10 +83,7 @@ class Process:
 
         Raises `InvalidInput` for what JSON does not have, naming it.
         """
-        encoded = msgspec.Raw(json_of("the message", value))
-        reply = await self._client.request("POST", f"/v1/processes/{self.pid}/messages", {"value": encoded})
-        seq: int = reply["seq"]
-        return seq
+        return await self._client.send(self.pid, value)
 
     async def terminate(self) -> None:
         """Ask it to end. It ends with the error `cancelled`, unless it was faster."""
