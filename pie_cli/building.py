@@ -39,6 +39,7 @@ def build_program(program: Path, output: Path | None, *, as_bundle: bool, locked
     is_new = built.is_new or is_written
     _tell(bundle.manifest, path, len(built.component), is_new=is_new, seconds=time.monotonic() - began)
     _tell_content(built)
+    _warn_if_large(len(built.component))
     return path
 
 
@@ -97,6 +98,17 @@ def _tell(manifest: Manifest, path: Path, num_bytes: int, *, is_new: bool, secon
 
     what = f"{manifest.name} {manifest.version}, {bytes_text(num_bytes)}"
     console.note(f"built {what} in {seconds:.1f} s" if is_new else f"unchanged: {what}")
+
+
+def _warn_if_large(num_bytes: int) -> None:
+    from pie_cli.sizes import bytes_text
+    from pie_client.bundle import MAX_COMPONENT_BYTES
+
+    if num_bytes > MAX_COMPONENT_BYTES:
+        console.warning(
+            f"a daemon takes components of at most {bytes_text(MAX_COMPONENT_BYTES)}: this one does not run"
+        )
+        console.show_hint("use fewer packages, or smaller data files")
 
 
 def _tell_content(built: Built) -> None:

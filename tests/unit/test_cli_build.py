@@ -12,7 +12,7 @@ import pytest
 from wasmtime import wat2wasm
 
 from pie_cli.main import invoke
-from pie_client import pack
+from pie_client import bundle, pack
 from pie_engine.builder import python as python_builder
 from pie_engine.builder import rust
 from pie_engine.builder.build import Made
@@ -141,6 +141,17 @@ def test_ctrl_c_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke(["build", "hello"]) == 130
     assert [path.name for path in Path("hello/dist").iterdir()] == ["hello-0.2.wasm"]
     assert Path("hello/dist/hello-0.2.wasm").read_bytes() == before
+
+
+def test_what_is_too_large_to_run_is_said_at_once(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr(bundle, "MAX_COMPONENT_BYTES", 1024)
+    assert invoke(["build", "hello"]) == 0
+    assert "does not run" not in capsys.readouterr().err
+    Path("hello/data/words.txt").write_text("one " * 1000)
+    assert invoke(["build", "hello"]) == 0
+    assert "warning: a daemon takes components of at most 1.0 KiB: this one does not run\n" in capsys.readouterr().err
+    assert invoke(["run", "hello/dist/hello-0.2.wasm"]) == 2
+    assert "holds 0.0 MiB" in capsys.readouterr().err
 
 
 def test_one_file_is_a_program_too(capsys: Capture) -> None:
