@@ -7,6 +7,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -61,6 +62,13 @@ class TooMuchOutput(Exception):
     """Over `max_bytes`; whose limit that is, the process knows."""
 
 
+class Trace(Protocol):
+    """Something that makes events now and then."""
+
+    def flush_old(self) -> bool:
+        """Make those that are due; whether there are some."""
+
+
 class EventLog:
     """The events of one process."""
 
@@ -68,6 +76,8 @@ class EventLog:
         """`redact`: takes out of JSON what must not leave the process."""
         self.pid = pid
         self._redact = redact
+        self.traces: list[Trace] = []
+        """Who writes traces of the process here."""
         self.last_seq = 0
         self.has_ended = False
         self._max_bytes = max_bytes

@@ -87,6 +87,8 @@ class Host:
         self._ids = itertools.count(1)
         self._outbox = Outbox()
         self._dead_guests: list[Guest] = []
+        self._watched: dict[str, Process] = {}
+        """Those with a tap."""
         self._num_buried = 0
         self._num_gateways = 0
         """How often one was gained or lost."""
@@ -186,6 +188,10 @@ class Host:
 
     def take_reports(self) -> list[HostReport]:
         """For the gateway."""
+        for process in self._watched.values():
+            for trace in process.events.traces:
+                if trace.flush_old():
+                    self.has_output(process)
         return self._outbox.take()
 
     def take_messages(self) -> dict[str, list[CoreMessage]]:
@@ -334,6 +340,7 @@ class Host:
         if process.guest is not None:
             self._dead_guests.append(process.guest)
         if process.tap is not None:
+            self._watched.pop(process.pid, None)
             process.tap.ended(ending)
         process.close()
         process.job.conclude(process, ending)
@@ -358,6 +365,8 @@ class Host:
         )
         self._open_log(process.events, order.bundle)
         process.watch()
+        if process.tap is not None:
+            self._watched[process.pid] = process
         for cut in process.limits.cuts():
             process.events.add("log", json_text({"level": "warning", "message": cut}))
 

@@ -39,6 +39,7 @@ class TraceWriter:
         self._entries: list[bytes] = []
         self._num_pending_bytes = 0
         self._flushed_at = time.monotonic()
+        events.traces.append(self)
 
     def add(self, entry: Any) -> bool:
         """One more; whether events came of it, which are then to be sent. `entry` is of builtin types."""
@@ -51,6 +52,13 @@ class TraceWriter:
             return False
         self.flush()
         return True
+
+    def flush_old(self) -> bool:
+        """Make an event of what has been there for a while; whether there was something."""
+        is_due = bool(self._entries) and time.monotonic() - self._flushed_at >= BATCH_S
+        if is_due:
+            self.flush()
+        return is_due
 
     def flush(self) -> None:
         """Make an event of what there is."""

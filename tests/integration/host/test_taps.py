@@ -12,10 +12,11 @@ import pytest
 
 from pie_engine.config import HostSection
 from pie_engine.host.events import EventLog
+from pie_engine.host.tap import Taps
 from pie_engine.host.trace import TraceWriter
 from pie_engine.protocol.recording import WAIT, Fail, Recording, RecordingWriter, parse
 from pie_engine.protocol.to_host import NO_SECRETS, Deliver, Launch, Secrets
-from tests.integration.host.inline_host import CONFIG, bundle
+from tests.integration.host.inline_host import CONFIG, WAITER, bundle
 
 TALKER = """
 from inferlet import session, Model
@@ -75,6 +76,42 @@ def test_the_end_of_a_recording_comes_before_the_end_of_the_process(inline):
     pid = launch(inline, bundle("async def main() -> int:\n    1 / 0"))
     inline.run_to_end()
     assert [kind for kind, _ in inline.events(pid)] == ["started", "trace", "trace", "error"]
+
+
+def test_what_a_program_did_before_it_waits_does_not_wait_with_it(inline):
+    pid = launch(inline, bundle(WAITER))
+    inline.until(lambda: [kind for kind, _ in inline.events(pid)].count("trace") == 2)
+    recording = recording_of(inline.events(pid))
+    assert [call.function for call in recording.calls] == ["session.receive"]
+    assert recording.end is None
+
+
+def test_several_taps_are_all_told(inline):
+    first, second = Listener(), Listener()
+    pid = launch(inline, bundle(TALKER), trace=(), n=0)
+    inline.host.processes[pid].tap = Taps([first, second])
+    inline.run_to_end()
+    assert first.heard == second.heard != []
+    assert first.heard[-1] == "ended"
+
+
+class Listener:
+    """A tap that remembers what it was told of."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def call(self, function, *_) -> None:
+        self.heard.append(function.name)
+
+    def waited(self, *_) -> None:
+        self.heard.append("wait")
+
+    def piped(self, text) -> None:
+        self.heard.append("piped")
+
+    def ended(self, ending) -> None:
+        self.heard.append("ended")
 
 
 def test_nothing_is_written_down_unless_it_was_asked_for(inline):
