@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pie_cli.attach import Ending
     from pie_cli.options import Values
+    from pie_cli.profiles.write import Profiler
     from pie_cli.recordings.write import Recorder
     from pie_cli.render import Printer
     from pie_cli.stdin import Stdin
@@ -91,18 +92,23 @@ async def _launch(client: PieClient, target: str, program: Bundle | str, signatu
     stdin = Stdin()
     arguments, used_stdin = arguments_of(target, signature, values, stdin)
     if values.own.get("detach"):
-        return await _detach(client, program, arguments, values.own.get("record"))
+        return await _detach(client, program, arguments, values.own)
     lines = None if used_stdin else lines_for(values.own, stdin)
     return await run_once(client, program, arguments, values.own, printer_for(values.own), lines=lines)
 
 
-async def _detach(client: PieClient, program: Bundle | str, arguments: dict[str, object], record: object) -> int:
-    with _recorder(record) as recorder:
-        trace: tuple[TraceKind, ...] = ("record",) if recorder else ()
+async def _detach(
+    client: PieClient, program: Bundle | str, arguments: dict[str, object], own: dict[str, object]
+) -> int:
+    with _recorder(own.get("record")) as recorder:
+        profiler = _profiler(own)
+        trace = _trace_kinds(recorder, profiler)
         process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace)
         console.data_line(process.pid)
         if recorder:
             console.note(f"`pie logs {process.pid} --record {recorder.path}` writes the recording, now or later")
+        if profiler:
+            console.note(f"`pie profile {process.pid}` shows where its time goes, now or later")
     return exits.OK
 
 
@@ -134,14 +140,22 @@ async def run_once(
     from pie_cli.summary import Timing
 
     with _recorder(own.get("record")) as recorder:
-        timing = Timing()
-        trace: tuple[TraceKind, ...] = ("record",) if recorder else ()
+        timing, profiler = Timing(), _profiler(own)
+        trace = _trace_kinds(recorder, profiler)
         process = await client.launch_process(program, arguments, on_disconnect="terminate", trace=trace)
-        on_trace = recorder.take if recorder else None
+        takers = [each.take for each in (recorder, profiler) if each]
+
+        def on_trace(data: dict[str, object]) -> None:
+            for take in takers:
+                take(data)
+
         code = await follow(process, printer, timing, lines=lines, on_trace=on_trace, ending=ending)
         if code == exits.OK and own.get("summary", console.is_terminal()):
             console.note(console.paint(timing.line(await _usage(client, process.pid)), console.DIM))
-        return exits.PROGRAM_FAILED if recorder and recorder.has_failed and code == exits.OK else code
+        if profiler:
+            profiler.finish()
+        has_failed = any(each.has_failed for each in (recorder, profiler) if each)
+        return exits.PROGRAM_FAILED if has_failed and code == exits.OK else code
 
 
 def _recorder(path: object) -> AbstractContextManager[Recorder | None]:
@@ -151,6 +165,25 @@ def _recorder(path: object) -> AbstractContextManager[Recorder | None]:
     from pie_cli.recordings.write import Recorder
 
     return Recorder(str(path))
+
+
+def _profiler(own: dict[str, object]) -> Profiler | None:
+    """For `--profile` and `--trace`; None without them."""
+    path = own.get("trace")
+    if not own.get("profile") and path is None:
+        return None
+    from pie_cli.profiles.write import Profiler
+
+    return Profiler(reports=bool(own.get("profile")), trace_path=None if path is None else str(path))
+
+
+def _trace_kinds(recorder: Recorder | None, profiler: Profiler | None) -> tuple[TraceKind, ...]:
+    kinds: list[TraceKind] = []
+    if recorder:
+        kinds.append("record")
+    if profiler:
+        kinds.append("profile")
+    return tuple(kinds)
 
 
 async def _usage(client: PieClient, pid: str) -> ProcessUsage | None:

@@ -30,6 +30,8 @@ OWN = [
     _own("watch", "boolean", "Run it again whenever one of its files is saved."),
     _own("detach", "boolean", "Print the process id and leave; see `pie logs`."),
     _own("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
+    _own("profile", "boolean", "End with where the time went, line by line; see `pie profile`."),
+    _own("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
     _own("interactive", "boolean", "Send each line of stdin to the program, as a message."),
     _own("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
     _own("help", "boolean", "Show the options of the program and leave."),

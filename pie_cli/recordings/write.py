@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from pie_cli import console
-from pie_engine.errors import InvalidInput
+from pie_cli.files import check_writable
 
 if TYPE_CHECKING:
     from pie_engine.protocol.recording import RecordingWriter
@@ -23,7 +22,7 @@ class Recorder:
         self.has_failed = False
         self._writer: RecordingWriter | None = None
         self._file: IO[bytes] | None = None
-        _check(self.path)
+        check_writable(self.path, "the recording")
 
     @property
     def has_begun(self) -> bool:
@@ -62,13 +61,3 @@ class Recorder:
             self._file = self.path.open("wb")
             self._writer = RecordingWriter(self._file)
         return self._writer
-
-
-def _check(path: Path) -> None:
-    folder = path.parent
-    if path.is_dir():
-        raise InvalidInput(f"cannot write the recording `{path}`: it is a folder", hint="give a file")
-    if not folder.is_dir():
-        raise InvalidInput(f"cannot write the recording `{path}`: there is no folder `{folder}`", hint="make it first")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise InvalidInput(f"cannot write the recording `{path}`: permission denied", hint="give another file")

@@ -13,6 +13,7 @@ from pie_engine.protocol.to_host import Chunk
 class Delivery(Operation):
     """Tokens of the reply are at the end of the context, delivered or not. Counts are of the reply's tokens."""
 
+    kind = "plan"
     __slots__ = (
         "_chunk_s",
         "_num_cached",
@@ -66,7 +67,7 @@ class Delivery(Operation):
         start, end = self.num_sent, self._text.num_ready
         self.num_sent = end
         reported = self._reported.between(start, end) if self._reports else NOTHING_REPORTED
-        so_far = self._usage() if start == 0 or self.guesses else None
+        so_far = self.usage if start == 0 or self.guesses else None
         ids, text = self._reply(start, end), self._text.between(start, end)
         self.context.process.host.send(Chunk(self.op, self.epoch, ids, text, start, *reported, so_far=so_far))
 
@@ -78,14 +79,15 @@ class Delivery(Operation):
     def _send_last(self, reason: FinishReason, ids: list[int], text: str) -> None:
         self.is_over = True
         index = self.num_sent - len(ids)
-        usage, process = self._usage(), self.context.process
+        usage, process = self.usage, self.context.process
         process.num_prompt += usage.prompt_tokens
         process.num_cached += usage.cached_tokens
         reported = self._reported.between(index, self.num_sent)
         chunk = Chunk(self.op, self.epoch, ids, text, index, *reported, reason, usage)
         self.context.process.host.send(chunk)
 
-    def _usage(self) -> Usage:
+    @property
+    def usage(self) -> Usage:
         if not self.has_begun:
             return Usage(self._start)
         num_cached = self._count_cached() if self._num_cached is None else self._num_cached

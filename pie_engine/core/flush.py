@@ -11,6 +11,7 @@ from pie_engine.protocol.to_host import Flushed
 class FlushOperation(Operation):
     """Over when nothing is uncomputed."""
 
+    kind = "flush"
     __slots__ = ()
 
     def begin(self) -> None:

@@ -16,6 +16,7 @@ from pie_engine.protocol.to_host import Forwarded
 class PassOperation(Operation):
     """Appends its tokens at its turn, whatever becomes of it then: its host counts them from the call on."""
 
+    kind = "pass"
     __slots__ = ("_held", "_is_complete", "_message", "_was_called_off")
 
     def __init__(

@@ -13,6 +13,7 @@ from pie_engine.core.lineage import RandomStream
 from pie_engine.core.matchers import HeldMatcher, LookOperation
 from pie_engine.core.operation import ModelFacts
 from pie_engine.core.plan import PlanOperation
+from pie_engine.core.profile import Profiler
 from pie_engine.core.save import SaveOperation
 from pie_engine.core.scheduler import Scheduler
 from pie_engine.core.search import SearchOperation
@@ -66,6 +67,7 @@ class Intake:
         sharers: Sharers,
         scheduler: Scheduler,
         turns: Turns,
+        profiler: Profiler,
         clock: Callable[[], float],
     ) -> None:
         self._facts = facts
@@ -73,6 +75,7 @@ class Intake:
         self._sharers = sharers
         self._scheduler = scheduler
         self._turns = turns
+        self._profiler = profiler
         self._clock = clock
         self._num_arrivals = 0
         self.family = Family(self._add, self._remove, turns)
@@ -130,10 +133,14 @@ class Intake:
     # Processes and contexts.
 
     def _open_process(self, host: Host, message: OpenProcess) -> None:
-        host.processes.setdefault(message.pid, Process(host, message.pid, message.user))
+        process = host.processes.setdefault(message.pid, Process(host, message.pid, message.user))
+        if message.is_profiled and process.profile is None:
+            self._profiler.open(process)
 
     def _close_process(self, host: Host, message: CloseProcess) -> None:
         process = host.processes.pop(message.pid, None)
+        if process is not None and process.profile is not None:
+            self._profiler.close(process)
         for context in [] if process is None else list(process.contexts.values()):
             self._turns.abandon(context)
             self._remove(context)
@@ -162,6 +169,8 @@ class Intake:
         child.adapter_id = parent.adapter_id
         child.fault = parent.fault
         child.backing, child.num_backed = parent.backing, min(parent.num_backed, parent.num_kept(kv.num_tokens))
+        if parent.process.profile is not None:
+            parent.process.profile.forked(parent, child)
         if message.length > num_tokens:
             child.fault = Internal(f"forked at {message.length} of {num_tokens} tokens").info
 

@@ -26,6 +26,7 @@ from pie_engine.core.host_pages import HostPages
 from pie_engine.core.intake import Intake
 from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
 from pie_engine.core.plan import PlanOperation
+from pie_engine.core.profile import Profiler
 from pie_engine.core.reserve import num_pages_of, num_slots_of
 from pie_engine.core.scheduler import Batch, Scheduler
 from pie_engine.core.state import Context, Host
@@ -113,7 +114,8 @@ class Core:
         self._census = Census(section.label, self._hosts, self._scheduler, self.pool, draft_model, clock)
         self.counts = self._census.counts
         self._turns = Turns(self._scheduler)
-        self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, clock)
+        self._profiler = Profiler(self.pool, clock)
+        self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, self._profiler, clock)
         self._is_stuck = False
         self._standing: object = None
         """When there was nothing to run the last time."""
@@ -210,11 +212,16 @@ class Core:
         if not self.is_idle:
             guessed_s = 0.0 if self._draft_model is None else self._guess(self._draft_model)
             batch = self._compose(guessed_s)
+            if self._profiler.is_on:
+                self._profiler.composed()
             self._prepare_pages()
             if batch:
                 began_at = self._clock()
                 results = self._execute([row for _, row in batch])
-                self._scheduler.learn(self._clock() - began_at)
+                ended_at = self._clock()
+                self._scheduler.learn(ended_at - began_at)
+                if self._profiler.is_on:
+                    self._profiler.stepped(self.counts.num_steps, batch, began_at, ended_at)
                 self._settle(batch, results)
             self._intake.family.sweep()
         self._send_due()

@@ -82,6 +82,7 @@ class HeldMatcher:
 class LookOperation(Operation):
     """Where a matcher stands, once it is known."""
 
+    kind = "look"
     __slots__ = ("_held", "_message")
 
     def __init__(self, message: Look, context: Context, facts: ModelFacts, arrival: int, held: HeldMatcher) -> None:

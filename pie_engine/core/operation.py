@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pie_engine.core.adapters import Adapters
 from pie_engine.core.archive import Archive
@@ -13,6 +14,7 @@ from pie_engine.grammar.compile import Compiler
 from pie_engine.grammar.mask import Mask, Masks
 from pie_engine.kv.context import KvContext
 from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 from pie_engine.protocol.sight import Sight
 from pie_engine.protocol.to_host import Failed
@@ -148,6 +150,14 @@ class Operation:
         self.guesses = False
         """Whether `draft` may have something."""
         self._ask(None)
+
+    kind: ClassVar[str] = "operation"
+    """In profiles."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens that it took, as far as it has come."""
+        return NO_USAGE
 
     def _ask(self, sampler: Sampler | None, probes: Probes = NO_PROBES, want_logprob: bool = False) -> None:
         """What is wanted of the last position; without a sampler its logits are not needed."""

@@ -21,6 +21,7 @@ MAX_BEHIND = 4
 class SaveOperation(Operation):
     """Over when the manifest is in its place, or need not be. Called off, the name may be written all the same."""
 
+    kind = "save"
     __slots__ = ("_is_writing", "_message", "is_behind")
 
     def __init__(self, message: Save, context: Context, facts: ModelFacts, arrival: int) -> None:

@@ -283,6 +283,8 @@ class Scheduler:
         copy = kv.reserve(end, gaps)
         if copy is not None:
             pool.moves.copy(*copy)
+            if (profile := operation.context.process.profile) is not None:
+                profile.copied(operation)
         return True
 
     def num_pages_needed(self, operation: Operation) -> int:

@@ -90,6 +90,7 @@ class Beam(Operation):
 class SearchOperation(Operation):
     """Reads the prompt itself; then its beams run. Its context stays as it is."""
 
+    kind = "search"
     __slots__ = (
         "_beams",
         "_end",
@@ -252,6 +253,10 @@ class SearchOperation(Operation):
             self._drop(beam)
         self._beams = []
 
+    @property
+    def usage(self) -> Usage:
+        return Usage(self._start, self._num_cached, self._num_beam_tokens)
+
     def _answer(self, unfinished: FinishReason | None = None) -> None:
         """What was found, and behind it with `unfinished` the beams as they are, which end for that reason."""
         plan = self._plan
@@ -267,7 +272,7 @@ class SearchOperation(Operation):
         hypotheses = [self._hypothesis(score, reply) for score, reply in found[: plan.num_returned]]
         self.is_over = True
         process = self.context.process
-        usage = Usage(self._start, self._num_cached, self._num_beam_tokens)
+        usage = self.usage
         process.num_prompt += usage.prompt_tokens
         process.num_cached += usage.cached_tokens
         process.host.send(Searched(self.op, hypotheses, usage))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pie_engine.core.matchers import HeldMatcher
     from pie_engine.core.operation import ModelFacts, Operation
     from pie_engine.core.plan import PlanOperation
+    from pie_engine.core.profile import ProcessProfile
 
 
 class Host:
@@ -43,6 +44,8 @@ class Process:
         self.user = user
         self.contexts: dict[int, Context] = {}
         self.wait = PageWait()
+        self.profile: ProcessProfile | None = None
+        """Who writes down what happens to it, if somebody does."""
         self.num_generated = self.num_prompt = self.num_cached = self.num_drafted = self.num_accepted = 0
 
     @property

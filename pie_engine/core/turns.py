@@ -31,6 +31,8 @@ class Turns:
         context.process.host.operations[operation.op] = operation
         if operation.deadline is not None:
             self.timed[operation] = None
+        if context.process.profile is not None:
+            context.process.profile.queued(operation)
         if len(context.queue) == 1:
             self._begin_next(context)
 
@@ -69,6 +71,8 @@ class Turns:
         assert context.is_idle, "an ended plan is only kept until the next operation begins"
         context.ended_plan = None
         context.queue.append(plan)
+        if context.process.profile is not None:
+            context.process.profile.queued(plan)
         self.plans[plan] = None
         if plan.deadline is not None:
             self.timed[plan] = None
@@ -93,6 +97,8 @@ class Turns:
                 self.waiting[context] = None
                 return
             _begin(operation)
+            if context.process.profile is not None:
+                context.process.profile.begun(operation)
             if not operation.is_over:
                 if not operation.is_parked:
                     self._scheduler.add(operation)
@@ -116,6 +122,8 @@ class Turns:
         context.queue.remove(operation)
         self._scheduler.remove(operation)
         self.timed.pop(operation, None)
+        if context.process.profile is not None:
+            context.process.profile.ended(operation)
         if isinstance(operation, PlanOperation):
             self.plans.pop(operation, None)
             if operation.ending != "none":

@@ -42,11 +42,11 @@ class CoreView:
         """Goes out at the end of this turn of the loop."""
         self._outgoing.append(message)
 
-    def open(self, pid: str, program: str, user: str) -> None:
+    def open(self, pid: str, program: str, user: str, *, is_profiled: bool = False) -> None:
         """Before the first context of a process."""
         if pid not in self._open_pids:
             self._open_pids.add(pid)
-            self.send(OpenProcess(pid, program, user))
+            self.send(OpenProcess(pid, program, user, is_profiled))
 
     def close(self, pid: str) -> None:
         """Everything of the process goes."""

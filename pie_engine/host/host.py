@@ -45,6 +45,7 @@ from pie_engine.protocol.to_host import (
     EventsStored,
     GatewayOrder,
     Launch,
+    Profiled,
     SaveFailed,
     Terminate,
     Waits,
@@ -122,6 +123,9 @@ class Host:
             if isinstance(result, Waits):
                 self._tell_waiting(core, result)
                 continue
+            if isinstance(result, Profiled):
+                self._profile(core, result)
+                continue
             operation = core.operations.get(result.op)
             if operation is not None:  # else the program has called it off
                 self._receive(operation, result)
@@ -133,6 +137,11 @@ class Host:
             message = f"context `{failed.name}` could not be saved: {failed.error.message}"
             process.events.add("log", json_text({"level": "error", "message": message}))
             self.has_output(process)
+
+    def _profile(self, core: CoreView, times: Profiled) -> None:
+        process = self.processes.get(times.pid)
+        if process is not None and process.profile is not None:
+            process.profile.core(core.model.name, times)
 
     def _receive(self, operation: Operation, result: CoreResult) -> None:
         try:

@@ -30,6 +30,7 @@ from pie_engine.store.contexts import SavedContexts
 
 if TYPE_CHECKING:
     from pie_engine.host.matchers import Matcher
+    from pie_engine.host.profiling import ProfileTap
     from pie_engine.host.programs import Program
 
 
@@ -123,6 +124,8 @@ class Process:
         """Line of the program, and task, that calls come from; only known of runs that are watched."""
         self.surroundings: Surroundings | None = None
         """Where a guest that is recorded has its time and chance from."""
+        self.profile: ProfileTap | None = None
+        """Of a guest that is profiled: who takes what is no call."""
         self._wait_began: tuple[int | None, int] = (None, 0)
         """Timeout and time of the wait that its guest is in; kept for its tap."""
         self._services = services
@@ -223,7 +226,7 @@ class Process:
 
     def create_context(self, model: str, seed: int | None, adapter: str = "") -> Context:
         core = self.core(model)
-        core.open(self.pid, self.program.name, self.job.user)
+        core.open(self.pid, self.program.name, self.job.user, is_profiled="profile" in self.job.trace)
         return self.adopt(Context.create(self, core, seed, adapter))
 
     def adopt(self, context: Context) -> Context:
@@ -332,6 +335,8 @@ class Process:
         if self.num_calls != self._num_calls_seen:
             self._num_calls_seen, self._cpu_ns = self.num_calls, 0
         self._cpu_ns += used_ns
+        if self.profile is not None:
+            self.profile.ran(used_ns)
         if self._cpu_ns > self.limits.cpu_s * 1e9 and self.doom is None:
             self.doom = self.limits.exceeded(
                 "cpu_s",

@@ -22,6 +22,8 @@ class OpenProcess(Message, frozen=True):
     pid: str
     program: str
     user: str = ""
+    is_profiled: bool = False
+    """Its host hears what takes how long: `Profiled`."""
 
 
 class CloseProcess(Message, frozen=True):

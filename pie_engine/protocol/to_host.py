@@ -8,10 +8,11 @@ import msgspec
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.plan import FinishReason, Hypothesis, Usage
+from pie_engine.protocol.profile import ForkTimes, OperationTimes, StepTimes
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.sampling import NOTHING_PROBED, Probed, TopToken
 
-TraceKind = Literal["record"]
+TraceKind = Literal["record", "profile"]
 """What can be written down of a process beside its events."""
 
 
@@ -93,6 +94,18 @@ class Waits(Message, frozen=True):
     num_in_all: int
 
 
+class Profiled(Message, frozen=True):
+    """Of a process that is profiled: operations that are over, and what the core did since the message before."""
+
+    pid: str
+    num_pages: int
+    """Of the model."""
+    page_size: int
+    operations: list[OperationTimes]
+    steps: list[StepTimes]
+    forks: list[ForkTimes]
+
+
 class Failed(Message, frozen=True):
     """The operation ended with an error; for a plan this is its last message."""
 
@@ -169,5 +182,5 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Saved | SaveFailed | Forwarded | Looked | Searched | Waits | Failed
+CoreResult = Chunk | Flushed | Saved | SaveFailed | Forwarded | Looked | Searched | Waits | Profiled | Failed
 GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen

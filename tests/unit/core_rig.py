@@ -45,6 +45,7 @@ from pie_engine.protocol.to_host import (
     Flushed,
     Forwarded,
     Looked,
+    Profiled,
     Saved,
     SaveFailed,
     Searched,
@@ -211,6 +212,7 @@ class Rig:
         )
         self.heard: dict[int, Heard] = {}
         self.waits: list[Waits] = []
+        self.profiled: list[Profiled] = []
         self._num_ids = 0
         self.send(OpenProcess("p1", "test"))
 
@@ -256,6 +258,9 @@ class Rig:
         for result in self.core.take_outgoing().get(HOST, []):
             if isinstance(result, Waits):
                 self.waits.append(result)
+                continue
+            if isinstance(result, Profiled):
+                self.profiled.append(result)
                 continue
             heard = self.heard.setdefault(result.op, Heard())
             assert heard.error is None, f"an answer after the failure of {result.op}: {result}"

@@ -1,0 +1,181 @@
+"""A tap that writes down when a process called its host, when it waited and what its cores did meanwhile.
+
+The entries are those of `protocol/profile.py`.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pie_engine.errors import ErrorInfo
+from pie_engine.host.imports import plain_error
+from pie_engine.host.tap import Import
+from pie_engine.host.trace import TraceWriter
+from pie_engine.protocol.profile import VERSION, Call, Core, End, Entry, Head, Ran, Wait
+from pie_engine.protocol.to_host import Profiled
+
+if TYPE_CHECKING:
+    from pie_engine.host.process import Ending, Process
+
+UNTIMED = frozenset({"runtime.store-code", "runtime.at"})
+"""What only watching and starting call."""
+GIVES_FUTURE = frozenset(
+    {
+        "context.flush",
+        "context.save",
+        "forward.start",
+        "generate.start",
+        "generate.search",
+        "matcher.look",
+        "session.receive",
+        "session.drain",
+    }
+)
+TAKES_FUTURE = frozenset(
+    {
+        "context.finish-flush",
+        "context.finish-save",
+        "forward.finish",
+        "generate.next",
+        "generate.stop",
+        "generate.draft",
+        "generate.rewind",
+        "generate.inject",
+        "generate.pipe",
+        "generate.finish-search",
+        "matcher.finish-look",
+        "session.finish-receive",
+        "session.finish-drain",
+        "futures.forget",
+    }
+)
+"""As the first argument."""
+WITHOUT_CONTEXT = frozenset({"context.create", "context.open", "context.delete", "context.list-saved"})
+READS_PROMPT = frozenset({"context.flush", "generate.start", "generate.search", "forward.start"})
+FIRST_TOKENS = 32
+STARTS_ON_CONTEXT = frozenset({"generate.start", "generate.search", "forward.start", "matcher.create"})
+
+
+class ProfileTap:
+    """Writes the profile of one process."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._writer = TraceWriter(process.events, "profile", VERSION, process.limits.engine.trace_mb)
+        self._beginnings: dict[int, int] = {}
+        """How many tokens of each context have been digested."""
+        self._resumed_ns = 0
+        """When the guest went on; 0: it was put off, or has not run yet."""
+        process.profile = self
+        now_us = time.monotonic_ns() // 1000
+        self._add(Head(now_us, process.program.name, process.program.version, process.pid, time.time()))
+
+    def call(
+        self,
+        function: Import,
+        arguments: Sequence[Any],
+        result: Any,
+        error: BaseException | None,
+        began_ns: int,
+        ended_ns: int,
+    ) -> None:
+        name = function.name
+        if name in UNTIMED:
+            return
+        process = self._process
+        handle = result if name in GIVES_FUTURE else arguments[0] if name in TAKES_FUTURE else 0
+        detail: dict[str, Any] = {"error": plain_error(error).code} if error else _detail(name, arguments, result)
+        if name in READS_PROMPT and (beginnings := self._digests(int(arguments[0]))):
+            detail["beginnings"] = beginnings
+        self._add(
+            Call(
+                began_ns // 1000,
+                (ended_ns - began_ns) // 1000,
+                process.place,
+                process.task,
+                name,
+                handle or 0,
+                _context_of(function, arguments, result) or 0,
+                detail,
+            )
+        )
+
+    def waited(
+        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
+    ) -> None:
+        if began_ns == ended_ns:
+            return
+        self._resumed_ns = ended_ns
+        self._add(Wait(began_ns // 1000, (ended_ns - began_ns) // 1000, timeout_us is not None, len(ready)))
+
+    def piped(self, text: str) -> None:
+        """The steps say that already."""
+
+    def ran(self, cpu_ns: int) -> None:
+        """The guest has stopped to run; it took so much processor time since it went on."""
+        now_ns = time.monotonic_ns()
+        began_ns, self._resumed_ns = self._resumed_ns or now_ns - cpu_ns, 0
+        self._add(Ran(began_ns // 1000, (now_ns - began_ns) // 1000, cpu_ns // 1000))
+
+    def core(self, model: str, times: Profiled) -> None:
+        """News of a core."""
+        self._add(Core(model, times.num_pages, times.page_size, times.operations, times.steps, times.forks))
+
+    def ended(self, ending: Ending) -> None:
+        self._add(End(time.monotonic_ns() // 1000, ending.code if isinstance(ending, ErrorInfo) else "return"))
+        self._writer.flush()
+
+    def _digests(self, ctx: int) -> list[int]:
+        """CRC-32 of the first 32, 64, 128, … tokens of a context that has grown to twice its length since."""
+        context = self._process.contexts.get(ctx)
+        num_tokens = 0 if context is None else len(context.tokens)
+        if context is None or num_tokens < max(FIRST_TOKENS, 2 * self._beginnings.get(ctx, 0)):
+            return []
+        self._beginnings[ctx] = num_tokens
+        digests, digest, start, end = [], 0, 0, FIRST_TOKENS
+        while end <= num_tokens:
+            digest = zlib.crc32(array("i", context.tokens[start:end]).tobytes(), digest)
+            digests.append(digest)
+            start, end = end, 2 * end
+        return digests
+
+    def _add(self, entry: Entry) -> None:
+        if self._writer.add(entry):
+            self._process.has_trace()
+
+
+def _context_of(function: Import, arguments: Sequence[Any], result: Any) -> int:
+    name = function.name
+    if name == "context.create":
+        return int(result or 0)
+    if name == "context.open":
+        return 0 if result is None else int(result.ctx)
+    if name in STARTS_ON_CONTEXT or (function.interface == "context" and name not in WITHOUT_CONTEXT):
+        return 0 if name in TAKES_FUTURE else int(arguments[0])
+    return 0
+
+
+def _detail(name: str, arguments: Sequence[Any], result: Any) -> dict[str, Any]:
+    """What hints need to know of it."""
+    if name == "context.fork":
+        return {"child": result}
+    if name == "context.append-text":
+        return {"tokens": result}
+    if name in ("context.append", "context.place"):
+        return {"tokens": len(arguments[1])}
+    if name == "context.append-packed":
+        return {"tokens": len(arguments[1]) * 3 // 16}  # base64 of four bytes each
+    if name == "forward.start":
+        return {"tokens": len(arguments[1])}
+    if name == "generate.start":
+        kinds = {key: arguments[1].get(key) for key in ("grammar", "speculation")}
+        return {key: value["kind"] for key, value in kinds.items() if value}
+    if name == "generate.next" and result is not None:
+        return {"tokens": len(result.ids), "finish": result.finish} if result.finish else {"tokens": len(result.ids)}
+    if name in ("session.finish-receive", "session.send"):
+        return {"chars": len(result if name == "session.finish-receive" else arguments[0])}
+    return {}

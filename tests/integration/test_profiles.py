@@ -1,0 +1,233 @@
+"""Programs are profiled in an embedded engine: where their time goes, and the slow patterns that they show."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from pie_cli.profiles.awaits import awaits, lines
+from pie_cli.profiles.hints import Hint, hints
+from pie_cli.profiles.model import Profile, build
+from pie_cli.profiles.phases import CLIENT, DECODE, PAGES, PREFILL, PYTHON, SLEEP, phases
+from pie_cli.profiles.read import Collected
+from pie_cli.profiles.totals import totals
+from pie_engine.config import HostSection, ModelSection
+from pie_engine.driver.fake_script import FakeScript, Reply
+from pie_engine.embedded import Embedded, EmbeddedProcess
+from pie_engine.protocol.program import Bundle, Manifest
+
+STEP_MS = 4.0
+REPLY = "one two three four five six seven eight nine ten"
+SCRIPT = FakeScript(replies=(Reply(REPLY),), step_delay_ms=STEP_MS)
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Embedded]:
+    with Embedded(HostSection(warm_instances=1, cancel_grace_s=0.1)) as running:
+        yield running
+
+
+def load(engine: Embedded, script: FakeScript = SCRIPT, **fields: object) -> None:
+    options = {"num_pages": 256, "offload_memory_mb": 1, **fields}
+    engine.load(ModelSection(driver="fake", name="fake", **options), script)  # type: ignore[arg-type]
+
+
+def start(engine: Embedded, source: str, **arguments: object) -> EmbeddedProcess:
+    bundle = Bundle(Manifest(name="p", version="1.0"), {"main.py": textwrap.dedent(source)})
+    return engine.launch(bundle, arguments, user=f"user-{next(_numbers)}", trace=("profile",))
+
+
+def profile_of(process: EmbeddedProcess) -> Profile:
+    collected = Collected()
+    for event in process.events:
+        if event.kind == "trace":
+            collected.take(json.loads(event.data))
+    return build(collected.entries(), collected.full_mb)
+
+
+def run(engine: Embedded, source: str, **arguments: object) -> Profile:
+    process = start(engine, source, **arguments)
+    process.wait(60)
+    assert process.error is None, process.error
+    return profile_of(process)
+
+
+def hint(profile: Profile, name: str) -> Hint:
+    (found,) = [each for each in hints(profile) if each.name == name]
+    return found
+
+
+def test_the_time_of_a_program_is_divided_by_what_it_was_for(engine):
+    load(engine)
+    profile = run(
+        engine,
+        """
+        import asyncio
+        from inferlet import Context
+        async def main(prompt: str = "Tell me. " * 40) -> str:
+            with Context() as ctx:
+                ctx.user(prompt)
+                reply = await ctx.generate(max_tokens=8)
+            await asyncio.sleep(0.06)
+            total = sum(i * i for i in range(300_000))
+            return f"{reply}{total}"
+        """,
+    )
+    found = phases(profile)
+    assert sum(found.values()) == pytest.approx(profile.wall_us, rel=0.01)
+    assert found[PREFILL] >= STEP_MS * 1000 * 0.8
+    assert found[DECODE] >= 7 * STEP_MS * 1000 * 0.8
+    assert found[SLEEP] >= 55_000
+    assert found[PYTHON] > 5_000
+    assert (profile.program, profile.version, profile.outcome, profile.tasks) == ("p", "1.0", "return", ["main"])
+    total = totals(profile)
+    assert (total.generated, total.cached) == (8, 0)
+    assert total.prompt == total.prefilled > 40
+    assert [line.place for line in lines(profile)] == ["main.py:7 in main"]
+    assert hints(profile) == []
+
+
+def test_each_task_has_its_awaits_with_the_line_of_the_program(engine):
+    load(engine)
+    profile = run(
+        engine,
+        """
+        import asyncio
+        from inferlet import Context
+        async def branch(ctx, i):
+            ctx.user(f"{i}?")
+            return await ctx.generate(max_tokens=4 + i)
+        async def main() -> list:
+            ctx = Context()
+            ctx.system("Be brief.")
+            await ctx.flush()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(branch(ctx.fork(), i), name=f"branch {i}") for i in range(3)]
+            return [task.result() for task in tasks]
+        """,
+    )
+    assert profile.tasks == ["main", "branch 0", "branch 1", "branch 2"]
+    found = awaits(profile)
+    assert {each.place for each in found if each.task != "main"} == {"main.py:6 in branch"}
+    assert {each.task for each in found} >= {"branch 0", "branch 1", "branch 2"}
+    line = lines(profile)[0]
+    assert line.place == "main.py:6 in branch"
+    assert max(line.phases, key=lambda phase: line.phases[phase]) == DECODE
+    assert hints(profile) == [], "its parent was flushed"
+
+
+def test_forks_of_what_was_not_flushed_are_named(engine):
+    load(engine)
+    found = hint(
+        run(
+            engine,
+            """
+            import asyncio
+            from inferlet import Context
+            async def branch(ctx, i):
+                ctx.user(f"{i}?")
+                return await ctx.generate(max_tokens=4)
+            async def main(prompt: str = "Tell me more. " * 30) -> list:
+                ctx = Context()
+                ctx.system(prompt)
+                return await asyncio.gather(*(branch(ctx.fork(), i) for i in range(4)))
+            """,
+        ),
+        "fork-unflushed",
+    )
+    assert found.what.startswith("4 forks")
+    assert found.places == ["main.py:10 in <genexpr>"]
+    assert "flush" in found.remedy
+
+
+TURNS = """
+from inferlet import Context
+async def main(num_turns: int = 4) -> int:
+    said = []
+    for turn in range(num_turns):
+        ctx = Context()
+        ctx.system("You are the keeper of a lighthouse. " * 20)
+        for text in said:
+            ctx.user(text)
+        said.append(await ctx.generate(max_tokens=6))
+        ctx.release()
+    return len(said)
+"""
+
+
+def test_prompts_that_are_read_again_on_each_turn_are_named(engine):
+    load(engine, prefix_cache="off")
+    found = hint(run(engine, TURNS), "prefill-again")
+    assert "3 times" in found.what
+    assert found.places == ["main.py:10 in main"]
+    assert "keep one Context" in found.remedy
+
+
+def test_prompts_that_the_cache_finds_are_no_trouble(engine):
+    load(engine)
+    profile = run(engine, TURNS)
+    assert hints(profile) == []
+    assert totals(profile).cached > 0
+
+
+def test_round_trips_to_the_client_are_named(engine):
+    load(engine)
+    process = start(
+        engine,
+        """
+        from inferlet import Context, session
+        async def ask(what):
+            session.send({"tool": what})
+            return await session.receive()
+        async def main() -> list:
+            return [await ask(i) for i in range(4)]
+        """,
+    )
+    answered = 0
+    while not process.has_ended:
+        if sum(event.kind == "message" for event in process.events) > answered:
+            answered += 1
+            time.sleep(0.03)
+            process.send(answered)
+        process.work(None)
+    profile = profile_of(process)
+    assert phases(profile)[CLIENT] >= 4 * 25_000
+    found = hint(profile, "client-trips")
+    assert found.what.startswith("4 round trips")
+    assert found.places == ["main.py:5 in ask"]
+
+
+def test_waiting_for_pages_is_named(engine):
+    load(engine, num_pages=24, prefix_cache="off")
+    profile = run(
+        engine,
+        """
+        import asyncio
+        from inferlet import Context
+        async def one(i):
+            with Context() as ctx:
+                ctx.user(f"{i} " * 60)
+                return await ctx.generate(max_tokens=20, ignore_eos=True)
+        async def main() -> int:
+            return len(await asyncio.gather(*(one(i) for i in range(5))))
+        """,
+    )
+    assert phases(profile)[PAGES] > 0
+    found = hint(profile, "page-waits")
+    assert found.places == ["main.py:7 in one"]
+    assert "release" in found.remedy
+
+
+def test_a_program_that_fails_has_a_profile_too(engine):
+    load(engine)
+    process = start(engine, "async def main() -> int:\n    return 1 / 0\n")
+    process.wait(60)
+    profile = profile_of(process)
+    assert profile.outcome == "exception"
+    assert profile.is_whole
