@@ -13,6 +13,7 @@ from pie_cli.commands import (
     build,
     config,
     context,
+    debug,
     dev,
     diff,
     doctor,
@@ -36,6 +37,7 @@ from pie_cli.commands import (
 COMMANDS = (
     new,
     run,
+    debug,
     dev,
     build,
     inspect,

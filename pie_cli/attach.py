@@ -141,7 +141,7 @@ async def _show_events(
             continue
         timing.saw(kind)
         if kind == "error":
-            code = _exit_code(value)
+            code = exit_code_of(value)
             if ending.is_wanted and as_error(value).code == CANCELLED and not printer.shows_all:
                 # Whoever pressed Ctrl-C knows.
                 break
@@ -150,7 +150,8 @@ async def _show_events(
     return code
 
 
-def _exit_code(value: object) -> int:
+def exit_code_of(value: object) -> int:
+    """Of an `error` event."""
     error = as_error(value).raised()
     # With a traceback it was the program that gave wrong input to something.
     if isinstance(error, InvalidProgram) or (isinstance(error, InvalidInput) and not error.traceback):

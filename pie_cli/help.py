@@ -37,6 +37,19 @@ Usage: pie run [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
   what the program returns, unless that is null or the text of its messages. All else is on stderr.
 """
 
+DEBUG_TEXT = """\
+Usage: pie debug [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
+
+  Run a program in an ordinary Python, where breakpoints and debuggers work.
+
+  TARGET is a folder with a pie.toml or a .py file; the parameters of `main` are options, as for `pie run`.
+
+  The program runs here, and its calls go to the daemon's model as always: contexts, KV and replies are
+  the real ones. `breakpoint()` opens pdb, which has stdin for itself. Memory, processor time and wall
+  time are not limited, so there is as much time at a breakpoint as you like. `pie ps`, `pie logs` and
+  `pie kill` know the process as any other. Ctrl-C ends the program, and pdb when it runs on from there.
+"""
+
 
 def option_row(parameter: Parameter, *, negatives: bool = True) -> Row:
     """An option as two columns: how it is typed, and what it means."""
@@ -48,10 +61,10 @@ def option_row(parameter: Parameter, *, negatives: bool = True) -> Row:
     return left, " ".join(filter(None, [str(parameter.schema.get("description", "")), _facts(parameter)]))
 
 
-def own_rows() -> list[Row]:
-    """The options of `pie run`."""
+def own_rows(verb: options.Verb = options.RUN) -> list[Row]:
+    """The options of a verb itself."""
     rows = []
-    for parameter in options.OWN:
+    for parameter in verb.own:
         left, right = option_row(parameter, negatives=parameter.name in options.TRISTATE)
         short = "".join(f"{s}, " for s, long in options.SHORT.items() if long == options.spelled(parameter.name))
         rows.append((short + left, right))
@@ -63,11 +76,18 @@ def run_help() -> str:
     return f"{RUN_TEXT}\nOptions:\n{columns(own_rows())}"
 
 
-def program_help(target: str, name: str, signature: Signature) -> str:
-    """What `pie run TARGET --help` shows."""
+def debug_help() -> str:
+    """What `pie debug --help` shows."""
+    from pie_cli.debugging.debug import DEBUG
+
+    return f"{DEBUG_TEXT}\nOptions:\n{columns(own_rows(DEBUG))}"
+
+
+def program_help(target: str, name: str, signature: Signature, verb: options.Verb = options.RUN) -> str:
+    """What `pie run TARGET --help` shows, or another verb."""
     text = options.text_parameter(signature)
     positional = f" [{text.name.upper()}]" if text else ""
-    parts = [f"Usage: pie run {shlex.quote(target)} [OPTIONS]{positional}"]
+    parts = [f"Usage: pie {verb.name} {shlex.quote(target)} [OPTIONS]{positional}"]
     if doc := _without_arguments(signature.doc):
         parts.append(textwrap.indent(doc, "  "))
     if text:
@@ -76,8 +96,8 @@ def program_help(target: str, name: str, signature: Signature) -> str:
     if rows:
         parts.append(f"Options of {name}:\n{columns(rows)}")
     taken = {parameter.name for parameter in signature.parameters}
-    own = [row for row, parameter in zip(own_rows(), options.OWN, strict=True) if parameter.name not in taken]
-    parts.append(f"Options of pie run:\n{columns(own)}")
+    own = [row for row, parameter in zip(own_rows(verb), verb.own, strict=True) if parameter.name not in taken]
+    parts.append(f"Options of pie {verb.name}:\n{columns(own)}")
     return "\n\n".join(parts)
 
 

@@ -20,23 +20,34 @@ TRISTATE = frozenset({"interactive", "summary"})
 """Own flags that are on or off by themselves, by what stdin and stderr are."""
 
 
-def _own(name: str, kind: str, description: str) -> Parameter:
+def own_option(name: str, kind: str, description: str) -> Parameter:
+    """One of a verb's own options."""
     return Parameter(name, {"type": kind, "description": description}, required=False)
 
 
 OWN = [
-    _own("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
-    _own("json", "boolean", "Write every event as one JSON object a line."),
-    _own("watch", "boolean", "Run it again whenever one of its files is saved."),
-    _own("detach", "boolean", "Print the process id and leave; see `pie logs`."),
-    _own("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
-    _own("profile", "boolean", "End with where the time went, line by line; see `pie profile`."),
-    _own("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
-    _own("interactive", "boolean", "Send each line of stdin to the program, as a message."),
-    _own("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
-    _own("help", "boolean", "Show the options of the program and leave."),
+    own_option("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
+    own_option("json", "boolean", "Write every event as one JSON object a line."),
+    own_option("watch", "boolean", "Run it again whenever one of its files is saved."),
+    own_option("detach", "boolean", "Print the process id and leave; see `pie logs`."),
+    own_option("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
+    own_option("profile", "boolean", "End with where the time went, line by line; see `pie profile`."),
+    own_option("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
+    own_option("interactive", "boolean", "Send each line of stdin to the program, as a message."),
+    own_option("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
+    own_option("help", "boolean", "Show the options of the program and leave."),
 ]
 """What `pie run` itself understands."""
+
+
+class Verb(NamedTuple):
+    """A verb that runs programs, and takes their parameters as options beside its own."""
+
+    name: str
+    own: Sequence[Parameter]
+
+
+RUN = Verb("run", OWN)
 
 
 class Flag(NamedTuple):
@@ -66,26 +77,26 @@ def negated(name: str) -> str:
     return "--no-" + spelled(name).removeprefix("--")
 
 
-def see_help(target: str, signature: Signature) -> str:
+def see_help(target: str, signature: Signature, verb: Verb = RUN) -> str:
     """The hint that names the program's help; `--help` behind TARGET may be a parameter of the program's own."""
     is_taken = any(parameter.name == "help" for parameter in signature.parameters)
     words = ["--help", shlex.quote(target)] if is_taken else [shlex.quote(target), "--help"]
-    return f"see `pie run {' '.join(words)}`"
+    return f"see `pie {verb.name} {' '.join(words)}`"
 
 
-def split_target(tokens: Sequence[str]) -> tuple[Values, list[str]]:
-    """The options of `pie run` before TARGET, and TARGET with everything behind it."""
-    reader = _Reader(_flags(OWN, is_own=True), "pie run", "the program's own options come after TARGET")
+def split_target(tokens: Sequence[str], verb: Verb = RUN) -> tuple[Values, list[str]]:
+    """The options of the verb before TARGET, and TARGET with everything behind it."""
+    reader = _Reader(_flags(verb.own, is_own=True), f"pie {verb.name}", "the program's own options come after TARGET")
     rest = list(tokens)
     while rest and _is_option(rest[0]):
         reader.read_option(rest)
     return reader.values, rest
 
 
-def read_options(label: str, signature: Signature, tokens: Sequence[str]) -> Values:
+def read_options(label: str, signature: Signature, tokens: Sequence[str], verb: Verb = RUN) -> Values:
     """What stands behind TARGET. Raises `InvalidInput` that names the parameter."""
-    flags = _flags(OWN, is_own=True) | _flags(signature.parameters, is_own=False)
-    reader = _Reader(flags, f"`{label}`", see_help(label, signature))
+    flags = _flags(verb.own, is_own=True) | _flags(signature.parameters, is_own=False)
+    reader = _Reader(flags, f"`{label}`", see_help(label, signature, verb))
     rest = list(tokens)
     while rest:
         if rest[0] == "--":

@@ -146,6 +146,7 @@ class Embedded:
         pid: str | None = None,
         secrets: Mapping[str, str] | None = None,
         trace: Sequence[TraceKind] = (),
+        native: str = "",
         watch: Callable[[Process], Tap] | None = None,
         seed: int | None = None,
     ) -> EmbeddedProcess:
@@ -153,13 +154,14 @@ class Embedded:
 
         What one `user` has saved, and the KV of what was read for it, another one does not find. `watch` makes a tap
         of the host's process, beside those of `trace`. With a `seed` models draw the same random numbers for it each
-        time. Raises `NotFound` when a secret that the manifest names is not in `secrets`.
+        time. `native`: the socket of a Python that runs it. Raises `NotFound` when a secret that the manifest names is
+        not in `secrets`.
         """
         given = _secrets_of(bundle, secrets or {})
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
         pid = pid or f"{bundle.manifest.name}-{next(self._numbers)}"
         process = self._processes[pid] = EmbeddedProcess(self, pid)
-        self.host.receive_order(Launch(pid, user, bundle.digest, bundle, text, given, tuple(trace)))
+        self.host.receive_order(Launch(pid, user, bundle.digest, bundle, text, given, tuple(trace), native))
         launched = self.host.processes.get(pid)
         if watch is not None and launched is not None:
             taps = [] if launched.tap is None else [launched.tap]
@@ -175,6 +177,8 @@ class Embedded:
         outside. Ctrl-C is raised at the end of a turn.
         """
         with self._interrupts:
+            for number in self.host.sockets:
+                self.host.look_outside(number)
             self.host.run(SLICE_S)
             self._send()
             for core in list(self._cores.values()):
@@ -253,7 +257,7 @@ class Embedded:
         if self.host.has_ready or any(not core.is_idle for core in cores):
             return 0.0
         times = [seconds for seconds in (self.host.seconds_left,) if seconds is not None]
-        if any(core.is_compiling or core.has_disk_work for core in cores):
+        if self.host.sockets or any(core.is_compiling or core.has_disk_work for core in cores):
             times.append(LOOK_S)
         now = time.monotonic()
         times += [max(0.0, core.next_due_at - now) for core in cores if core.next_due_at is not None]

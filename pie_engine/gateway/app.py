@@ -15,6 +15,7 @@ from pie_engine.errors import InvalidInput
 from pie_engine.gateway.adapters import Adapters
 from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Send
+from pie_engine.gateway.native import native_is_local
 from pie_engine.gateway.problems import translated
 from pie_engine.gateway.process import Follower, Process
 from pie_engine.gateway.programs import Programs
@@ -190,7 +191,10 @@ class App:
 
     async def _launch(self, request: Request, reply: Reply) -> None:
         body = await request.body(self._services.max_body_bytes)
-        process = await self._services.table.launch(LOCAL_USER, _decoded(_decode_launch, body))
+        launch = _decoded(_decode_launch, body)
+        if launch.native and not request.is_local:
+            raise native_is_local()
+        process = await self._services.table.launch(LOCAL_USER, launch)
         names: Headers = [
             (PID_HEADER.lower().encode(), process.pid.encode()),
             (DIGEST_HEADER.lower().encode(), process.record.digest.encode()),

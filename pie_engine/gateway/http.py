@@ -42,6 +42,11 @@ class Request:
     def wants_stream(self) -> bool:
         return b"text/event-stream" in self.headers.get(b"accept", b"")
 
+    @property
+    def is_local(self) -> bool:
+        """It came over the Unix socket, so from a process of the same user."""
+        return self._scope.get("client") is None
+
     def query(self, name: str) -> str | None:
         text: bytes = self._scope["query_string"]
         return parse_qs(text.decode("latin-1")).get(name, [None])[0] if text else None
@@ -67,7 +72,7 @@ class Request:
 
     def check_origin(self) -> None:
         """On TCP a browser could be made to call us: only pages and names of this machine may."""
-        if self._scope.get("client") is None:
+        if self.is_local:
             return
         host = self.headers.get(b"host", b"").decode("latin-1")
         origin = self.headers.get(b"origin", b"").decode("latin-1")

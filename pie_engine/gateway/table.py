@@ -19,6 +19,7 @@ from pie_engine.config import EngineConfig
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
 from pie_engine.gateway.audience import Audience
 from pie_engine.gateway.hosts import PYTHON, Host, HostPool, lane_of
+from pie_engine.gateway.native import check_native
 from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
@@ -95,6 +96,8 @@ class ProcessTable:
         """Returns when the launch is committed. The same idempotency key again gives the same process."""
         digest, bundle, is_new = self._program_of(user, request)
         text = _checked_input(request.input)
+        if request.native:
+            check_native(request, bundle)
         known = self._launched_before(user, request.idempotency_key)
         if known is not None:
             return await self._same_launch(known, digest, text)
@@ -175,6 +178,7 @@ class ProcessTable:
             ended=None,
             outcome=None,
             trace=",".join(request.trace),
+            native=request.native,
         )
         self._next_id += 1
         process = Process(record, lane=lane)
@@ -222,7 +226,10 @@ class ProcessTable:
             return  # it has died, and its processes are being ended
         process.is_dispatched = True
         bundle = host.parcel(record.digest, bundle)
-        launch = Launch(record.pid, record.user, record.digest, bundle, record.input, given, trace_kinds(record.trace))
+        trace = trace_kinds(record.trace)
+        launch = Launch(
+            record.pid, record.user, record.digest, bundle, record.input, given, trace, record.native
+        )
         self._turn.say(process.host_boot, launch)
         self._deliver_all(process)
         if process.is_terminating:

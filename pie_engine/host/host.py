@@ -25,6 +25,7 @@ from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.models import HostAdapter, HostModel
+from pie_engine.host.native import NativeFunctions, NativeGuest
 from pie_engine.host.operations import Operation
 from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
@@ -72,6 +73,7 @@ class Host:
         warm: WarmGuests,
         components: ComponentRunners,
         recorded: RecordedRunners,
+        native: NativeFunctions,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cores = Cores([section.label for section in config.models])
@@ -83,6 +85,9 @@ class Host:
         self._warm = warm
         self._components = components
         self._recorded = recorded
+        self._native = native
+        self._outside: dict[int, tuple[Process, NativeGuest]] = {}
+        """Processes that run outside of the sandbox, by their sockets."""
         self._scheduler = Scheduler(clock, self._resume)
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
@@ -257,6 +262,19 @@ class Host:
         self._components.close()
         self._recorded.close()
 
+    # Programs outside of the sandbox.
+
+    @property
+    def sockets(self) -> dict[int, bool]:
+        """Of programs that run in a Python of their own; whether one is to be told when more can be sent there."""
+        return {number: guest.has_unsent for number, (_, guest) in self._outside.items()}
+
+    def look_outside(self, socket: int) -> None:
+        """Something may have come there, or may be sent."""
+        found = self._outside.get(socket)
+        if found is not None and found[1].exchange():
+            self.make_ready(found[0])
+
     # Services for processes.
 
     def next_id(self) -> int:
@@ -292,6 +310,10 @@ class Host:
 
     def _new_guest(self, process: Process) -> Guest | None:
         program = process.program
+        if process.job.native:
+            outside = NativeGuest(self._native, process.job.native)
+            self._outside[outside.fileno()] = process, outside
+            return outside
         if not (program.is_component or process.is_recorded):
             return self._warm.take(program)
         runner = self._recorded.find(program) if process.is_recorded else self._components.find(program)
@@ -348,6 +370,8 @@ class Host:
         del self.processes[process.pid]
         if process.guest is not None:
             self._dead_guests.append(process.guest)
+        if isinstance(process.guest, NativeGuest):
+            del self._outside[process.guest.fileno()]
         if process.tap is not None:
             self._watched.pop(process.pid, None)
             process.tap.ended(ending)
@@ -370,6 +394,7 @@ class Host:
                 self._conclude_run,
                 secrets=order.secrets,
                 trace=order.trace,
+                native=order.native,
             )
         )
         self._open_log(process.events, order.bundle)
@@ -412,7 +437,7 @@ class Host:
 
     def _add(self, job: Job) -> Process:
         process = self.processes[job.pid] = Process(job, self, self._config)
-        if not job.program.is_component:
+        if not job.program.is_component and not job.native:
             self._limit_wall(process)
         self.make_ready(process)
         return process

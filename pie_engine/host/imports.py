@@ -124,7 +124,7 @@ class Imports:
 
     def link(self, linker: Linker, component: Component, link_wait: Callable[[LinkerInstance, FuncType], None]) -> None:
         """Define every import of `component` that is ours; WASI is defined already."""
-        for name, functions in _imported(linker.engine, component, NAMESPACE):
+        for name, functions in imported(linker.engine, component, NAMESPACE):
             with linker.root() as root, root.add_instance(name) as instance:
                 for function_name, kind in functions.items():
                     if (name, function_name) == WAIT:
@@ -139,7 +139,7 @@ class Imports:
     def _link_surroundings(self, linker: Linker, component: Component) -> None:
         """In place of WASI's own."""
         linker.allow_shadowing = True
-        for name, functions in _imported(linker.engine, component, WASI):
+        for name, functions in imported(linker.engine, component, WASI):
             if surroundings.replaces(name):
                 with linker.root() as root, root.add_instance(name) as instance:
                     for function_name, kind in functions.items():
@@ -232,7 +232,7 @@ class Imports:
         return body
 
 
-def _imported(engine: Engine, component: Component, namespace: str) -> Iterator[tuple[str, dict[str, FuncType]]]:
+def imported(engine: Engine, component: Component, namespace: str) -> Iterator[tuple[str, dict[str, FuncType]]]:
     """Interfaces of a namespace, with their functions."""
     for name, item in component.type.imports(engine).items():
         kind = item.ty

@@ -27,11 +27,14 @@ class Links:
         self._gateway: Link[GatewayOrder] | None = None
         self._cores: dict[str, Link[CoreResult]] = {}
         self._arrived: set[Any] = set()
+        self._outside: dict[int, bool] = {}
         self._poller = zmq.Poller()
         self._poller.register(child.home.socket, zmq.POLLIN)
 
     def wait(self, seconds: float) -> bool:
         """Until something arrives, but no longer; whether it has."""
+        if self._outside or self._host.sockets:
+            self._watch_outside(self._host.sockets)
         # Rounded up: to wake a little late is better than to spin until it is time.
         self._arrived = {socket for socket, _ in self._poller.poll(int(seconds * 1000 + 0.999))}
         return bool(self._arrived)
@@ -44,6 +47,17 @@ class Links:
         for boot_id, link in self._cores.items():
             if link.socket in self._arrived:
                 self._host.receive_results(boot_id, link.receive())
+        for number in self._outside:
+            if number in self._arrived:
+                self._host.look_outside(number)
+
+    def _watch_outside(self, sockets: dict[int, bool]) -> None:
+        """The sockets of programs that run outside of the sandbox, as they are now."""
+        for number in self._outside.keys() - sockets.keys():
+            self._poller.unregister(number)
+        for number, has_unsent in sockets.items():
+            self._poller.register(number, zmq.POLLIN | zmq.POLLOUT if has_unsent else zmq.POLLIN)
+        self._outside = sockets
 
     def receive_from_daemon(self) -> list[ChildMessage]:
         home = self._child.home

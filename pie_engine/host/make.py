@@ -14,6 +14,7 @@ from pie_engine.host.fibres import FibreRunner
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
+from pie_engine.host.native import native_functions
 from pie_engine.host.programs import remove_unused_data
 from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.runtime import load_runtime
@@ -58,5 +59,6 @@ def make_host(
     else:
         warm = WarmGuests(new_runner(runtime), data, config.host.warm_instances)
     recorded = RecordedRunners(engine, runtime, cache, new_recorded_runner)
-    host = Host(config, warm, ComponentRunners(engine, cache, new_runner), recorded)
+    native = native_functions(engine, runtime, INTERFACES) if runtime is not None else {}
+    host = Host(config, warm, ComponentRunners(engine, cache, new_runner), recorded, native)
     return host, ticker

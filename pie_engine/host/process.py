@@ -84,6 +84,8 @@ class Job:
     secrets: Secrets = NO_SECRETS
     trace: Sequence[TraceKind] = ()
     """Who watches its calls."""
+    native: str = ""
+    """Socket of the Python that runs it; empty: it runs in the sandbox."""
 
 
 class Process:

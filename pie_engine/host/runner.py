@@ -25,6 +25,7 @@ class Status(enum.Enum):
 
     WAITING = "in wait-any; `answer` it before it is resumed"
     PREEMPTED = "its slice is over"
+    AWAY = "it runs elsewhere, and has said all it has to say for now"
     ENDED = "its outcome is there"
 
 

@@ -41,6 +41,9 @@ class LaunchRequest(Request, frozen=True):
     """The same key again gives the same process."""
     trace: tuple[TraceKind, ...] = ()
     """What is written down of it: events of kind `trace`, for followers that ask for them with `?trace=1`."""
+    native: str = ""
+    """Path of a Unix socket at which a Python of the user waits to run it, as `pie debug` does; only for clients on the
+    daemon's own socket."""
 
 
 class Launched(Body, frozen=True):

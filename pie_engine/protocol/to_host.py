@@ -146,6 +146,8 @@ class Launch(Message, frozen=True):
     """Those that its manifest names."""
     trace: tuple[TraceKind, ...] = ()
     """What is written down of it: events of kind `trace`."""
+    native: str = ""
+    """Path of the Unix socket at which its user's own Python waits to run it; empty: it runs in the sandbox."""
 
 
 class Describe(Message, frozen=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pie_engine.errors import InvalidConfig
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_TIMEOUT_S = 5.0
 CHECKPOINT_INTERVAL_S = 1.0
 WAL_LIMIT_PAGES = 16384
@@ -35,7 +35,8 @@ CREATE TABLE processes (
     version TEXT NOT NULL, digest TEXT NOT NULL, input TEXT NOT NULL, on_disconnect TEXT NOT NULL,
     idempotency_key TEXT, host_boot TEXT, host TEXT, is_terminating INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL, ended REAL, outcome TEXT,
-    usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT ''
+    usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',
+    native TEXT NOT NULL DEFAULT ''
 );
 CREATE UNIQUE INDEX processes_key ON processes (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX processes_alive ON processes (id) WHERE ended IS NULL;
@@ -69,6 +70,7 @@ ALTER TABLE processes DROP COLUMN num_tokens
 """,
     2: _SECRETS,
     3: "ALTER TABLE processes ADD COLUMN trace TEXT NOT NULL DEFAULT ''",
+    4: "ALTER TABLE processes ADD COLUMN native TEXT NOT NULL DEFAULT ''",
 }
 """From a version to the next one."""
 

@@ -36,6 +36,8 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     outcome: str | None
     trace: str = ""
     """Kinds of trace that its launch asked for, separated by commas."""
+    native: str = ""
+    """Socket of the Python that runs it; empty: it runs in the sandbox."""
     usage: str = "[]"
     """JSON of `Usage`; empty until it has ended."""
     last_seq: int = 0

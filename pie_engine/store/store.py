@@ -22,7 +22,7 @@ PRUNE_BATCH = 100
 
 _PROCESS_COLUMNS = (
     "id, pid, user, program, version, digest, input, on_disconnect, idempotency_key, host_boot, host,"
-    " is_terminating, created, ended, outcome, trace, usage"
+    " is_terminating, created, ended, outcome, trace, native, usage"
 )
 _SELECT_PROCESS = (
     f"SELECT {_PROCESS_COLUMNS}, (SELECT coalesce(max(seq), 0) FROM events WHERE process = processes.id) FROM processes"
@@ -131,7 +131,7 @@ class Store:
 
     def add_process(self, record: ProcessRecord) -> None:
         self._db.execute(
-            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             msgspec.structs.astuple(record)[:-1],
         )
 

@@ -93,6 +93,7 @@ class PieClient:
         on_disconnect: OnDisconnect = "terminate",
         idempotency_key: str | None = None,
         trace: Sequence[TraceKind] = (),
+        native: str = "",
     ) -> Process:
         """Start `program` with the arguments `input` of its `main`. Returns when the daemon has it safely.
 
@@ -100,6 +101,7 @@ class PieClient:
         on_disconnect: `terminate` ends it when nobody has listened for a while, `detach` lets it go on.
         idempotency_key: the same key again gives the same process.
         trace: what is written down of it, as events of kind `Trace`: `record`.
+        native: path of a Unix socket at which a Python waits to run it, in place of the sandbox; see docs/wire.md.
         Raises `InvalidInput`, also for a part of `input` that JSON does not have, `NotFound`, `InvalidProgram`,
         `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as its `Error` event.
         """
@@ -110,6 +112,7 @@ class PieClient:
             # With a key the daemon knows a repeated request for what it is, so a broken connection is no risk.
             idempotency_key=idempotency_key or uuid.uuid4().hex,
             trace=tuple(trace),
+            native=native,
         )
         body = msgspec.json.encode(request)
         headers = {"Accept": EVENT_STREAM}

@@ -53,6 +53,11 @@ class Signal:
             self._waiter.set_result(None)
 
     @property
+    def is_set(self) -> bool:
+        """Reported, and not waited for since."""
+        return self._is_set
+
+    @property
     def is_awaited(self) -> bool:
         return self._waiter is not None
 

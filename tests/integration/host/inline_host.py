@@ -15,6 +15,7 @@ from pie_engine.host.engine import Ticker
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
+from pie_engine.host.native import native_functions
 from pie_engine.host.models import HostModel
 from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.warm import WarmGuests
@@ -67,7 +68,8 @@ class InlineHost:
 
         warm = WarmGuests(new_runner(component), data, 2)
         recorded = RecordedRunners(engine, component, data, new_recorded_runner)
-        self.host = Host(CONFIG, warm, ComponentRunners(engine, data, new_runner), recorded)
+        native = native_functions(engine, component, INTERFACES)
+        self.host = Host(CONFIG, warm, ComponentRunners(engine, data, new_runner), recorded, native)
         self.reports: list[HostReport] = []
         self.asked: list[CoreMessage] = []
         self._numbers = count(1)

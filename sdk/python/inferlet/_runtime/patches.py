@@ -34,6 +34,14 @@ def install(loop: HostLoop) -> None:
     absent.install()
 
 
+def install_native() -> None:
+    """The part that programs in an ordinary Python need: their text, their log records and `asyncio` are as in a sandbox,
+    while threads, files and sockets stay what debuggers need."""
+    _install_asyncio()
+    _install_streams()
+    _install_logging()
+
+
 def _install_time(loop: HostLoop) -> None:
     def sleep(seconds: float, /) -> None:
         """Block the whole program, all of its tasks, for `seconds`. `await asyncio.sleep` blocks one task only."""

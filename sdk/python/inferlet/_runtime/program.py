@@ -22,6 +22,7 @@ from inferlet.signature import Signature
 
 Outcome = tuple[bool, str]
 """Whether it went well, and JSON: the value, or an `ErrorInfo`."""
+NewImporter = Callable[[dict[str, str], dict[str, str]], BundleImporter]
 
 
 def describe(bundle: str, loop: HostLoop) -> Outcome:
@@ -29,9 +30,15 @@ def describe(bundle: str, loop: HostLoop) -> Outcome:
     return _guarded(bundle, loop, lambda main: Signature.of(main).to_json())
 
 
-def run(bundle: str, arguments: str, loop: HostLoop) -> Outcome:
-    """The value of the program's `main` for these arguments (a JSON object)."""
-    return _guarded(bundle, loop, lambda main: _call(main, arguments, loop))
+def run(
+    bundle: str,
+    arguments: str,
+    loop: HostLoop,
+    new_importer: NewImporter = BundleImporter,
+    on_error: Callable[[BaseException], None] = lambda error: None,
+) -> Outcome:
+    """The value of the program's `main` for these arguments (a JSON object). `on_error`: told before all is over."""
+    return _guarded(bundle, loop, lambda main: _call(main, arguments, loop), new_importer, on_error)
 
 
 def prepare(loop: HostLoop) -> WarmUp:
@@ -45,17 +52,24 @@ def prepare(loop: HostLoop) -> WarmUp:
     return warm_up
 
 
-def _guarded(bundle: str, loop: HostLoop, use: Callable[[Callable[..., Any]], str]) -> Outcome:
+def _guarded(
+    bundle: str,
+    loop: HostLoop,
+    use: Callable[[Callable[..., Any]], str],
+    new_importer: NewImporter = BundleImporter,
+    on_error: Callable[[BaseException], None] = lambda error: None,
+) -> Outcome:
     importer = None
     try:
         fresh_state()
         parts = json.loads(bundle)
-        importer = BundleImporter(parts["files"], parts.get("code") or {})
+        importer = new_importer(parts["files"], parts.get("code") or {})
         importer.install()
         if parts.get("watched"):
             places.install(importer.owns)
         return True, use(load_main(importer, parts["entry"]))
     except BaseException as error:
+        on_error(error)
         owns = importer.owns if importer else (lambda filename: False)
         return False, failures.report(error, owns, is_terminated=loop.is_terminated)
     finally:

@@ -1,0 +1,130 @@
+"""The host at the other end of a socket, for `_transport.connect`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from inferlet import errors
+from inferlet._native.frames import Connection, Gone
+from inferlet.testing import _records
+
+_ENUMS: dict[str, type[enum.Enum]] = {"finish": _records.Finish}
+"""Fields of results that hold one."""
+
+
+class NativeHost:
+    """One attribute for each interface of the WIT, as `_transport.host` is to have them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._early: list[int] = []
+        """Reported to a wait that was interrupted."""
+
+    def __getattr__(self, interface: str) -> Interface:
+        found = Interface(self, interface)
+        setattr(self, interface, found)
+        return found
+
+    def call(self, interface: str, function: str, arguments: tuple[Any, ...]) -> Any:
+        """Raises the `PieError` that the host answers with, and `Cancelled` when the process has ended.
+
+        Ctrl-C is raised when the answer is there, so that question and answer stay together.
+        """
+        try:
+            self.connection.send("call", interface, function, [_plain(argument) for argument in arguments])
+            return self._answer()
+        except Gone:
+            raise _ended() from None
+
+    def wait_any(self, timeout_us: int | None) -> list[int]:
+        """`futures.wait-any`. Ctrl-C ends the wait; what was reported meanwhile the next one returns."""
+        if self._early:
+            timeout_us = 0
+        early, self._early = self._early, []
+        try:
+            self.connection.send("call", "futures", "wait-any", [timeout_us])
+            try:
+                return early + self._answer_of(self.connection.receive())
+            except KeyboardInterrupt:
+                self.connection.send("interrupt")
+                self._early = early + self._answer_of(self.connection.receive())
+                raise
+        except Gone:
+            raise _ended() from None
+
+    def _answer(self) -> Any:
+        interrupt = None
+        while True:
+            try:
+                frame = self.connection.receive()
+                break
+            except KeyboardInterrupt as pressed:
+                interrupt = pressed
+        if interrupt is not None:
+            raise interrupt
+        return self._answer_of(frame)
+
+    def _answer_of(self, frame: Any) -> Any:
+        match frame:
+            case ["ok", value]:
+                return _records_of(value)
+            case ["error", code, message, retry]:
+                raise errors.error_of(code.replace("-", "_"), message, retry)
+            case _:
+                raise errors.Internal(f"the host answered {frame!r:.200}")
+
+
+class Interface:
+    """Its functions, and its records and enumerations, under the names of the generated bindings."""
+
+    def __init__(self, host: NativeHost, name: str) -> None:
+        self._host = host
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        found: Any
+        if name[0].isupper():
+            found = getattr(_records, name)
+        elif (self._name, name) == ("futures", "wait_any"):
+            found = self._host.wait_any
+        else:
+            found = self._function(name.replace("_", "-"))
+        setattr(self, name, found)
+        return found
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        return lambda *arguments: self._host.call(self._name, name, arguments)
+
+
+def _plain(value: Any) -> Any:
+    """A record as a dict, an enumeration as its name in the WIT."""
+    if isinstance(value, enum.Enum):
+        return value.name.lower().replace("_", "-")
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _records_of(value: Any) -> Any:
+    """What `_plain` would have made of records."""
+    if isinstance(value, list):
+        return [_records_of(item) for item in value] if value and isinstance(value[0], dict) else value
+    if not isinstance(value, dict):
+        return value
+    return SimpleNamespace(**{name: _field(name, item) for name, item in value.items()})
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in _ENUMS and value is not None:
+        return _ENUMS[name][value.upper()]
+    return _records_of(value)
+
+
+def _ended() -> errors.PieError:
+    return errors.Cancelled("the process has ended", hint="`pie logs` shows how")

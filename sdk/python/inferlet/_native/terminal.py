@@ -1,0 +1,109 @@
+"""The terminal under a program whose own output goes to the host: pdb reads and writes there."""
+
+from __future__ import annotations
+
+import contextlib
+import pdb
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from inferlet import _transport
+from inferlet._loop import HostLoop, wait_any
+from inferlet.errors import PieError
+
+SETTLE_S = 1.0
+"""No longer than this is waited for what the program has printed to be seen."""
+SHOW_S = 0.03
+"""From its client until it stands on the screen."""
+
+
+class Terminal:
+    """Standard streams as they were at the start."""
+
+    def __init__(self) -> None:
+        self.stdin = sys.stdin
+        self.stderr = sys.stderr
+        # What is written is no data: where stdout is not the terminal, it goes where errors go.
+        self.stdout = sys.stdout if sys.stdout.isatty() else sys.stderr
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[None]:
+        """Inside, the standard streams are the terminal's."""
+        before = sys.stdin, sys.stdout, sys.stderr
+        sys.stdin, sys.stdout, sys.stderr = self.stdin, self.stdout, self.stderr
+        try:
+            yield
+        finally:
+            self.stdout.flush()
+            sys.stdin, sys.stdout, sys.stderr = before
+
+
+def install_pdb(terminal: Terminal, loop: HostLoop) -> None:
+    """From here on every `pdb` reads and writes at the terminal, however it is started."""
+    begin, prompt = pdb.Pdb.__init__, pdb.Pdb._cmdloop  # type: ignore[attr-defined]
+
+    def __init__(self: pdb.Pdb, *args: Any, **kwargs: Any) -> None:
+        begin(self, *args, **kwargs)
+        self.stdin, self.stdout = terminal.stdin, terminal.stdout
+
+    def _cmdloop(self: pdb.Pdb, *args: Any, **kwargs: Any) -> Any:
+        settle(loop)
+        with terminal.own():
+            return prompt(self, *args, **kwargs)
+
+    pdb.Pdb.__init__ = __init__  # type: ignore[method-assign]
+    pdb.Pdb._cmdloop = _cmdloop  # type: ignore[attr-defined]
+
+
+def settle(loop: HostLoop) -> None:
+    """Wait until what the program has said so far has been shown, so that prompts come after it."""
+    with contextlib.suppress(PieError, OSError):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        wire = _transport.host.session
+        handle = wire.drain()
+        signal = loop.watch(handle)
+        end = time.monotonic() + SETTLE_S
+        while not signal.is_set and time.monotonic() < end:
+            loop._process_events(wait_any(max(0.0, end - time.monotonic())))
+        loop.unwatch(handle)
+        _transport.host.futures.forget(handle)
+        time.sleep(SHOW_S)
+
+
+def post_mortem(terminal: Terminal, loop: HostLoop, owns: Callable[[str], bool]) -> Callable[[BaseException], None]:
+    """What opens pdb where the program has failed, in the innermost of its frames."""
+
+    def open_at(error: BaseException) -> None:
+        if isinstance(error, SystemExit | KeyboardInterrupt) or type(error).__name__ == "BdbQuit":
+            return
+        trace = error.__traceback__
+        while trace is not None and not owns(trace.tb_frame.f_code.co_filename):
+            trace = trace.tb_next
+        if trace is None:
+            return
+        settle(loop)
+        with terminal.own():
+            traceback.print_exception(type(error), error, trace)
+        pdb.post_mortem(_last_of(trace, owns))
+
+    return open_at
+
+
+def _last_of(trace: Any, owns: Callable[[str], bool]) -> Any:
+    """Without the frames of the SDK below the program's last one: the prompt stands where the call was made."""
+    import types
+
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    while not owns(frames[-1].tb_frame.f_code.co_filename):
+        frames.pop()
+    shortened = None
+    for each in reversed(frames):
+        shortened = types.TracebackType(shortened, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shortened
