@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pie_cli.options import Values, missing_parameters, see_help, spelled, text_parameter
+from pie_cli.options import RUN, Values, Verb, missing_parameters, see_help, spelled, text_parameter
 from pie_engine.config import nearest_hint
 from pie_engine.errors import InvalidInput
 from pie_engine.protocol.program import Signature
@@ -18,27 +18,31 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-def arguments_of(target: str, signature: Signature, values: Values, stdin: Stdin) -> tuple[dict[str, object], bool]:
+def arguments_of(
+    target: str, signature: Signature, values: Values, stdin: Stdin, verb: Verb = RUN
+) -> tuple[dict[str, object], bool]:
     """The arguments, options over `--input`; and whether stdin was read. Raises `InvalidInput` naming the parameter."""
     given = _input_object(values.own.get("input"), signature) | values.program
     used_stdin = False
     if values.words:
-        name, text = _positional(target, signature, values.words, given)
+        name, text = _positional(target, signature, values.words, given, verb)
         used_stdin = text == STDIN
         given[name] = stdin.text() if used_stdin else text
     missing = missing_parameters(signature, given)
     if missing:
         names = ", ".join(f"`{spelled(parameter.name)}`" for parameter in missing)
-        verb = "is" if len(missing) == 1 else "are"
-        raise InvalidInput(f"{names} {verb} missing", hint=see_help(target, signature))
+        is_or_are = "is" if len(missing) == 1 else "are"
+        raise InvalidInput(f"{names} {is_or_are} missing", hint=see_help(target, signature, verb))
     return given, used_stdin
 
 
-def _positional(target: str, signature: Signature, words: list[str], given: dict[str, object]) -> tuple[str, str]:
+def _positional(
+    target: str, signature: Signature, words: list[str], given: dict[str, object], verb: Verb
+) -> tuple[str, str]:
     """The parameter that stands without its name, and its value."""
     parameter = text_parameter(signature)
     if parameter is None:
-        raise InvalidInput(f"`{target}` takes options only, got `{words[0]}`", hint=see_help(target, signature))
+        raise InvalidInput(f"`{target}` takes options only, got `{words[0]}`", hint=see_help(target, signature, verb))
     name = spelled(parameter.name)
     if len(words) > 1:
         raise InvalidInput(f"`{name}` takes one text, got {len(words)} words", hint=f'quote them: "{" ".join(words)}"')

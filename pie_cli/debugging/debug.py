@@ -46,6 +46,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
     from pie_cli.debugging.native import new_place, run_native
     from pie_cli.debugging.pythons import check_debugpy, check_sources, find_python
     from pie_cli.render import JsonPrinter, TextPrinter
+    from pie_cli.stdin import Stdin
     from pie_engine.config import load_config
     from pie_engine.protocol.program import Signature
 
@@ -63,7 +64,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
             console.data_line(program_help(target, view.name, signature, DEBUG))
             return exits.OK
         listen = _address(values.own)
-        arguments, _ = arguments_of(target, signature, values)
+        arguments, _ = arguments_of(target, signature, values, Stdin(), DEBUG)
         printer = JsonPrinter() if values.own.get("json") else TextPrinter()
         with new_place() as place:
             wanted = values.own.get("python")
@@ -71,7 +72,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
             check_sources(python, bundle.files)
             if listen:
                 check_debugpy(python)
-            folder, files = _files(Path(target).expanduser().absolute(), bundle)
+            folder, files = _files(target, bundle)
             session = {
                 "folder": str(folder),
                 "files": files,
@@ -98,9 +99,10 @@ def _local(target: str) -> Bundle:
     return bundle
 
 
-def _files(target: Path, bundle: Bundle) -> tuple[Path, dict[str, str]]:
+def _files(target: str, bundle: Bundle) -> tuple[Path, dict[str, str]]:
     """The program's folder, and where each of its own modules lies; its packages came from elsewhere."""
-    folder = target if target.is_dir() else target.parent
+    path = Path(target).expanduser().absolute()
+    folder = path if path.is_dir() else path.parent
     modules = (path for path in bundle.files if path.endswith(".py"))
     return folder, {path: str(folder / path) for path in modules if (folder / path).is_file()}
 

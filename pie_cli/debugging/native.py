@@ -28,17 +28,21 @@ _INTERRUPTED = "the program was ended by Ctrl-C"
 
 
 class Place:
-    """A folder that only the user can enter: the SDK, the socket and what the Python is told."""
+    """A folder that only the user can enter: the SDK, the socket and what the Python is told; `here`: where we are."""
 
     def __init__(self, folder: Path) -> None:
-        import inferlet
+        from importlib.util import find_spec
 
+        spec = find_spec("inferlet")
+        assert spec is not None
+        assert spec.origin is not None
         self.folder = folder
+        self.here = Path.cwd()
         self.socket = str(folder / "host")
         self.sdk = folder / "sdk"
         self.sdk.mkdir()
         # Not the folder that it lies in: that may be all of site-packages, of another Python than the one it is for.
-        (self.sdk / "inferlet").symlink_to(Path(str(inferlet.__file__)).parent)
+        (self.sdk / "inferlet").symlink_to(Path(spec.origin).parent)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Which Python a program is debugged in: the sandbox's version if there is one here, else our own, with what it lacks."""
+"""Which Python a program is debugged in: one of the sandbox's version, or else our own, with what it lacks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def find_python(sdk: Path, wanted: str | None) -> Python:
         found = _probed(sdk, path)
         if found is not None:
             return found
-    console.note(f"note: programs run in Python {_GUEST}, and this one is debugged in {own.label}: no newer one is here")
+    console.note(f"note: programs run in Python {_GUEST}; this one is debugged in {own.label}, for want of a newer one")
     return own
 
 

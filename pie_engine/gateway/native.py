@@ -29,7 +29,8 @@ def check_native(request: LaunchRequest, bundle: Bundle) -> None:
         )
     if bundle.manifest.runtime == "component":
         raise Unsupported(
-            f"`{bundle.manifest.name}` is a component, which no Python can run", hint="debug the source it is built from"
+            f"`{bundle.manifest.name}` is a component, which no Python can run",
+            hint="debug the source it is built from",
         )
     if "record" in request.trace:
         raise Unsupported(

@@ -227,9 +227,7 @@ class ProcessTable:
         process.is_dispatched = True
         bundle = host.parcel(record.digest, bundle)
         trace = trace_kinds(record.trace)
-        launch = Launch(
-            record.pid, record.user, record.digest, bundle, record.input, given, trace, record.native
-        )
+        launch = Launch(record.pid, record.user, record.digest, bundle, record.input, given, trace, record.native)
         self._turn.say(process.host_boot, launch)
         self._deliver_all(process)
         if process.is_terminating:

@@ -163,8 +163,11 @@ class NativeGuest:
 
     @property
     def _has_frame(self) -> bool:
-        size = len(self._inbox)
-        return size >= HEADER.size and size >= HEADER.size + HEADER.unpack_from(self._inbox)[0]
+        """A whole one, or the beginning of one that is too long."""
+        if len(self._inbox) < HEADER.size:
+            return False
+        (size,) = HEADER.unpack_from(self._inbox)
+        return bool(size > MAX_FRAME_BYTES or len(self._inbox) >= HEADER.size + size)
 
     def _frames(self) -> Iterator[Any]:
         while len(self._inbox) >= HEADER.size:

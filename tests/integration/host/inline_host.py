@@ -15,8 +15,8 @@ from pie_engine.host.engine import Ticker
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
-from pie_engine.host.native import native_functions
 from pie_engine.host.models import HostModel
+from pie_engine.host.native import native_functions
 from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.warm import WarmGuests
 from pie_engine.protocol.program import Bundle, Limits, Manifest

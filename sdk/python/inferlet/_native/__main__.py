@@ -1,4 +1,4 @@
-"""`python -m inferlet._native FILE`: the Python that `pie debug` and `pie repl` start. FILE holds a `Session` as JSON."""
+"""`python -m inferlet._native FILE`: the Python that `pie debug` and `pie repl` start. FILE: a `Session` as JSON."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def _run(session: Session, bundle: str, arguments: str, loop: HostLoop, terminal
 def _with_short_names(text: str, importer: LocalImporter) -> str:
     """An error as the sandbox would report it."""
     info = json.loads(text)
-    return json.dumps({key: importer.relative(value) if isinstance(value, str) else value for key, value in info.items()})
+    return json.dumps(
+        {key: importer.relative(value) if isinstance(value, str) else value for key, value in info.items()}
+    )
 
 
 def _accepted(session: Session) -> socket.socket:

@@ -11,6 +11,7 @@ def listen(address: str, *, wait: bool) -> None:
 
     host, _, port = address.rpartition(":")
     host, number = debugpy.listen((host or "127.0.0.1", int(port)))
-    print(f"waiting for a debugger at {host}:{number}" if wait else f"debugger: {host}:{number}", file=sys.stderr)
+    what = "waiting for a debugger at" if wait else "a debugger can attach at"
+    sys.stderr.write(f"{what} {host}:{number}\n")
     if wait:
         debugpy.wait_for_client()

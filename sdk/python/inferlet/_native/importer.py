@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any
 
 from inferlet._runtime import failures
 from inferlet._runtime.importer import BundleImporter
-from importlib.machinery import ModuleSpec
 
 
 class LocalImporter(BundleImporter):

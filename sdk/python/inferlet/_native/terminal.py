@@ -45,17 +45,19 @@ def install_pdb(terminal: Terminal, loop: HostLoop) -> None:
     """From here on every `pdb` reads and writes at the terminal, however it is started."""
     begin, prompt = pdb.Pdb.__init__, pdb.Pdb._cmdloop  # type: ignore[attr-defined]
 
-    def __init__(self: pdb.Pdb, *args: Any, **kwargs: Any) -> None:
+    def begin_at_terminal(self: pdb.Pdb, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
         self.stdin, self.stdout = terminal.stdin, terminal.stdout
+        if hasattr(self, "mode"):
+            self.mode = None  # or `q` asks first, from 3.14 on, and ends the interpreter
 
-    def _cmdloop(self: pdb.Pdb, *args: Any, **kwargs: Any) -> Any:
+    def prompt_at_terminal(self: pdb.Pdb, *args: Any, **kwargs: Any) -> Any:
         settle(loop)
         with terminal.own():
             return prompt(self, *args, **kwargs)
 
-    pdb.Pdb.__init__ = __init__  # type: ignore[method-assign]
-    pdb.Pdb._cmdloop = _cmdloop  # type: ignore[attr-defined]
+    pdb.Pdb.__init__ = begin_at_terminal  # type: ignore[method-assign]
+    pdb.Pdb._cmdloop = prompt_at_terminal  # type: ignore[attr-defined]
 
 
 def settle(loop: HostLoop) -> None:

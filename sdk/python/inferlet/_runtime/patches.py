@@ -35,8 +35,8 @@ def install(loop: HostLoop) -> None:
 
 
 def install_native() -> None:
-    """The part that programs in an ordinary Python need: their text, their log records and `asyncio` are as in a sandbox,
-    while threads, files and sockets stay what debuggers need."""
+    """The part for programs in an ordinary Python: their text, log records and `asyncio` are as in a sandbox, while
+    threads, files and sockets stay what debuggers need."""
     _install_asyncio()
     _install_streams()
     _install_logging()

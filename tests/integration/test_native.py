@@ -1,0 +1,380 @@
+"""Programs in a Python of their own: the same calls, limits and ends as in the sandbox, and the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pie_client.bundle import pack
+from pie_engine.config import HostSection, ModelSection
+from pie_engine.driver.fake_script import FakeScript, Reply
+from pie_engine.embedded import Embedded, EmbeddedProcess
+from pie_engine.errors import Cancelled, InvalidInput, InvalidProgram, PieError
+from pie_engine.host.native import HEADER
+from pie_engine.protocol.program import Bundle, Limits, Manifest
+from tests.integration.native_runs import NativeRun
+
+FAKE = ModelSection(driver="fake", name="fake", num_pages=256, offload_memory_mb=1)
+SHIPPED = sorted(folder for folder in (Path(__file__).parents[2] / "inferlets").iterdir() if folder.is_dir())
+WAITER = """from inferlet import session
+async def main() -> str:
+    print("here")
+    return await session.receive()
+"""
+
+Native = Callable[..., NativeRun]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Embedded]:
+    with Embedded(HostSection(warm_instances=1, cancel_grace_s=0.2)) as running:
+        yield running
+
+
+@pytest.fixture
+def fake(engine: Embedded) -> Embedded:
+    engine.load(FAKE, FakeScript(replies=(Reply("Hello there!"),)))
+    return engine
+
+
+@pytest.fixture
+def native(fake: Embedded, tmp_path: Path) -> Iterator[Native]:
+    """Runs a source, or the program in a folder."""
+    runs = []
+
+    def start(source: str | Path, arguments: dict[str, object] | None = None, **session: object) -> NativeRun:
+        folder = source if isinstance(source, Path) else tmp_path
+        if isinstance(source, str):
+            (tmp_path / "main.py").write_text(textwrap.dedent(source))
+        runs.append(NativeRun(fake, pack(folder), arguments or {}, folder, **session))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+def shown(process: EmbeddedProcess) -> list[tuple[str, object]]:
+    return [(event.kind, json.loads(event.data)) for event in process.events if event.kind != "started"]
+
+
+def test_what_it_says_and_returns_are_events_of_its_process(native):
+    run = native(
+        """
+        from inferlet import Context, log, session
+        async def main(prompt: str) -> dict:
+            ctx = Context()
+            ctx.user(prompt)
+            print("asking")
+            log.warning("careful")
+            session.send({"n": 1})
+            text = await ctx.generate()
+            return {"text": text, "last": await session.receive()}
+        """,
+        {"prompt": "Hi"},
+    )
+    run.process.send("bye")
+    process = run.finish()
+    assert shown(process) == [
+        ("stdout", "asking\n"),
+        ("log", {"level": "warning", "message": "careful"}),
+        ("message", {"n": 1}),
+        ("return", {"text": "Hello there!", "last": "bye"}),
+    ]
+    assert process.usage.completion_tokens == 3
+    assert run.python.wait(10) == 0
+    assert run.engine.host.sockets == {}
+
+
+ARGUMENTS = {
+    "best-of-n": {"prompt": "Why?", "n": 3, "max_tokens": 8},
+    "chat": {"prompt": "Why?", "max_tokens": 8},
+    "react": {"question": "What is 2 + 3?"},
+}
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_every_shipped_program_does_what_it_does_in_the_sandbox(fake, native, folder):
+    arguments = ARGUMENTS[folder.name]
+    inside = fake.launch(pack(folder), arguments, user="inside")
+    inside.wait(60)
+    fake.load(FAKE, FakeScript(replies=(Reply("Hello there!"),)))
+    outside = native(folder, arguments).finish()
+    assert shown(outside) == shown(inside)
+    assert outside.usage == inside.usage
+
+
+def test_an_error_is_reported_with_the_names_that_the_sandbox_uses(native):
+    process = native("async def main() -> None:\n    raise KeyError('x')\n").finish()
+    error = process.error
+    assert error is not None
+    assert (error.code, error.message) == ("exception", "KeyError: 'x'")
+    assert 'File "main.py", line 2, in main' in error.traceback
+
+
+def test_what_the_sandbox_does_not_have_is_not_there(native):
+    process = native("import numpy\nasync def main() -> None: ...\n").finish()
+    assert isinstance(process.error.raised(), InvalidProgram)
+    assert "native code" in process.error.message
+
+
+def test_errors_of_the_host_are_raised(native):
+    run = native(
+        """
+        from inferlet import Context, NotFound
+        async def main() -> str:
+            try:
+                Context("nothing")
+            except NotFound as error:
+                return error.message
+        """
+    )
+    assert "nothing" in str(run.finish().value)
+
+
+def test_time_spent_elsewhere_does_not_count(fake, tmp_path):
+    source = "import time\nasync def main() -> int:\n    time.sleep(0.6)\n    return 1\n"
+    (tmp_path / "main.py").write_text(source)
+    bundle = Bundle(Manifest(name="p", limits=Limits(wall_s=0.2, cpu_s=0.1)), {"main.py": source})
+    run = NativeRun(fake, bundle, {}, tmp_path)
+    try:
+        assert run.finish().value == 1
+    finally:
+        run.close()
+
+
+def test_it_can_be_asked_to_end(native):
+    run = native(
+        """
+        import asyncio
+        from inferlet import session
+        async def main() -> str:
+            try:
+                return await session.receive()
+            except asyncio.CancelledError:
+                return "tidied up"
+        """
+    )
+    run.until(lambda: run.engine.host.sockets)
+    run.until(lambda: run.engine.host.processes[run.process.pid].is_waiting)
+    run.process.terminate()
+    assert run.finish().value == "tidied up"
+
+
+def test_one_that_does_not_end_is_ended_and_its_next_call_says_so(native):
+    run = native(
+        """
+        import sys, time
+        from inferlet import Context
+        async def main() -> None:
+            print("here", flush=True)
+            sys.__stdin__.readline()
+        """
+    )
+    run.until(lambda: any(event.kind == "stdout" for event in run.process.events))
+    run.process.terminate()
+    process = run.finish()
+    assert process.error.code in ("cancelled", "unsupported")
+
+
+def test_a_debugger_that_is_killed_ends_its_process(native):
+    run = native(WAITER)
+    run.until(lambda: any(event.kind == "stdout" for event in run.process.events))
+    os.kill(run.python.pid, signal.SIGKILL)
+    process = run.finish()
+    assert isinstance(process.error.raised(), Cancelled)
+    assert "the Python that ran the program has ended" in process.error.message
+    assert run.engine.host.sockets == {}
+
+
+def test_ctrl_c_ends_a_program_that_waits(native):
+    run = native(WAITER)
+    run.until(lambda: any(event.kind == "stdout" for event in run.process.events))
+    os.kill(run.python.pid, signal.SIGINT)
+    assert run.finish().error.message == "the program was ended by Ctrl-C"
+
+
+def test_breakpoint_opens_pdb_on_stdin_with_the_live_context(native):
+    run = native(
+        """
+        from inferlet import Context
+        async def main() -> str:
+            ctx = Context()
+            ctx.user("Hi")
+            print("before")
+            breakpoint()
+            return await ctx.generate()
+        """
+    )
+    run.python.stdin.write("p 'length', ctx.length\nn\nc\n")
+    run.python.stdin.flush()
+    process = run.finish()
+    assert process.value == "Hello there!"
+    assert ("stdout", "before\n") in shown(process)
+    assert "('length', 5)" in run.python.stderr.read().replace("(Pdb) ", "")
+
+
+def test_leaving_pdb_ends_the_program(native):
+    run = native("async def main() -> None:\n    breakpoint()\n    return None\n")
+    run.python.stdin.write("q\n")
+    run.python.stdin.flush()
+    assert run.finish().error.message == "the program was ended in the debugger"
+
+
+def test_post_mortem_stands_where_the_program_has_failed(native):
+    run = native("async def main() -> None:\n    word = 'seen'\n    raise ValueError(word)\n", pm=True)
+    run.python.stdin.write("p word * 2\nq\n")
+    run.python.stdin.flush()
+    assert run.finish().error.message == "ValueError: seen"
+    said = run.python.stderr.read()
+    assert "'seenseen'" in said
+    assert "ValueError: seen" in said
+
+
+# The seam.
+
+
+class Raw:
+    """The other end of a process, frame by frame."""
+
+    def __init__(self, engine: Embedded, folder: Path) -> None:
+        self.engine = engine
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "s"))
+        listener.listen(1)
+        self.process = engine.launch(Bundle(Manifest(name="p"), {"main.py": WAITER}), native=str(folder / "s"))
+        engine.turn()
+        self.socket, _ = listener.accept()
+        listener.close()
+        self.socket.settimeout(10)
+        self.began = self.read()
+
+    def send(self, *frame: object) -> None:
+        raw = json.dumps(frame).encode()
+        self.socket.sendall(HEADER.pack(len(raw)) + raw)
+        self.turn()
+
+    def turn(self) -> None:
+        for _ in range(5):
+            self.engine.turn()
+
+    def read(self) -> list[object]:
+        (size,) = HEADER.unpack(self.socket.recv(4, socket.MSG_WAITALL))
+        read = b""
+        while len(read) < size:
+            read += self.socket.recv(size - len(read))
+        return json.loads(read)
+
+    def ask(self, *frame: object) -> list[object]:
+        self.send("call", *frame)
+        return self.read()
+
+
+@pytest.fixture
+def raw(fake, tmp_path) -> Iterator[Raw]:
+    made = Raw(fake, tmp_path)
+    yield made
+    made.socket.close()
+    made.process.terminate()
+    made.turn()
+
+
+def test_it_is_told_what_to_run(raw):
+    kind, function, bundle, arguments = raw.began
+    assert (kind, function, arguments) == ("run", "run", "{}")
+    assert json.loads(bundle)["files"] == {"main.py": WAITER}
+
+
+def test_arguments_are_checked_by_their_types(raw):
+    _, ctx = raw.ask("context", "create", ["", None, ""])
+    wrong = [
+        ("append", [ctx, [-1]]),
+        ("append", [ctx, [True]]),
+        ("append", [ctx, "text"]),
+        ("append", [ctx]),
+        ("append-text", [ctx, 5, True]),
+        ("append-text", [ctx, "x", 1]),
+        ("place", [ctx, [1], {"positions": None}]),
+    ]
+    for function, arguments in wrong:
+        kind, code, _message, _retry = raw.ask("context", function, arguments)
+        assert (kind, code) == ("error", "invalid-input"), (function, arguments)
+    assert raw.ask("log", "write", ["nowhere", "x"])[:2] == ["error", "invalid-input"]
+    assert raw.ask("context", "append-text", [ctx, "half \ud800", True])[0] == "ok"
+    assert raw.ask("context", "length", [ctx])[0] == "ok"
+
+
+def test_a_wait_can_be_interrupted_and_nothing_is_lost(raw):
+    _, message = raw.ask("session", "receive", [])
+    raw.send("call", "futures", "wait-any", [None])
+    raw.send("interrupt")
+    assert raw.read() == ["ok", []]
+    raw.process.send("late")
+    raw.send("interrupt")  # after the wait is over: it is for none
+    assert raw.ask("futures", "wait-any", [None]) == ["ok", [message]]
+    assert raw.ask("session", "finish-receive", [message]) == ["ok", '"late"']
+
+
+def test_frames_may_come_in_pieces(raw):
+    frame = json.dumps(["call", "runtime", "process-id", []]).encode()
+    for byte in HEADER.pack(len(frame)) + frame:
+        raw.socket.sendall(bytes([byte]))
+        raw.turn()
+    assert raw.read() == ["ok", raw.process.pid]
+
+
+def test_large_results_wait_until_they_are_taken(raw):
+    call = json.dumps(["call", "model", "encode", ["", "x" * 1_000_000, True]]).encode()
+    writer = threading.Thread(target=raw.socket.sendall, args=(HEADER.pack(len(call)) + call,))
+    writer.start()
+    while writer.is_alive() or not any(raw.engine.host.sockets.values()):
+        raw.turn()
+
+    got: list[object] = []
+    reader = threading.Thread(target=lambda: got.append(raw.read()))
+    reader.start()
+    while reader.is_alive():
+        raw.turn()
+    assert got[0][0] == "ok"
+    assert list(raw.engine.host.sockets.values()) == [False]
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b'["what"]', "this is no call"),
+        (b"{", "is not JSON"),
+        (b'["call", "context", "nothing", []]', "which this engine does not have"),
+    ],
+)
+def test_who_says_something_else_is_ended(raw, sent, message):
+    raw.socket.sendall(HEADER.pack(len(sent)) + sent)
+    raw.turn()
+    assert message in raw.process.error.message
+
+
+def test_a_frame_that_is_too_long_is_refused(raw):
+    raw.socket.sendall(HEADER.pack(2**31))
+    raw.turn()
+    assert "2048 MiB is more than the 64" in raw.process.error.message
+
+
+def test_a_call_that_cannot_fail_and_does_ends_the_program(raw):
+    raw.send("call", "runtime", "at", [1, 2])
+    assert raw.read()[0] == "trap"
+    assert isinstance(raw.process.error.raised(), InvalidInput)
+
+
+def test_nobody_at_the_socket_ends_the_process(fake, tmp_path):
+    process = fake.launch(Bundle(Manifest(name="p"), {"main.py": WAITER}), native=str(tmp_path / "nobody"))
+    fake.turn()
+    with pytest.raises(PieError, match="there is nobody any more"):
+        assert process.value
