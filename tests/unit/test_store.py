@@ -179,7 +179,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
 def test_a_database_of_the_version_before_is_taken_over(tmp_path):
     path = tmp_path / "pie.sqlite"
     with sqlite3.connect(path) as old:
-        usage = "usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT ''"
+        usage = "usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',\n    native TEXT NOT NULL DEFAULT ''"
         assert usage in database.SCHEMA
         old.executescript(database.SCHEMA.replace(usage, "num_tokens INTEGER") + "; DROP TABLE secrets")
         old.execute("PRAGMA user_version = 1")
@@ -191,3 +191,4 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path):
     assert Store(path).process("p7").last_seq == 0, "and opened again"
     assert Store(path).secrets("me") == []
     assert Store(path).process("p7").trace == ""
+    assert Store(path).process("p7").native == ""
