@@ -107,6 +107,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_every_shipped_program_does_what_it_does_in_the_sandbox(fake, native, folder):
     arguments = ARGUMENTS[folder.name]
@@ -118,6 +119,7 @@ def test_every_shipped_program_does_what_it_does_in_the_sandbox(fake, native, fo
     assert outside.usage == inside.usage
 
 
+@pytest.mark.slow
 def test_an_error_is_reported_with_the_names_that_the_sandbox_uses(native):
     process = native("async def main() -> None:\n    raise KeyError('x')\n").finish()
     error = process.error
@@ -126,12 +128,14 @@ def test_an_error_is_reported_with_the_names_that_the_sandbox_uses(native):
     assert 'File "main.py", line 2, in main' in error.traceback
 
 
+@pytest.mark.slow
 def test_what_the_sandbox_does_not_have_is_not_there(native):
     process = native("import numpy\nasync def main() -> None: ...\n").finish()
     assert isinstance(process.error.raised(), InvalidProgram)
     assert "native code" in process.error.message
 
 
+@pytest.mark.slow
 def test_errors_of_the_host_are_raised(native):
     run = native(
         """
@@ -146,6 +150,7 @@ def test_errors_of_the_host_are_raised(native):
     assert "nothing" in str(run.finish().value)
 
 
+@pytest.mark.slow
 def test_time_spent_elsewhere_does_not_count(fake, tmp_path):
     source = "import time\nasync def main() -> int:\n    time.sleep(0.3)\n    return 1\n"
     (tmp_path / "main.py").write_text(source)
@@ -175,6 +180,7 @@ def test_it_can_be_asked_to_end(native):
     assert run.finish().value == "tidied up"
 
 
+@pytest.mark.slow
 def test_one_that_does_not_end_is_ended_and_its_next_call_says_so(native):
     run = native(
         """
@@ -201,6 +207,7 @@ def test_a_debugger_that_is_killed_ends_its_process(native):
     assert run.engine.host.sockets == {}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_program_that_waits(native):
     run = native(WAITER)
     run.until(lambda: any(event.kind == "stdout" for event in run.process.events))
@@ -228,6 +235,7 @@ def test_breakpoint_opens_pdb_on_stdin_with_the_live_context(native):
     assert "('length', 5)" in run.python.stderr.read().replace("(Pdb) ", "")
 
 
+@pytest.mark.slow
 def test_leaving_pdb_ends_the_program(native):
     run = native("async def main() -> None:\n    breakpoint()\n    return None\n")
     run.python.stdin.write("q\n")
@@ -235,6 +243,7 @@ def test_leaving_pdb_ends_the_program(native):
     assert run.finish().error.message == "the program was ended in the debugger"
 
 
+@pytest.mark.slow
 def test_post_mortem_stands_where_the_program_has_failed(native):
     run = native("async def main() -> None:\n    word = 'seen'\n    raise ValueError(word)\n", pm=True)
     run.python.stdin.write("p word * 2\nq\n")
