@@ -28,7 +28,7 @@ def evaluate(node: ast.expr) -> float:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -evaluate(operand)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-            return OPERATORS[type(op)](evaluate(left), evaluate(right))
+            return float(OPERATORS[type(op)](evaluate(left), evaluate(right)))
     raise InvalidInput(f"{ast.unparse(node)} is no arithmetic")
 
 

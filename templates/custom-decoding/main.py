@@ -35,12 +35,13 @@ async def main(
     with Context() as informed, Context() as blind:
         informed.user(f"Context: {facts}\n\nQuestion: {question}")
         blind.user(f"Question: {question}")
-        reply, num_changed, step = Reply(informed.model), 0, []
+        reply, num_changed = Reply(informed.model), 0
+        step: list[int] = []
         while len(reply.ids) < max_tokens:
             seen, prior = await asyncio.gather(  # both in one batch
                 informed.forward(step, top_k=NUM_CANDIDATES), blind.forward(step, logits=True)
             )
-            token = choose(seen.top, prior.logits, weight)
+            token = choose(seen.top, prior.logits or [], weight)
             num_changed += token != seen.top[0][0]
             if token in informed.model.info.stop_tokens:
                 break

@@ -1,4 +1,4 @@
-"""What goes in and out: chat completions in the shape that OpenAI's clients know. It is the JSON schema of the service."""
+"""What goes in and out: chat completions in the shape that OpenAI's clients know. The JSON schema is made of it."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -10,7 +10,7 @@ async def main(
     max_tokens: int = 256,
     temperature: float = 0.7,
     top_p: float = 1.0,
-    stop: list[str] = [],
+    stop: list[str] | None = None,
     stream: bool = True,
     timeout_s: float = 60.0,
 ) -> Completion:
@@ -31,13 +31,14 @@ async def main(
         for message in messages:
             say = {"system": ctx.system, "user": ctx.user, "assistant": ctx.assistant}[message.role]
             say(message.content)
-        reply = ctx.generate(sampler, max_tokens=max_tokens, stop=stop, timeout=timeout_s)
+        reply = ctx.generate(sampler, max_tokens=max_tokens, stop=stop or (), timeout=timeout_s)
         async for chunk in reply:
             if stream and chunk.text:
                 send(chunk.text)
         finish: FinishReason = "stop" if reply.finish == "stop" else "length"
         if stream:
             send("", finish)
+        assert reply.usage is not None  # it has ended
         num_read, num_written = reply.usage.prompt_tokens, reply.usage.completion_tokens
         return Completion(
             model=ctx.model.name,

@@ -33,5 +33,6 @@ async def answer(ctx: Context, question: str, max_tokens: int) -> Answer:
         stream = ctx.user(question).generate(max_tokens=max_tokens)
         text = await stream
     session.send(f"{question}\n{text}\n")
-    cached = stream.usage.cached_tokens
-    return Answer(question, text, cached, stream.usage.prompt_tokens - cached)
+    usage = stream.usage
+    assert usage is not None  # it has ended
+    return Answer(question, text, usage.cached_tokens, usage.prompt_tokens - usage.cached_tokens)

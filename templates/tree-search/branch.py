@@ -19,7 +19,7 @@ class Branch:
 
     @property
     def score(self) -> float:
-        """Mean log-probability of the tokens, 0 is certainty. A judge of your own (a test, a rule, a model) goes here."""
+        """Mean log-probability of the tokens, 0 is certainty. A judge of your own (a test, a rule) goes here."""
         return fmean(self.logprobs) if self.logprobs else 0.0
 
     async def grow(self, sampler: Sampler, num_tokens: int) -> Branch:

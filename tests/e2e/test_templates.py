@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -10,11 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from pie_cli.templates import template_names
 
+ROOT = Path(__file__).parents[2]
 TEMPLATES = template_names()
 COMPONENT_IS_TESTED = """
 import functools, pathlib, pytest
@@ -84,11 +88,17 @@ def test_it_runs(daemon: Any, made: Any, template: str) -> None:
     assert LOOKS_RIGHT[template](*ran(daemon, words))
 
 
-def test_their_tests_pass(daemon: Any, made: Any) -> None:
-    folders = [str(folder) for folder, _ in made.values()]
-    done = daemon.pie("test", *folders, "--", "-p", "no:cacheprovider")
+def test_their_tests_pass_as_their_workflow_runs_them(daemon: Any, made: Any) -> None:
+    folders = [folder for folder, _ in made.values()]
+    (text,) = {(folder / ".github" / "workflows" / "test.yml").read_text() for folder in folders}
+    (command,) = [
+        step["run"] for step in yaml.safe_load(text)["jobs"]["test"]["steps"] if "pie test" in step.get("run", "")
+    ]
+    words = command.replace("report.xml", str(folders[0].parent / "report.xml")).split()[1:]
+    done = daemon.pie(*words, *map(str, folders), "--", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {*re.findall(r"([\w-]+)/tests/test_\w+\.py \.+", done.stdout)} == {*TEMPLATES}, done.stdout
+    report = ElementTree.parse(folders[0].parent / "report.xml")
+    assert {case.get("classname", "").split(".")[-3] for case in report.iter("testcase")} == {*TEMPLATES}
 
 
 def test_documents_are_read_in_the_first_run_only(daemon: Any, made: Any) -> None:
@@ -121,6 +131,21 @@ def test_the_service_is_called_as_its_readme_says(daemon: Any, made: Any) -> Non
     for right, wrong, code in (("user", "robot", "invalid_input"), ("http-service", "x", "not_found")):
         shown = typed(commands.replace(f'"{right}"', f'"{wrong}"'))
         assert f'"code":"{code}"' in shown.replace(" ", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_it_is_typed_and_tidy(made: Any, template: str) -> None:
+    folder, _ = made[template]
+    modules = [path.name for path in folder.glob("*.py")]
+    env = {**os.environ, "MYPYPATH": ":".join(str(ROOT / path) for path in (".", "sdk/python", "sdk/client"))}
+    for words in (
+        ["mypy", "--strict", "--follow-imports=silent", "--config-file=", *modules],
+        ["ruff", "check", "--isolated", "--line-length=120", "--select=E,F,W,I,UP,B,C4,SIM,RUF", "."],
+        ["ruff", "format", "--isolated", "--line-length=120", "--check", "."],
+    ):
+        done = subprocess.run([sys.executable, "-m", *words], cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow

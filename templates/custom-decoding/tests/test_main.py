@@ -3,6 +3,7 @@
 from math import log
 
 import pytest
+
 from decoding import choose
 
 WITH_TEXT = {"Paris": 5, "Lyon": 4}

@@ -1,8 +1,9 @@
 """The model is scripted: `pie test` needs neither a GPU nor a network."""
 
 import pytest
-from person import Person
 from pie_testing import PieError
+
+from person import Person
 
 TEXT = "Ann is 31 years old and lives in Oslo."
 
