@@ -78,7 +78,7 @@ def _report(recording: Recording, replayed: Any) -> int:
     if replayed.kind == "cut":
         why = f"it has reached its limit of {recording.limit_mb:g} MiB" if recording.limit_mb else "it was cut off"
         console.note(f"the recording ends here: {why}")
-    if replayed.num_extra_reads:
+    elif replayed.num_extra_reads:
         console.note(
             f"note: the program looked at the clock or drew random numbers {replayed.num_extra_reads} times more than "
             "in the recording, and got made-up ones"
