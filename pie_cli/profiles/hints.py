@@ -21,7 +21,8 @@ MIN_CLIENT_TRIPS = 3
 MIN_SHARE = 0.05
 """Of the wall time; what takes less is no reason to change a program."""
 MIN_PAGE_WAIT_US = 20_000
-MIN_DRAFTED = 24
+MIN_DRAFTED = 12
+"""Of one line; who guesses badly soon guesses less."""
 LOW_ACCEPT_RATE = 0.3
 MAX_PLACES = 4
 

@@ -37,8 +37,10 @@ def report(profile: Profile) -> Iterator[str]:
         yield f"  remedy: {hint.remedy}"
     if not profile.is_whole:
         yield ""
-        full = f"it has reached its limit of {profile.full_mb:g} MiB (`trace_mb` under [host])"
-        yield f"the profile ends before the program: {full if profile.full_mb else 'it was still running, or was lost'}"
+        why = "it was still running, or was lost"
+        if profile.full_mb is not None:
+            why = f"it has reached its limit of {profile.full_mb:g} MiB (`trace_mb` under [host])"
+        yield f"the profile ends before the program: {why}"
 
 
 def duration(us: float) -> str:

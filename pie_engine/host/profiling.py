@@ -70,6 +70,8 @@ class ProfileTap:
         """How many tokens of each context have been digested."""
         self._resumed_ns = 0
         """When the guest went on; 0: it was put off, or has not run yet."""
+        self._stopped_ns = 0
+        """When it was last left."""
         process.profile = self
         now_us = time.monotonic_ns() // 1000
         self._add(Head(now_us, process.program.name, process.program.version, process.pid, time.time()))
@@ -110,6 +112,7 @@ class ProfileTap:
         if began_ns == ended_ns:
             return
         self._resumed_ns = ended_ns
+        began_ns = max(began_ns, self._stopped_ns)
         self._add(Wait(began_ns // 1000, (ended_ns - began_ns) // 1000, timeout_us is not None, len(ready)))
 
     def piped(self, text: str) -> None:
@@ -118,7 +121,8 @@ class ProfileTap:
     def ran(self, cpu_ns: int) -> None:
         """The guest has stopped to run; it took so much processor time since it went on."""
         now_ns = time.monotonic_ns()
-        began_ns, self._resumed_ns = self._resumed_ns or now_ns - cpu_ns, 0
+        began_ns = self._resumed_ns or max(now_ns - cpu_ns, self._stopped_ns)
+        self._resumed_ns, self._stopped_ns = 0, now_ns
         self._add(Ran(began_ns // 1000, (now_ns - began_ns) // 1000, cpu_ns // 1000))
 
     def core(self, model: str, times: Profiled) -> None:
