@@ -5,6 +5,7 @@ Every pytest run where Pie is installed loads this file, so it imports nothing b
 
 from __future__ import annotations
 
+import gc
 import inspect
 import itertools
 import re
@@ -87,6 +88,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     needs_it = any(_FIXTURE in getattr(item, "fixturenames", ()) for item in session.items)
     if needs_it and not session.config.option.collectonly:
         session.config.stash[_ENGINE] = _make_engine(session.config)
+        # All that was imported stays; the collector need not look at it again for every program.
+        gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
