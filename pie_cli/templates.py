@@ -77,7 +77,8 @@ def check_template(template: str) -> None:
 
     names = template_names()
     if template not in names:
-        near = difflib.get_close_matches(template, names, n=1)
+        begun = [name for name in names if template and name.startswith(template)]
+        near = begun or difflib.get_close_matches(template, names, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"templates: {', '.join(names)}"
         raise InvalidInput(f"there is no template `{template}`", hint=hint)
 

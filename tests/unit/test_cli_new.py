@@ -85,6 +85,7 @@ def test_an_empty_folder_is_fine_and_a_full_one_refused(capsys: Capture) -> None
     ("words", "text"),
     [
         (["x", "--template", "chta"], "error: there is no template `chta`\nhint: did you mean `chat`?\n"),
+        (["x", "--template", "ag"], "error: there is no template `ag`\nhint: did you mean `agent`?\n"),
         (["x", "--template", "zzz"], "error: there is no template `zzz`\nhint: templates: agent, chat\n"),
         (["Bad Name!"], "error: `Bad Name!` cannot be the name of a program\n"),
         (["/dev/null/x"], "error: cannot make `/dev/null/x`: Not a directory\nhint: choose a folder that you can"),
