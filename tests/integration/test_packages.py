@@ -77,6 +77,7 @@ def test_packages_are_chosen_locked_and_travel_with_the_program(wheels, program)
     assert list(files) == ["shapes/table.bin"], "licences go along, and no guest sees them"
 
 
+@pytest.mark.slow
 def test_a_lock_is_kept_until_it_is_to_be_changed(wheels, program, tmp_path):
     make_wheel(wheels, "shapes", {"shapes.py": "NAME = 'old'\n"}, version="1.0")
     root = program("shapes")
@@ -124,9 +125,9 @@ def test_another_wheel_than_the_locked_one_is_refused(wheels, program, tmp_path)
 @pytest.mark.parametrize(
     ("name", "tag", "words", "hint"),
     [
-        ("fastmath", HERE, "`fastmath` needs native code", "pure Python"),
         ("numpy", "cp314-cp314-macosx_99_0_arm64", "`numpy` needs native code", "standard library has math"),
-        ("nowhere", None, "pip finds no pure-Python wheel of `nowhere` for Python 3.14", "check its name"),
+        pytest.param("fastmath", HERE, "`fastmath` needs native code", "pure Python", marks=pytest.mark.slow),
+        pytest.param("nowhere", None, "no pure-Python wheel of `nowhere`", "check its name", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_run_in_the_sandbox_is_refused_by_name(wheels, program, name, tag, words, hint):
