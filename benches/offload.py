@@ -93,7 +93,7 @@ def turns(section: ModelSection) -> dict[str, float]:
         prompt = [choice.randrange(vocab) for _ in range(CONTEXT_LEN)]
         core.receive(HOST, [CreateContext(ctx, "p", 0), Append(ctx, prompt), Flush(next(ids), ctx)])
         _finish(core)
-    before, started = core.num_prefill_tokens + core.num_decode_tokens, time.process_time()
+    before, started = core.counts.num_prefill_tokens + core.counts.num_decode_tokens, time.process_time()
     plan = Plan(max_tokens=TURN_LEN, ignore_eos=True)
     for _ in range(NUM_TURNS):
         for ctx in contexts:

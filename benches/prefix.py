@@ -98,7 +98,8 @@ class Bench:
 
     @property
     def num_computed(self) -> int:
-        return self._core.num_prefill_tokens + self._core.num_decode_tokens
+        counts = self._core.counts
+        return counts.num_prefill_tokens + counts.num_decode_tokens
 
 
 def known(bench: Bench, rounds: int) -> dict[str, object]:

@@ -325,7 +325,7 @@ def test_what_was_saved_goes_on_with_the_same_logits(
             assert torch.equal(mine, other), (name, float((mine - other).abs().max()))
         assert (mine - other).abs().max() < TOLERANCE
         assert here.reply(ctx, 30) == there.reply(again, 30)
-    assert there.core.num_prefill_tokens <= len(names) * 3, "all else came from the files"
+    assert there.core.counts.num_prefill_tokens <= len(names) * 3, "all else came from the files"
 
 
 def _logits(rig: Rig, op: int) -> Tensor:
