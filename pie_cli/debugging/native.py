@@ -92,6 +92,7 @@ async def _started(
     return await asyncio.create_subprocess_exec(
         python.path,
         "-P",
+        *(["-Xfrozen_modules=off"] if session.get("listen") else []),  # or debuggers miss breakpoints there
         "-m",
         "inferlet._native",
         str(wanted),

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from pie_client import Event, NoDaemon, PieClient
-from pie_engine.errors import NotFound, PieError
+from pie_engine.errors import NotFound, PieError, Unsupported
 from tests.integration.fake_engine import member
 from tests.integration.gateway.steps import BUNDLE, does, ending
 from tests.integration.raw_http import RawHttp
@@ -28,6 +28,18 @@ from tests.integration.raw_http import RawHttp
         (b'{"bundle": {"manifest": {"name": "a"}, "files": {"../x.py": "", "main.py": ""}}}', 422, "../x.py"),
         (b'{"bundle": {"manifest": {"name": "a b"}, "files": {"main.py": ""}}}', 422, "a b"),
         (b'{"bundle": {"manifest": {"name": "a"}, "files": {"main.py": ""}, "blobs": {"x.so": ""}}}', 422, "native"),
+        (b'{"bundle": {"manifest": {"name": "a"}, "files": {"main.py": ""}}, "native": "here"}', 400, "absolute path"),
+        (
+            b'{"bundle": {"manifest": {"name": "a"}, "files": {"main.py": ""}}, "native": "/s", "trace": ["record"]}',
+            422,
+            "cannot be recorded",
+        ),
+        (
+            b'{"native": "/s", "bundle": {"manifest": {"name": "a", "runtime": "component"},'
+            b' "blobs": {"program.wasm": "AGFzbQ0AAQA="}}}',
+            422,
+            "is a component",
+        ),
     ],
 )
 async def test_bad_launches_name_what_is_wrong(http, body, status, part):
@@ -151,6 +163,8 @@ async def test_tcp_is_for_this_machine_only(own):
         with pytest.raises(PieError) as caught:
             await client.inspect("nope")
         assert caught.value.code == "not_found"
+        with pytest.raises(Unsupported, match="this one came over TCP"):
+            await client.launch_process(BUNDLE, native="/tmp/socket")
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
     assert b" 400 " in await reader.readline()

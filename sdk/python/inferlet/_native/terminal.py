@@ -43,7 +43,7 @@ class Terminal:
 
 def install_pdb(terminal: Terminal, loop: HostLoop) -> None:
     """From here on every `pdb` reads and writes at the terminal, however it is started."""
-    begin, prompt = pdb.Pdb.__init__, pdb.Pdb._cmdloop  # type: ignore[attr-defined]
+    begin, stop = pdb.Pdb.__init__, pdb.Pdb.interaction
 
     def begin_at_terminal(self: pdb.Pdb, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
@@ -51,13 +51,13 @@ def install_pdb(terminal: Terminal, loop: HostLoop) -> None:
         if hasattr(self, "mode"):
             self.mode = None  # or `q` asks first, from 3.14 on, and ends the interpreter
 
-    def prompt_at_terminal(self: pdb.Pdb, *args: Any, **kwargs: Any) -> Any:
+    def stop_at_terminal(self: pdb.Pdb, *args: Any, **kwargs: Any) -> Any:
         settle(loop)
         with terminal.own():
-            return prompt(self, *args, **kwargs)
+            return stop(self, *args, **kwargs)
 
     pdb.Pdb.__init__ = begin_at_terminal  # type: ignore[method-assign]
-    pdb.Pdb._cmdloop = prompt_at_terminal  # type: ignore[attr-defined]
+    pdb.Pdb.interaction = stop_at_terminal  # type: ignore[method-assign]
 
 
 def settle(loop: HostLoop) -> None:
