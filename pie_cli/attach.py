@@ -87,10 +87,7 @@ async def follow(
             tasks.append(asyncio.create_task(_send_lines(process, lines)))
         try:
             code = await _show_events(process, printer, timing, ending, on_trace)
-        except console.OutputClosed:
-            await _terminate(process)
-            return exits.OK
-        except console.OutputFailed:
+        except (console.OutputClosed, console.OutputFailed):
             await _terminate(process)
             raise
         finally:

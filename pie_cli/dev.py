@@ -42,7 +42,7 @@ def hold(target: str, name: str | None) -> int:
     if name is not None and not NAME.fullmatch(name):
         hint = "use letters, digits, `.`, `_` and `-`, with a letter or digit first, 100 of them at most"
         raise InvalidInput(f"`{name}` cannot be the name of a program", hint=hint)
-    root = Path(os.path.expanduser(target))
+    root = Path(os.path.expanduser(target)).absolute()
     if not root.exists():
         raise NotFound(f"there is no file or folder `{target}`", hint="`pie new NAME` makes a program to start from")
     return run_async(_hold(root, name))
@@ -107,7 +107,7 @@ class _Holding:
             await ensure_daemon(self._client, self._config)
             view = await self._client.upload(bundle)
         except PieError as error:
-            self._traceback = error.traceback
+            self._traceback = f"{error.traceback}\n{error.message}"
             report(error)
             served = self._served
             _say(f"{_title(served)} goes on being served" if served else "nothing is served yet")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pie_cli.keys import Keys
 
 _PLACE = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+_MANIFEST_PLACE = re.compile(r"(?P<file>\S+\.toml): .*\bline (?P<line>\d+)")
 _GOTO = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf"})
 _COLON = frozenset({"hx", "helix", "subl", "zed"})
 _JETBRAINS = frozenset({"idea", "pycharm", "charm"})
@@ -27,9 +28,12 @@ class Place(NamedTuple):
 
 
 def place_of(traceback: str, root: Path) -> Place | None:
-    """The innermost place of a traceback that is in a file of the program in `root`, a folder or a file."""
+    """The innermost place of a traceback that is in a file of the program in `root`, a folder or a file.
+
+    An error of pie.toml names its place, too.
+    """
     folder = root if root.is_dir() else root.parent
-    for match in reversed(list(_PLACE.finditer(traceback))):
+    for match in (*_MANIFEST_PLACE.finditer(traceback), *reversed(list(_PLACE.finditer(traceback)))):
         file = folder / match["file"]
         if file.is_file():
             return Place(file, int(match["line"]))

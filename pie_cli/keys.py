@@ -24,6 +24,7 @@ class Keys:
         self._loop = asyncio.get_running_loop()
         self._before: list[Any] | None = None
         self._signals: dict[int, Any] = {}
+        self._is_taken = False
         self.are_read = is_wanted and _is_ours()
 
     async def next(self) -> str:
@@ -66,8 +67,10 @@ class Keys:
         # Ctrl-C stays a signal, and output is as always.
         tty.setcbreak(0, termios.TCSANOW)
         self._loop.add_reader(0, self._read)
+        self._is_taken = True
 
     def _give_back(self) -> None:
+        self._is_taken = False
         self._loop.remove_reader(0)
         self.restore()
 
@@ -88,7 +91,7 @@ class Keys:
 
     def _on_return(self, _number: int, _frame: FrameType | None) -> None:
         """After Ctrl-Z and `fg`: the shell has used the terminal meanwhile."""
-        if _is_ours():
+        if self._is_taken and _is_ours():
             tty.setcbreak(0, termios.TCSANOW)
 
 

@@ -149,7 +149,8 @@ async def run_once(
             for take in takers:
                 take(data)
 
-        code = await follow(process, printer, timing, lines=lines, on_trace=on_trace, ending=ending)
+        async with process:
+            code = await follow(process, printer, timing, lines=lines, on_trace=on_trace, ending=ending)
         if code == exits.OK and own.get("summary", console.is_terminal()):
             console.note(console.paint(timing.line(await _usage(client, process.pid)), console.DIM))
         if profiler:

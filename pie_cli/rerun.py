@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pie_cli import console, exits
 from pie_cli.arguments import STDIN, arguments_of
 from pie_cli.attach import Ending, Interrupts
-from pie_cli.client import new_client, run_async
+from pie_cli.client import interruptible, new_client, run_async
 from pie_cli.daemon import ensure_daemon
 from pie_cli.editor import edit
 from pie_cli.keys import Keys
@@ -26,7 +26,7 @@ from pie_engine.config import load_config
 from pie_engine.errors import InvalidInput, NotFound, PieError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pie_cli.render import Printer
     from pie_client import PieClient
@@ -64,7 +64,7 @@ def rerun_words(target: str, words: Sequence[str], own: dict[str, object]) -> in
 
     Raises `NotFound` and `InvalidInput` when it cannot even begin.
     """
-    root = Path(os.path.expanduser(target))
+    root = Path(os.path.expanduser(target)).absolute()
     if root.exists():
         return run_async(_rerun(target, root, list(words), own))
     if own.get("watch"):
@@ -164,9 +164,11 @@ class _Reruns:
         try:
             program, arguments, values = await self._prepared()
         except PieError as error:
-            self._traceback = error.traceback
+            self._traceback = f"{error.traceback}\n{error.message}"
             report(error)
+            self._tell_once()
         else:
+            self._tell_once()
             self._has_launched = True
             own = {"summary": True} | values.own
             lines = None if arguments[1] else lines_for(own, self._stdin)
@@ -176,11 +178,12 @@ class _Reruns:
             except PieError as error:
                 report(error)
             self._traceback = printer.traceback
-        if not self._has_told and not ending.is_wanted:
+
+    def _tell_once(self) -> None:
+        if not self._has_told:
             self._has_told = True
-            console.note(
-                console.paint(f"watching {self._target}{KEYS_HINT if self._keys.are_read else ''}", console.DIM)
-            )
+            keys = KEYS_HINT if self._keys.are_read else ""
+            console.note(console.paint(f"watching {self._target}{keys}", console.DIM))
 
     async def _prepared(self) -> tuple[Bundle, tuple[dict[str, object], bool], Values]:
         """The program as it is now, and what `main` is given."""
@@ -204,8 +207,14 @@ class _Reruns:
         values.own = self._own | values.own
         if not self._has_begun:
             self._check(values.own, view)
-        with self._keys.lent() if STDIN in values.words else nullcontext():
+        with self._typing() if STDIN in values.words else nullcontext():
             return values, arguments_of(self._target, signature, values, self._stdin)
+
+    @contextmanager
+    def _typing(self) -> Iterator[None]:
+        """Around what may wait for a person to type a text."""
+        with self._keys.lent(), interruptible():
+            yield
 
     def _check(self, own: dict[str, object], view: ProgramView) -> None:
         """What is only known of the command line once the program is."""
@@ -218,8 +227,8 @@ class _Reruns:
             raise InvalidInput("`--watch` stays and `--detach` leaves", hint="leave one of them out")
         if isinstance(given := own.get("input"), str) and given.startswith("@"):
             self._watched.add(Path(given[1:]))
-        if record := own.get("record"):
-            self._watched.leave_out(Path(str(record)).expanduser())
+        for written in filter(None, (own.get("record"), own.get("trace"))):
+            self._watched.leave_out(Path(str(written)).expanduser())
 
 
 class _Remembering:

@@ -115,7 +115,7 @@ def states(daemon: StandIn) -> list[bool]:
 
 def test_each_save_runs_it_again_with_the_same_input(daemon: StandIn, tmp_path: Path) -> None:
     watching = Watching(program(tmp_path, "chat"), "hi")
-    assert "said hi\n" in watching.until("watching")
+    assert watching.until("said hi\n").startswith("watching ")
     watching.save()
     assert watching.until("said hi\n").endswith("chat.py changed\nsaid hi\n")
     watching.save("x = 2\n")
@@ -182,6 +182,15 @@ def test_a_broken_manifest_is_shown_and_the_next_save_runs(daemon: StandIn, tmp_
     assert watching.end() == 130
 
 
+def test_it_ends_when_nobody_reads_what_it_says(daemon: StandIn, tmp_path: Path) -> None:
+    file = program(tmp_path, "waits")
+    process = subprocess.Popen([*COMMAND, str(file)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.close()
+    assert process.wait(30) == 0
+    assert states(daemon) == [True]
+
+
 def test_a_wrong_command_line_is_refused(daemon: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(program(tmp_path, "chat"))
     assert invoke(["run", "--watch", file]) == 2
@@ -208,7 +217,7 @@ def test_keys_run_it_again_open_the_editor_and_quit(
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     watching = Watching(program(tmp_path, "fails"), terminal=(ours, theirs))
-    assert "ValueError: no" in watching.until("`q` quits")
+    assert "`q` quits" in watching.until("ValueError: no")
     os.write(ours, b"r")
     watching.until("ValueError: no")
     os.write(ours, b"e")
@@ -240,6 +249,10 @@ def test_the_editor_is_opened_at_the_innermost_place_of_the_program(tmp_path: Pa
     )
     assert place_of(traceback, tmp_path) == Place(tmp_path / "helper.py", 7)
     assert place_of("ValueError: no\n", tmp_path) is None
+    manifest = tmp_path / "pie.toml"
+    manifest.write_text("[program\n")
+    broken = f"\n{manifest}: Expected ']' (at line 1, column 9)"
+    assert place_of(broken, tmp_path) == Place(manifest, 1)
     assert place_of('  File "main.py", line 1\n', tmp_path / "main.py") == Place(tmp_path / "main.py", 1)
 
 
