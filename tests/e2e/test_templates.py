@@ -149,15 +149,15 @@ def test_it_is_typed_and_tidy(made: Any, template: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_it_is_built_and_the_component_passes_its_tests(daemon: Any, made: Any, template: str) -> None:
     folder, (verb, target, *words) = made[template]
-    built = daemon.pie("build", str(folder), timeout_s=300)
+    built = daemon.pie("build", str(folder), timeout_s=600)
     assert built.returncode == 0, built.stderr
     component = built.stdout.strip()
     assert target == str(folder)
     assert LOOKS_RIGHT[template](*ran(daemon, [verb, component, *words]))
     (folder / "tests" / "conftest.py").write_text(COMPONENT_IS_TESTED)
-    done = daemon.pie("test", str(folder), "--", "-p", "no:cacheprovider", timeout_s=300)
+    done = daemon.pie("test", str(folder), "--", "-p", "no:cacheprovider", timeout_s=600)
     assert done.returncode == 0, done.stdout + done.stderr
