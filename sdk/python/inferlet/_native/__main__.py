@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -47,7 +48,9 @@ def main(session: Session) -> int:
         debugger.listen(session.listen, wait=session.wait)
     connection = Connection(_accepted(session))
     _kind, _function, bundle, arguments = connection.receive()
-    _transport.connect(NativeHost(connection))
+    host = NativeHost(connection)
+    _transport.connect(host)
+    signal.signal(signal.SIGINT, host.on_ctrl_c)
     os.chdir(session.folder)
     bundles.ROOT = session.folder
     loop, terminal = HostLoop(), Terminal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -23,6 +24,7 @@ class NativeHost:
         self.connection = connection
         self._early: list[int] = []
         """Reported to a wait that was interrupted."""
+        self._is_waiting = self._is_pressed = False
 
     def __getattr__(self, interface: str) -> Interface:
         found = Interface(self, interface)
@@ -30,43 +32,48 @@ class NativeHost:
         return found
 
     def call(self, interface: str, function: str, arguments: tuple[Any, ...]) -> Any:
-        """Raises the `PieError` that the host answers with, and `Cancelled` when the process has ended.
-
-        Ctrl-C is raised when the answer is there, so that question and answer stay together.
-        """
+        """Raises the `PieError` that the host answers with, and `Cancelled` when the process has ended."""
         try:
             self.connection.send("call", interface, function, [_plain(argument) for argument in arguments])
-            return self._answer()
+            return self._answer_of(self.connection.receive())
         except Gone:
             raise _ended() from None
 
     def wait_any(self, timeout_us: int | None) -> list[int]:
-        """`futures.wait-any`. Ctrl-C ends the wait; what was reported meanwhile the next one returns."""
+        """`futures.wait-any`. Ctrl-C is raised here; what was reported meanwhile, the next one returns."""
         if self._early:
             timeout_us = 0
-        early, self._early = self._early, []
         try:
             self.connection.send("call", "futures", "wait-any", [timeout_us])
-            try:
-                return early + self._answer_of(self.connection.receive())
-            except KeyboardInterrupt:
-                self.connection.send("interrupt")
-                self._early = early + self._answer_of(self.connection.receive())
-                raise
+            ready = self._early + self._wait_answer()
         except Gone:
             raise _ended() from None
+        self._early = []
+        if self._is_pressed:
+            self._early, self._is_pressed = ready, False
+            raise KeyboardInterrupt
+        return ready
 
-    def _answer(self) -> Any:
-        interrupt = None
-        while True:
-            try:
-                frame = self.connection.receive()
-                break
-            except KeyboardInterrupt as pressed:
-                interrupt = pressed
-        if interrupt is not None:
-            raise interrupt
-        return self._answer_of(frame)
+    def _wait_answer(self) -> list[int]:
+        self._is_waiting = True
+        try:
+            if self._is_pressed:
+                self.connection.send("interrupt")
+            return list(self._answer_of(self.connection.receive()))
+        finally:
+            self._is_waiting = False
+
+    def on_ctrl_c(self, _number: int, _frame: Any) -> None:
+        """For SIGINT: a wait ends, or the next one does, so that calls have their answers and the SDK's objects are
+        whole. Where the program does not wait, the second time ends it on the spot."""
+        if self._is_pressed:
+            if self._is_waiting:
+                return  # it is ending
+            raise KeyboardInterrupt
+        self._is_pressed = True
+        if self._is_waiting:
+            with contextlib.suppress(Gone):
+                self.connection.send("interrupt")
 
     def _answer_of(self, frame: Any) -> Any:
         match frame:

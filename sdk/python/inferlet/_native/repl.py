@@ -7,6 +7,7 @@ import code
 import contextlib
 import inspect
 import math
+import signal
 import sys
 import traceback
 import types
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import inferlet
-from inferlet import Context, Stream
+from inferlet import Context, Stream, _transport
 from inferlet._loop import HostLoop
 from inferlet._native.terminal import Terminal
 
@@ -80,6 +81,7 @@ class Console(code.InteractiveConsole):
 
     def runcode(self, code: types.CodeType) -> None:
         task = self._loop.create_task(self._run(code))
+        before = signal.signal(signal.SIGINT, _transport.host.on_ctrl_c)
         try:
             self._loop.run_until_complete(task)
         except SystemExit:
@@ -91,6 +93,8 @@ class Console(code.InteractiveConsole):
             self.write("\nKeyboardInterrupt\n")
         except BaseException as error:
             self._show_error(error)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     async def _run(self, code: types.CodeType) -> None:
         hook, sys.displayhook = sys.displayhook, self._shown.append

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pdb
+import signal
 import sys
 import time
 import traceback
@@ -31,14 +32,18 @@ class Terminal:
 
     @contextlib.contextmanager
     def own(self) -> Iterator[None]:
-        """Inside, the standard streams are the terminal's."""
+        """Inside, the standard streams are the terminal's, and Ctrl-C is raised wherever it comes."""
         before = sys.stdin, sys.stdout, sys.stderr
+        on_ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.stdin, sys.stdout, sys.stderr = self.stdin, self.stdout, self.stderr
         try:
             yield
         finally:
             self.stdout.flush()
             sys.stdin, sys.stdout, sys.stderr = before
+            # pdb may have set its own, for the time that the program runs on.
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, on_ctrl_c)
 
 
 def install_pdb(terminal: Terminal, loop: HostLoop) -> None:
