@@ -1,4 +1,4 @@
-"""The recorded session is a cast that players read, shows every step, and names nothing of the machine it was made on."""
+"""The recorded session: a cast that players read, with every step, and nothing of the machine that it was made on."""
 
 from __future__ import annotations
 
