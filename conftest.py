@@ -137,6 +137,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Also for tests that get a home of their own: no test builds a runtime that another one has built.
+    os.environ["PIE_CACHE"] = str(CACHE)
     settings.register_profile(SLOW_PROFILE)
     if config.getoption("--slow"):
         settings.load_profile(SLOW_PROFILE)
@@ -179,13 +181,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         budget = BUDGET_S.get(part)
         verdict = "" if budget is None else f" of {budget} s" + (" OVER" if spent > budget else "")
         terminalreporter.write_line(f"{part:12} {spent:7.1f} s{verdict}")
-
-
-def pytest_unconfigure() -> None:
-    """Free the linkers that are still alive while wasmtime can: at the interpreter's end each would complain, below
-    pytest's summary."""
-    if "wasmtime.component" in sys.modules:
-        from wasmtime.component import Linker
-
-        for linker in (each for each in gc.get_objects() if isinstance(each, Linker)):
-            linker.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from wasmtime import Config, Engine, ExitTrap, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
+from wasmtime._managed import Managed
 from wasmtime.component import Component, ExportIndex
 
 from pie_engine.errors import InvalidProgram
@@ -25,6 +27,12 @@ FIBRE_STACK_BYTES = GUEST_STACK_BYTES + (2 << 20)
 SETTINGS = f"epochs, stack {GUEST_STACK_BYTES}"
 """What compiled code depends on, for the names of cached files."""
 PROGRAM_FUNCTIONS = ("describe", "run")
+
+
+@atexit.register
+def _leave_to_the_system() -> None:
+    # What is still alive when the interpreter ends would be freed by a module that is gone by then, and complain.
+    Managed.__del__ = lambda self: None  # type: ignore[method-assign]
 
 
 def new_engine() -> Engine:

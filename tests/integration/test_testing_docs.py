@@ -13,6 +13,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "testing-programs.md").read_text("u
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
+QUIET = ("-p", "pie_testing.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
+
+
 def test_every_example_passes(pytester: pytest.Pytester) -> None:
     program, *tests = BLOCKS
     pytester.makepyfile(main=program)
@@ -20,8 +23,8 @@ def test_every_example_passes(pytester: pytest.Pytester) -> None:
     for number, source in enumerate(tests):
         (folder / f"test_{number}.py").write_text(source)
     num_tests = sum(len(re.findall(r"^(?:async )?def test_", source, re.MULTILINE)) for source in tests)
-    written = pytester.runpytest_inprocess("-p", "pie_testing.plugin", "--pie-update")
-    result = pytester.runpytest_inprocess("-p", "pie_testing.plugin")
+    written = pytester.runpytest_inprocess(*QUIET, "--pie-update")
+    result = pytester.runpytest_inprocess(*QUIET)
     assert num_tests > 8
     for each in (written, result):
         each.assert_outcomes(passed=num_tests + 1)  # one has two parameters
