@@ -1,0 +1,219 @@
+"""What an engine does now: the snapshot of `GET /v1/stats`, which `GET /v1/stats/stream` sends again and again.
+
+Fields that count only grow as long as the `boot` of their owner stays the same, so that a reader gets rates from any
+two snapshots, whatever it has missed between them. Credits are integers of micro-credits: `CREDIT` of them are one
+credit.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from pie_engine.protocol.http import Body
+
+SNAPSHOT_VERSION = 1
+"""Grows when a field changes its meaning; new fields do not change it."""
+CREDIT = 1_000_000
+PolicyName = Literal["market", "fcfs", "priority"]
+
+
+class Batches(Body, frozen=True):
+    """What a core has run since it began."""
+
+    num_steps: int = 0
+    num_prefill_tokens: int = 0
+    num_decode_tokens: int = 0
+    num_draft_tokens: int = 0
+    """Guessed tokens that ran beside the decodes."""
+    num_sequences: int = 0
+    """Rows of all steps together."""
+    peak_sequences: int = 0
+    """Most rows of one step since the snapshot before."""
+    step_s: float = 0.0
+    """Seconds in the driver."""
+    gap_s: float = 0.0
+    """Seconds between two steps while something could run: the loop's own work."""
+    max_tokens: int = 0
+    """Most tokens of a step (`max_batch_tokens`)."""
+    max_sequences: int = 0
+    """Most rows of a step (`max_batch_sequences`)."""
+
+
+class Pages(Body, frozen=True):
+    """The KV pages of a core."""
+
+    page_size: int = 0
+    """Tokens of a page."""
+    num_pages: int = 0
+    num_free: int = 0
+    """Nobody holds them; `num_cached` of them still hold KV that a prompt may find."""
+    num_cached: int = 0
+    num_host: int = 0
+    """Places in host memory, and how many are taken."""
+    num_used_host: int = 0
+    num_hits: int = 0
+    """Pages of prompts that were found instead of computed, and those that were computed."""
+    num_misses: int = 0
+    num_preemptions: int = 0
+    """Times that a context with work to do has lost its pages."""
+    num_returns: int = 0
+    """Pages that came back from host memory."""
+
+
+class MarketState(Body, frozen=True):
+    """The market of a core; all sums are of its life so far."""
+
+    policy: PolicyName = "market"
+    price: int = 0
+    """Micro-credits for a page and a step: the highest bid that did not fit in the last one; 0: everything fits."""
+    rent: int = 0
+    """Micro-credits that were paid, and went back as dividends."""
+    made: int = 0
+    """Pages made, at one credit each."""
+    num_moved_out: int = 0
+    """Contexts that lost their pages to a higher bid."""
+
+
+class ModelState(Body, frozen=True):
+    """A core and its device."""
+
+    name: str
+    boot: str
+    ready: bool
+    driver: str = ""
+    device: str = ""
+    dtype: str = ""
+    uptime_s: float = 0.0
+    cpu_s: float = 0.0
+    """Processor time of the core so far."""
+    rss_bytes: int = 0
+    device_use: float | None = None
+    """0 to 1: how busy the device was lately (NVML); None: nobody knows."""
+    device_memory_bytes: int = 0
+    batches: Batches = Batches()
+    pages: Pages = Pages()
+    market: MarketState = MarketState()
+
+
+class HostState(Body, frozen=True):
+    """A process that runs programs."""
+
+    name: str
+    boot: str
+    num_running: int = 0
+    num_warm: int = 0
+    """Guests that are ready for a launch."""
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+
+
+class ProgramState(Body, frozen=True):
+    """A process that is queued or runs, on one model. One that uses two models is here twice; one that has used none
+    yet has an empty `model`."""
+
+    pid: str
+    user: str
+    program: str
+    version: str
+    state: str
+    """`queued`, `running`, `idle`, `paused`, or `waiting: …` with what for: `batch`, `pages`, `disk`, `grammar`,
+    `consumer`, `credits`."""
+    created: float
+    """Seconds since the epoch."""
+    model: str = ""
+    host: str = ""
+    waits_for: str = ""
+    """One line about the wait: how many pages, who holds them."""
+    num_contexts: int = 0
+    num_pages: int = 0
+    """Held, each once; `num_shared_pages` of them with other processes."""
+    num_shared_pages: int = 0
+    num_host_pages: int = 0
+    """In host memory; they come back before they are used."""
+    num_prompt: int = 0
+    num_cached: int = 0
+    """Prompt tokens that did not have to run."""
+    num_generated: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
+    """Drafted tokens that were right."""
+    num_batch_tokens: int = 0
+    """Tokens of all kinds that ran for it: its share of the batches."""
+    bid: int = 0
+    """Micro-credits for a page and a step: the highest of its contexts."""
+    balance: int = 0
+    endowment: int = 0
+    rent: int = 0
+    """Micro-credits paid so far."""
+    dividends: int = 0
+    """Micro-credits got so far."""
+    num_made: int = 0
+    """Pages made so far, at one credit each."""
+    num_moved_out: int = 0
+    """Times that one of its contexts lost its pages."""
+
+
+class ContextState(Body, frozen=True):
+    """A context of a program, in `GET /v1/processes/PID/contexts`."""
+
+    ctx: int
+    parent: int | None
+    """The context it was forked from, while that one is there."""
+    model: str
+    state: str
+    num_tokens: int
+    num_pages: int
+    num_shared_pages: int
+    """Of its pages, those that other contexts hold as well."""
+    num_host_pages: int
+    bid: int
+    """Micro-credits for a page and a step."""
+
+
+class Histogram(Body, frozen=True):
+    """`counts[i]` values of at most `bounds[i]`, and not of the bound before; the last count is of all above."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float = 0.0
+
+
+class Requests(Body, frozen=True):
+    """What clients have got from the engine since the gateway began."""
+
+    num_launched: int = 0
+    num_queued: int = 0
+    """Now."""
+    num_running: int = 0
+    """Now."""
+    num_returned: int = 0
+    num_failed: int = 0
+    errors: dict[str, int] = msgspec.field(default_factory=dict)
+    """`num_failed` by the code of the error."""
+    ttft_s: Histogram | None = None
+    """Seconds from the arrival of a generation in a core to its first token; None: the core does not say."""
+    tpot_s: Histogram | None = None
+    """Seconds between two tokens of a generation, over its whole length."""
+    queue_s: Histogram | None = None
+    """Seconds from a launch to the start of its program."""
+
+
+class Snapshot(Body, frozen=True):
+    """Everything at once. `at` and what it says of time is the clock of the gateway, in seconds since the epoch."""
+
+    at: float
+    boot: str
+    """Of the gateway: `requests` counts since it began."""
+    uptime_s: float
+    """Of the daemon."""
+    pie: str
+    """Version of the engine."""
+    version: int = SNAPSHOT_VERSION
+    models: tuple[ModelState, ...] = ()
+    hosts: tuple[HostState, ...] = ()
+    programs: tuple[ProgramState, ...] = ()
+    requests: Requests = Requests()
+    incidents: tuple[str, ...] = ()
+    """What went wrong lately, a line each."""
