@@ -1,0 +1,105 @@
+"""Who is there: a row for each context of a core, as the policies see it.
+
+The core writes what changes when it changes, a few stores into arrays; policies read whole columns. Nothing in here is
+computed before somebody has to wait.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pie_engine.market.columns import Column, Slots, column
+
+PACED = -1
+"""Instead of a bid: what spreads the balance over the rest of the program (`market.pacing`)."""
+
+
+class Standing(IntEnum):
+    """What a context does; of equally strong ones, the lower gives its pages up first."""
+
+    GONE = 0
+    """The row is free."""
+    IDLE = 1
+    """Nothing runs on it."""
+    PARKED = 2
+    """A plan that waits for its consumer, or something that is not the core's to give."""
+    RUNNABLE = 3
+    """It claims a place in the batch."""
+
+
+class Book:
+    """Rows of contexts. All columns are to be read; those that say so are for the core to write."""
+
+    def __init__(self) -> None:
+        self.account: Column = column()
+        """Seat of its process in the ledger."""
+        self.standing: Column = column()
+        self.bid: Column = column()
+        """Micro-credits for a page and a step, or `PACED`. Written by the core, any time."""
+        self.age: Column = column()
+        """Of a runnable or parked one: the number of its operation by arrival; of an idle one: the step since which it
+        is idle. Small is old."""
+        self.since: Column = column()
+        """The last step in which it ran or had nothing to wait for: it has waited since."""
+        self.num_pages: Column = column()
+        """That it holds. Written by the core before it asks for victims."""
+        self.num_wanted: Column = column()
+        """Pages that it needs to run, while it holds none. See `wake` and `put_back`."""
+        self.charge: Column = column()
+        """Pages as they are charged, in `sharing.PARTS` of a page. Written by the core, from `sharing.charges`, every
+        `sharing.EVERY_STEPS` while there is a price."""
+        self.turn_end: Column = column()
+        """Until this step nobody takes its pages: it had waited too long (`policy.Policy`)."""
+        self.burst: Column = column()
+        """Tokens of its prompt that have run since it began."""
+        self._slots = Slots(
+            self.account,
+            self.standing,
+            self.bid,
+            self.age,
+            self.since,
+            self.num_pages,
+            self.num_wanted,
+            self.charge,
+            self.turn_end,
+            self.burst,
+        )
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def end(self) -> int:
+        """All rows are below."""
+        return self._slots.end
+
+    def open(self, account: int, step: int, bid: int = PACED) -> int:
+        """The row of a new context, on which nothing runs."""
+        row = self._slots.take()
+        self.account[row], self.standing[row], self.bid[row] = account, Standing.IDLE, bid
+        self.age[row] = self.since[row] = step
+        return row
+
+    def close(self, row: int) -> None:
+        """The context is gone."""
+        self.standing[row] = Standing.GONE
+        self.num_pages[row] = self.num_wanted[row] = self.charge[row] = 0
+        self._slots.give_back(row)
+
+    def wake(self, row: int, arrival: int, step: int, num_wanted: int) -> None:
+        """Its operation number `arrival` can run from step `step + 1` on. `num_wanted`: pages for all of its tokens."""
+        self.standing[row], self.age[row], self.since[row] = Standing.RUNNABLE, arrival, step
+        self.num_wanted[row], self.burst[row] = num_wanted, 0
+
+    def put_back(self, row: int) -> None:
+        """It has lost its pages."""
+        self.num_wanted[row] = max(self.num_pages[row], self.num_wanted[row])
+        self.num_pages[row] = self.charge[row] = 0
+
+    def park(self, row: int) -> None:
+        """Its operation waits for something else than the batch or pages."""
+        self.standing[row] = Standing.PARKED
+
+    def rest(self, row: int, step: int) -> None:
+        """Nothing runs on it from step `step` on."""
+        self.standing[row], self.age[row] = Standing.IDLE, step
