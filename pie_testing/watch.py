@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from pie_engine.host.process import Ending, Process
-from pie_engine.host.tap import Import
+from pie_engine.host.tap import Called, Waited
 from pie_testing.result import Seen
 
 
@@ -19,18 +16,11 @@ class Watch:
         self._reply_of: dict[int, int] = {}
         """By the handle of a stream."""
 
-    def call(
-        self,
-        function: Import,
-        arguments: Sequence[Any],
-        result: Any,
-        error: BaseException | None,
-        began_ns: int,
-        ended_ns: int,
-    ) -> None:
-        name = (function.interface, function.function)
+    def called(self, call: Called) -> None:
+        arguments, result = call.arguments, call.result
+        name = (call.function.interface, call.function.function)
         self.seen.calls.append(name)
-        if error is not None:
+        if call.error is not None:
             return
         if name in (("generate", "start"), ("generate", "search")):
             self._reply_of[result] = len(self.seen.replies)
@@ -43,9 +33,7 @@ class Watch:
         elif name == ("forward", "start"):
             self.seen.num_forwards += 1
 
-    def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
-    ) -> None: ...
+    def waited(self, wait: Waited) -> None: ...
 
     def piped(self, text: str) -> None: ...
 

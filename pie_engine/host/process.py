@@ -21,7 +21,7 @@ from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
 from pie_engine.host.surroundings import Surroundings
-from pie_engine.host.tap import Tap
+from pie_engine.host.tap import Tap, Waited
 from pie_engine.host.taps import make_tap
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import EventKind
@@ -173,10 +173,10 @@ class Process:
         try:
             ready = self._begin_wait(timeout_us)
         except PieError as error:
-            self.tap.waited(timeout_us, (), error, now_ns, now_ns)
+            self.tap.waited(Waited(timeout_us, (), error, now_ns, now_ns))
             raise
         if ready is not None:
-            self.tap.waited(timeout_us, ready, None, now_ns, now_ns)
+            self.tap.waited(Waited(timeout_us, ready, None, now_ns, now_ns))
         return ready
 
     def _begin_wait(self, timeout_us: int | None) -> list[int] | None:
@@ -194,7 +194,7 @@ class Process:
         ready = self.futures.take_ready()
         if self.tap is not None:
             timeout_us, began_ns = self._wait_began
-            self.tap.waited(timeout_us, ready, None, began_ns, time.monotonic_ns())
+            self.tap.waited(Waited(timeout_us, ready, None, began_ns, time.monotonic_ns()))
         return ready
 
     def notify(self, handle: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.imports import plain_error
-from pie_engine.host.tap import Import
+from pie_engine.host.tap import Called, Import, Waited
 from pie_engine.host.trace import TraceWriter
 from pie_engine.protocol.profile import VERSION, Call, Core, End, Entry, Head, Ran, Wait
 from pie_engine.protocol.to_host import Profiled
@@ -76,15 +76,8 @@ class ProfileTap:
         now_us = time.monotonic_ns() // 1000
         self._add(Head(now_us, process.program.name, process.program.version, process.pid, time.time()))
 
-    def call(
-        self,
-        function: Import,
-        arguments: Sequence[Any],
-        result: Any,
-        error: BaseException | None,
-        began_ns: int,
-        ended_ns: int,
-    ) -> None:
+    def called(self, call: Called) -> None:
+        function, arguments, result, error, began_ns, ended_ns = call
         name = function.name
         if name in UNTIMED:
             return
@@ -106,9 +99,8 @@ class ProfileTap:
             )
         )
 
-    def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
-    ) -> None:
+    def waited(self, wait: Waited) -> None:
+        timeout_us, ready, _, began_ns, ended_ns = wait
         if began_ns == ended_ns:
             return
         self._resumed_ns = ended_ns

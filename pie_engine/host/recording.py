@@ -15,7 +15,7 @@ import msgspec
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.imports import plain_error
 from pie_engine.host.surroundings import RealSurroundings
-from pie_engine.host.tap import Import
+from pie_engine.host.tap import Called, Waited
 from pie_engine.host.trace import TraceWriter
 from pie_engine.protocol.program import Limits
 from pie_engine.protocol.recording import NO_READS, VERSION, WAIT, Call, End, Fail, Head, Piped, Reads
@@ -40,40 +40,24 @@ class RecordTap:
         self._writer.flush()  # whatever happens now, there is something to replay
         process.has_trace()
 
-    def call(
-        self,
-        function: Import,
-        arguments: Sequence[Any],
-        result: Any,
-        error: BaseException | None,
-        began_ns: int,
-        ended_ns: int,
-    ) -> None:
-        if function.name not in UNRECORDED:
-            self._call(function.name, arguments, None if error else function.plain(result), error, began_ns, ended_ns)
+    def called(self, call: Called) -> None:
+        name = call.function.name
+        if name not in UNRECORDED:
+            self._add_call(name, call.arguments, None if call.error else call.function.plain(call.result), call)
 
-    def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
-    ) -> None:
-        self._call(WAIT, [timeout_us], ready, error, began_ns, ended_ns)
+    def waited(self, wait: Waited) -> None:
+        self._add_call(WAIT, [wait.timeout_us], wait.ready, wait)
 
-    def _call(
-        self,
-        name: str,
-        arguments: Sequence[Any],
-        result: Any,
-        error: BaseException | None,
-        began_ns: int,
-        ended_ns: int,
-    ) -> None:
-        at, took = (began_ns - self._began_ns) // 1000, (ended_ns - began_ns) // 1000
+    def _add_call(self, name: str, arguments: Sequence[Any], result: Any, over: Called | Waited) -> None:
+        """`result`: as plain data."""
+        at, took = (over.began_ns - self._began_ns) // 1000, (over.ended_ns - over.began_ns) // 1000
         place, reads = self._process.place, self._surroundings.take()
         if self._redact is not None:
             arguments, result = _redacted(arguments, self._redact), _redacted(result, self._redact)
-        if error is None:
+        if over.error is None:
             self._add(Call(at, took, place, name, arguments, result, reads))  # type: ignore[arg-type]
         else:
-            record = plain_error(error)
+            record = plain_error(over.error)
             message = record.message if self._redact is None else self._redact(record.message)
             failure = record.code, message, record.retry
             self._add(Fail(at, took, place, name, arguments, failure, reads))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pie_engine.host.process import Ending
@@ -31,24 +31,36 @@ class Import:
         return f"{self.interface}.{self.function}"
 
 
+class Called(NamedTuple):
+    """The guest has called a function. Times are those of `time.monotonic_ns`."""
+
+    function: Import
+    arguments: Sequence[Any]
+    result: Any
+    error: BaseException | None
+    """With one there is no result."""
+    began_ns: int
+    ended_ns: int
+
+
+class Waited(NamedTuple):
+    """A `futures.wait-any` is over; it took no time if something was ready."""
+
+    timeout_us: int | None
+    ready: Sequence[int]
+    """Handles of futures."""
+    error: BaseException | None
+    """It was refused."""
+    began_ns: int
+    ended_ns: int
+
+
 class Tap(Protocol):
-    """Who watches. Times are those of `time.monotonic_ns`; nothing may be raised, nothing changed or kept alive."""
+    """Who watches. Nothing may be raised, nothing changed or kept alive."""
 
-    def call(
-        self,
-        function: Import,
-        arguments: Sequence[Any],
-        result: Any,
-        error: BaseException | None,
-        began_ns: int,
-        ended_ns: int,
-    ) -> None:
-        """The guest has called `function`, which gave `result`, unless there is an `error`."""
+    def called(self, call: Called) -> None: ...
 
-    def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
-    ) -> None:
-        """`futures.wait-any` is over; it took no time if something was ready. `error`: it was refused."""
+    def waited(self, wait: Waited) -> None: ...
 
     def piped(self, text: str) -> None:
         """Text of a stream went to the client without the program."""
@@ -72,9 +84,9 @@ def call(function: Import, body: Callable[..., Any], owner: TapOwner, arguments:
     try:
         result = body(owner, *arguments)
     except BaseException as error:
-        tap.call(function, arguments, None, error, began_ns, time.monotonic_ns())
+        tap.called(Called(function, arguments, None, error, began_ns, time.monotonic_ns()))
         raise
-    tap.call(function, arguments, result, None, began_ns, time.monotonic_ns())
+    tap.called(Called(function, arguments, result, None, began_ns, time.monotonic_ns()))
     return result
 
 
@@ -84,23 +96,13 @@ class Taps:
     def __init__(self, taps: Sequence[Tap]) -> None:
         self._taps = taps
 
-    def call(
-        self,
-        function: Import,
-        arguments: Sequence[Any],
-        result: Any,
-        error: BaseException | None,
-        began_ns: int,
-        ended_ns: int,
-    ) -> None:
+    def called(self, call: Called) -> None:
         for tap in self._taps:
-            tap.call(function, arguments, result, error, began_ns, ended_ns)
+            tap.called(call)
 
-    def waited(
-        self, timeout_us: int | None, ready: Sequence[int], error: BaseException | None, began_ns: int, ended_ns: int
-    ) -> None:
+    def waited(self, wait: Waited) -> None:
         for tap in self._taps:
-            tap.waited(timeout_us, ready, error, began_ns, ended_ns)
+            tap.waited(wait)
 
     def piped(self, text: str) -> None:
         for tap in self._taps:

@@ -101,10 +101,10 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def call(self, function, *_) -> None:
-        self.heard.append(function.name)
+    def called(self, call) -> None:
+        self.heard.append(call.function.name)
 
-    def waited(self, *_) -> None:
+    def waited(self, wait) -> None:
         self.heard.append("wait")
 
     def piped(self, text) -> None:
