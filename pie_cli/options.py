@@ -25,9 +25,13 @@ def own_option(name: str, kind: str, description: str) -> Parameter:
     return Parameter(name, {"type": kind, "description": description}, required=False)
 
 
+INPUT = own_option("input", "string", "The arguments as one JSON object, or @FILE that holds it.")
+JSON = own_option("json", "boolean", "Write every event as one JSON object a line.")
+HELP = own_option("help", "boolean", "Show the options of the program and leave.")
+
 OWN = [
-    own_option("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
-    own_option("json", "boolean", "Write every event as one JSON object a line."),
+    INPUT,
+    JSON,
     own_option("watch", "boolean", "Run it again whenever one of its files is saved."),
     own_option("detach", "boolean", "Print the process id and leave; see `pie logs`."),
     own_option("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
@@ -35,7 +39,7 @@ OWN = [
     own_option("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
     own_option("interactive", "boolean", "Send each line of stdin to the program, as a message."),
     own_option("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
-    own_option("help", "boolean", "Show the options of the program and leave."),
+    HELP,
 ]
 """What `pie run` itself understands."""
 

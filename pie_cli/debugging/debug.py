@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pie_cli import console, exits
 from pie_cli.client import new_client, run_async
-from pie_cli.options import Verb, own_option, read_options, split_target
+from pie_cli.options import HELP, INPUT, JSON, Verb, own_option, read_options, split_target
 from pie_engine.errors import InvalidInput, NotFound, Unsupported
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 DEBUG = Verb(
     "debug",
     (
-        own_option("input", "string", "The arguments as one JSON object, or @FILE that holds it."),
-        own_option("json", "boolean", "Write every event as one JSON object a line."),
+        INPUT,
+        JSON,
         own_option("pm", "boolean", "Open pdb where the program has failed, before it ends."),
         own_option("listen", "string", "Let an IDE attach its debugger at HOST:PORT; needs debugpy."),
         own_option("wait", "boolean", "With --listen: begin when the IDE is there."),
         own_option("python", "string", "The Python to use, instead of the one that is the most like the sandbox's."),
-        own_option("help", "boolean", "Show the options of the program and leave."),
+        HELP,
     ),
 )
 
