@@ -75,6 +75,12 @@ def summary_ms(samples_s: Iterable[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in figures.items()}
 
 
+def spread_ms(samples_s: Sequence[float]) -> dict[str, float]:
+    """Median, least and most of durations in seconds, in milliseconds."""
+    in_ms = [1e3 * sample for sample in samples_s]
+    return {"median_ms": statistics.median(in_ms), "min_ms": min(in_ms), "max_ms": max(in_ms), "num": len(in_ms)}
+
+
 @dataclass
 class Stamps:
     """When one request was sent and when its tokens came, by one clock, in seconds."""

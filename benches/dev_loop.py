@@ -16,19 +16,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import BenchError, describe_machine
+from common import BenchError, describe_machine, spread_ms
+from own_daemon import PIE, OwnDaemon, own_daemon
+from report import write_json
 
 SAYING = """from inferlet import session
 
@@ -96,13 +94,13 @@ class Watching:
 
 
 @contextmanager
-def watching(pie: list[str], env: dict[str, str], folder: Path):
+def watching(env: dict[str, str], folder: Path):
     """The command on a program in `folder`, after its first run; and what it wrote for people, once it has ended."""
     main = folder / "main.py"
     main.write_text(SAYING.format(marker="first"))
     with (folder.parent / "notes").open("w+") as notes:
         process = subprocess.Popen(
-            [*pie, "run", "--watch", "--json", str(folder)],
+            [*PIE, "run", "--watch", "--json", str(folder)],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -129,11 +127,6 @@ def rounds_of(running: Watching, rounds: int, text: str, after: Callable[[], Non
     return firsts, messages
 
 
-def summary(samples_s: list[float]) -> dict[str, float]:
-    in_ms = [1e3 * sample for sample in samples_s]
-    return {"median_ms": statistics.median(in_ms), "min_ms": min(in_ms), "max_ms": max(in_ms), "num": len(in_ms)}
-
-
 def cached_tokens(notes: str) -> dict[str, int]:
     """Of the last run, as its summary line says."""
     found = re.findall(r"\(after (\d+)(?:, (\d+) of them cached)?", notes)
@@ -143,11 +136,11 @@ def cached_tokens(notes: str) -> dict[str, int]:
     return {"prompt_tokens": int(prompt), "cached_tokens": int(cached or 0)}
 
 
-def measure(pie: list[str], env: dict[str, str], work: Path, rounds: int) -> dict[str, object]:
-    folder = work / "program"
+def measure(daemon: OwnDaemon, rounds: int) -> dict[str, object]:
+    folder = daemon.folder / "program"
     folder.mkdir()
     (folder / "pie.toml").write_text('[program]\nname = "program"\n')
-    with watching(pie, env, folder) as running:
+    with watching(daemon.env, folder) as running:
         rounds_of(running, 3, SAYING, running.until_end)
         firsts, messages = rounds_of(running, rounds, SAYING, running.until_end)
         rounds_of(running, 1, STAYING, lambda: None)
@@ -155,11 +148,11 @@ def measure(pie: list[str], env: dict[str, str], work: Path, rounds: int) -> dic
         rounds_of(running, 2, GENERATING, running.until_end)
         time.sleep(PAUSE_S)
     return {
-        "reload_ms_median": summary(firsts)["median_ms"],
-        "reload": summary(firsts),
-        "reload_message": summary(messages),
-        "reload_running": summary(during),
-        "prefix": cached_tokens((work / "notes").read_text()),
+        "reload_ms_median": spread_ms(firsts)["median_ms"],
+        "reload": spread_ms(firsts),
+        "reload_message": spread_ms(messages),
+        "reload_running": spread_ms(during),
+        "prefix": cached_tokens((daemon.folder / "notes").read_text()),
     }
 
 
@@ -168,20 +161,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pie-b-") as work:
-        home = Path(work) / "home"
-        home.mkdir()
-        env = {**os.environ, "PIE_HOME": str(home)}
-        pie = [sys.executable, "-m", "pie_cli"]
-        subprocess.run([*pie, "serve", "--background"], env=env, check=True)
-        try:
-            results = measure(pie, env, Path(work), args.rounds)
-        finally:
-            subprocess.run([*pie, "stop"], env=env, check=False)
+    with own_daemon() as daemon:
+        results = measure(daemon, args.rounds)
     results["machine"] = describe_machine()
     print(json.dumps(results, indent=2))
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(args.json_out, [results])
 
 
 if __name__ == "__main__":

@@ -19,14 +19,13 @@ import contextlib
 import json
 import os
 import re
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from common import describe_machine
+from common import describe_machine, spread_ms
+from own_daemon import PIE, own_daemon
+from report import write_json
 
 EDITED = """from inferlet import session
 
@@ -34,12 +33,6 @@ async def main() -> None:
     session.send("{marker}")
 """
 NO_OP = "async def main() -> None:\n    pass\n"
-
-
-def summary(samples_s: list[float]) -> dict[str, float]:
-    """Median, least and most in milliseconds."""
-    in_ms = [1e3 * sample for sample in samples_s]
-    return {"median_ms": statistics.median(in_ms), "min_ms": min(in_ms), "max_ms": max(in_ms), "num": len(in_ms)}
 
 
 async def edit_to_first_event(client, folder: Path, rounds: int) -> list[float]:
@@ -103,9 +96,9 @@ def cpu_seconds(processes: dict[str, int]) -> dict[str, float]:
     return {role: count / os.sysconf("SC_CLK_TCK") for role, count in ticks.items()}
 
 
-def daemon_processes(pie: list[str], env: dict[str, str]) -> dict[str, int]:
+def daemon_processes(env: dict[str, str]) -> dict[str, int]:
     """The daemon's parts and this client, by role."""
-    found = subprocess.run([*pie, "doctor", "--json"], env=env, capture_output=True, text=True, check=False).stdout
+    found = subprocess.run([*PIE, "doctor", "--json"], env=env, capture_output=True, text=True, check=False).stdout
     ready = re.findall(r"(gateway|core|host)[^\"]* is ready \(process (\d+)\)", found)
     return {role: int(pid) for role, pid in ready} | {"client": os.getpid()}
 
@@ -132,8 +125,8 @@ async def in_process(home: Path, folder: Path, args: argparse.Namespace) -> dict
             async for _pair in await client.launch_process(path):
                 pass
         return {
-            "edit_to_first_event": summary(await edit_to_first_event(client, edited, args.rounds)),
-            "no_op": summary(await no_op(client, still, args.rounds)),
+            "edit_to_first_event": spread_ms(await edit_to_first_event(client, edited, args.rounds)),
+            "no_op": spread_ms(await no_op(client, still, args.rounds)),
             "sustained": await sustained(client, still, args.seconds, args.concurrency, args.processes),
         }
 
@@ -145,23 +138,15 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="pie-b-") as work:
-        home = Path(work) / "home"
-        home.mkdir()
-        env = {**os.environ, "PIE_HOME": str(home)}
-        pie = [sys.executable, "-m", "pie_cli"]
-        subprocess.run([*pie, "serve", "--background"], env=env, check=True)
-        try:
-            args.processes = daemon_processes(pie, env)
-            results = asyncio.run(in_process(home, Path(work), args))
-            results["pie_run"] = summary(whole_process([*pie, "run", f"{work}/still"], env, args.rounds))
-            results["pie_help"] = summary(whole_process([*pie, "--help"], env, args.rounds))
-        finally:
-            subprocess.run([*pie, "stop"], env=env, check=False)
+    with own_daemon() as daemon:
+        args.processes = daemon_processes(daemon.env)
+        results = asyncio.run(in_process(daemon.home, daemon.folder, args))
+        no_op_again = [*PIE, "run", str(daemon.folder / "still")]
+        results["pie_run"] = spread_ms(whole_process(no_op_again, daemon.env, args.rounds))
+        results["pie_help"] = spread_ms(whole_process([*PIE, "--help"], daemon.env, args.rounds))
     results["machine"] = describe_machine()
     print(json.dumps(results, indent=2))
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(args.json_out, [results])
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ from common import (
     tpot_of_full_batch_s,
 )
 from options import add_options, rounds_of, workloads_of
+from own_daemon import own_daemon
 from report import print_rounds, write_json
-from whole_pie import WholePie, daemon
+from whole_pie import WholePie
 from workloads import Workload
 
 from pie_engine.config import ModelSection
@@ -166,7 +167,7 @@ def start_engines(args: argparse.Namespace, stack: ExitStack) -> Engines:
         # The same number of threads for both: each would measure and choose for itself.
         section = msgspec.structs.replace(section, num_threads=core.capabilities["num_threads"])
     if args.via != "core":
-        engines["pie"] = WholePie(stack.enter_context(daemon(section)), args.tier)
+        engines["pie"] = WholePie(stack.enter_context(own_daemon(section)).home, args.tier)
     device = next(iter(engines.values())).capabilities["device"]
     if args.device not in ("", device):
         raise SystemExit(f"driver {args.driver} runs on {device}, not on {args.device}")

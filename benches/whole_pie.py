@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import tomli_w
 from common import Wave
 from load import run_workload
 from workloads import Request, Workload
-
-from pie_engine.config import ModelSection
 
 PROGRAMS = Path(__file__).parent / "programs"
 PROGRAM_OF_TIER = {"plan": PROGRAMS / "generate", "pass": PROGRAMS / "forward"}
@@ -75,19 +66,3 @@ class _Launching:
             )
             async for index, num_tokens in process.messages():
                 yield index, num_tokens
-
-
-@contextmanager
-def daemon(section: ModelSection) -> Iterator[Path]:
-    """A daemon that serves `section`, in a home of its own."""
-    with tempfile.TemporaryDirectory(prefix="pie-b-") as name:
-        home = Path(name)
-        config = home / "config.toml"
-        config.write_text(tomli_w.dumps({"models": [msgspec.to_builtins(section)]}))
-        env = {**os.environ, "PIE_HOME": str(home / "home"), "PIE_CONFIG": str(config)}
-        pie = [sys.executable, "-m", "pie_cli"]
-        subprocess.run([*pie, "serve", "--background"], env=env, check=True, stdout=subprocess.DEVNULL)
-        try:
-            yield home / "home"
-        finally:
-            subprocess.run([*pie, "stop"], env=env, check=False, stdout=subprocess.DEVNULL)
