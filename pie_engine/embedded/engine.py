@@ -177,20 +177,20 @@ class Embedded:
         outside. Ctrl-C is raised at the end of a turn.
         """
         with self._interrupts:
-            for number in self.host.sockets:
+            for number in self.host.guests.sockets:
                 self.host.look_outside(number)
             self.host.run(SLICE_S)
             self._send()
             for core in list(self._cores.values()):
                 self._step(core)
             self._tell()
-            self.host.bury()
+            self.host.guests.bury()
             return self._seconds_left()
 
     def warm_up(self) -> None:
         """Make guests ahead of need, so that the next launches are as fast as a daemon's."""
-        while not self.host.is_warm:
-            self.host.warm_up()
+        while not self.host.guests.is_warm:
+            self.host.guests.warm_up()
 
     def close(self) -> None:
         """End all programs and give everything back. Nothing happens the second time."""
@@ -257,7 +257,7 @@ class Embedded:
         if self.host.has_ready or any(not core.is_idle for core in cores):
             return 0.0
         times = [seconds for seconds in (self.host.seconds_left,) if seconds is not None]
-        if self.host.sockets or any(core.is_compiling or core.has_disk_work for core in cores):
+        if self.host.guests.sockets or any(core.is_compiling or core.has_disk_work for core in cores):
             times.append(LOOK_S)
         now = time.monotonic()
         times += [max(0.0, core.next_due_at - now) for core in cores if core.next_due_at is not None]

@@ -43,11 +43,11 @@ class HostProcess:
         """Until the daemon says to end."""
         while not self._is_stopping:
             if not self._links.wait(self._seconds_to_wait()) and self._is_quiet:
-                self._host.warm_up()
+                self._host.guests.warm_up()
             self._links.receive()
             self._host.run(SLICE_S)
             self._links.send()
-            self._host.bury()
+            self._host.guests.bury()
             self._listen_to_daemon()
             self._report()
 
@@ -62,14 +62,14 @@ class HostProcess:
         """Until something is to be done even if nothing arrives."""
         until_stats = max(0.0, self._stats_at - time.monotonic())
         seconds = until_stats if self._host.seconds_left is None else min(self._host.seconds_left, until_stats)
-        if self._host.is_warm:
+        if self._host.guests.is_warm:
             return seconds
         return min(seconds, QUIET_AT_WORK_S if self._host.cores.are_at_work else QUIET_S)
 
     @property
     def _is_quiet(self) -> bool:
         """Nothing has arrived, nothing is due, and there is use for the time."""
-        return not self._host.is_warm and self._host.seconds_left != 0.0
+        return not self._host.guests.is_warm and self._host.seconds_left != 0.0
 
     def _listen_to_daemon(self) -> None:
         for message in self._links.receive_from_daemon():
@@ -83,7 +83,7 @@ class HostProcess:
         if now >= self._stats_at:
             self._stats_at = now + STATS_EVERY_S
             rss_bytes = _resident_bytes()
-            stats = HostStats(len(self._host.processes), self._host.num_warm, time.process_time(), rss_bytes)
+            stats = HostStats(len(self._host.processes), self._host.guests.num_warm, time.process_time(), rss_bytes)
             self._links.report(stats)
             self._host.tidy_up()
 
@@ -106,8 +106,8 @@ def main() -> int:
     child = be_born()
     try:
         host, ticker = make_host(child.config, child.progress, _give_up, only_components=bool(child.birth.user))
-        while not host.is_warm:
-            host.warm_up()
+        while not host.guests.is_warm:
+            host.guests.warm_up()
         process = HostProcess(child, host)
     except Exception as error:
         log.exception("cannot start")

@@ -20,21 +20,17 @@ import msgspec
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
-from pie_engine.host.components import ComponentRunners, fitting
 from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
+from pie_engine.host.guests import Guests
 from pie_engine.host.models import HostAdapter, HostModel
-from pie_engine.host.native import NativeFunctions, NativeGuest
 from pie_engine.host.operations import Operation
 from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
 from pie_engine.host.programs import ProgramCache
-from pie_engine.host.recorded import RecordedRunners
 from pie_engine.host.runner import Guest, Status
 from pie_engine.host.scheduler import Scheduler
-from pie_engine.host.warm import WarmGuests
-from pie_engine.ipc.memory import give_memory_back
 from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import Described, HostReport
@@ -61,7 +57,6 @@ DESCRIBE_WALL_S = 30.0
 COMPILE_CHECK_S = 0.02
 COMPILE_TOLD_S = 1.0
 """Who waits longer for his component to be compiled is told."""
-CROWD = 50
 
 
 class Host:
@@ -70,10 +65,7 @@ class Host:
     def __init__(
         self,
         config: EngineConfig,
-        warm: WarmGuests,
-        components: ComponentRunners,
-        recorded: RecordedRunners,
-        native: NativeFunctions,
+        guests: Guests,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cores = Cores([section.label for section in config.models])
@@ -81,21 +73,14 @@ class Host:
         self.processes: dict[str, Process] = {}
         self.running = ""
         """The process that has or had the last turn."""
+        self.guests = guests
         self._config = config.host
-        self._warm = warm
-        self._components = components
-        self._recorded = recorded
-        self._native = native
-        self._outside: dict[int, tuple[Process, NativeGuest]] = {}
-        """Processes that run outside of the sandbox, by their sockets."""
         self._scheduler = Scheduler(clock, self._resume)
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
         self._outbox = Outbox()
-        self._dead_guests: list[Guest] = []
         self._watched: dict[str, Process] = {}
         """Those with a tap."""
-        self._num_buried = 0
         self._num_gateways = 0
         """How often one was gained or lost."""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -226,54 +211,24 @@ class Host:
 
     def run(self, seconds: float) -> None:
         """What is due, then guests that are ready, in turn, for about so long."""
-        self.bury()
+        self.guests.bury()
         self._scheduler.run(seconds)
 
-    @property
-    def num_warm(self) -> int:
-        return len(self._warm)
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether there are as many guests ahead of need as there should be."""
-        return self._warm.is_full
-
-    def warm_up(self) -> None:
-        """One step towards that, of some milliseconds."""
-        self._warm.work()
-
-    def bury(self) -> None:
-        """Free the guests that have ended. Best when their last words are on the way, since it takes a millisecond."""
-        while self._dead_guests:
-            self._dead_guests.pop().close()
-            self._num_buried += 1
-
     def tidy_up(self) -> None:
-        """Now and then: after a crowd has left, its memory goes back."""
-        if self._num_buried >= CROWD and not self.processes:
-            self._num_buried = 0
-            give_memory_back()
+        """Now and then."""
+        if not self.processes:
+            self.guests.tidy_up()
 
     def close(self) -> None:
         for process in list(self.processes.values()):
             self._end(process, cancelled())
-        self.bury()
-        self._warm.close()
-        self._components.close()
-        self._recorded.close()
-
-    # Programs outside of the sandbox.
-
-    @property
-    def sockets(self) -> dict[int, bool]:
-        """Of programs that run in a Python of their own; whether one is to be told when more can be sent there."""
-        return {number: guest.has_unsent for number, (_, guest) in self._outside.items()}
+        self.guests.close()
 
     def look_outside(self, socket: int) -> None:
-        """Something may have come there, or may be sent."""
-        found = self._outside.get(socket)
-        if found is not None and found[1].exchange():
-            self.make_ready(found[0])
+        """A program outside of the sandbox may have said something there, or may take more."""
+        process = self.guests.look_outside(socket)
+        if process is not None:
+            self.make_ready(process)
 
     # Services for processes.
 
@@ -282,7 +237,7 @@ class Host:
 
     @property
     def runtime_build(self) -> str:
-        return self._recorded.runtime_build
+        return self.guests.runtime_build
 
     def make_ready(self, process: Process) -> None:
         self._scheduler.make_ready(process)
@@ -298,31 +253,17 @@ class Host:
     def _start(self, process: Process) -> Guest | None:
         """Its guest, with the call set up; None while its component is being compiled."""
         job, program = process.job, process.program
-        guest = self._new_guest(process)
+        guest = self.guests.find(process)
         if guest is None:
             self._await_component(process)
             return None
+        if program.is_component and not job.native:
+            self._limit_wall(process)
         process.guest = guest
         guest.limit_memory(process.limits.memory_mb * MIB)
         text = program.watched_text(with_code=not process.is_recorded) if job.trace else program.text()
         guest.begin(process, job.function, (text, *job.arguments))
         return guest
-
-    def _new_guest(self, process: Process) -> Guest | None:
-        program = process.program
-        if process.job.native:
-            outside = NativeGuest(self._native, process.job.native)
-            self._outside[outside.fileno()] = process, outside
-            return outside
-        if not (program.is_component or process.is_recorded):
-            return self._warm.take(program)
-        runner = self._recorded.find(program) if process.is_recorded else self._components.find(program)
-        if runner is None:
-            return None
-        if program.is_component:
-            self._limit_wall(process)
-        with fitting():
-            return self._warm.of(runner, program)
 
     def _await_component(self, process: Process) -> None:
         self._scheduler.timers.after(COMPILE_CHECK_S, lambda: self.make_ready(process))
@@ -369,9 +310,7 @@ class Host:
             return
         del self.processes[process.pid]
         if process.guest is not None:
-            self._dead_guests.append(process.guest)
-        if isinstance(process.guest, NativeGuest):
-            del self._outside[process.guest.fileno()]
+            self.guests.leave(process.guest)
         if process.tap is not None:
             self._watched.pop(process.pid, None)
             process.tap.ended(ending)

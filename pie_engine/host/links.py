@@ -33,8 +33,8 @@ class Links:
 
     def wait(self, seconds: float) -> bool:
         """Until something arrives, but no longer; whether it has."""
-        if self._outside or self._host.sockets:
-            self._watch_outside(self._host.sockets)
+        if self._outside or self._host.guests.sockets:
+            self._watch_outside(self._host.guests.sockets)
         # Rounded up: to wake a little late is better than to spin until it is time.
         self._arrived = {socket for socket, _ in self._poller.poll(int(seconds * 1000 + 0.999))}
         return bool(self._arrived)

@@ -11,6 +11,7 @@ from pie_engine.config import MIB, EngineConfig
 from pie_engine.host.components import ComponentRunners
 from pie_engine.host.engine import STUCK_S, Ticker, new_engine
 from pie_engine.host.fibres import FibreRunner
+from pie_engine.host.guests import Guests
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
@@ -60,5 +61,5 @@ def make_host(
         warm = WarmGuests(new_runner(runtime), data, config.host.warm_instances)
     recorded = RecordedRunners(engine, runtime, cache, new_recorded_runner)
     native = native_functions(engine, runtime, INTERFACES) if runtime is not None else {}
-    host = Host(config, warm, ComponentRunners(engine, cache, new_runner), recorded, native)
+    host = Host(config, Guests(warm, ComponentRunners(engine, cache, new_runner), recorded, native))
     return host, ticker

@@ -97,7 +97,7 @@ def test_what_it_says_and_returns_are_events_of_its_process(native):
     ]
     assert process.usage.completion_tokens == 3
     assert run.python.wait(10) == 0
-    assert run.engine.host.sockets == {}
+    assert run.engine.host.guests.sockets == {}
 
 
 ARGUMENTS = {
@@ -174,7 +174,7 @@ def test_it_can_be_asked_to_end(native):
                 return "tidied up"
         """
     )
-    run.until(lambda: run.engine.host.sockets)
+    run.until(lambda: run.engine.host.guests.sockets)
     run.until(lambda: run.engine.host.processes[run.process.pid].is_waiting)
     run.process.terminate()
     assert run.finish().value == "tidied up"
@@ -204,7 +204,7 @@ def test_a_debugger_that_is_killed_ends_its_process(native):
     process = run.finish()
     assert isinstance(process.error.raised(), Cancelled)
     assert "the Python that ran the program has ended" in process.error.message
-    assert run.engine.host.sockets == {}
+    assert run.engine.host.guests.sockets == {}
 
 
 @pytest.mark.slow
@@ -350,7 +350,7 @@ def test_large_results_wait_until_they_are_taken(raw):
     call = json.dumps(["call", "model", "encode", ["", "x" * 400_000, True]]).encode()
     writer = threading.Thread(target=raw.socket.sendall, args=(HEADER.pack(len(call)) + call,))
     writer.start()
-    while writer.is_alive() or not any(raw.engine.host.sockets.values()):
+    while writer.is_alive() or not any(raw.engine.host.guests.sockets.values()):
         raw.turn()
 
     got: list[object] = []
@@ -359,7 +359,7 @@ def test_large_results_wait_until_they_are_taken(raw):
     while reader.is_alive():
         raw.turn()
     assert got[0][0] == "ok"
-    assert list(raw.engine.host.sockets.values()) == [False]
+    assert list(raw.engine.host.guests.sockets.values()) == [False]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pie_engine.config import MIB, EngineConfig, HostSection, ModelSection
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.components import ComponentRunners
 from pie_engine.host.engine import Ticker
+from pie_engine.host.guests import Guests
 from pie_engine.host.host import Host
 from pie_engine.host.imports import Imports
 from pie_engine.host.interfaces import INTERFACES
@@ -69,7 +70,7 @@ class InlineHost:
         warm = WarmGuests(new_runner(component), data, 2)
         recorded = RecordedRunners(engine, component, data, new_recorded_runner)
         native = native_functions(engine, component, INTERFACES)
-        self.host = Host(CONFIG, warm, ComponentRunners(engine, data, new_runner), recorded, native)
+        self.host = Host(CONFIG, Guests(warm, ComponentRunners(engine, data, new_runner), recorded, native))
         self.reports: list[HostReport] = []
         self.asked: list[CoreMessage] = []
         self._numbers = count(1)
@@ -85,7 +86,7 @@ class InlineHost:
         self.reports += self.host.take_reports()
         for messages in self.host.take_messages().values():
             self.asked += messages
-        self.host.bury()
+        self.host.guests.bury()
 
     def until(self, condition) -> None:
         end = time.monotonic() + TIMEOUT_S

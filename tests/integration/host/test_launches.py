@@ -165,9 +165,9 @@ def test_waiting_for_nothing_is_an_error(inline):
 
 
 def test_a_warm_guest_is_as_good_as_new(inline):
-    while not inline.host.is_warm:
-        inline.host.warm_up()
-    assert inline.host.num_warm == 2
+    while not inline.host.guests.is_warm:
+        inline.host.guests.warm_up()
+    assert inline.host.guests.num_warm == 2
     source = """
     import random, sys
     async def main() -> list:
@@ -180,4 +180,4 @@ def test_a_warm_guest_is_as_good_as_new(inline):
     assert [value[:2] for value in values] == [[True, False]] * 4
     assert len({value[2] for value in values}) == 4
     assert inline.events(pids[0]) == [*inline.events(pids[3])[:2], inline.events(pids[0])[2]]
-    assert inline.host.num_warm == 0
+    assert inline.host.guests.num_warm == 0
