@@ -75,6 +75,7 @@ def program(tmp_path, monkeypatch) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_real_build_holds_the_program_its_packages_and_its_data(program, tmp_path):
     source = pack(program)

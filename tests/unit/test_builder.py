@@ -19,9 +19,9 @@ from pie_engine.builder import componentize
 from pie_engine.builder import python as python_builder
 from pie_engine.builder.archive import archive_of, bundle_of
 from pie_engine.builder.build import Made, build
-from pie_engine.builder.record import Record, data_files_of, read_record, record_of, with_record
+from pie_engine.builder.record import Record, bundle_of_component, data_files_of, read_record, record_of, with_record
 from pie_engine.builder.wasm import WasmError, custom_section, imports_of, with_section
-from pie_engine.errors import InvalidProgram, Unsupported
+from pie_engine.errors import Internal, InvalidProgram, Unsupported
 from pie_engine.protocol.program import Bundle, Manifest
 
 EMPTY = bytes(wat2wasm("(component)"))
@@ -266,3 +266,51 @@ def test_importlib_finds_the_packages_of_a_bundle(monkeypatch):
     assert [each.metadata["Name"] for each in importlib.metadata.distributions()] == ["Zope.Thing"]
     with pytest.raises(importlib.metadata.PackageNotFoundError):
         importlib.metadata.version("thing")
+
+
+# The builder for Python, with a stand-in for componentize-py; test_standalone.py has the real one.
+
+
+def test_a_python_build_holds_the_program_its_packages_and_its_data(tmp_path, monkeypatch):
+    given = {}
+
+    def made(app, folder, wasm, modules):
+        given.update(modules)
+        report = {"signature": {"doc": "Draw.", "parameters": [{"name": "n", "schema": {}}]}}
+        wasm.write_bytes(with_section(EMPTY, "memory", rehearsal.report_of(report)))
+
+    monkeypatch.setattr(python_builder, "componentize", made)
+    files = {"main.py": "x = 1\n", "shapes-1.5.dist-info/METADATA": "Name: shapes\nVersion: 1.5\n"}
+    source = Bundle(Manifest(name="drawing", version="0.2"), files, {"words.txt": b"one two"})
+    built = build(python_builder.PythonBuilder(), source, tmp_path, say_nothing)
+    record = built.record
+    assert built.is_new
+    assert (record.manifest.name, record.digest, record.packages) == ("drawing", source.digest, {"shapes": "1.5"})
+    assert record.signature is not None
+    assert [parameter.name for parameter in record.signature.parameters] == ["n"]
+    assert data_files_of(built.component) == {"words.txt": b"one two"}
+    (tmp_path / "drawing.wasm").write_bytes(built.component)
+    assert pack(tmp_path / "drawing.wasm") == bundle_of_component(built.component, record)
+    module: dict[str, str] = {}
+    exec(given[python_builder.PROGRAM_MODULE], module)
+    told = msgspec.json.decode(module["BUNDLE"])
+    assert (told["name"], told["version"], told["files"]["main.py"]) == ("drawing", "0.2", "x = 1\n")
+
+
+def test_what_the_program_said_while_it_was_built_is_its_error(tmp_path, monkeypatch):
+    error = {"code": "invalid_program", "message": "SyntaxError in main.py, line 1", "hint": "mend it"}
+    said = f"thread panicked\n{rehearsal.report_of({'error': error}).decode()}\nnote: run again"
+
+    def failed(*_):
+        raise componentize.ComponentizeFailed(said)
+
+    monkeypatch.setattr(python_builder, "componentize", failed)
+    with pytest.raises(InvalidProgram, match=r"SyntaxError in main\.py") as caught:
+        build(python_builder.PythonBuilder(), BUNDLE, tmp_path, say_nothing)
+    assert caught.value.hint == "mend it"
+    said = "out of memory"
+    with pytest.raises(Internal, match="componentize-py cannot build the component: out of memory"):
+        build(python_builder.PythonBuilder(), BUNDLE, tmp_path, say_nothing)
+    monkeypatch.setattr(python_builder, "componentize", lambda _app, _folder, wasm, _modules: wasm.write_bytes(EMPTY))
+    with pytest.raises(Internal, match="said nothing while it was built"):
+        build(python_builder.PythonBuilder(), BUNDLE, tmp_path, say_nothing)
