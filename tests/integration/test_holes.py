@@ -40,7 +40,7 @@ from tests import models
 from tests.adapters import targets_of, write_adapter
 from tests.integration.test_layouts import dense_logits
 from tests.stories import Story
-from tests.unit.test_core_holes import runs
+from tests.unit.hole_stories import runs
 
 TOLERANCE = 1e-3
 """Of logits in fp32."""

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 import pie_testing.embedded  # once for all inner runs, which forget what they import  # noqa: F401
+from tests.integration.plugin.inner import QUIET
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing-programs.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-
-
-QUIET = ("-p", "pie_testing.plugin", "-o", "asyncio_default_fixture_loop_scope=function")
 
 
 def test_every_example_passes(pytester: pytest.Pytester) -> None:

@@ -309,6 +309,12 @@ class Rig:
         assert self.core.check_integrity() == []
 
 
+def error_of(rig: Rig, op: int) -> ErrorInfo:
+    error = rig.heard[op].error
+    assert error is not None, rig.heard[op]
+    return error
+
+
 def _take(heard: Heard, result: CoreResult) -> None:
     match result:
         case Chunk() if result.epoch != heard.epoch:

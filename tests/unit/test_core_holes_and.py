@@ -19,9 +19,9 @@ from pie_engine.protocol.to_core import Append, Drop, Restore, Save, Search, Sli
 from pie_engine.store.contexts import SavedContexts
 from tests.stories import Story
 from tests.unit.core_rig import PAGE_SIZE, RANDOM, Heard, Rig
+from tests.unit.hole_stories import MODEL, PROMPT, created, expected, num_pages, opened, reply
 from tests.unit.test_core_draft_model import OTHER, SAME
 from tests.unit.test_core_grammar import settle
-from tests.unit.test_core_holes import MODEL, PROMPT, created, expected, num_pages, opened, reply
 from tests.unit.test_core_prefix import computed
 
 COUNTING = FakeScript(replies=(Reply("1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20."),))

@@ -1,4 +1,4 @@
-"""The gateway's parts without processes: group commit, event streams, hosts, what a bundle may be."""
+"""The gateway's parts without processes: contexts, group commit, hosts, health, locks and sockets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import asyncio
 import sqlite3
 from types import SimpleNamespace
 
-import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pie_engine.builder.componentize import wit_digest
-from pie_engine.builder.record import Record, with_record
 from pie_engine.config import EngineConfig, ModelSection
 from pie_engine.errors import (
     Busy,
@@ -26,22 +21,17 @@ from pie_engine.errors import (
 )
 from pie_engine.gateway import single as single_module
 from pie_engine.gateway import turn as turn_module
-from pie_engine.gateway.bundles import check_bundle
 from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.hosts import HostPool, lane_of
 from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
-from pie_engine.gateway.process import Follower, Process
-from pie_engine.gateway.programs import BundleCache, Programs, signature_in
+from pie_engine.gateway.process import Process
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
-from pie_engine.gateway.sse import MAX_TAIL_BYTES, Tail, frame
 from pie_engine.gateway.turn import Turn
 from pie_engine.gateway.views import status_of as health_of
-from pie_engine.protocol.program import Bundle, Limits, Manifest, Signature
+from pie_engine.protocol.program import Manifest
 from pie_engine.protocol.to_daemon import Member
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.store.contexts import SavedContexts
-from pie_engine.store.store import Store
-from tests import thoroughness
 from tests.unit.test_store import record
 
 
@@ -82,13 +72,6 @@ def test_contexts_are_usable_with_the_weights_and_the_adapter_that_they_were_sav
     assert "has format 1" in listed["a b"].failed.message
     exchange.members.clear()
     assert shelf.find("ann", "", "plain").fits is None
-
-
-@pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path / "pie.sqlite")
-    yield opened
-    opened.close()
 
 
 class Sent:
@@ -159,96 +142,6 @@ async def test_what_a_commit_sets_off_is_written_in_the_next_turn(store):
     assert await later == "v"
 
 
-# Event streams.
-
-
-@pytest.mark.parametrize(
-    ("data", "lines"),
-    [
-        ('"a"', b'data: "a"'),
-        ('{\n "a": 1\n}', b'data: {\ndata:  "a": 1\ndata: }'),
-        ("[1,\r\n2]", b"data: [1,\ndata: 2]"),
-    ],
-)
-def test_frames_have_a_data_field_for_each_line(data, lines):
-    assert frame(3, "message", data) == b"id: 3\nevent: message\n" + lines + b"\n\n"
-
-
-@given(st.lists(st.integers(1, MAX_TAIL_BYTES // 2), max_size=40), st.integers(0, 45))
-def test_a_tail_has_everything_after_its_floor(sizes, cursor):
-    tail = Tail(0)
-    for seq, size in enumerate(sizes, 1):
-        tail.push(seq, b"%d:" % seq + b"x" * size)
-    frames = tail.after(cursor)
-    if cursor < tail.floor:
-        assert frames is None
-    else:
-        assert [int(data.split(b":")[0]) for data in frames] == list(range(cursor + 1, len(sizes) + 1))
-    kept = tail.after(tail.floor)
-    assert sum(map(len, kept)) <= MAX_TAIL_BYTES
-
-
-@settings(max_examples=thoroughness.count(12, 60), deadline=None)
-@given(st.lists(st.sampled_from(["event", "big", "trace", "read", "join"]), max_size=60))
-async def test_followers_see_every_event_once_wherever_it_lies(tmp_path_factory, steps):
-    store = Store(tmp_path_factory.mktemp("follow") / "pie.sqlite")
-    process, followers = Process(record(1)), []
-
-    def add(event):
-        process.accept(event)
-        with store.transaction():
-            store.add_events([(1, event)])
-        process.show(event)
-
-    def join():
-        if not process.followers:
-            process.tail.forget(process.stored_seq)
-        followers.append((Follower(process, store, 0, with_trace=len(followers) % 2 == 0), []))
-        process.followers.add(followers[-1][0])
-
-    async def read():
-        for follower, seen in followers:
-            while follower.cursor < process.stored_seq:
-                seen.append(follower._read())
-
-    for step in steps:
-        if step in ("event", "big", "trace"):
-            data = '"' + "x" * (MAX_TAIL_BYTES if step == "big" else 1) + '"'
-            add(Event("p1", process.accepted_seq + 1, "trace" if step == "trace" else "message", data, 1.0))
-        elif step == "join":
-            join()
-        else:
-            await read()
-    join()
-    add(Event("p1", process.accepted_seq + 1, "return", "null", 1.0))
-    await read()
-    kinds = {row.seq: row.kind for row in store.events(1, 0, 100)}
-    for number, (follower, seen) in enumerate(followers):
-        ids = [int(line[4:]) for line in b"".join(seen).split(b"\n") if line.startswith(b"id: ")]
-        assert ids == [seq for seq in kinds if number % 2 == 0 or kinds[seq] != "trace"]
-        assert follower.is_at_end
-        assert await follower.next() is None
-    store.close()
-
-
-async def test_a_follower_that_waits_is_woken_pinged_and_sent_away(store):
-    process = Process(record(1))
-    follower = Follower(process, store, 0)
-    process.followers.add(follower)
-    waiting = asyncio.create_task(follower.next())
-    await asyncio.sleep(0)
-    follower.ping()
-    assert await waiting == b": keep-alive\n\n"
-    waiting = asyncio.create_task(follower.next())
-    await asyncio.sleep(0)
-    process.show(Event("p1", 1, "message", "1", 1.0))
-    assert b"id: 1\n" in await waiting
-    waiting = asyncio.create_task(follower.next())
-    await asyncio.sleep(0)
-    follower.leave()
-    assert await waiting is None
-
-
 # Hosts.
 
 
@@ -266,25 +159,6 @@ def test_components_of_a_user_go_to_hosts_of_their_own():
     assert lane_of(Manifest(name="x", runtime="component"), "ann") == "ann"
 
 
-def a_component(**changes):
-    signature = Signature(doc="Answer.")
-    built = Record(Manifest(name="c"), "python", "d", "0.0.9", wit_digest(), signature=signature)
-    component = with_record(b"\0asm\x0d\0\x01\0", msgspec.structs.replace(built, **changes), {})
-    return Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": component})
-
-
-async def test_a_component_that_says_its_signature_is_not_run_for_it(store):
-    programs = Programs(store, Sent(store).turn, HostPool(1))
-    view = await programs.upload("ann", a_component())
-    assert view.signature == Signature(doc="Answer.")
-    assert programs.view("ann", "c").digest == view.digest
-    assert signature_in(a_component(signature=None)) is None
-    with pytest.raises(InvalidProgram, match=r"built by Pie 0\.0\.9"):
-        await programs.upload("ann", a_component(wit="other"))
-    with pytest.raises(InvalidProgram, match="not a WebAssembly component"):
-        signature_in(Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": b"x"}))
-
-
 def test_the_least_loaded_host_with_room_is_next():
     pool = HostPool(max_processes_per_host=2)
     assert pool.pick() is None
@@ -298,81 +172,6 @@ def test_the_least_loaded_host_with_room_is_next():
     pool.release("gone", "p")
     pool.remove("b2")
     assert pool.pick() is None
-
-
-# Bundles.
-
-
-def python(files, **manifest):
-    return Bundle(Manifest(**{"name": "a", **manifest}), files)
-
-
-@pytest.mark.parametrize(
-    "bundle",
-    [
-        python({"main.py": ""}),
-        python({"pkg/__init__.py": "", "pie.toml": ""}, entry="pkg"),
-        python({"deep/app.py": ""}, entry="deep.app", name="my-program_2", version="1.0.0+x"),
-        Bundle(Manifest(name="c", runtime="component"), blobs={"program.wasm": b""}),
-    ],
-)
-def test_good_bundles_pass(bundle):
-    check_bundle(bundle)
-
-
-@pytest.mark.parametrize(
-    ("bundle", "part"),
-    [
-        (python({}), "no module `main`"),
-        (python({"main.py": ""}, name=""), "name"),
-        (python({"main.py": ""}, name="a@1"), "a@1"),
-        (python({"main.py": ""}, version="1 0"), "version"),
-        (python({"main.py": "", "/etc/x": ""}), "/etc/x"),
-        (python({"main.py": "", "a/../../x": ""}), "a/../../x"),
-        (python({"main.py": "", "a//x": ""}), "a//x"),
-        (python({"main.py": "", "a\\x": ""}), "a\\x"),
-        (python({"main.py": "", "numpy/core.cpython-311.so": ""}), "native"),
-        (python({"main.py": "", "lib.so.6": ""}), "native"),
-        (Bundle(Manifest(name="c", runtime="component")), "program.wasm"),
-        (python({"main.py": ""}, limits=Limits(memory_mb=-4)), "`limits.memory_mb` is -4"),
-        (python({"main.py": ""}, limits=Limits(cpu_s=-0.5)), "`limits.cpu_s` is -0.5"),
-    ],
-)
-def test_bad_bundles_are_refused_by_name(bundle, part):
-    with pytest.raises(InvalidProgram, match=part.replace("\\", "\\\\")):
-        check_bundle(bundle)
-
-
-@pytest.mark.parametrize(
-    ("reference", "hint"),
-    [
-        ("helo", "did you mean `hello`?"),
-        ("hello@3", "the newest `hello` is `hello@0.2.0`"),
-        ("nothing-like-it", "GET /v1/programs lists what has been uploaded"),
-    ],
-)
-async def test_an_unknown_program_has_a_way_out(store, reference, hint):
-    programs = Programs(store, Sent(store).turn, HostPool(1))
-    with pytest.raises(NotFound) as caught:
-        programs.resolve("ann", reference)
-    assert caught.value.hint.startswith("no program has been uploaded yet")
-    with store.transaction():
-        store.add_program("d", python({"main.py": ""}))
-        for version in ("0.1.0", "0.2.0"):
-            store.publish("ann", "hello", version, "d")
-    with pytest.raises(NotFound) as caught:
-        programs.resolve("ann", reference)
-    assert caught.value.hint == hint
-
-
-def test_the_cache_keeps_what_was_used_last_within_its_size():
-    cache = BundleCache(max_bytes=250)
-    bundles = {name: python({"main.py": name * 100}) for name in "abc"}
-    cache.add("a", bundles["a"])
-    cache.add("b", bundles["b"])
-    assert cache.get("a") is bundles["a"]
-    cache.add("c", bundles["c"])
-    assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
 
 
 # Errors and health.

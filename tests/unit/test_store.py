@@ -18,13 +18,6 @@ from pie_engine.store.store import Store
 BUNDLE = Bundle(Manifest(name="a", version="1"), {"main.py": "x = 'é'"}, {"b.bin": b"\x00\xff"})
 
 
-@pytest.fixture
-def store(tmp_path):
-    opened = Store(tmp_path / "pie.sqlite")
-    yield opened
-    opened.close()
-
-
 def record(number, **fields):
     values = {
         "id": number,
