@@ -9,27 +9,30 @@ from enum import IntEnum
 
 def share_step(
     needs: Sequence[int],
-    last_steps: Sequence[int],
     max_tokens: int,
     max_sequences: int,
+    in_turn: Callable[[Sequence[int]], Sequence[int]],
     chunk: Callable[[int, int], int] | None = None,
 ) -> Sequence[int]:
     """How many tokens each operation runs in this step, 0 for none.
 
-    `needs`: uncomputed tokens of each runnable operation, oldest first; 1 is a decode, more is a prefill.
-    `last_steps`: the step in which each of them last ran.
+    `needs`: uncomputed tokens of each runnable operation; 1 is a decode, more is a prefill.
 
-    Decodes come first, so that no prompt stalls them; prefills share the remaining tokens, oldest first, in chunks.
-    When not all decodes fit, those that waited longest run. The oldest prefill always gets at least one token: it
-    would wait for ever behind decodes that never end. `chunk` says how many tokens, of at most so many, prefill `index`
-    may have beside decodes (`core.pace`); it is asked in order, and none comes after one that got less than that.
+    Decodes come first, so that no prompt stalls them; prefills share the remaining tokens, in their order, in chunks.
+    When not all decodes fit, those run that are first `in_turn`: given their indices, it puts them in order. The first
+    prefill always gets at least one token: it would wait for ever behind decodes that never end. `chunk` says how many
+    tokens, of at most so many, prefill `index` may have beside decodes (`core.pace`); it is asked in order, and none
+    comes after one that got less than that.
     """
     num_prefills = len(needs) - needs.count(1)
     max_rows = min(max_tokens, max_sequences)
     if not num_prefills and len(needs) <= max_rows:
         return needs
     shares = [0] * len(needs)
-    decodes = _decodes_to_run(needs, last_steps, max(max_rows - bool(num_prefills), 0))
+    decodes: Sequence[int] = [index for index, need in enumerate(needs) if need == 1]
+    num_decode_rows = max(max_rows - bool(num_prefills), 0)
+    if len(decodes) > num_decode_rows:
+        decodes = in_turn(decodes)[:num_decode_rows]
     for index in decodes:
         shares[index] = 1
     tokens_left, rows_left = max_tokens - len(decodes), max_sequences - len(decodes)
@@ -44,13 +47,6 @@ def share_step(
             tokens_left -= most
             rows_left -= 1
     return shares
-
-
-def _decodes_to_run(needs: Sequence[int], last_steps: Sequence[int], max_rows: int) -> list[int]:
-    decodes = [index for index, need in enumerate(needs) if need == 1]
-    if len(decodes) > max_rows:
-        decodes.sort(key=lambda index: (last_steps[index], index))
-    return decodes[:max_rows]
 
 
 class Standing(IntEnum):

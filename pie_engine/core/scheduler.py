@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from operator import attrgetter
 
 from pie_engine.core.archive import Backing, Reading
 from pie_engine.core.drafting import num_draftable
+from pie_engine.core.fairness import FairQueue
 from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.policy import Holder, Standing, is_worth_waiting, num_pages_wanted, share_step, victims
@@ -20,10 +21,15 @@ from pie_engine.kv.pool import PagePool
 
 Batch = list[tuple[Operation, Row]]
 _arrival = attrgetter("arrival")
+TURN_STEPS = 4
+"""A prompt keeps its turn for so many full steps, where others wait for theirs."""
 
 
 class Scheduler:
-    """Composes batches from the runnable operations, oldest first, and keeps the page pool from running dry."""
+    """Composes batches from the runnable operations, and keeps the page pool from running dry.
+
+    Where not all of them fit, steps are shared between processes, however many operations each of them has.
+    """
 
     def __init__(
         self,
@@ -54,6 +60,12 @@ class Scheduler:
         self.num_preemptions = self.num_page_hits = self.num_page_returns = 0
         self._coming: set[bytes] = set()
         """Keys of the pages that the prefills chosen so far make full in this step."""
+        self._decodes = FairQueue(1)
+        self._prompts = FairQueue(TURN_STEPS * max_batch_tokens)
+        self._let_in: set[Context] = set()
+        """Contexts that have been given pages for this step."""
+        self._lost_pages = False
+        """Whether somebody has, for this step."""
         self._step = 0
 
     @property
@@ -95,9 +107,7 @@ class Scheduler:
         self._step = step
         self.outgrown, self.restores = [], []
         operations, needs = self._with_pages()
-        last_steps = [operation.last_step for operation in operations]
-        chunk = self._chunk_of(operations, needs, spent_s)
-        shares = share_step(needs, last_steps, self._max_tokens, self._max_sequences, chunk)
+        shares = self._share(operations, needs, self._chunk_of(operations, needs, spent_s))
         batch = Batch()
         self._num_decodes, self._parts = 0, []
         num_spare = self._max_tokens - sum(shares)
@@ -115,6 +125,28 @@ class Scheduler:
                     row.page_ids, row.start, row.layout = operation.kv.laid_out(row.start, row.end)
                 batch.append((operation, row))
         return batch
+
+    def _share(
+        self, operations: Sequence[Operation], needs: Sequence[int], chunk: Callable[[int, int], int] | None
+    ) -> Sequence[int]:
+        """Tokens of each of `operations` in this step."""
+        is_short = False
+
+        def in_turn(indices: Sequence[int]) -> Sequence[int]:
+            nonlocal is_short
+            is_short = True
+            decodes = [operations[index] for index in indices]
+            order = self._decodes.order(decodes, [each.context.process for each in decodes], [1] * len(decodes))
+            return [indices[place] for place in order]
+
+        shares = share_step(needs, self._max_tokens, self._max_sequences, in_turn, chunk)
+        if not is_short:
+            self._decodes.clear()
+        if self._decodes.is_busy or self._prompts.is_busy:
+            for operation, need, num_tokens in zip(operations, needs, shares, strict=True):
+                if num_tokens:
+                    (self._decodes if need == 1 else self._prompts).serve(operation, num_tokens)
+        return shares
 
     def learn(self, took_s: float) -> None:
         """How long the step that was composed last has taken."""
@@ -147,28 +179,77 @@ class Scheduler:
         return num_drafts
 
     def _with_pages(self) -> tuple[list[Operation], list[int]]:
-        """The operations that could run now, with pages for all tokens of their contexts; oldest first. And how many
-        tokens each of them has to run.
-
-        Going from old to young, whoever is put back for another has not been looked at yet.
-        """
-        found: list[Operation] = []
-        needs: list[int] = []
-        tokens_left, is_blocked = self._max_tokens, False
-        self._coming.clear()
+        """The operations that could run now, with pages for all tokens of their contexts. And how many tokens each of
+        them has to run."""
+        ready: list[Operation] = []
+        others: list[Operation] = []
         for operation in self.runnable:
             kv = operation.kv
             num_tokens = kv.num_tokens
             if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
                 # A decode with room in its page: nothing to look up, nothing to reserve.
                 operation.awaits_disk = False
-                found.append(operation)
-                needs.append(1)
-                continue
-            is_prefill = num_tokens - kv.num_computed > 1
+                ready.append(operation)
+            else:
+                others.append(operation)
+        if not others:
+            self._prompts.clear()
+            return ready, [1] * len(ready)
+        put_back = (each for each in ready if not each.kv.writable_end)
+        found, needs = self._give_pages(chain(self._in_line(others, len(ready)), put_back))
+        if self._lost_pages:
+            kept = (each for each in ready if each.kv.writable_end >= each.kv.num_tokens)
+            ready = [each for each in kept if each.context not in self._let_in]
+        return ready + found, [1] * len(ready) + needs
+
+    def _in_line(self, others: list[Operation], num_ready: int) -> list[Operation]:
+        """The order in which they get pages: oldest first, or where prompts have to wait though there are pages, the
+        processes in turn."""
+        prompts = [operation for operation in others if operation.kv.num_uncomputed > 1]
+        if len(prompts) > 1:
+            sizes = [operation.kv.num_uncomputed for operation in prompts]
+            owners = [operation.context.process for operation in prompts]
+            if self._are_short(sum(sizes), num_ready) and any(owner is not owners[0] for owner in owners):
+                order = self._prompts.order(prompts, owners, sizes)
+                growing = [operation for operation in others if operation.kv.num_uncomputed == 1]
+                in_turn = growing + [prompts[index] for index in order]
+                return in_turn if self._have_room(in_turn) else others
+        self._prompts.clear()
+        return others
+
+    def _are_short(self, num_tokens: int, num_decodes: int) -> bool:
+        """Whether a step may not hold prompts of so many tokens beside its decodes."""
+        is_paced = bool(num_decodes) and not self.pace.is_free
+        return is_paced or num_tokens + num_decodes > self._max_tokens or len(self.runnable) > self._max_sequences
+
+    def _have_room(self, operations: Iterable[Operation]) -> bool:
+        """Whether nobody has to give pages up for those that a step has tokens for, nor for anybody's next page."""
+        tokens_left, num_free = self._max_tokens, self._pool.num_free - len(self.runnable)
+        for operation in operations:
+            kv = operation.kv
+            num_free -= kv.num_new_pages(self._end_for_now(kv))
+            tokens_left -= kv.num_uncomputed
+            if num_free < 0 or tokens_left <= 0:
+                break
+        return num_free >= 0
+
+    def _give_pages(self, operations: Iterable[Operation]) -> tuple[list[Operation], list[int]]:
+        """Those that get pages for all tokens of their contexts, and how many tokens each of them has to run.
+
+        Whoever was let in keeps its pages in this step.
+        """
+        found: list[Operation] = []
+        needs: list[int] = []
+        tokens_left, is_blocked = self._max_tokens, False
+        self._coming.clear()
+        self._let_in.clear()
+        self._lost_pages = False
+        for operation in operations:
+            kv = operation.kv
+            is_prefill = kv.num_uncomputed > 1
             if is_prefill and tokens_left <= 0:
                 continue
-            # Contexts without pages are let in oldest first: a small one must not overtake a large one for ever.
+            # Contexts without pages are let in one after the other: a small one must not overtake a large one for ever.
             is_newcomer = not kv.num_computed and not kv.num_pages
             if is_newcomer and is_blocked:
                 operation.lacks_pages = True
@@ -188,6 +269,7 @@ class Scheduler:
                 if operation.lacks_pages:
                     is_blocked = is_blocked or is_newcomer
                     continue
+            self._let_in.add(operation.context)
             if reading is not None:
                 self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
                 continue
@@ -197,7 +279,7 @@ class Scheduler:
                     # All that it has pages for came back; a bounded context goes on from there.
                     continue
                 self._announce(operation, tokens_left)
-                tokens_left -= num_tokens - kv.num_computed
+                tokens_left -= kv.num_uncomputed
             found.append(operation)
             needs.append(min(kv.num_uncomputed, kv.num_writable))
         return found, needs
@@ -319,13 +401,14 @@ class Scheduler:
         return False
 
     def _victims(self, num_missing: int, operation: Operation) -> Iterable[Context]:
-        others = (context for context in self.contexts.values() if context is not operation.context)
+        others = (each for each in self.contexts.values() if each is not operation.context and each not in self._let_in)
         holders = [_holder(context) for context in others if context.kv.num_pages]
         return (self.contexts[key] for key in victims(num_missing, operation.arrival, holders))
 
     def _put_back(self, context: Context) -> None:
         """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
         context.kv.uncompute(0)
+        self._lost_pages = True
         self.num_preemptions += not context.is_idle
 
 

@@ -8,10 +8,8 @@ from hypothesis import given
 from pie_engine.core.policy import Holder, Standing, num_pages_wanted, share_step, victims
 
 
-def share(
-    needs: list[int], max_tokens: int, max_sequences: int = 100, last_steps: list[int] | None = None
-) -> list[int]:
-    return list(share_step(needs, last_steps or [0] * len(needs), max_tokens, max_sequences))
+def share(needs: list[int], max_tokens: int, max_sequences: int = 100) -> list[int]:
+    return list(share_step(needs, max_tokens, max_sequences, in_turn=lambda indices: indices[::-1]))
 
 
 def test_decodes_come_first_and_prefills_share_the_rest_in_their_order():
@@ -20,12 +18,12 @@ def test_decodes_come_first_and_prefills_share_the_rest_in_their_order():
 
 
 def test_a_prefill_is_never_kept_out_by_decodes():
-    assert share([1, 1, 1, 1, 50], max_tokens=4) == [1, 1, 1, 0, 1]
-    assert share([1, 1, 1, 1, 50], max_tokens=64, max_sequences=4) == [1, 1, 1, 0, 50]
+    assert share([1, 1, 1, 1, 50], max_tokens=4) == [0, 1, 1, 1, 1]
+    assert share([1, 1, 1, 1, 50], max_tokens=64, max_sequences=4) == [0, 1, 1, 1, 50]
 
 
-def test_decodes_that_waited_longest_run_first():
-    assert share([1, 1, 1, 1], max_tokens=2, last_steps=[5, 4, 5, 4]) == [0, 1, 0, 1]
+def test_decodes_run_in_turn_where_not_all_fit():
+    assert share([1, 1, 1, 1], max_tokens=2) == [0, 0, 1, 1]
 
 
 def test_one_row_at_a_time_still_serves_prefills():
@@ -37,25 +35,15 @@ def test_one_row_at_a_time_still_serves_prefills():
     needs=st.lists(st.integers(1, 40), max_size=30),
     max_tokens=st.integers(1, 64),
     max_sequences=st.integers(1, 12),
-    data=st.data(),
 )
-def test_shares_keep_the_limits_and_waste_nothing(needs, max_tokens, max_sequences, data):
-    last_steps = data.draw(st.lists(st.integers(0, 9), min_size=len(needs), max_size=len(needs)))
-    shares = share(needs, max_tokens, max_sequences, last_steps)
+def test_shares_keep_the_limits_and_waste_nothing(needs, max_tokens, max_sequences):
+    shares = share(needs, max_tokens, max_sequences)
     assert all(0 <= part <= need for part, need in zip(shares, needs, strict=True))
     num_rows, num_tokens = sum(part > 0 for part in shares), sum(shares)
     assert num_rows <= max_sequences
     assert num_tokens <= max_tokens
     if num_tokens < max_tokens and num_rows < min(max_sequences, max_tokens, len(needs)):
         assert shares == needs
-
-
-def test_everybody_gets_a_turn_within_a_bounded_number_of_steps():
-    last_steps = [0] * 10
-    for step in range(1, 6):
-        for index, part in enumerate(share([1] * 10, 2, 100, last_steps)):
-            last_steps[index] = step if part else last_steps[index]
-    assert min(last_steps) > 0
 
 
 def test_idle_contexts_go_first_then_parked_then_the_youngest():
