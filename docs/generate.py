@@ -17,6 +17,8 @@ HEADINGS = {
     "ModelSection": "`[[models]]`",
     "HostSection": "`[host]`",
     "GatewaySection": "`[gateway]`",
+    "SchedulingSection": "`[scheduling]`",
+    "UserSection": "`[scheduling.users.NAME]`",
 }
 INTRO = """# Configuration
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pie_cli import console, exits
 from pie_cli.client import new_client, run_async
@@ -103,7 +103,7 @@ async def _detach(
     with _recorder(own.get("record")) as recorder:
         profiler = _profiler(own)
         trace = _trace_kinds(recorder, profiler)
-        process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace)
+        process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace, **wishes_of(own))
         console.data_line(process.pid)
         if recorder:
             console.note(f"`pie logs {process.pid} --record {recorder.path}` writes the recording, now or later")
@@ -142,7 +142,9 @@ async def run_once(
     with _recorder(own.get("record")) as recorder:
         timing, profiler = Timing(), _profiler(own)
         trace = _trace_kinds(recorder, profiler)
-        process = await client.launch_process(program, arguments, on_disconnect="terminate", trace=trace)
+        process = await client.launch_process(
+            program, arguments, on_disconnect="terminate", trace=trace, **wishes_of(own)
+        )
         takers = [each.take for each in (recorder, profiler) if each]
 
         def on_trace(data: dict[str, object]) -> None:
@@ -157,6 +159,11 @@ async def run_once(
             profiler.finish()
         has_failed = any(each.has_failed for each in (recorder, profiler) if each)
         return exits.PROGRAM_FAILED if has_failed and code == exits.OK else code
+
+
+def wishes_of(own: dict[str, object]) -> dict[str, Any]:
+    """What a launch asks for beside its program."""
+    return {"endowment": own["endowment"]} if "endowment" in own else {}
 
 
 def _recorder(path: object) -> AbstractContextManager[Recorder | None]:

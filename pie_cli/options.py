@@ -37,6 +37,7 @@ OWN = [
     own_option("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
     own_option("profile", "boolean", "End with where the time went, line by line; see `pie profile`."),
     own_option("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
+    own_option("endowment", "number", "Credits that it brings to the market of each model."),
     own_option("interactive", "boolean", "Send each line of stdin to the program, as a message."),
     own_option("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
     HELP,

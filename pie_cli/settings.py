@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     import tomlkit
 
 DEFAULT = "default"
+USERS = "scheduling.users"
 SECTIONS: dict[str, type[Section]] = {
     "models": engine_config.ModelSection,
     "host": engine_config.HostSection,
     "gateway": engine_config.GatewaySection,
+    "scheduling": engine_config.SchedulingSection,
 }
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -50,8 +52,11 @@ def effective(environ: Mapping[str, str] | None = None) -> list[Effective]:
     given = in_file.get("models", [{}])
     for model, table in zip(config.models, given, strict=True):
         rows += _rows(f"models.{model.label}", model, table, environ)
-    for name in ("host", "gateway"):
+    for name in ("host", "gateway", "scheduling"):
         rows += _rows(name, getattr(config, name), in_file.get(name, {}), environ)
+    users = in_file.get("scheduling", {}).get("users", {})
+    for user, quota in config.scheduling.users.items():
+        rows += _rows(f"{USERS}.{user}", quota, users.get(user, {}), environ)
     return rows
 
 
@@ -91,6 +96,7 @@ def _rows(name: str, section: Section, table: Mapping[str, Any], environ: Mappin
     return [
         Effective(f"{name}.{key}", getattr(section, key), file if key in table else DEFAULT)
         for key in section.__struct_fields__
+        if f"{name}.{key}" != USERS
     ]
 
 
@@ -173,6 +179,8 @@ def _place(document: tomlkit.TOMLDocument, key: str) -> tuple[Any, str, type[Sec
     first, _, rest = key.partition(".")
     if first == "models" and rest:
         return _model_place(document, rest)
+    if key.startswith(f"{USERS}."):
+        return _user_place(document, key.removeprefix(f"{USERS}."))
     if first in SECTIONS and rest:
         _known(rest, SECTIONS[first], f"{first}.")
         return document.setdefault(first, tomlkit.table()), rest, SECTIONS[first]
@@ -185,6 +193,19 @@ def _place(document: tomlkit.TOMLDocument, key: str) -> tuple[Any, str, type[Sec
         dotted = tuple(f"{table}.{name}" for table in SECTIONS for name in _names(SECTIONS[table]))
         raise InvalidConfig(f"there is no setting `{key}`", hint=nearest_hint(key, (*names, *dotted)))
     return document, key, EngineConfig
+
+
+def _user_place(document: tomlkit.TOMLDocument, rest: str) -> tuple[Any, str, type[Section]]:
+    """`NAME.endowment`; a NAME may have dots itself."""
+    import tomlkit
+
+    section = engine_config.UserSection
+    user, _, name = rest.rpartition(".")
+    if not user:
+        raise InvalidConfig(f"`{USERS}.{rest}` is a table", hint=f"name one of its settings: `{USERS}.{rest}.priority`")
+    _known(name, section, f"{USERS}.{user}.")
+    users = document.setdefault("scheduling", tomlkit.table()).setdefault("users", tomlkit.table(is_super_table=True))
+    return users.setdefault(user, tomlkit.table()), name, section
 
 
 def _model_place(document: tomlkit.TOMLDocument, rest: str) -> tuple[Any, str, type[Section]]:

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import platformdirs
@@ -24,6 +24,8 @@ from pie_engine.errors import InvalidConfig
 MIB = 1024 * 1024
 MAX_SOCKET_PATH = 90
 """Unix socket paths end at 104 (macOS) or 108 bytes (Linux); the rest is for the file's name."""
+MAX_ENDOWMENT = 1_000_000
+"""Most credits of a process. The arithmetic of the market needs a bound."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -133,6 +135,52 @@ class GatewaySection(Section, frozen=True):
     """How long ended processes and their events are kept."""
 
 
+class UserSection(Section, frozen=True):
+    """`[scheduling.users.NAME]`: the share of one user, where it differs from everybody's."""
+
+    endowment: Annotated[float, Meta(ge=0, le=MAX_ENDOWMENT)] = 0.0
+    """Credits of a process whose launch names none. 0: as under `[scheduling]`."""
+    max_endowment: Annotated[float, Meta(ge=0, le=MAX_ENDOWMENT)] = 0.0
+    """Most credits that a launch may name. 0: as under `[scheduling]`."""
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+    """For the policy `priority`: a higher one goes first."""
+    max_processes: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Processes of the user alive or queued at once; one more is answered 429. 0: no limit of its own."""
+
+
+class Quota(NamedTuple):
+    """What one user may have."""
+
+    endowment: float
+    """Credits of a process whose launch names none."""
+    max_endowment: float
+    priority: int
+    max_processes: int
+    """0: no limit."""
+
+
+class SchedulingSection(Section, frozen=True):
+    """`[scheduling]`: who gets the batch and who keeps the pages when they do not suffice for all."""
+
+    policy: Literal["market", "fcfs", "priority"] = "market"
+    """`market`: the highest bid first. `fcfs`: who came first. `priority`: the user's priority, then who came first."""
+    endowment: Annotated[float, Meta(ge=0, le=MAX_ENDOWMENT)] = 1000.0
+    """Credits of a process whose launch names none, `max_endowment` at most. Making a KV page costs one."""
+    max_endowment: Annotated[float, Meta(ge=0, le=MAX_ENDOWMENT)] = 100_000.0
+    """Most credits that a launch may name."""
+    admission_quota_pages: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
+    """Pages that a process without credits may make on debt."""
+    max_wait_steps: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
+    """Who has waited for so many steps goes before any bid."""
+    users: dict[str, UserSection] = {}
+    """Quotas of users: a table `[scheduling.users.NAME]` for each. Who opens the socket is `local`."""
+
+    def quota_of(self, user: str) -> Quota:
+        own = self.users.get(user, UserSection())
+        most = own.max_endowment or self.max_endowment
+        return Quota(min(own.endowment or self.endowment, most), most, own.priority, own.max_processes)
+
+
 class EngineConfig(Section, frozen=True):
     """Everything. `home` is where state lives: sockets, database, logs, caches."""
 
@@ -142,6 +190,8 @@ class EngineConfig(Section, frozen=True):
     """The processes that run inferlets."""
     gateway: GatewaySection = GatewaySection()
     """The HTTP API."""
+    scheduling: SchedulingSection = SchedulingSection()
+    """Who gets the batch and the pages."""
     home: str = ""
     """Data folder of this daemon. Empty: the user's data folder. `PIE_HOME` sets it."""
     cache: str = ""
@@ -317,7 +367,16 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-_TABLES: dict[str, type[Section]] = {"host": HostSection, "gateway": GatewaySection, "models": ModelSection}
+_TABLES: dict[type[Section], dict[str, type[Section]]] = {
+    EngineConfig: {
+        "host": HostSection,
+        "gateway": GatewaySection,
+        "scheduling": SchedulingSection,
+        "models": ModelSection,
+    }
+}
+_NAMED: dict[type[Section], dict[str, type[Section]]] = {SchedulingSection: {"users": UserSection}}
+"""Tables of tables, by names that are not ours."""
 
 
 def _refuse_unknown(data: Mapping[str, Any], cls: type[Section], source: str, where: str) -> None:
@@ -325,12 +384,14 @@ def _refuse_unknown(data: Mapping[str, Any], cls: type[Section], source: str, wh
     for key, value in data.items():
         if key not in known:
             raise InvalidConfig(f"{source}: unknown key `{where}{key}`", hint=nearest_hint(key, known))
-        table = _TABLES.get(key) if cls is EngineConfig else None
-        if table is None:
-            continue
-        for entry in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(entry, Mapping):
-                _refuse_unknown(entry, table, source, f"{key}.")
+        if (table := _TABLES.get(cls, {}).get(key)) is not None:
+            for entry in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(entry, Mapping):
+                    _refuse_unknown(entry, table, source, f"{where}{key}.")
+        elif (table := _NAMED.get(cls, {}).get(key)) is not None and isinstance(value, Mapping):
+            for name, entry in value.items():
+                if isinstance(entry, Mapping):
+                    _refuse_unknown(entry, table, source, f"{where}{key}.{name}.")
 
 
 def nearest_hint(key: str, known: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,9 @@ from pie_engine.errors import InvalidConfig
 MAX_SHOWN_CHARS = 60
 
 _PATH = re.compile(r"at `\$\.(.+)`$")
-_STEP = re.compile(r"[^.\[\]]+")
+_STEP = re.compile(r"\[\.\.\.\]|[^.\[\]]+")
+_SOME_NAME = "[...]"
+"""What msgspec writes for a key of a table whose keys are not ours."""
 
 
 def explained(
@@ -25,8 +27,7 @@ def explained(
     found = _PATH.search(str(error))
     if found is None:
         return InvalidConfig(f"{source}: {error}")
-    path = found[1]
-    value, kind, default = _walk(data, inspect.type_info(root), _STEP.findall(path))
+    value, kind, default, path = _walk(data, inspect.type_info(root), found[1])
     return InvalidConfig(
         f"{source}: `{path}` is {_shown(value)}; it must be {_wanted(kind)}",
         hint=f"unset it for the default, {_shown(default)}" if _is_plain(default) else "",
@@ -53,24 +54,41 @@ def _wanted(kind: inspect.Type) -> str:
         case inspect.StrType():
             return "text in quotes" + (", and not empty" if kind.min_length else "")
         case inspect.DictType():
-            return "a table of names, each with text in quotes"
+            is_text = isinstance(kind.value_type, inspect.StrType)
+            return "a table of names, each with text in quotes" if is_text else "a table of tables"
         case inspect.VarTupleType():
             return "a list of tables, and not empty"
         case _:
             return "a table"
 
 
-def _walk(value: Any, kind: inspect.Type, steps: Sequence[str]) -> tuple[Any, inspect.Type, Any]:
-    """Value, type and default at the end of the path `steps`."""
+def _walk(value: Any, kind: inspect.Type, path: str) -> tuple[Any, inspect.Type, Any, str]:
+    """Value, type and default at the end of `path`, and the path with the names that msgspec leaves out."""
     default: Any = msgspec.NODEFAULT
-    for step in steps:
+    for step in _STEP.findall(path):
         if isinstance(kind, inspect.VarTupleType):
             value, kind, default = value[int(step)], kind.item_type, msgspec.NODEFAULT
+        elif isinstance(kind, inspect.DictType):
+            if not isinstance(kind.value_type, inspect.StructType):
+                break
+            name = _wrong_entry(value, kind.value_type)
+            path = path.replace(_SOME_NAME, f".{name}", 1)
+            value, kind, default = value[name], kind.value_type, msgspec.NODEFAULT
         else:
             assert isinstance(kind, inspect.StructType)
             field = next(field for field in kind.fields if field.name == step)
             value, kind, default = value[step], field.type, field.default
-    return value, kind, default
+    return value, kind, default, path
+
+
+def _wrong_entry(table: Mapping[str, Any], kind: inspect.StructType) -> str:
+    """The first name whose entry is not what `kind` asks for."""
+    for name, entry in table.items():
+        try:
+            msgspec.convert(entry, kind.cls)
+        except msgspec.ValidationError:
+            return name
+    raise AssertionError(f"every entry of {table!r} is right")
 
 
 def _shown(value: Any) -> str:

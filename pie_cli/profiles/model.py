@@ -33,6 +33,7 @@ ENDS_WAIT = frozenset(
         "generate.stop",
         "generate.finish-search",
         "matcher.finish-look",
+        "scheduling.finish-look",
         "session.finish-receive",
         "session.finish-drain",
         "futures.forget",
@@ -46,6 +47,7 @@ STARTS = frozenset(
         "generate.start",
         "generate.search",
         "matcher.look",
+        "scheduling.look",
         "session.receive",
         "session.drain",
     }

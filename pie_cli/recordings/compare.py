@@ -29,14 +29,17 @@ GIVES_HANDLE = frozenset(
         "matcher.create",
         "matcher.fork",
         "matcher.look",
+        "scheduling.look",
         "session.receive",
         "session.drain",
     }
 )
 TAKES_HANDLES = {"matcher.fork": (0, 1), "forward.start": (0, 5), "futures.forget": (0,)}
 """Positions of handles among the arguments, where it is not the first one of `context`, `generate`, …"""
-WITHOUT_HANDLE = frozenset({"context.create", "context.open", "context.delete", "context.list-saved"})
-WITH_HANDLE = frozenset({"context", "generate", "forward", "matcher"})
+WITHOUT_HANDLE = frozenset(
+    {"context.create", "context.open", "context.delete", "context.list-saved", "scheduling.look"}
+)
+WITH_HANDLE = frozenset({"context", "generate", "forward", "matcher", "scheduling"})
 
 
 class Seen(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pie_engine.config import ModelSection, SchedulingSection
 from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.operation import Operation
 from pie_engine.core.scheduler import Scheduler
@@ -13,7 +14,7 @@ from pie_engine.core.state import Host, Process
 from pie_engine.kv.integrity import distinct_pages, violations
 from pie_engine.kv.pool import PagePool
 from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
-from pie_engine.protocol.to_host import Waits
+from pie_engine.protocol.to_host import MarketSeen, Waits
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,13 @@ class Counts:
     num_page_misses: int = 0
     """Pages that prompts filled and did not find."""
     num_violations: int = 0
+    num_last_sequences: int = 0
+    """Of the last step alone."""
+    num_last_tokens: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_prefill_tokens + self.num_decode_tokens
 
 
 class Census:
@@ -35,7 +43,8 @@ class Census:
 
     def __init__(
         self,
-        label: str,
+        section: ModelSection,
+        scheduling: SchedulingSection,
         hosts: Mapping[str, Host],
         scheduler: Scheduler,
         pool: PagePool,
@@ -43,13 +52,14 @@ class Census:
         clock: Callable[[], float],
     ) -> None:
         self.counts = Counts()
-        self._label, self._hosts, self._scheduler, self._pool = label, hosts, scheduler, pool
+        self._section, self._scheduling = section, scheduling
+        self._hosts, self._scheduler, self._pool = hosts, scheduler, pool
         self._draft_model, self._clock = draft_model, clock
 
     def stats(self) -> CoreStats:
         """What it does now, for people and for the gateway."""
         return CoreStats(
-            model=self._label,
+            model=self._section.label,
             num_pages=self._pool.num_pages,
             num_free_pages=self._pool.num_free,
             num_steps=self.counts.num_steps,
@@ -64,6 +74,29 @@ class Census:
             num_host_pages=self._pool.tier.num_slots,
             num_used_host_pages=len(self._pool.tier),
             num_page_returns=self._scheduler.num_page_returns,
+        )
+
+    def market_seen(self, op: int, process: Process) -> MarketSeen:
+        """The market as `process` sees it."""
+        account, contexts, section = process.account, process.contexts.values(), self._section
+        return MarketSeen(
+            op=op,
+            policy=self._scheduling.policy,
+            price=0,
+            balance=account.balance,
+            endowment=account.endowment,
+            rent=account.rent,
+            dividends=account.dividends,
+            num_made=account.num_made,
+            bid=max((context.bid_now or 0 for context in contexts), default=0),
+            num_pages=len(distinct_pages(context.kv for context in contexts)),
+            num_free_pages=self._pool.num_free,
+            num_pages_in_all=self._pool.num_pages,
+            num_sequences=self.counts.num_last_sequences,
+            num_tokens=self.counts.num_last_tokens,
+            max_sequences=section.max_batch_sequences,
+            max_tokens=section.max_batch_tokens,
+            num_waiting=sum(not self._has_just_run(operation) for operation in self._scheduler.runnable),
         )
 
     def tell_waiting(self) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from pie_engine.core.census import Census
 from pie_engine.core.family import Family
 from pie_engine.core.flush import FlushOperation
 from pie_engine.core.forward import PassOperation
@@ -35,18 +36,23 @@ from pie_engine.protocol.to_core import (
     Delivered,
     Draft,
     Drop,
+    Endow,
     Flush,
     Fork,
     ForkMatcher,
     Forward,
     Generate,
     Look,
+    LookAtMarket,
     OpenProcess,
     Release,
     ReleaseMatcher,
     Restore,
     Save,
     Search,
+    SetAway,
+    SetBid,
+    SetProcessBid,
     Slide,
     Steer,
     Stop,
@@ -68,6 +74,7 @@ class Intake:
         scheduler: Scheduler,
         turns: Turns,
         profiler: Profiler,
+        census: Census,
         clock: Callable[[], float],
     ) -> None:
         self._facts = facts
@@ -76,18 +83,24 @@ class Intake:
         self._scheduler = scheduler
         self._turns = turns
         self._profiler = profiler
+        self._census = census
         self._clock = clock
         self._num_arrivals = 0
         self.family = Family(self._add, self._remove, turns)
         self._handlers: dict[type[Any], Callable[[Host, Any], None]] = {
             OpenProcess: self._open_process,
             CloseProcess: self._close_process,
+            Endow: self._endow,
+            SetProcessBid: self._set_process_bid,
+            LookAtMarket: self._look_at_market,
             CreateContext: self._create_context,
             Append: self._append,
             Fork: self._fork,
             Truncate: self._truncate,
             Drop: self._drop,
             Slide: self._slide,
+            SetBid: self._set_bid,
+            SetAway: self._set_away,
             Release: self._release,
             Restore: self._restore,
             Save: self._save,
@@ -133,7 +146,16 @@ class Intake:
     # Processes and contexts.
 
     def _open_process(self, host: Host, message: OpenProcess) -> None:
-        process = host.processes.setdefault(message.pid, Process(host, message.pid, message.user))
+        if message.pid not in host.processes:
+            host.processes[message.pid] = Process(
+                host,
+                message.pid,
+                message.user,
+                endowment=message.endowment,
+                priority=message.priority,
+                bid=message.bid,
+            )
+        process = host.processes[message.pid]
         if message.is_profiled and process.profile is None:
             self._profiler.open(process)
 
@@ -145,10 +167,21 @@ class Intake:
             self._turns.abandon(context)
             self._remove(context)
 
+    def _endow(self, host: Host, message: Endow) -> None:
+        process = _process(host, message.pid)
+        account = process.account
+        process.account = account._replace(
+            balance=account.balance + message.amount, endowment=account.endowment + message.amount
+        )
+
+    def _set_process_bid(self, host: Host, message: SetProcessBid) -> None:
+        _process(host, message.pid).bid = message.bid
+
+    def _look_at_market(self, host: Host, message: LookAtMarket) -> None:
+        host.send(self._census.market_seen(message.op, _process(host, message.pid)))
+
     def _create_context(self, host: Host, message: CreateContext) -> None:
-        process = host.processes.get(message.pid)
-        if process is None:
-            raise NotFound(f"process {message.pid} is not open")
+        process = _process(host, message.pid)
         kv = KvContext(self._pool, self._sharers.root_of(process.user, message.adapter_id))
         context = self._add(message.ctx, process, kv, RandomStream(message.seed))
         context.adapter_id = message.adapter_id
@@ -168,6 +201,7 @@ class Intake:
         child.memory = parent.memory.fork(kv.num_tokens)
         child.adapter_id = parent.adapter_id
         child.fault = parent.fault
+        child.bid = parent.bid
         child.backing, child.num_backed = parent.backing, min(parent.num_backed, parent.num_kept(kv.num_tokens))
         if parent.process.profile is not None:
             parent.process.profile.forked(parent, child)
@@ -205,6 +239,13 @@ class Intake:
                 context.process.user, message.name, tokens, context.adapter_id, sight
             )
             context.num_backed = len(tokens)
+
+    def _set_bid(self, host: Host, message: SetBid) -> None:
+        self._context(host, message.ctx).bid = message.bid
+
+    def _set_away(self, host: Host, message: SetAway) -> None:
+        context = self._context(host, message.ctx)
+        context.is_away = message.is_away and context.is_idle
 
     def _release(self, host: Host, message: Release) -> None:
         context = host.contexts.get(message.ctx)
@@ -327,6 +368,13 @@ class Intake:
             return
         operation.stop(message.keep)
         self._turns.settle(operation)
+
+
+def _process(host: Host, pid: str) -> Process:
+    process = host.processes.get(pid)
+    if process is None:
+        raise NotFound(f"process {pid} is not open")
+    return process
 
 
 def _matcher(context: Context, matcher: int) -> HeldMatcher:

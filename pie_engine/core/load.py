@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pie_engine.config import MIB, ModelSection, Paths
+from pie_engine.config import MIB, ModelSection, Paths, SchedulingSection
 from pie_engine.core.draft_model import DraftModel, check_same_tokens
-from pie_engine.core.loop import Core
+from pie_engine.core.loop import DEFAULT_SCHEDULING, Core
 from pie_engine.driver.base import Capabilities
 from pie_engine.driver.create import check_memory, load_driver
 from pie_engine.errors import InvalidConfig
@@ -18,7 +18,12 @@ from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.store.contexts import SavedContexts
 
 
-def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], None]) -> tuple[Core, dict[str, object]]:
+def load_core(
+    section: ModelSection,
+    paths: Paths,
+    progress: Callable[[str], None],
+    scheduling: SchedulingSection = DEFAULT_SCHEDULING,
+) -> tuple[Core, dict[str, object]]:
     """The core of a model, and what the other processes have to know of it."""
     progress(f"loading {section.label}")
     folder = resolve(section.path, paths)
@@ -38,7 +43,14 @@ def load_core(section: ModelSection, paths: Paths, progress: Callable[[str], Non
         script=section.script or None,
         **_settings(section),
     )
-    core = Core(driver, tokenizer, section, saved=SavedContexts(paths.saved_contexts), draft_model=draft_model)
+    core = Core(
+        driver,
+        tokenizer,
+        section,
+        saved=SavedContexts(paths.saved_contexts),
+        draft_model=draft_model,
+        scheduling=scheduling,
+    )
     core.facts.grammars.prepare()
     detail = detail_of(core, section, folder, driver.capabilities)
     if section.quantize != "none":

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from pie_engine.config import ModelSection
+from pie_engine.config import ModelSection, SchedulingSection
 from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive, Reading
 from pie_engine.core.census import Census
@@ -46,6 +46,9 @@ from pie_engine.store.contexts import SavedContexts
 log = logging.getLogger(__name__)
 
 
+DEFAULT_SCHEDULING = SchedulingSection()
+
+
 class DeviceFailed(Exception):
     """The driver raised. Every operation has been answered, and nothing in this core can go on."""
 
@@ -61,6 +64,7 @@ class Core:
         *,
         saved: SavedContexts | None = None,
         draft_model: DraftModel | None = None,
+        scheduling: SchedulingSection = DEFAULT_SCHEDULING,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Reserves the KV memory. Raises `OutOfPages` when it is not there, `Unsupported` when the driver cannot
@@ -111,11 +115,13 @@ class Core:
             step_s=section.step_ms / 1000,
             pages_outlive_contexts=sharers.outlive_contexts,
         )
-        self._census = Census(section.label, self._hosts, self._scheduler, self.pool, draft_model, clock)
+        self._census = Census(section, scheduling, self._hosts, self._scheduler, self.pool, draft_model, clock)
         self.counts = self._census.counts
         self._turns = Turns(self._scheduler)
         self._profiler = Profiler(self.pool, clock)
-        self._intake = Intake(self.facts, self.pool, sharers, self._scheduler, self._turns, self._profiler, clock)
+        self._intake = Intake(
+            self.facts, self.pool, sharers, self._scheduler, self._turns, self._profiler, self._census, clock
+        )
         self._is_stuck = False
         self._standing: object = None
         """When there was nothing to run the last time."""
@@ -301,11 +307,13 @@ class Core:
             self._fail_device(error)
         finally:
             self.facts.masks.finish()
+        self.counts.num_last_sequences = len(rows)
         self.counts.num_steps += 1
         return results
 
     def _settle(self, batch: Batch, results: list[RowResult]) -> None:
         now, counts = self._clock(), self.counts
+        num_before = counts.num_tokens
         for (operation, row), result in zip(batch, results, strict=True):
             kv, num_tokens = operation.kv, len(row.tokens) - len(row.draft_uniforms)
             operation.num_run += num_tokens
@@ -324,6 +332,7 @@ class Core:
                 counts.num_page_misses += num_full
             if kv.num_tokens == kv.num_computed:
                 self._settle_sample(operation, result, now)
+        counts.num_last_tokens = counts.num_tokens - num_before
 
     def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:
         try:

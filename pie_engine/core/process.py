@@ -155,7 +155,7 @@ def main() -> int:
     os.environ["PIE_CACHE"] = str(child.config.paths.cache)
     try:
         section = _section(child)
-        core, detail = load_core(section, child.config.paths, child.progress)
+        core, detail = load_core(section, child.config.paths, child.progress, child.config.scheduling)
         orders = Orders(core, section, AdapterLinks(child.config.paths.adapters, section.label))
         orders.restore()
         process = CoreProcess(child, core, orders, detail)

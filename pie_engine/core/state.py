@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.memory import SamplerMemory
@@ -11,7 +11,7 @@ from pie_engine.core.waiting import PageWait
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.context import KvContext
 from pie_engine.protocol.placement import Placement
-from pie_engine.protocol.to_host import CoreResult
+from pie_engine.protocol.to_host import Charged, CoreResult
 
 if TYPE_CHECKING:
     from pie_engine.core.archive import Backing
@@ -35,13 +35,46 @@ class Host:
         self.outgoing.append(result)
 
 
+class Account(NamedTuple):
+    """What a process has, in micro-credits."""
+
+    balance: int
+    endowment: int
+    """All that it was ever given here."""
+    rent: int = 0
+    """Paid so far."""
+    dividends: int = 0
+    """Got so far."""
+    num_made: int = 0
+    """Pages made so far."""
+
+    @property
+    def spent(self) -> int:
+        return self.endowment - self.balance
+
+
 class Process:
     """One inferlet, as far as this core knows it."""
 
-    def __init__(self, host: Host, pid: str, user: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        pid: str,
+        user: str,
+        *,
+        endowment: int = 0,
+        priority: int = 0,
+        bid: int | None = None,
+    ) -> None:
         self.host = host
         self.pid = pid
         self.user = user
+        self.account = Account(endowment, endowment)
+        self.priority = priority
+        self.bid = bid
+        """What its owner bids for all its contexts, in place of what it says itself; None: it says."""
+        self.told_spent = 0
+        """What its host knows of `account.spent`."""
         self.contexts: dict[int, Context] = {}
         self.wait = PageWait()
         self.profile: ProcessProfile | None = None
@@ -52,6 +85,13 @@ class Process:
     def operations(self) -> list[Operation]:
         """Whose turn it is on their contexts."""
         return [context.queue[0] for context in self.contexts.values() if context.queue]
+
+    def tell_spent(self) -> None:
+        """Its host hears what the market has taken so far, when that has changed."""
+        spent = self.account.spent
+        if spent != self.told_spent:
+            self.told_spent = spent
+            self.host.send(Charged(self.pid, spent))
 
 
 class Context:
@@ -75,10 +115,21 @@ class Context:
         self.backing: Backing | None = None
         """Where the KV of its first `num_backed` tokens can be read, if it came from there."""
         self.num_backed = 0
+        self.bid: int | None = None
+        """Micro-credits for a page and a step, as its program says; None: the default, which spreads its balance."""
+        self.is_away = False
+        """Its program needs it for nothing until the next operation."""
 
     @property
     def is_idle(self) -> bool:
         return not self.queue
+
+    @property
+    def bid_now(self) -> int | None:
+        """What counts: 0 while its program is away, else what its owner says, else its program. None: the default."""
+        if self.is_away:
+            return 0
+        return self.bid if self.process.bid is None else self.process.bid
 
     def extend(self, tokens: list[int], placement: Placement | None, facts: ModelFacts) -> None:
         """Raises `InvalidInput` for a placement that does not fit, `Unsupported` for one that the model cannot have."""

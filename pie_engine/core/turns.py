@@ -27,6 +27,7 @@ class Turns:
 
     def enqueue(self, operation: Operation) -> None:
         context = operation.context
+        context.is_away = False
         context.queue.append(operation)
         context.process.host.operations[operation.op] = operation
         if operation.deadline is not None:
@@ -41,6 +42,7 @@ class Turns:
         context = operation.context
         was_first = context.queue[0] is operation
         self._forget(operation)
+        context.process.tell_spent()
         if was_first:
             self._begin_next(context)
 
@@ -70,6 +72,7 @@ class Turns:
         context = plan.context
         assert context.is_idle, "an ended plan is only kept until the next operation begins"
         context.ended_plan = None
+        context.is_away = False
         context.queue.append(plan)
         if context.process.profile is not None:
             context.process.profile.queued(plan)

@@ -24,7 +24,7 @@ from types import TracebackType
 import msgspec
 
 from pie_engine.builder.componentize import Progress
-from pie_engine.config import EngineConfig, HostSection, ModelSection, Paths, load_paths
+from pie_engine.config import EngineConfig, HostSection, ModelSection, Paths, SchedulingSection, load_paths
 from pie_engine.core.load import load_core
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.driver.base import Driver
@@ -38,6 +38,7 @@ from pie_engine.host.models import HostModel
 from pie_engine.host.process import Process
 from pie_engine.host.tap import Tap, Taps
 from pie_engine.hub.places import resolve
+from pie_engine.protocol.credits import endowment_of
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event
 from pie_engine.protocol.to_host import (
@@ -62,6 +63,7 @@ class Embedded:
     """An engine without models until one is loaded. A context manager. Not thread-safe.
 
     host: limits of the programs, and how many guests are kept warm.
+    scheduling: who gets the batch and the pages.
     home: where contexts are saved; by default a folder that goes with the engine.
     progress: told what takes long.
     Raises `InvalidConfig` when the runtime is not in the cache and cannot be written there.
@@ -71,6 +73,7 @@ class Embedded:
         self,
         host: HostSection | None = None,
         *,
+        scheduling: SchedulingSection | None = None,
         home: Path | None = None,
         progress: Progress = lambda text, fraction: None,
     ) -> None:
@@ -79,7 +82,14 @@ class Embedded:
         self._is_own_home = home is None
         self._home = Path(tempfile.mkdtemp(prefix="pie-embedded-")) if home is None else home
         self._paths = Paths(self._home, users.cache)
-        config = EngineConfig(models=(), host=host or HostSection(), home=str(self._home), cache=str(users.cache))
+        self._scheduling = scheduling or SchedulingSection()
+        config = EngineConfig(
+            models=(),
+            host=host or HostSection(),
+            scheduling=self._scheduling,
+            home=str(self._home),
+            cache=str(users.cache),
+        )
         self.host, self._ticker = make_host(config, progress, None)
         self._progress = progress
         self._cores: dict[str, _LoadedCore] = {}
@@ -128,9 +138,9 @@ class Embedded:
 
     def _loaded(self, section: ModelSection, script: FakeScript | None) -> _LoadedCore:
         if section.driver == "fake" and not section.draft_model:
-            core, detail = load_fake(section, self._paths, script)
+            core, detail = load_fake(section, self._paths, script, self._scheduling)
         else:
-            core, detail = load_core(section, self._paths, lambda stage: self._progress(stage, 0.0))
+            core, detail = load_core(section, self._paths, lambda stage: self._progress(stage, 0.0), self._scheduling)
         boot_id = f"{section.name}-{next(self._numbers)}"
         self.host.add_core(boot_id, HostModel.of_detail(detail))
         return _LoadedCore(boot_id, core, section, script)
@@ -149,19 +159,25 @@ class Embedded:
         native: str = "",
         watch: Callable[[Process], Tap] | None = None,
         seed: int | None = None,
+        endowment: float | None = None,
     ) -> EmbeddedProcess:
         """Start a program with the arguments `input` of its `main`, or JSON of them. It runs in `turn`.
 
         What one `user` has saved, and the KV of what was read for it, another one does not find. `watch` makes a tap
         of the host's process, beside those of `trace`. With a `seed` models draw the same random numbers for it each
-        time. `native`: the socket of a Python that runs it. Raises `NotFound` when a secret that the manifest names is
-        not in `secrets`.
+        time. `native`: the socket of a Python that runs it. `endowment`: its credits, if not those of `user`. Raises
+        `NotFound` when a secret that the manifest names is not in `secrets`, `InvalidInput` for no amount of credits.
         """
         given = _secrets_of(bundle, secrets or {})
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
         pid = pid or f"{bundle.manifest.name}-{next(self._numbers)}"
         process = self._processes[pid] = EmbeddedProcess(self, pid)
-        self.host.receive_order(Launch(pid, user, bundle.digest, bundle, text, given, tuple(trace), native))
+        quota = self._scheduling.quota_of(user)
+        credits = endowment_of(quota.endowment if endowment is None else endowment)
+        order = Launch(
+            pid, user, bundle.digest, bundle, text, given, tuple(trace), native, credits, priority=quota.priority
+        )
+        self.host.receive_order(order)
         launched = self.host.processes.get(pid)
         if watch is not None and launched is not None:
             taps = [] if launched.tap is None else [launched.tap]

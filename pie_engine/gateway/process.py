@@ -29,6 +29,8 @@ class Process:
         self.host_boot = record.host_boot
         self.host = record.host
         self.is_terminating = record.is_terminating
+        self.endowment, self.bid = record.endowment, record.bid
+        """As in the record, and as they were changed since."""
         self.ended = record.ended
         self.outcome = record.outcome
         self.usage = msgspec.json.decode(record.usage, type=Usage)

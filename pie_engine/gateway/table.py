@@ -23,13 +23,14 @@ from pie_engine.gateway.native import check_native
 from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.quotas import Quotas
 from pie_engine.gateway.receipts import Receipts
 from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event
-from pie_engine.protocol.to_host import Deliver, Launch, Terminate, TraceKind
+from pie_engine.protocol.to_host import BidForProcess, Deliver, EndowProcess, Launch, Terminate, TraceKind
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -55,6 +56,7 @@ class ProcessTable:
         self._programs = programs
         self._secrets = secret_shelf
         self._config = config.gateway
+        self._quotas = Quotas(config.scheduling)
         self._alive: dict[str, Process] = {}
         self._by_key: dict[tuple[str, str], Process] = {}
         self._queues: defaultdict[str, deque[Process]] = defaultdict(deque)
@@ -96,14 +98,15 @@ class ProcessTable:
         """Returns when the launch is committed. The same idempotency key again gives the same process."""
         digest, bundle, is_new = self._program_of(user, request)
         text = _checked_input(request.input)
+        endowment = self._quotas.endowment(user, request.endowment)
         if request.native:
             check_native(request, bundle)
         known = self._launched_before(user, request.idempotency_key)
         if known is not None:
             return await self._same_launch(known, digest, text)
         self._secrets.values(user, bundle.manifest.secrets, bundle.manifest.name)
-        self._check_room()
-        process = self._admit(user, digest, bundle, text, request)
+        self._check_room(user)
+        process = self._admit(user, digest, bundle, text, request, endowment)
 
         def change(store: Store) -> None:
             if is_new:
@@ -144,7 +147,7 @@ class ProcessTable:
             await asyncio.shield(known.admission)
         return known
 
-    def _check_room(self) -> None:
+    def _check_room(self, user: str) -> None:
         # A host for components is tried again whenever somebody needs it.
         refusal = self.refusal or self._no_host.get(PYTHON)
         if refusal is not None:
@@ -156,8 +159,11 @@ class ProcessTable:
                 f"{len(self._alive)} processes are running or queued, and {limit} is the most",
                 hint="try again when some have ended, or raise `gateway.max_processes`",
             )
+        self._quotas.check_room(user, self._alive.values())
 
-    def _admit(self, user: str, digest: str, bundle: Bundle, text: str, request: LaunchRequest) -> Process:
+    def _admit(
+        self, user: str, digest: str, bundle: Bundle, text: str, request: LaunchRequest, endowment: int
+    ) -> Process:
         """Takes its place in the table and, if one is free, in a host."""
         lane = lane_of(bundle.manifest, user)
         host = None if self._queues[lane] else self._hosts.pick(lane)
@@ -179,6 +185,7 @@ class ProcessTable:
             outcome=None,
             trace=",".join(request.trace),
             native=request.native,
+            endowment=endowment,
         )
         self._next_id += 1
         process = Process(record, lane=lane)
@@ -227,7 +234,19 @@ class ProcessTable:
         process.is_dispatched = True
         bundle = host.parcel(record.digest, bundle)
         trace = trace_kinds(record.trace)
-        launch = Launch(record.pid, record.user, record.digest, bundle, record.input, given, trace, record.native)
+        launch = Launch(
+            record.pid,
+            record.user,
+            record.digest,
+            bundle,
+            record.input,
+            given,
+            trace,
+            record.native,
+            process.endowment,
+            self._quotas.priority(record.user),
+            process.bid,
+        )
         self._turn.say(process.host_boot, launch)
         self._deliver_all(process)
         if process.is_terminating:
@@ -286,6 +305,37 @@ class ProcessTable:
         if process.num_messages:
             for seq, value in self._store.messages(process.id):
                 self._turn.say(process.host_boot, Deliver(process.pid, seq, value))
+
+    async def endow(self, process: Process, amount: int) -> None:
+        """`amount` micro-credits more, in each model; returns when it is committed.
+
+        Raises `InvalidInput` with the numbers when that is more than its user may have, `Conflict` when it has ended.
+        """
+        endowment = self._quotas.more(process, amount)
+        await self._set_credits(process, endowment, process.bid, EndowProcess(process.pid, endowment))
+
+    async def bid(self, process: Process, bid: int | None) -> None:
+        """What all its contexts bid from now on, in micro-credits for a page and a step; None: it bids for itself
+        again. Returns when it is committed. Raises `Conflict` when it has ended."""
+        await self._set_credits(process, process.endowment, bid, BidForProcess(process.pid, bid))
+
+    async def _set_credits(
+        self, process: Process, endowment: int, bid: int | None, order: EndowProcess | BidForProcess
+    ) -> None:
+        if process.has_terminal:
+            raise Conflict(f"process `{process.pid}` has ended")
+        before = process.endowment, process.bid
+        process.endowment, process.bid = endowment, bid
+
+        def tell() -> None:
+            if process.is_dispatched and process.host_boot is not None and not process.has_terminal:
+                self._turn.say(process.host_boot, order)
+
+        try:
+            await self._turn.write(lambda store: store.set_credits(process.id, endowment, bid), tell)
+        except Exception:
+            process.endowment, process.bid = before
+            raise
 
     async def terminate(self, process: Process) -> None:
         """Returns when the wish is committed; the host, or the queue, does the rest. Again: nothing."""

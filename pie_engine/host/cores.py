@@ -10,6 +10,7 @@ from pie_engine.host.models import HostAdapter, HostModel
 from pie_engine.protocol.to_core import CloseProcess, CoreMessage, OpenProcess
 
 if TYPE_CHECKING:
+    from pie_engine.host.market import MarketLook
     from pie_engine.host.operations import Operation, Stream
 
 
@@ -21,7 +22,7 @@ class CoreView:
         self.model = model
         self.adapters: dict[str, HostAdapter] = {}
         """By name."""
-        self.operations: dict[int, Operation] = {}
+        self.operations: dict[int, Operation | MarketLook] = {}
         self.streams_taken: dict[int, Stream] = {}
         """Streams from which a program has taken something since the core was last told."""
         self._open_pids: set[str] = set()
@@ -42,11 +43,15 @@ class CoreView:
         """Goes out at the end of this turn of the loop."""
         self._outgoing.append(message)
 
-    def open(self, pid: str, program: str, user: str, *, is_profiled: bool = False) -> None:
-        """Before the first context of a process."""
-        if pid not in self._open_pids:
-            self._open_pids.add(pid)
-            self.send(OpenProcess(pid, program, user, is_profiled))
+    def open(self, opening: OpenProcess) -> None:
+        """Before the first context of a process, and before it looks at the market."""
+        if opening.pid not in self._open_pids:
+            self._open_pids.add(opening.pid)
+            self.send(opening)
+
+    def is_open(self, pid: str) -> bool:
+        """Whether the core knows the process."""
+        return pid in self._open_pids
 
     def close(self, pid: str) -> None:
         """Everything of the process goes."""

@@ -24,6 +24,7 @@ from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.guests import Guests
+from pie_engine.host.market import MarketLook
 from pie_engine.host.models import HostAdapter, HostModel
 from pie_engine.host.operations import Operation
 from pie_engine.host.outbox import Outbox
@@ -35,9 +36,12 @@ from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import Described, HostReport
 from pie_engine.protocol.to_host import (
+    BidForProcess,
+    Charged,
     CoreResult,
     Deliver,
     Describe,
+    EndowProcess,
     EventsSeen,
     EventsStored,
     GatewayOrder,
@@ -88,6 +92,8 @@ class Host:
             Describe: self._describe,
             Deliver: self._deliver,
             Terminate: self._terminate,
+            EndowProcess: self._endow,
+            BidForProcess: self._bid_for,
             EventsStored: self._events_stored,
             EventsSeen: self._events_seen,
         }
@@ -113,6 +119,9 @@ class Host:
             if isinstance(result, Waits):
                 self._tell_waiting(core, result)
                 continue
+            if isinstance(result, Charged):
+                self._charge(core, result)
+                continue
             if isinstance(result, Profiled):
                 self._profile(core, result)
                 continue
@@ -128,17 +137,22 @@ class Host:
             process.events.add("log", json_text({"level": "error", "message": message}))
             self.has_output(process)
 
+    def _charge(self, core: CoreView, charged: Charged) -> None:
+        process = self.processes.get(charged.pid)
+        if process is not None:
+            process.wallet.charged(core, charged.spent)
+
     def _profile(self, core: CoreView, times: Profiled) -> None:
         process = self.processes.get(times.pid)
         if process is not None and process.profile is not None:
             process.profile.core(core.model.name, times)
 
-    def _receive(self, operation: Operation, result: CoreResult) -> None:
+    def _receive(self, operation: Operation | MarketLook, result: CoreResult) -> None:
         try:
             operation.receive(result)
         except Exception as error:
             log.exception("result %.200r", result)
-            self._end(operation.context.process, info_of(error))
+            self._end(operation.process, info_of(error))
 
     def _tell_waiting(self, core: CoreView, news: Waits) -> None:
         process = self.processes.get(news.pid)
@@ -334,6 +348,9 @@ class Host:
                 secrets=order.secrets,
                 trace=order.trace,
                 native=order.native,
+                endowment=order.endowment,
+                priority=order.priority,
+                bid=order.bid,
             )
         )
         self._open_log(process.events, order.bundle)
@@ -401,6 +418,16 @@ class Host:
             return
         process.terminate()
         self._scheduler.timers.after(self._config.cancel_grace_s, lambda: self._end(process, cancelled()))
+
+    def _endow(self, order: EndowProcess) -> None:
+        process = self.processes.get(order.pid)
+        if process is not None:
+            process.wallet.endow(order.endowment, self.cores)
+
+    def _bid_for(self, order: BidForProcess) -> None:
+        process = self.processes.get(order.pid)
+        if process is not None:
+            process.wallet.set_bid(order.bid, self.cores)
 
     def _events_stored(self, order: EventsStored) -> None:
         self._outbox.stored(order.pid, order.seq)

@@ -23,6 +23,7 @@ from pie_engine.store.contexts import check_name
 if TYPE_CHECKING:
     from pie_engine.host.contexts import Context
     from pie_engine.host.matchers import Matcher
+    from pie_engine.host.process import Process
 
 RELEASED = Cancelled("the context was released").info
 
@@ -40,6 +41,10 @@ class Operation(Future):
         self.error: ErrorInfo | None = None
         context.operations[self.handle] = self
         context.core.operations[self.handle] = self
+
+    @property
+    def process(self) -> Process:
+        return self.context.process
 
     def receive(self, result: CoreResult) -> None:
         """Something came from the core."""

@@ -18,6 +18,7 @@ from pie_engine.host.events import EventLog, TooMuchOutput, json_text
 from pie_engine.host.futures import TERMINATION, FutureTable
 from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
+from pie_engine.host.market import MarketLook, Wallet
 from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
 from pie_engine.host.surroundings import Surroundings
@@ -86,6 +87,11 @@ class Job:
     """Who watches its calls."""
     native: str = ""
     """Socket of the Python that runs it; empty: it runs in the sandbox."""
+    endowment: int = 0
+    """Micro-credits, in each core that it uses."""
+    priority: int = 0
+    bid: int | None = None
+    """What its owner bids for all its contexts at first; None: it bids for itself."""
 
 
 class Process:
@@ -119,6 +125,7 @@ class Process:
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
+        self.wallet = Wallet(job)
         self.new_seed: Callable[[], int] = fresh_seed
         """Of the random numbers of a context that has no seed of its own."""
         self.tap: Tap | None = None
@@ -142,8 +149,8 @@ class Process:
 
     @property
     def usage(self) -> Usage:
-        """Of all plans together."""
-        return msgspec.structs.replace(self._usage, completion_tokens=self.num_tokens)
+        """Of all plans together, and what the market has taken."""
+        return msgspec.structs.replace(self._usage, completion_tokens=self.num_tokens, spent=self.wallet.spent)
 
     def count(self, usage: Usage, before: Usage) -> None:
         """A plan whose usage was `before` has come to `usage`."""
@@ -228,7 +235,7 @@ class Process:
 
     def create_context(self, model: str, seed: int | None, adapter: str = "") -> Context:
         core = self.core(model)
-        core.open(self.pid, self.program.name, self.job.user, is_profiled="profile" in self.job.trace)
+        self.wallet.enter(core)
         return self.adopt(Context.create(self, core, seed, adapter))
 
     def adopt(self, context: Context) -> Context:
@@ -257,7 +264,8 @@ class Process:
             matcher.release()
 
     def uses(self, core: CoreView) -> bool:
-        return any(context.core is core for context in self.contexts.values())
+        looks = (future.core for future in self.futures if isinstance(future, MarketLook))
+        return any(used is core for used in (*(context.core for context in self.contexts.values()), *looks))
 
     def wait_for_pages(self, model: str, news: Waits) -> None:
         """It waits for KV pages of `model`. Whoever follows its events sees why nothing comes."""
@@ -355,6 +363,9 @@ class Process:
         for context in self.contexts.values():
             for operation in context.operations.values():
                 context.core.operations.pop(operation.handle, None)
+        for future in self.futures:
+            if isinstance(future, MarketLook):
+                future.forget()
         self.contexts.clear()
         for core in self._services.cores:
             core.close(self.pid)

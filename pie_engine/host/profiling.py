@@ -31,6 +31,7 @@ GIVES_FUTURE = frozenset(
         "generate.start",
         "generate.search",
         "matcher.look",
+        "scheduling.look",
         "session.receive",
         "session.drain",
     }
@@ -48,6 +49,7 @@ TAKES_FUTURE = frozenset(
         "generate.pipe",
         "generate.finish-search",
         "matcher.finish-look",
+        "scheduling.finish-look",
         "session.finish-receive",
         "session.finish-drain",
         "futures.forget",

@@ -44,6 +44,8 @@ class LaunchRequest(Request, frozen=True):
     native: str = ""
     """Path of a Unix socket at which a Python of the user waits to run it, as `pie debug` does; only for clients on the
     daemon's own socket."""
+    endowment: float | None = None
+    """Credits that it brings to the market of each model; None: what the user's processes get."""
 
 
 class Launched(Body, frozen=True):
@@ -110,6 +112,13 @@ class ProcessUsage(Body, frozen=True):
     """In host memory, besides `pages`: they come back before they are used."""
     pages_needed: int = 0
     """That it waits for."""
+    bid: int = 0
+    """Micro-credits for a page and a step: the highest of its contexts."""
+    balance: int = 0
+    """Micro-credits left, over all models that it has used; `endowment` is what it had."""
+    endowment: int = 0
+    spent: int = 0
+    """Micro-credits for pages made and rent, less dividends."""
 
     @classmethod
     def of(cls, usage: Usage, *, pages: int, contexts: int, state: str) -> ProcessUsage:
@@ -122,6 +131,7 @@ class ProcessUsage(Body, frozen=True):
             usage.cached_tokens,
             usage.drafted_tokens,
             usage.accepted_tokens,
+            spent=usage.spent,
         )
 
 

@@ -101,6 +101,8 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     completion_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    spent: int = 0
+    """Micro-credits that the market took. Of a whole process only: plans have none of their own."""
 
     def plus(self, other: Usage, times: int = 1) -> Usage:
         """The sum with another, or the difference with `times=-1`."""

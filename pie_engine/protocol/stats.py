@@ -7,16 +7,14 @@ credit.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
+from pie_engine.protocol.credits import CREDIT as CREDIT
+from pie_engine.protocol.credits import PolicyName
 from pie_engine.protocol.http import Body
 
 SNAPSHOT_VERSION = 1
 """Grows when a field changes its meaning; new fields do not change it."""
-CREDIT = 1_000_000
-PolicyName = Literal["market", "fcfs", "priority"]
 
 
 class Batches(Body, frozen=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.plan import BeamPlan, Grammar, Plan
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
@@ -24,11 +25,39 @@ class OpenProcess(Message, frozen=True):
     user: str = ""
     is_profiled: bool = False
     """Its host hears what takes how long: `Profiled`."""
+    endowment: int = 1000 * CREDIT
+    """Micro-credits."""
+    priority: int = 0
+    """A higher one goes first, where the policy asks for it."""
+    bid: int | None = None
+    """As `SetProcessBid` would say."""
 
 
 class CloseProcess(Message, frozen=True):
     """Frees every context and operation of the process. Unknown processes are ignored."""
 
+    pid: str
+
+
+class Endow(Message, frozen=True):
+    """The process gets `amount` micro-credits more, and with them a larger part of the dividends."""
+
+    pid: str
+    amount: int
+
+
+class SetProcessBid(Message, frozen=True):
+    """What its owner bids for all contexts of the process, whatever it says itself: micro-credits for a page and a
+    step. None: it bids for itself again."""
+
+    pid: str
+    bid: int | None
+
+
+class LookAtMarket(Message, frozen=True):
+    """Answered at once by `MarketSeen`, as the process sees it."""
+
+    op: int
     pid: str
 
 
@@ -99,6 +128,21 @@ class Save(Message, frozen=True):
 
 class Release(Message, frozen=True):
     ctx: int
+
+
+class SetBid(Message, frozen=True):
+    """What the program bids for `ctx`: micro-credits for a page and a step. None: the default, which spreads its
+    balance. Forks bid what their parent did."""
+
+    ctx: int
+    bid: int | None
+
+
+class SetAway(Message, frozen=True):
+    """The program needs `ctx` for nothing now: it bids 0 until the next operation on it, or until it is back."""
+
+    ctx: int
+    is_away: bool
 
 
 class Flush(Message, frozen=True):
@@ -209,12 +253,17 @@ class Stop(Message, frozen=True):
 CoreMessage = (
     OpenProcess
     | CloseProcess
+    | Endow
+    | SetProcessBid
+    | LookAtMarket
     | CreateContext
     | Append
     | Fork
     | Truncate
     | Drop
     | Slide
+    | SetBid
+    | SetAway
     | Release
     | Restore
     | Save

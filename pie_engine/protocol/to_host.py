@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from pie_engine.errors import ErrorInfo
+from pie_engine.protocol.credits import CREDIT, PolicyName
 from pie_engine.protocol.plan import FinishReason, Hypothesis, Usage
 from pie_engine.protocol.profile import ForkTimes, OperationTimes, StepTimes
 from pie_engine.protocol.program import Bundle
@@ -94,6 +95,42 @@ class Waits(Message, frozen=True):
     num_in_all: int
 
 
+class MarketSeen(Message, frozen=True):
+    """The market of a core as one of its processes sees it. Micro-credits; a price or a bid is for a page and a step.
+
+    `rent` and `dividends` are what it has paid and got so far, `num_made` its pages so far, at a credit each.
+    """
+
+    op: int
+    policy: PolicyName
+    price: int
+    balance: int
+    endowment: int
+    rent: int
+    dividends: int
+    num_made: int
+    bid: int
+    """The highest of its contexts."""
+    num_pages: int
+    """That it holds, each once."""
+    num_free_pages: int
+    num_pages_in_all: int
+    num_sequences: int
+    """Rows of the last step, and tokens of all of them; most of both."""
+    num_tokens: int
+    max_sequences: int
+    max_tokens: int
+    num_waiting: int
+    """Contexts of anybody that could run and did not in the last step."""
+
+
+class Charged(Message, frozen=True):
+    """What the market has taken from a process so far: rent and pages made, less dividends. Micro-credits."""
+
+    pid: str
+    spent: int
+
+
 class Profiled(Message, frozen=True):
     """Of a process that is profiled: operations that are over, and what the core did since the message before."""
 
@@ -148,6 +185,11 @@ class Launch(Message, frozen=True):
     """What is written down of it: events of kind `trace`."""
     native: str = ""
     """Path of the Unix socket at which its user's own Python waits to run it; empty: it runs in the sandbox."""
+    endowment: int = 1000 * CREDIT
+    """Micro-credits, in each core that it uses."""
+    priority: int = 0
+    bid: int | None = None
+    """As `BidForProcess` would say."""
 
 
 class Describe(Message, frozen=True):
@@ -170,6 +212,20 @@ class Terminate(Message, frozen=True):
     pid: str
 
 
+class EndowProcess(Message, frozen=True):
+    """All micro-credits that the process was ever given, in each core: it gets what it does not have of them."""
+
+    pid: str
+    endowment: int
+
+
+class BidForProcess(Message, frozen=True):
+    """What all contexts of the process bid from now on, in micro-credits for a page and a step; None: what it says."""
+
+    pid: str
+    bid: int | None
+
+
 class EventsStored(Message, frozen=True):
     """Everything of `pid` up to `seq` is persisted; the host forgets it."""
 
@@ -184,5 +240,18 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = Chunk | Flushed | Saved | SaveFailed | Forwarded | Looked | Searched | Waits | Profiled | Failed
-GatewayOrder = Launch | Describe | Deliver | Terminate | EventsStored | EventsSeen
+CoreResult = (
+    Chunk
+    | Flushed
+    | Saved
+    | SaveFailed
+    | Forwarded
+    | Looked
+    | Searched
+    | Waits
+    | MarketSeen
+    | Charged
+    | Profiled
+    | Failed
+)
+GatewayOrder = Launch | Describe | Deliver | Terminate | EndowProcess | BidForProcess | EventsStored | EventsSeen

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pie_engine.errors import InvalidConfig
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 BUSY_TIMEOUT_S = 5.0
 CHECKPOINT_INTERVAL_S = 1.0
 WAL_LIMIT_PAGES = 16384
@@ -36,7 +36,7 @@ CREATE TABLE processes (
     idempotency_key TEXT, host_boot TEXT, host TEXT, is_terminating INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL, ended REAL, outcome TEXT,
     usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',
-    native TEXT NOT NULL DEFAULT ''
+    native TEXT NOT NULL DEFAULT '', endowment INTEGER NOT NULL DEFAULT 0, bid INTEGER
 );
 CREATE UNIQUE INDEX processes_key ON processes (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX processes_alive ON processes (id) WHERE ended IS NULL;
@@ -71,6 +71,10 @@ ALTER TABLE processes DROP COLUMN num_tokens
     2: _SECRETS,
     3: "ALTER TABLE processes ADD COLUMN trace TEXT NOT NULL DEFAULT ''",
     4: "ALTER TABLE processes ADD COLUMN native TEXT NOT NULL DEFAULT ''",
+    5: """
+ALTER TABLE processes ADD COLUMN endowment INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE processes ADD COLUMN bid INTEGER
+""",
 }
 """From a version to the next one."""
 

@@ -38,6 +38,10 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     """Kinds of trace that its launch asked for, separated by commas."""
     native: str = ""
     """Socket of the Python that runs it; empty: it runs in the sandbox."""
+    endowment: int = 0
+    """Micro-credits."""
+    bid: int | None = None
+    """What its owner bids for all its contexts, in micro-credits for a page and a step; None: it bids for itself."""
     usage: str = "[]"
     """JSON of `Usage`; empty until it has ended."""
     last_seq: int = 0

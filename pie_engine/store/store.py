@@ -22,8 +22,9 @@ PRUNE_BATCH = 100
 
 _PROCESS_COLUMNS = (
     "id, pid, user, program, version, digest, input, on_disconnect, idempotency_key, host_boot, host,"
-    " is_terminating, created, ended, outcome, trace, native, usage"
+    " is_terminating, created, ended, outcome, trace, native, endowment, bid, usage"
 )
+_PLACES = ", ".join("?" * len(_PROCESS_COLUMNS.split(",")))
 _SELECT_PROCESS = (
     f"SELECT {_PROCESS_COLUMNS}, (SELECT coalesce(max(seq), 0) FROM events WHERE process = processes.id) FROM processes"
 )
@@ -131,12 +132,15 @@ class Store:
 
     def add_process(self, record: ProcessRecord) -> None:
         self._db.execute(
-            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO processes ({_PROCESS_COLUMNS}) VALUES ({_PLACES})",
             msgspec.structs.astuple(record)[:-1],
         )
 
     def assign(self, process: int, host_boot: str, host: str) -> None:
         self._db.execute("UPDATE processes SET host_boot = ?, host = ? WHERE id = ?", (host_boot, host, process))
+
+    def set_credits(self, process: int, endowment: int, bid: int | None) -> None:
+        self._db.execute("UPDATE processes SET endowment = ?, bid = ? WHERE id = ?", (endowment, bid, process))
 
     def mark_terminating(self, process: int) -> None:
         self._db.execute("UPDATE processes SET is_terminating = 1 WHERE id = ?", (process,))

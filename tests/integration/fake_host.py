@@ -24,8 +24,10 @@ from pie_engine.protocol.program import Parameter, Signature
 from pie_engine.protocol.to_daemon import Shutdown, Topology
 from pie_engine.protocol.to_gateway import Described, Event, HostStats, Registered
 from pie_engine.protocol.to_host import (
+    BidForProcess,
     Deliver,
     Describe,
+    EndowProcess,
     EventsStored,
     GatewayOrder,
     Launch,
@@ -48,6 +50,7 @@ class FakeProcess:
         self.is_terminated = False
         self.is_stubborn = False
         self.is_ended = False
+        self.credits = [launch.endowment, launch.priority, launch.bid]
         self.emit("started", {"program": self.program.name, "version": self.program.version})
 
     def emit(self, kind: Any, value: object) -> None:
@@ -75,6 +78,10 @@ class FakeProcess:
 
     def do_message(self, value: object) -> None:
         self.emit("message", value)
+
+    def do_credits(self) -> None:
+        """Endowment, priority and bid, in micro-credits."""
+        self.emit("message", self.credits)
 
     def do_stdout(self, text: str) -> None:
         self.emit("stdout", text)
@@ -172,6 +179,12 @@ class FakeHost:
             case Terminate():
                 if process:
                     process.is_terminated = True
+            case EndowProcess(_, endowment):
+                if process:
+                    process.credits[0] = endowment
+            case BidForProcess(_, bid):
+                if process:
+                    process.credits[2] = bid
             case EventsStored(_, seq):
                 if process:
                     self.forget(process, seq)

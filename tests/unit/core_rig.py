@@ -39,6 +39,7 @@ from pie_engine.protocol.to_core import (
     Stop,
 )
 from pie_engine.protocol.to_host import (
+    Charged,
     Chunk,
     CoreResult,
     Failed,
@@ -213,6 +214,7 @@ class Rig:
         self.heard: dict[int, Heard] = {}
         self.waits: list[Waits] = []
         self.profiled: list[Profiled] = []
+        self.charged: list[Charged] = []
         self._num_ids = 0
         self.send(OpenProcess("p1", "test"))
 
@@ -258,6 +260,9 @@ class Rig:
         for result in self.core.take_outgoing().get(HOST, []):
             if isinstance(result, Waits):
                 self.waits.append(result)
+                continue
+            if isinstance(result, Charged):
+                self.charged.append(result)
                 continue
             if isinstance(result, Profiled):
                 self.profiled.append(result)

@@ -92,6 +92,24 @@ def test_models_are_named_where_there_are_several(path: Path, capsys: Capture) -
     assert (big.adapters, big.deterministic) == ({"sql": "/adapters/sql"}, True)
 
 
+def test_users_have_tables_of_their_own(path: Path, capsys: Capture) -> None:
+    assert config("set", "scheduling.policy", "priority") == 0
+    assert config("set", "scheduling.users.ann.smith.priority", "5") == 0
+    assert config("set", "scheduling.users.bob.endowment", "2.5") == 0
+    users = load_config().scheduling.users
+    assert (users["ann.smith"].priority, users["bob"].endowment) == (5, 2.5)
+    assert config("set", "scheduling.users.bob.priority", "high") == 2
+    assert '`scheduling.users.bob.priority` is "high"; it must be a whole number' in capsys.readouterr().err
+    assert config("set", "scheduling.users.bob", "1") == 2
+    assert "error: `scheduling.users.bob` is a table\nhint: name one of its settings" in capsys.readouterr().err
+    assert config("show", "scheduling.users.bob.endowment") == 0
+    assert capsys.readouterr().out == "2.5\n"
+    assert config("show", "--changed") == 0
+    shown = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert ["scheduling.users.ann.smith.priority", "5"] in shown
+    assert ["scheduling.policy", '"priority"'] in shown
+
+
 def test_default_takes_a_setting_out(path: Path, capsys: Capture) -> None:
     config("set", "host.num_hosts", "3")
     assert config("set", "host.num_hosts", "--default") == 0

@@ -8,6 +8,9 @@ from pie_engine.config import (
     GatewaySection,
     HostSection,
     ModelSection,
+    Quota,
+    SchedulingSection,
+    UserSection,
     decode_config,
     load_config,
     load_paths,
@@ -41,6 +44,8 @@ def test_order_is_file_then_environment_then_overrides(tmp_path):
         ("[host]\nnum_host = 1\n", "host.num_host", "num_hosts"),
         ("[[models]]\npth = 'x'\n", "models.pth", "path"),
         ("gatway = {}\n", "gatway", "gateway"),
+        ("[scheduling]\npolcy = 'fcfs'\n", "scheduling.polcy", "policy"),
+        ("[scheduling.users.ann]\npriorty = 1\n", "scheduling.users.ann.priorty", "priority"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(tmp_path, text, key, near):
@@ -52,7 +57,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path, text, key, near):
 
 def numbers():
     """Every numeric setting: where it stands and its type."""
-    for table, section in (("host", HostSection), ("gateway", GatewaySection), ("models", ModelSection)):
+    sections = {"host": HostSection, "gateway": GatewaySection, "models": ModelSection, "scheduling": SchedulingSection}
+    for table, section in sections.items():
         for field in inspect.type_info(section).fields:
             if isinstance(field.type, inspect.IntType | inspect.FloatType):
                 yield pytest.param(table, field.name, field.type, id=f"{table}.{field.name}")
@@ -99,6 +105,16 @@ def test_every_number_has_a_least_and_a_most(table, key, kind):
             '`models[0].adapters[...]` is {"a": ""}; it must be a table of names, each with text in quotes',
         ),
         ("home = 3\n", "`home` is 3; it must be text in quotes"),
+        (
+            "[scheduling]\npolicy = 'auction'\n",
+            '`scheduling.policy` is "auction"; it must be one of `fcfs`, `market`, `priority`',
+        ),
+        ("[scheduling]\nusers = 3\n", "`scheduling.users` is 3; it must be a table of tables"),
+        ("[scheduling.users]\nann = 3\n", "`scheduling.users.ann` is 3; it must be a table"),
+        (
+            "[scheduling.users.bob]\npriority = 1\n[scheduling.users.ann]\nendowment = -1\n",
+            "`scheduling.users.ann.endowment` is -1; it must be a number, 0 to 1000000",
+        ),
         ("[gateway]\nmax_body_mb = 0\n", "`gateway.max_body_mb` is 0; it must be a number, 1 to 512"),
     ],
 )
@@ -144,3 +160,22 @@ def test_sockets_stay_within_the_path_limit_of_the_system(tmp_path):
     deep = tmp_path / ("d" * 120)
     assert len(str(decode_config({"home": str(deep)}).paths.api_socket)) < 100
     assert decode_config({"home": "/h"}).paths.api_socket.as_posix() == "/h/run/api.sock"
+
+
+def test_quotas_of_users_stand_before_those_of_all():
+    scheduling = SchedulingSection(
+        endowment=100,
+        max_endowment=500,
+        users={
+            "ann": UserSection(endowment=2000, max_endowment=3000, priority=7, max_processes=2),
+            "bob": UserSection(),
+        },
+    )
+    assert scheduling.quota_of("ann") == Quota(2000, 3000, 7, 2)
+    assert scheduling.quota_of("bob") == scheduling.quota_of("eve") == Quota(100, 500, 0, 0)
+
+
+def test_nobody_gets_more_by_default_than_he_may_ask_for():
+    assert SchedulingSection(endowment=1000, max_endowment=200).quota_of("ann")[:2] == (200, 200)
+    users = {"ann": UserSection(max_endowment=5)}
+    assert SchedulingSection(users=users).quota_of("ann")[:2] == (5, 5)

@@ -374,5 +374,5 @@ def test_what_the_program_guesses_goes_before_the_lookup():
     assert drafter.guess([*tokens, 8], 4, 8) != [9]
 
 
-def test_usage_crosses_as_five_numbers():
-    assert msgspec.json.encode(Usage(1, 2, 3, 4, 5)) == b"[1,2,3,4,5]"
+def test_usage_crosses_as_six_numbers():
+    assert msgspec.json.encode(Usage(1, 2, 3, 4, 5)) == b"[1,2,3,4,5,0]"

@@ -52,7 +52,7 @@ def test_what_was_committed_is_there_after_opening_again(store, tmp_path):
         store.set_meta("instance", "x")
     again = Store(tmp_path / "pie.sqlite")
     assert again.bundle(BUNDLE.digest) == BUNDLE
-    assert (again.process("p7").last_seq, again.process("p7").usage) == (2, "[1,2,3,4,5]")
+    assert (again.process("p7").last_seq, again.process("p7").usage) == (2, "[1,2,3,4,5,0]")
     assert again.process_with_key("me", "k").outcome == "return"
     assert [row.seq for row in again.events(7, 0, 10)] == [1, 2]
     assert (again.meta("instance"), again.meta("nothing")) == ("x", None)
@@ -172,7 +172,10 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
 def test_a_database_of_the_version_before_is_taken_over(tmp_path):
     path = tmp_path / "pie.sqlite"
     with sqlite3.connect(path) as old:
-        usage = "usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',\n    native TEXT NOT NULL DEFAULT ''"
+        usage = (
+            "usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',\n"
+            "    native TEXT NOT NULL DEFAULT '', endowment INTEGER NOT NULL DEFAULT 0, bid INTEGER"
+        )
         assert usage in database.SCHEMA
         old.executescript(database.SCHEMA.replace(usage, "num_tokens INTEGER") + "; DROP TABLE secrets")
         old.execute("PRAGMA user_version = 1")
@@ -185,3 +188,14 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path):
     assert Store(path).secrets("me") == []
     assert Store(path).process("p7").trace == ""
     assert Store(path).process("p7").native == ""
+    assert (Store(path).process("p7").endowment, Store(path).process("p7").bid) == (0, None)
+
+
+def test_credits_change(store):
+    with store.transaction():
+        store.add_process(record(1, endowment=10**12))
+        store.add_process(record(2, endowment=5, bid=0))
+    with store.transaction():
+        store.set_credits(1, 7, 3)
+    assert (store.process("p1").endowment, store.process("p1").bid) == (7, 3)
+    assert (store.process("p2").endowment, store.process("p2").bid) == (5, 0)

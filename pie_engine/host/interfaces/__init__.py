@@ -7,7 +7,18 @@ as `PieError` and reach the guest as records.
 from __future__ import annotations
 
 from pie_engine.host.imports import Function
-from pie_engine.host.interfaces import context, forward, futures, generate, log, matcher, model, runtime, session
+from pie_engine.host.interfaces import (
+    context,
+    forward,
+    futures,
+    generate,
+    log,
+    matcher,
+    model,
+    runtime,
+    scheduling,
+    session,
+)
 
 VERSION = "0.1.0"
 
@@ -20,6 +31,7 @@ INTERFACES: dict[str, dict[str, Function]] = {
         "generate": generate.FUNCTIONS,
         "forward": forward.FUNCTIONS,
         "matcher": matcher.FUNCTIONS,
+        "scheduling": scheduling.FUNCTIONS,
         "session": session.FUNCTIONS,
         "runtime": runtime.FUNCTIONS,
         "log": log.FUNCTIONS,

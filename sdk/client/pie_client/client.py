@@ -23,6 +23,7 @@ from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_client.walk import BUILT
 from pie_engine.config import load_paths
 from pie_engine.errors import NotFound, PieError
+from pie_engine.protocol.credits import endowment_of
 from pie_engine.protocol.http import (
     EVENT_STREAM,
     PID_HEADER,
@@ -94,6 +95,7 @@ class PieClient:
         idempotency_key: str | None = None,
         trace: Sequence[TraceKind] = (),
         native: str = "",
+        endowment: float | None = None,
     ) -> Process:
         """Start `program` with the arguments `input` of its `main`. Returns when the daemon has it safely.
 
@@ -102,6 +104,7 @@ class PieClient:
         idempotency_key: the same key again gives the same process.
         trace: what is written down of it, as events of kind `Trace`: `record`.
         native: path of a Unix socket at which a Python waits to run it, in place of the sandbox; see docs/wire.md.
+        endowment: credits that it brings to the market, docs/market.md; None: what the user's processes get.
         Raises `InvalidInput`, also for a part of `input` that JSON does not have, `NotFound`, `InvalidProgram`,
         `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as its `Error` event.
         """
@@ -113,7 +116,10 @@ class PieClient:
             idempotency_key=idempotency_key or uuid.uuid4().hex,
             trace=tuple(trace),
             native=native,
+            endowment=endowment,
         )
+        if endowment is not None:
+            endowment_of(endowment)  # JSON has no NaN
         body = msgspec.json.encode(request)
         headers = {"Accept": EVENT_STREAM}
         path = "/v1/processes" + _query(trace="1" if trace else None)

@@ -32,6 +32,7 @@ from inferlet.errors import (
 )
 from inferlet.forward import Output
 from inferlet.grammar import Grammar
+from inferlet.market import Market, scheduling
 from inferlet.matcher import Matcher, MatcherState
 from inferlet.model import Model, ModelInfo, Tokenizer
 from inferlet.sampler import Sampler
@@ -56,6 +57,7 @@ __all__ = [
     "InvalidInput",
     "InvalidProgram",
     "LimitExceeded",
+    "Market",
     "Matcher",
     "MatcherState",
     "Model",
@@ -77,6 +79,7 @@ __all__ = [
     "log",
     "parse_calls",
     "runtime",
+    "scheduling",
     "session",
     "tool",
 ]

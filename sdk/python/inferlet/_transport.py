@@ -53,7 +53,18 @@ def _connect_sandbox() -> None:
     try:
         from componentize_py_types import Err
         from wit_world import imports
-        from wit_world.imports import context, forward, futures, generate, log, matcher, model, runtime, session  # noqa: F401
+        from wit_world.imports import (  # noqa: F401
+            context,
+            forward,
+            futures,
+            generate,
+            log,
+            matcher,
+            model,
+            runtime,
+            scheduling,
+            session,
+        )
     except ImportError:
         return
     host, _Failure = imports, Err

@@ -15,11 +15,12 @@ from inferlet.adapter import Adapter
 from inferlet.errors import InvalidInput
 from inferlet.forward import Passes
 from inferlet.generation import Generation, window_of
+from inferlet.market import Bidding
 from inferlet.model import Model
 from inferlet.saved import Saving
 
 
-class Context(Generation, Passes, Saving):
+class Context(Generation, Passes, Bidding, Saving):
     """What the model has read and written so far, held in the engine's KV cache.
 
     >>> ctx = Context()

@@ -44,6 +44,7 @@ INTERFACES = {
     "generate": ["start", "next", "stop", "rewind", "inject", "draft", "pipe", "search", "finish-search"],
     "forward": ["start", "finish"],
     "matcher": ["create", "fork", "advance", "rollback", "look", "finish-look", "release"],
+    "scheduling": ["set-bid", "set-away", "look", "finish-look"],
     "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
     "runtime": ["process-id", "program", "version", "store-code", "at", "secret"],
     "log": ["emit", "write"],
@@ -56,6 +57,7 @@ TAGGED = {
     "generate.finish-search",
     "forward.finish",
     "matcher.finish-look",
+    "scheduling.finish-look",
 }
 """Functions whose value and error are both records, which wasmtime-py wants told apart."""
 

@@ -72,7 +72,7 @@ class World:
         job = Job("pid", "ann", program, "run", ("{}",), lambda _process, _ending: None)
         self.process = Process(job, self.services, HostSection())
         self.ctx = contexts.create(self.process, "", 7, "")
-        assert self.sent() == [OpenProcess("pid", "p", "ann"), CreateContext(self.ctx, "pid", 7)]
+        assert self.sent() == [OpenProcess("pid", "p", "ann", endowment=0), CreateContext(self.ctx, "pid", 7)]
 
     def sent(self):
         return self.core.take_outgoing()

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferlet.testing._generation import Reply
+from inferlet.testing._market import FakeMarket
 from inferlet.testing._passes import FakePasses
 
 
-class FakeHost(FakePasses):
+class FakeHost(FakePasses, FakeMarket):
     """All interfaces of the WIT over a scripted model.
 
     A token is a character, or one special token like `<|user|>`. Everything is ready at once. `calls` counts what was

@@ -1,0 +1,170 @@
+"""Credits of processes: what users may have, and what changes while they run."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from pie_engine.config import EngineConfig, SchedulingSection, UserSection
+from pie_engine.errors import InvalidInput, LimitExceeded, PieError
+from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.problems import Conflict
+from pie_engine.gateway.programs import Programs
+from pie_engine.gateway.secret_shelf import SecretShelf
+from pie_engine.gateway.table import ProcessTable
+from pie_engine.gateway.turn import Turn
+from pie_engine.protocol.credits import CREDIT
+from pie_engine.protocol.http import LaunchRequest
+from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.to_host import BidForProcess, EndowProcess, Launch
+from pie_engine.store.store import Store
+
+BUNDLE = Bundle(Manifest(name="a", version="1"), {"main.py": ""})
+SCHEDULING = SchedulingSection(
+    endowment=100,
+    max_endowment=500,
+    users={"ann": UserSection(endowment=700, max_endowment=900, priority=3), "bob": UserSection(max_processes=2)},
+)
+
+
+class Gateway:
+    """A process table with a store, and a host that only listens."""
+
+    def __init__(self, path, *, has_host=True):
+        self.store = Store(path)
+        self.orders = []
+        self.turn = Turn(
+            self.store, lambda _boot, orders: self.orders.extend(orders), lambda events: self.table.stored(events)
+        )
+        hosts = HostPool(8)
+        if has_host:
+            hosts.add("boot", "host-1")
+        programs = Programs(self.store, self.turn, hosts)
+        config = EngineConfig(scheduling=SCHEDULING)
+        self.table = ProcessTable(self.store, self.turn, hosts, programs, SecretShelf(self.store, self.turn), config)
+        self.hosts = hosts
+
+    async def launch(self, user="eve", endowment=None):
+        return await self.table.launch(user, LaunchRequest(bundle=BUNDLE, endowment=endowment))
+
+    def said(self, kind):
+        self.turn.end()
+        return [order for order in self.orders if isinstance(order, kind)]
+
+
+@pytest.fixture
+async def gateway(tmp_path):
+    made = Gateway(tmp_path / "pie.sqlite")
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "wish", "micro", "priority"),
+    [
+        ("eve", None, 100, 0),
+        ("eve", 500, 500, 0),
+        ("eve", 0, 0, 0),
+        ("ann", None, 700, 3),
+        ("ann", 900, 900, 3),
+        ("bob", 0.5, 0.5, 0),
+    ],
+)
+async def test_a_launch_gets_what_it_asks_for_or_what_all_get(gateway, user, wish, micro, priority):
+    process = await gateway.launch(user, wish)
+    (launch,) = gateway.said(Launch)
+    assert (launch.endowment, launch.priority, launch.bid) == (micro * CREDIT, priority, None)
+    assert gateway.store.process(process.pid).endowment == micro * CREDIT
+
+
+@pytest.mark.parametrize(
+    ("user", "wish", "message"),
+    [
+        ("eve", 500.5, "an endowment of 500.5 credits is more than the 500 that a process of `eve` may have"),
+        ("ann", 901, "an endowment of 901 credits is more than the 900 that a process of `ann` may have"),
+        ("eve", -1, "an endowment is a number of credits from 0 to 1000000; got -1"),
+        ("eve", math.nan, "an endowment is a number of credits from 0 to 1000000; got nan"),
+        ("eve", 1e300, "an endowment is a number of credits from 0 to 1000000; got 1e+300"),
+    ],
+)
+async def test_more_than_the_quota_is_refused_with_the_numbers(gateway, user, wish, message):
+    with pytest.raises(InvalidInput) as caught:
+        await gateway.launch(user, wish)
+    assert caught.value.message == message
+    assert gateway.table.is_empty
+
+
+async def test_a_user_has_so_many_processes_at_once(gateway):
+    first, _ = await gateway.launch("bob"), await gateway.launch("bob")
+    await gateway.launch("eve")
+    with pytest.raises(LimitExceeded, match="2 processes of `bob` are running or queued, and 2 is the most") as caught:
+        await gateway.launch("bob")
+    assert caught.value.code == "queue_limit"
+    gateway.table.take_event("boot", Event(first.pid, 1, "return", "null", 1.0))
+    gateway.turn.end()
+    await gateway.launch("bob")
+
+
+async def test_a_running_process_is_given_more(gateway):
+    process = await gateway.launch("eve")
+    await gateway.table.endow(process, 50 * CREDIT)
+    await gateway.table.endow(process, 350 * CREDIT)
+    given = [order.endowment for order in gateway.said(EndowProcess)]
+    assert given == [150 * CREDIT, 500 * CREDIT]
+    assert gateway.store.process(process.pid).endowment == process.endowment == 500 * CREDIT
+    with pytest.raises(InvalidInput, match=r"an endowment of 500\.000001 credits is more than the 500"):
+        await gateway.table.endow(process, 1)
+    with pytest.raises(InvalidInput, match="credits can be given, not taken: -1 is less than 0"):
+        await gateway.table.endow(process, -CREDIT)
+
+
+async def test_an_owner_bids_for_a_running_process(gateway):
+    process = await gateway.launch()
+    await gateway.table.bid(process, 2500)
+    await gateway.table.bid(process, None)
+    assert gateway.said(BidForProcess) == [BidForProcess(process.pid, 2500), BidForProcess(process.pid, None)]
+    assert gateway.store.process(process.pid).bid is None
+
+
+async def test_what_is_said_of_a_queued_process_goes_along_with_its_launch(tmp_path):
+    gateway = Gateway(tmp_path / "pie.sqlite", has_host=False)
+    process = await gateway.launch()
+    await gateway.table.bid(process, 2500)
+    await gateway.table.endow(process, CREDIT)
+    gateway.hosts.add("boot", "host-1")
+    gateway.table.call_hosts()
+    gateway.turn.end()
+    (launch,) = gateway.said(Launch)
+    assert (launch.endowment, launch.bid) == (101 * CREDIT, 2500)
+    assert not gateway.said(EndowProcess | BidForProcess)
+    gateway.store.close()
+
+
+async def test_what_has_ended_is_left_alone(gateway):
+    process = await gateway.launch()
+    gateway.table.take_event("boot", Event(process.pid, 1, "return", "null", 1.0))
+    with pytest.raises(Conflict, match="has ended"):
+        await gateway.table.bid(process, 1)
+    with pytest.raises(Conflict, match="has ended"):
+        await gateway.table.endow(process, 1)
+
+
+async def test_what_the_store_refuses_has_not_happened(gateway, monkeypatch):
+    process = await gateway.launch()
+
+    def full(*_credits):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(gateway.store, "set_credits", full)
+    with pytest.raises(PieError):
+        await gateway.table.bid(process, 1)
+    assert (process.bid, process.endowment) == (None, 100 * CREDIT)
+    assert gateway.said(BidForProcess) == []
+
+
+def test_the_launch_request_has_credits():
+    request = msgspec.json.decode(b'{"program": "a", "endowment": 2.5}', type=LaunchRequest)
+    assert request.endowment == 2.5
