@@ -39,7 +39,7 @@ from pie_engine.market.fairness import BURST_TOKENS, DECODE_COST, Service
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.pacing import paced_bids
 from pie_engine.market.sharing import PARTS
-from pie_engine.protocol.stats import PolicyName
+from pie_engine.protocol.credits import PolicyName
 
 MAX_WAIT_STEPS = 256
 """Default of `max_wait_steps`."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import msgspec
 
-from pie_engine.protocol.credits import CREDIT as CREDIT
 from pie_engine.protocol.credits import PolicyName
 from pie_engine.protocol.http import Body
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pie_engine.market.ledger import MAX_ENDOWMENT, MAX_ISSUED, PAGE_COST, Ledger, proportional
-from pie_engine.protocol.stats import CREDIT
+from pie_engine.protocol.credits import CREDIT
 from tests.thoroughness import count
 
 AMOUNTS = st.integers(0, 5000 * CREDIT) | st.integers(0, MAX_ENDOWMENT)

@@ -13,7 +13,7 @@ from pie_engine.market.book import PACED, Standing
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.policy import POLICIES, TURN_STEPS, FcfsPolicy, MarketPolicy, Policy, PriorityPolicy, StepRecord
 from pie_engine.market.sharing import PARTS
-from pie_engine.protocol.stats import CREDIT
+from pie_engine.protocol.credits import CREDIT
 from tests.thoroughness import count
 
 ENDOWMENT = 1000 * CREDIT

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from pie_engine.market.clearing import affordable, price_of, rents
 from pie_engine.market.pacing import MIN_REST_STEPS, paced_bids
 from pie_engine.market.sharing import PARTS, charges
-from pie_engine.protocol.stats import CREDIT
+from pie_engine.protocol.credits import CREDIT
 from tests.thoroughness import count
 
 
