@@ -104,7 +104,7 @@ def turns(section: ModelSection) -> dict[str, float]:
     core.receive(HOST, [CloseProcess("p")])
     return {
         "cpu_s": taken,
-        "tokens_computed": stats.num_prefill_tokens + stats.num_decode_tokens - before,
+        "tokens_computed": stats.batches.num_prefill_tokens + stats.batches.num_decode_tokens - before,
         "tokens_generated": NUM_TURNS * NUM_CONTEXTS * TURN_LEN,
         "pages_returned": stats.num_page_returns,
         "num_pages": num_pages,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from pie_engine.config import ModelSection, SchedulingSection
 from pie_engine.core.draft_model import DraftModel
+from pie_engine.core.latencies import Latencies
 from pie_engine.core.operation import Operation
 from pie_engine.core.scheduler import Scheduler
-from pie_engine.core.state import Host, Process
-from pie_engine.kv.integrity import distinct_pages, violations
+from pie_engine.core.state import Context, Host, Process
+from pie_engine.kv.context import KvContext
+from pie_engine.kv.integrity import count_pages, violations
 from pie_engine.kv.pool import PagePool
+from pie_engine.protocol.stats import Batches, ContextState, MarketState
 from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
 from pie_engine.protocol.to_host import MarketSeen, Waits
 
@@ -26,6 +30,12 @@ class Counts:
     num_steps: int = 0
     num_prefill_tokens: int = 0
     num_decode_tokens: int = 0
+    num_draft_tokens: int = 0
+    num_sequences: int = 0
+    peak_sequences: int = 0
+    """Since the last report."""
+    step_s: float = 0.0
+    gap_s: float = 0.0
     num_page_misses: int = 0
     """Pages that prompts filled and did not find."""
     num_violations: int = 0
@@ -39,7 +49,7 @@ class Counts:
 
 
 class Census:
-    """Looks at everything and changes nothing but `counts.num_violations`."""
+    """Looks at everything and changes nothing but `counts`."""
 
     def __init__(
         self,
@@ -49,24 +59,24 @@ class Census:
         scheduler: Scheduler,
         pool: PagePool,
         draft_model: DraftModel | None,
+        latencies: Latencies,
         clock: Callable[[], float],
     ) -> None:
         self.counts = Counts()
         self._section, self._scheduling = section, scheduling
         self._hosts, self._scheduler, self._pool = hosts, scheduler, pool
-        self._draft_model, self._clock = draft_model, clock
+        self._draft_model, self._latencies, self._clock = draft_model, latencies, clock
 
-    def stats(self) -> CoreStats:
-        """What it does now, for people and for the gateway."""
+    def stats(self, *, with_processes: bool = True) -> CoreStats:
+        """What it does now, for people and for the gateway. Begins a new peak."""
+        processes = [process for host in self._hosts.values() for process in host.processes.values()]
         return CoreStats(
             model=self._section.label,
             num_pages=self._pool.num_pages,
             num_free_pages=self._pool.num_free,
-            num_steps=self.counts.num_steps,
-            num_prefill_tokens=self.counts.num_prefill_tokens,
-            num_decode_tokens=self.counts.num_decode_tokens,
             num_preemptions=self._scheduler.num_preemptions,
-            processes=[self._usage_of(process) for host in self._hosts.values() for process in host.processes.values()],
+            batches=self._take_batches(),
+            processes=[self._usage_of(process) for process in processes] if with_processes else None,
             num_violations=self.counts.num_violations,
             num_cached_pages=len(self._pool.index.cached),
             num_page_hits=self._scheduler.num_page_hits,
@@ -74,6 +84,30 @@ class Census:
             num_host_pages=self._pool.tier.num_slots,
             num_used_host_pages=len(self._pool.tier),
             num_page_returns=self._scheduler.num_page_returns,
+            market=MarketState(policy=self._scheduling.policy),
+            ttft_s=self._latencies.ttft.histogram,
+            tpot_s=self._latencies.tpot.histogram,
+        )
+
+    def contexts_of(self, pid: str) -> list[ContextState]:
+        """Those of a process, forks behind what they were forked from; none of one that is not here."""
+        found = (host.processes[pid] for host in self._hosts.values() if pid in host.processes)
+        return [self._context_state(context) for process in found for context in process.contexts.values()]
+
+    def _take_batches(self) -> Batches:
+        counts, section = self.counts, self._section
+        peak_sequences, counts.peak_sequences = counts.peak_sequences, 0
+        return Batches(
+            num_steps=counts.num_steps,
+            num_prefill_tokens=counts.num_prefill_tokens,
+            num_decode_tokens=counts.num_decode_tokens,
+            num_draft_tokens=counts.num_draft_tokens,
+            num_sequences=counts.num_sequences,
+            peak_sequences=peak_sequences,
+            step_s=counts.step_s,
+            gap_s=counts.gap_s,
+            max_tokens=section.max_batch_tokens,
+            max_sequences=section.max_batch_sequences,
         )
 
     def market_seen(self, op: int, process: Process) -> MarketSeen:
@@ -88,8 +122,8 @@ class Census:
             rent=account.rent,
             dividends=account.dividends,
             num_made=account.num_made,
-            bid=max((context.bid_now or 0 for context in contexts), default=0),
-            num_pages=len(distinct_pages(context.kv for context in contexts)),
+            bid=_highest_bid(process),
+            num_pages=count_pages(self._pool, [context.kv for context in contexts])[0],
             num_free_pages=self._pool.num_free,
             num_pages_in_all=self._pool.num_pages,
             num_sequences=self.counts.num_last_sequences,
@@ -104,7 +138,7 @@ class Census:
         now = self._clock()
         for host in self._hosts.values():
             for process in host.processes.values():
-                num_pages = self._num_pages_needed(process)
+                num_pages = self._num_pages_needed(process.operations)
                 if process.wait.is_news(num_pages, now):
                     host.send(Waits(process.pid, num_pages, self._pool.num_free, self._pool.num_pages))
 
@@ -120,26 +154,54 @@ class Census:
         return found
 
     def _usage_of(self, process: Process) -> ProcessUsage:
-        contexts = process.contexts.values()
-        pages = distinct_pages(context.kv for context in contexts)
-        num_needed, num_free = self._num_pages_needed(process), self._pool.num_free
+        contexts, account = process.contexts.values(), process.account
+        num_pages, num_shared = count_pages(self._pool, [context.kv for context in contexts])
+        operations = process.operations
+        num_needed = self._num_pages_needed(operations)
         return ProcessUsage(
             process.pid,
             len(contexts),
-            len(pages),
+            num_pages,
             process.num_generated,
-            f"waiting: pages ({num_needed} needed, {num_free} free)" if num_needed else self._state_of(process),
+            self._state_of(operations, num_needed),
             process.num_prompt,
             process.num_cached,
             process.num_drafted,
             process.num_accepted,
-            len({key for context in contexts for key in context.kv.coming_keys() if key in self._pool.tier}),
+            self._num_in_host_memory([context.kv for context in contexts]),
             num_needed,
+            num_shared_pages=num_shared,
+            num_batch_tokens=process.num_batch_tokens,
+            bid=_highest_bid(process),
+            balance=account.balance,
+            endowment=account.endowment,
+            rent=account.rent,
+            dividends=account.dividends,
+            num_made=account.num_made,
+            num_moved_out=process.num_moved_out,
         )
 
-    def _num_pages_needed(self, process: Process) -> int:
-        """For the least of its operations that wait for pages; 0: there is none, or others of them run."""
-        operations = process.operations
+    def _num_in_host_memory(self, kvs: Iterable[KvContext]) -> int:
+        tier = self._pool.tier
+        return len({key for kv in kvs for key in kv.coming_keys() if key in tier}) if len(tier) else 0
+
+    def _context_state(self, context: Context) -> ContextState:
+        num_pages, num_shared = count_pages(self._pool, [context.kv])
+        operations = list(islice(context.queue, 1))
+        return ContextState(
+            ctx=context.ctx,
+            parent=context.parent if context.parent in context.process.contexts else None,
+            model=self._section.label,
+            state=self._state_of(operations, self._num_pages_needed(operations)),
+            num_tokens=context.kv.num_tokens,
+            num_pages=num_pages,
+            num_shared_pages=num_shared,
+            num_host_pages=self._num_in_host_memory([context.kv]),
+            bid=context.bid_now or 0,
+        )
+
+    def _num_pages_needed(self, operations: Sequence[Operation]) -> int:
+        """For the least of those that wait for pages; 0: there is none, or others of them run."""
         if any(self._has_just_run(operation) for operation in operations):
             return 0
         needed = (self._scheduler.num_pages_needed(operation) for operation in operations)
@@ -148,11 +210,12 @@ class Census:
     def _has_just_run(self, operation: Operation) -> bool:
         return operation.is_runnable and operation.last_step == self.counts.num_steps
 
-    def _state_of(self, process: Process) -> str:
-        """Of what its operations do, the first in this order, when it does not wait for pages."""
-        operations = process.operations
+    def _state_of(self, operations: Sequence[Operation], num_pages_needed: int) -> str:
+        """Of what they do, the first in this order."""
         if not operations:
             return "idle"
+        if num_pages_needed:
+            return f"waiting: pages ({num_pages_needed} needed, {self._pool.num_free} free)"
         if any(self._has_just_run(operation) for operation in operations):
             return "running"
         if any(operation.awaits_disk for operation in operations):
@@ -160,3 +223,7 @@ class Census:
         if any(not operation.is_ready for operation in operations):
             return "waiting: grammar"
         return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
+
+
+def _highest_bid(process: Process) -> int:
+    return max((context.bid_now or 0 for context in process.contexts.values()), default=0)

@@ -35,6 +35,7 @@ class Family:
         """A context with all that `parent` has, whose pages it shares."""
         kv = parent.kv.fork(parent.kv.num_tokens)
         child = self._add(self.new_id(), parent.process, kv, RandomStream(0))
+        child.parent = parent.ctx
         child.adapter_id = parent.adapter_id
         child.backing, child.num_backed = parent.backing, parent.num_backed
         return child

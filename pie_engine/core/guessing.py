@@ -25,10 +25,12 @@ class Guessing(Delivery):
         "_drafter",
         "_drafts",
         "_end",
+        "_first_at",
         "_matcher",
         "_may_guess",
         "_stop_tokens",
         "_stops",
+        "arrived_at",
         "num_unchanged",
     )
 
@@ -51,6 +53,8 @@ class Guessing(Delivery):
         """Of the row that runs."""
         self._draft_masks: list[Mask] = []
         self._may_guess = True
+        self.arrived_at = self._first_at = 0.0
+        """When it came to the core, and when its first token was there."""
 
     def _take(self, token: int, sample: Sample | RowResult) -> None:
         """The next token of the reply, and what was seen beside it."""
@@ -166,11 +170,14 @@ class Guessing(Delivery):
         assert result.token is not None, "the driver gave no token"
         self._may_guess = True
         if self._num_cached is None:
-            self._num_cached = self._count_cached()
-        if not self._drafts:
+            self._num_cached, self._first_at = self._count_cached(), now
+            self.facts.latencies.ttft.add(now - self.arrived_at)
+        if self._drafts:
+            self._take_checked([*result.before_drafts, Sample(result.token, result.logprob, result.probed)])
+        else:
             self._take(result.token, result)
-            return
-        self._take_checked([*result.before_drafts, Sample(result.token, result.logprob, result.probed)])
+        if self.is_over and (num_more := self.num_generated - 1) > 0:
+            self.facts.latencies.tpot.add((now - self._first_at) / num_more)
 
     def _take_checked(self, samples: list[Sample]) -> None:
         """Take what was sampled, up to and with the first token that is not the one guessed in its place."""

@@ -199,6 +199,7 @@ class Intake:
         kv = parent.kv.fork(min(message.length, num_tokens))
         child = self._add(message.child, parent.process, kv, parent.random.fork())
         child.memory = parent.memory.fork(kv.num_tokens)
+        child.parent = parent.ctx
         child.adapter_id = parent.adapter_id
         child.fault = parent.fault
         child.bid = parent.bid

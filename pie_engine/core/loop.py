@@ -38,6 +38,7 @@ from pie_engine.grammar.mask import Masks
 from pie_engine.kv.address import Sharers
 from pie_engine.kv.pool import PagePool
 from pie_engine.model.tokenizer import Tokenizer
+from pie_engine.protocol.stats import ContextState
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import CoreStats
 from pie_engine.protocol.to_host import CoreResult
@@ -115,7 +116,10 @@ class Core:
             step_s=section.step_ms / 1000,
             pages_outlive_contexts=sharers.outlive_contexts,
         )
-        self._census = Census(section, scheduling, self._hosts, self._scheduler, self.pool, draft_model, clock)
+        latencies = self.facts.latencies
+        self._census = Census(
+            section, scheduling, self._hosts, self._scheduler, self.pool, draft_model, latencies, clock
+        )
         self.counts = self._census.counts
         self._turns = Turns(self._scheduler)
         self._profiler = Profiler(self.pool, clock)
@@ -123,6 +127,8 @@ class Core:
             self.facts, self.pool, sharers, self._scheduler, self._turns, self._profiler, self._census, clock
         )
         self._is_stuck = False
+        self._last_ended_at: float | None = None
+        """When the last step ended, if there was more to run then."""
         self._standing: object = None
         """When there was nothing to run the last time."""
         for name, folder in section.adapters.items():
@@ -226,11 +232,21 @@ class Core:
                 results = self._execute([row for _, row in batch])
                 ended_at = self._clock()
                 self._scheduler.learn(ended_at - began_at)
+                self._count_step(len(batch), began_at, ended_at)
                 if self._profiler.is_on:
                     self._profiler.stepped(self.counts.num_steps, batch, began_at, ended_at)
                 self._settle(batch, results)
+                self._last_ended_at = None if self.is_idle else ended_at
             self._intake.family.sweep()
         self._send_due()
+
+    def _count_step(self, num_sequences: int, began_at: float, ended_at: float) -> None:
+        counts = self.counts
+        counts.num_sequences += num_sequences
+        counts.peak_sequences = max(counts.peak_sequences, num_sequences)
+        counts.step_s += ended_at - began_at
+        if self._last_ended_at is not None:
+            counts.gap_s += began_at - self._last_ended_at
 
     def _guess(self, model: DraftModel) -> float:
         """Have the draft model write, as far as a step may have room and time for it. Returns what that took."""
@@ -315,8 +331,11 @@ class Core:
         now, counts = self._clock(), self.counts
         num_before = counts.num_tokens
         for (operation, row), result in zip(batch, results, strict=True):
-            kv, num_tokens = operation.kv, len(row.tokens) - len(row.draft_uniforms)
+            num_drafts = len(row.draft_uniforms)
+            kv, num_tokens = operation.kv, len(row.tokens) - num_drafts
             operation.num_run += num_tokens
+            operation.context.process.num_batch_tokens += num_tokens + num_drafts
+            counts.num_draft_tokens += num_drafts
             if num_tokens == 1:
                 counts.num_decode_tokens += 1
             else:
@@ -372,9 +391,13 @@ class Core:
         """Batches that have run."""
         return self.counts.num_steps
 
-    def stats(self) -> CoreStats:
+    def stats(self, *, with_processes: bool = True) -> CoreStats:
         """See `Census.stats`."""
-        return self._census.stats()
+        return self._census.stats(with_processes=with_processes)
+
+    def contexts_of(self, pid: str) -> list[ContextState]:
+        """See `Census.contexts_of`."""
+        return self._census.contexts_of(pid)
 
     def tell_waiting(self) -> None:
         """See `Census.tell_waiting`."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pie_engine.core.adapters import Adapters
 from pie_engine.core.archive import Archive
+from pie_engine.core.latencies import Latencies
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row, RowResult
 from pie_engine.errors import ContextTooLong, ErrorInfo, InvalidInput, OutOfPages, Unsupported
@@ -39,6 +40,7 @@ class ModelFacts:
     archive: Archive | None
     """Of saved contexts; None: this core has no folder for them."""
     has_draft_model: bool = False
+    latencies: Latencies = field(default_factory=Latencies)
 
     def check_probes(self, probes: Probes, top_k: str = "top_k") -> None:
         """`top_k` is what the program knows that field as."""

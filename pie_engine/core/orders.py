@@ -9,7 +9,7 @@ from pie_engine.config import ModelSection
 from pie_engine.core.links import AdapterLinks
 from pie_engine.core.loop import Core
 from pie_engine.errors import ErrorInfo, InvalidInput, PieError, info_of
-from pie_engine.protocol.to_core import CoreOrder, LoadAdapter
+from pie_engine.protocol.to_core import AdapterOrder, LoadAdapter
 from pie_engine.protocol.to_gateway import AdapterAnswer
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Orders:
                 log.warning("adapter %s cannot be loaded: %s", name, error.message)
                 self._failed[name] = (folder, error.info)
 
-    def carry_out(self, order: CoreOrder) -> AdapterAnswer:
+    def carry_out(self, order: AdapterOrder) -> AdapterAnswer:
         try:
             if order.name in self._configured:
                 raise InvalidInput(

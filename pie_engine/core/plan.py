@@ -41,6 +41,7 @@ class PlanOperation(Guessing):
     ) -> None:
         super().__init__(op, plan, context, facts, arrival)
         self.deadline = None if plan.timeout_s is None else now + plan.timeout_s
+        self.arrived_at = now
         self._end_reason: FinishReason = "length"
         self._early_inject: list[int] | None = None
         """Steered before it began: what is forced then."""

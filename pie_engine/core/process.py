@@ -15,20 +15,22 @@ import msgspec
 import zmq
 
 from pie_engine.config import ModelSection
+from pie_engine.core.device_use import device_meter
 from pie_engine.core.links import AdapterLinks
 from pie_engine.core.load import load_core
 from pie_engine.core.loop import Core, DeviceFailed
 from pie_engine.core.orders import Orders
+from pie_engine.core.reports import Reports
 from pie_engine.errors import InvalidConfig, PieError
 from pie_engine.ipc.child import Child, be_born
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.ipc.memory import give_memory_back, let_go_of_libraries
-from pie_engine.protocol.to_core import CoreMessage, CoreOrder
+from pie_engine.protocol.to_core import CoreMessage, CoreOrder, ListContexts, ReportEvery
 from pie_engine.protocol.to_daemon import Member, Shutdown, Topology
+from pie_engine.protocol.to_gateway import ContextList, CoreStats
 
 log = logging.getLogger(__name__)
 
-STATS_EVERY_S = 0.5
 LOOK_EVERY_S = 0.001
 EXIT_DEVICE_FAILED = 75
 
@@ -36,17 +38,17 @@ EXIT_DEVICE_FAILED = 75
 class CoreProcess:
     """The links of a core, and its main loop."""
 
-    def __init__(self, child: Child, core: Core, orders: Orders, detail: dict[str, object]) -> None:
+    def __init__(self, child: Child, core: Core, orders: Orders, reports: Reports, detail: dict[str, object]) -> None:
         """`detail`: what the other processes know of this core, adapters aside."""
         self._child = child
         self._core = core
         self._orders = orders
+        self._reports = reports
         self._detail = detail
         self._hub: Hub[CoreMessage] = Hub(child.context, child.birth.address, child.birth.boot_id, CoreMessage)
         self._gateway: Link[CoreOrder] | None = None
         self._hosts: set[str] = set()
         self._dead_hosts: set[str] = set()
-        self._stats_at = 0.0
         self._num_steps_checked = 0
         self._is_stopping = False
         self._poller = zmq.Poller()
@@ -62,7 +64,7 @@ class CoreProcess:
                 self._core.step()
             finally:
                 self._send_out()
-            self._report()
+            self._reports.take(self._report)
 
     def close(self) -> None:
         self._hub.close()
@@ -78,7 +80,7 @@ class CoreProcess:
         if not self._core.is_idle:
             return
         now = time.monotonic()
-        until = min(self._stats_at, self._core.next_due_at or self._stats_at)
+        until = min(self._reports.next_at, self._core.next_due_at or self._reports.next_at)
         if self._core.is_compiling or self._core.has_disk_work:
             until = min(until, now + LOOK_EVERY_S)
         # Rounded up: a chunk a millisecond late is better than a loop that spins until it is due.
@@ -104,6 +106,12 @@ class CoreProcess:
             self._hub.send(host_boot, results)
 
     def _carry_out(self, gateway: Link[CoreOrder], order: CoreOrder) -> None:
+        if isinstance(order, ReportEvery):
+            self._reports.set_interval(order.interval_s)
+            return
+        if isinstance(order, ListContexts):
+            gateway.send([ContextList(order.request, self._core.contexts_of(order.pid))])
+            return
         answer = self._orders.carry_out(order)
         if answer.error is None:
             self.say_ready()
@@ -131,16 +139,13 @@ class CoreProcess:
             own_boot = self._child.birth.boot_id
             self._gateway = Link(self._child.context, member.address, own_boot, member.boot_id, CoreOrder)
             self._poller.register(self._gateway.socket, zmq.POLLIN)
-            self._stats_at = 0.0
+            self._reports.begin()
 
-    def _report(self) -> None:
-        now = time.monotonic()
-        if now >= self._stats_at:
-            self._stats_at = now + STATS_EVERY_S
-            self._core.tell_waiting()
-            self._send_out()
-            if self._gateway is not None:
-                self._gateway.send([self._core.stats()])
+    def _report(self, stats: CoreStats) -> None:
+        # Programs that wait are told why, too.
+        self._send_out()
+        if self._gateway is not None:
+            self._gateway.send([stats])
 
     def _check_integrity(self) -> None:
         """Once after work, when nothing has come for a while: it must not delay a program that runs pass after pass."""
@@ -158,7 +163,8 @@ def main() -> int:
         core, detail = load_core(section, child.config.paths, child.progress, child.config.scheduling)
         orders = Orders(core, section, AdapterLinks(child.config.paths.adapters, section.label))
         orders.restore()
-        process = CoreProcess(child, core, orders, detail)
+        reports = Reports(core, device_meter(core.driver.capabilities.device))
+        process = CoreProcess(child, core, orders, reports, detail)
     except PieError as error:
         child.fail_start(error)
         raise  # not reached

@@ -409,6 +409,7 @@ class Scheduler:
         """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
         context.kv.uncompute(0)
         self._lost_pages = True
+        context.process.num_moved_out += 1
         self.num_preemptions += not context.is_idle
 
 

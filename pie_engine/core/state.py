@@ -79,6 +79,10 @@ class Process:
         self.wait = PageWait()
         self.profile: ProcessProfile | None = None
         """Who writes down what happens to it, if somebody does."""
+        self.num_batch_tokens = 0
+        """Of all kinds, that ran for it."""
+        self.num_moved_out = 0
+        """Times that one of its contexts lost its pages."""
         self.num_generated = self.num_prompt = self.num_cached = self.num_drafted = self.num_accepted = 0
 
     @property
@@ -99,6 +103,8 @@ class Context:
 
     def __init__(self, ctx: int, process: Process, kv: KvContext, random: RandomStream) -> None:
         self.ctx = ctx
+        self.parent: int | None = None
+        """What it was forked from, which may be gone."""
         self.process = process
         self.kv = kv
         self.random = random

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Iterator
 
 import msgspec
@@ -12,8 +11,9 @@ from pie_engine.config import EngineConfig
 from pie_engine.errors import Lost, NotFound
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.protocol.http import AdapterRequest, AdapterView
-from pie_engine.protocol.to_core import CoreOrder, LoadAdapter, UnloadAdapter
+from pie_engine.protocol.to_core import AdapterOrder, LoadAdapter, UnloadAdapter
 from pie_engine.protocol.to_daemon import Member
+from pie_engine.protocol.to_gateway import AdapterAnswer
 
 _LOOK_S = 0.002
 _TELLING_S = 5.0
@@ -26,7 +26,6 @@ class Adapters:
     def __init__(self, config: EngineConfig, exchange: Exchange) -> None:
         self._models = [section.label for section in config.models]
         self._exchange = exchange
-        self._requests = itertools.count(1)
 
     def list(self) -> list[AdapterView]:
         return [view for member in self._cores() for view in _views(member)]
@@ -34,16 +33,17 @@ class Adapters:
     async def add(self, asked: AdapterRequest) -> AdapterView:
         """Raises what the core refuses it with."""
         core = self._core(asked.model)
-        await self._order(core, LoadAdapter(next(self._requests), asked.name, asked.folder))
+        await self._order(core, LoadAdapter(next(self._exchange.requests), asked.name, asked.folder))
         return await self._seen(core, asked.name, is_there=True)
 
     async def remove(self, model: str, name: str) -> None:
         core = self._core(model)
-        await self._order(core, UnloadAdapter(next(self._requests), name))
+        await self._order(core, UnloadAdapter(next(self._exchange.requests), name))
         await self._seen(core, name, is_there=False)
 
-    async def _order(self, core: Member, order: CoreOrder) -> None:
+    async def _order(self, core: Member, order: AdapterOrder) -> None:
         answer = await self._exchange.ask_core(core.boot_id, order)
+        assert isinstance(answer, AdapterAnswer)
         if answer.error is not None:
             raise answer.error.raised()
 

@@ -14,7 +14,8 @@ from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import InvalidInput
 from pie_engine.gateway.adapters import Adapters
 from pie_engine.gateway.contexts import ContextShelf
-from pie_engine.gateway.http import Headers, Receive, Reply, Request, Scope, Send
+from pie_engine.gateway.http import STREAM_HEADERS, Headers, Receive, Reply, Request, Scope, Send
+from pie_engine.gateway.looking import Looking
 from pie_engine.gateway.native import native_is_local
 from pie_engine.gateway.problems import translated
 from pie_engine.gateway.process import Follower, Process
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 
 LOCAL_USER = "local"
 """Whoever may open the socket."""
-STREAM_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 LOG_PAGE_EVENTS = 256
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -72,6 +72,7 @@ class Services:
         adapters: Adapters,
         secrets: SecretShelf,
         retention: Retention,
+        looking: Looking,
     ) -> None:
         self.max_body_bytes = int(config.gateway.max_body_mb * MIB)
         self.store = store
@@ -82,6 +83,7 @@ class Services:
         self.adapters = adapters
         self.secrets = secrets
         self.retention = retention
+        self.looking = looking
         self.stop_daemon: Callable[[bool], Awaitable[None]]
 
 
@@ -167,6 +169,15 @@ class App:
                 request.check()
                 await self._services.secrets.remove(LOCAL_USER, name)
                 await reply.json(200, {})
+            case "GET", ["v1", "stats"]:
+                request.check()
+                await self._services.looking.snapshot(reply, LOCAL_USER)
+            case "GET", ["v1", "stats", "stream"]:
+                request.check()
+                await self._services.looking.stream(request, reply, LOCAL_USER)
+            case "GET", ["v1", "processes", pid, "contexts"]:
+                request.check()
+                await reply.json(200, await self._services.looking.contexts(self._find(pid)))
             case "POST", ["v1", "processes", pid, "messages"]:
                 request.check()
                 await self._message(request, reply, pid)

@@ -43,10 +43,6 @@ def create_app(services: Services) -> FastAPI:
     async def secrets() -> Response:
         return _json(200, services.secrets.list(LOCAL_USER))
 
-    @app.get("/v1/stats", summary="Newest numbers of cores and hosts", responses=answers("Stats"))
-    async def stats() -> Response:
-        return _json(200, services.views.stats())
-
     @app.get("/v1/programs", summary="Programs that have been uploaded", responses=answers("ProgramView", many=True))
     async def programs() -> Response:
         return _json(200, services.programs.list(LOCAL_USER))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,19 +14,22 @@ import zmq
 
 from pie_engine.errors import ErrorInfo, Lost
 from pie_engine.gateway.hosts import PYTHON, HostPool
+from pie_engine.gateway.numbers import CoreNumbers
 from pie_engine.gateway.programs import Programs
 from pie_engine.gateway.table import ProcessTable, lost
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.http import ProcessUsage
-from pie_engine.protocol.to_core import CoreOrder
+from pie_engine.protocol.to_core import AdapterOrder, ListContexts
 from pie_engine.protocol.to_daemon import ChildMessage, Member, NeedHost, Shutdown, Topology
 from pie_engine.protocol.to_gateway import (
     AdapterAnswer,
+    ContextList,
     CoreStats,
     Described,
     Event,
     GatewayMessage,
     HostStats,
+    OrderAnswer,
     Registered,
 )
 
@@ -64,17 +69,19 @@ class Exchange:
         self._home = home
         self.members: list[Member] = []
         self.incidents: list[str] = []
-        self.core_stats: dict[str, CoreStats] = {}
+        self.numbers = CoreNumbers()
         self._early: dict[str, list[str]] = {}
         """Registrations of hosts that the topology we have does not know yet."""
         self._known_boots: set[str] = set()
         self.shutdown_asked: asyncio.Future[float] = self._loop.create_future()
         """Done with the grace in seconds when the daemon says so."""
         self.is_stopping = False
-        self._asked: dict[tuple[str, int], asyncio.Future[AdapterAnswer]] = {}
+        self.requests = itertools.count(1)
+        """Numbers of orders that cores answer."""
+        self._asked: dict[tuple[str, int], asyncio.Future[OrderAnswer]] = {}
         """Orders that cores have not answered: by boot id and request."""
 
-    async def ask_core(self, core_boot: str, order: CoreOrder) -> AdapterAnswer:
+    async def ask_core(self, core_boot: str, order: AdapterOrder | ListContexts) -> OrderAnswer:
         """What the core answers. Raises `Lost` when it dies before that."""
         key = (core_boot, order.request)
         self._asked[key] = self._loop.create_future()
@@ -107,7 +114,7 @@ class Exchange:
 
     def usage_of(self, pid: str) -> ProcessUsage | None:
         """Of one process, over all cores."""
-        parts = [usage for stats in self.core_stats.values() for usage in stats.processes if usage.pid == pid]
+        parts = [usage for _, usage in self.numbers.usages() if usage.pid == pid]
         if not parts:
             return None
         return ProcessUsage(
@@ -151,8 +158,8 @@ class Exchange:
                 if host is not None:
                     host.stats = message
             case CoreStats():
-                self.core_stats[boot_id] = message
-            case AdapterAnswer(request):
+                self.numbers.take(boot_id, message, time.time())
+            case AdapterAnswer(request) | ContextList(request):
                 if (asked := self._asked.get((boot_id, request))) is not None and not asked.done():
                     asked.set_result(message)
 
@@ -176,7 +183,7 @@ class Exchange:
 
     def _bury(self, boot_id: str, *, is_blocked: bool) -> None:
         self._hub.forget(boot_id)
-        self.core_stats.pop(boot_id, None)
+        self.numbers.forget(boot_id)
         self._early.pop(boot_id, None)
         for (core_boot, _), asked in self._asked.items():
             if core_boot == boot_id and not asked.done():
@@ -227,11 +234,3 @@ def _host_failures(members: list[Member]) -> dict[str, Lost]:
             what = "standalone components" if lane else "programs"
             failures[lane] = Lost.of("host_lost", f"no host runs {what} any more: {info.message}", hint=info.hint)
     return failures
-
-
-def builtins_of(stats: CoreStats | HostStats) -> dict[str, object]:
-    """With field names: on ZeroMQ these travel as arrays."""
-    fields = msgspec.structs.asdict(stats)
-    if isinstance(stats, CoreStats):
-        fields["processes"] = [msgspec.structs.asdict(usage) for usage in stats.processes]
-    return fields

@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON_TYPE = (b"content-type", b"application/json")
+STREAM_HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 
 _PROTOCOL_HEADER = PROTOCOL_HEADER.lower().encode()
 _OUR_PROTOCOL = str(PROTOCOL_VERSION).encode()

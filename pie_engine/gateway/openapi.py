@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol import http
-from pie_engine.protocol import to_gateway as numbers
+from pie_engine.protocol import stats as looks
 from pie_engine.protocol.program import Bundle
 
 REF = "#/components/schemas/{name}"
@@ -33,23 +33,22 @@ PUBLISH = {
     "schema": {"type": "boolean", "default": True},
     "description": "With `false` it gets no name, and is only known by its digest.",
 }
+INTERVAL = {
+    "name": "interval_ms",
+    "in": "query",
+    "schema": {
+        "type": "integer",
+        "minimum": looks.MIN_INTERVAL_MS,
+        "maximum": looks.MAX_INTERVAL_MS,
+        "default": looks.DEFAULT_INTERVAL_MS,
+    },
+    "description": "Milliseconds between two of them.",
+}
 FORMAT = {"name": "format", "in": "query", "schema": {"enum": ["sse", "json"]}}
 FILE_TYPE = "application/octet-stream"
 FILE = {FILE_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+SNAPSHOTS = {"text/event-stream": {"schema": {"type": "string", "description": "Events `snapshot`: a Snapshot each."}}}
 STREAM = {"text/event-stream": {"schema": {"type": "string", "description": "Events as docs/wire.md has them."}}}
-
-
-def _with_names(cls: type[msgspec.Struct], name: str, **other: Any) -> type[msgspec.Struct]:
-    """Fields of a message that is an array on ZeroMQ, as the object that clients see."""
-    fields = [(field.name, other.get(field.name, field.type)) for field in msgspec.structs.fields(cls)]
-    return msgspec.defstruct(name, fields)
-
-
-_HeldInCore = _with_names(numbers.ProcessUsage, "HeldInCore")
-_CoreNumbers = _with_names(numbers.CoreStats, "CoreNumbers", processes=list[_HeldInCore])  # type: ignore[valid-type]
-_HostNumbers = msgspec.defstruct(
-    "HostNumbers", [("name", str), *((field.name, field.type) for field in msgspec.structs.fields(numbers.HostStats))]
-)
 
 
 class ModelView(msgspec.Struct):
@@ -89,13 +88,6 @@ class Models(msgspec.Struct):
     models: list[ModelView]
 
 
-class Stats(msgspec.Struct):
-    """The newest numbers of each process."""
-
-    cores: list[_CoreNumbers]  # type: ignore[valid-type]
-    hosts: list[_HostNumbers]  # type: ignore[valid-type]
-
-
 BODIES = (
     http.LaunchRequest,
     http.Launched,
@@ -116,7 +108,8 @@ BODIES = (
     http.ErrorBody,
     Bundle,
     Models,
-    Stats,
+    looks.Snapshot,
+    looks.ContextState,
 )
 
 
@@ -165,7 +158,11 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         "Its events, as they come or as a list of those stored so far", parameters=[PID, AFTER, FORMAT, TRACE]
     )
     events["responses"]["200"]["content"] = STREAM | _content("EventView", many=True)
+    snapshots = _operation("Snapshots, again and again", parameters=[INTERVAL])
+    snapshots["responses"]["200"]["content"] = SNAPSHOTS
     return {
+        "/v1/stats": {"get": _operation("How everything is now", answer="Snapshot")},
+        "/v1/stats/stream": {"get": snapshots},
         "/healthz": {"get": _operation("Who is there", answer="Health")},
         "/v1/daemon/stop": {"post": _operation("End the daemon", body="StopRequest", status=202)},
         "/v1/daemon/collect": {"post": _operation("Delete what ended long ago", "CollectRequest", "Collected")},
@@ -192,6 +189,9 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         "/v1/processes/{pid}/events": {
             "get": events,
         },
+        "/v1/processes/{pid}/contexts": {
+            "get": _operation("Its contexts in all models", None, "ContextState", parameters=[PID], many=True)
+        },
     }
 
 
@@ -201,12 +201,14 @@ def _operation(
     answer: str | None = None,
     status: int = 200,
     parameters: list[dict[str, Any]] | None = None,
+    *,
+    many: bool = False,
 ) -> dict[str, Any]:
-    return {"summary": summary, "parameters": parameters or [], **_bodies(body, answer, status)}
+    return {"summary": summary, "parameters": parameters or [], **_bodies(body, answer, status, many=many)}
 
 
-def _bodies(body: str | None, answer: str | None, status: int) -> dict[str, Any]:
-    content = _content(answer) if answer else _EMPTY
+def _bodies(body: str | None, answer: str | None, status: int, *, many: bool) -> dict[str, Any]:
+    content = _content(answer, many=many) if answer else _EMPTY
     responses = {str(status): {"description": "Done", "content": content}, "default": _ERROR}
     return {"responses": responses, **({"requestBody": {"content": _content(body)}} if body else {})}
 

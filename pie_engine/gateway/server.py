@@ -18,10 +18,13 @@ from pie_engine.gateway.app import App, Services
 from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
+from pie_engine.gateway.lookers import Lookers
+from pie_engine.gateway.looking import Looking
 from pie_engine.gateway.programs import Programs
 from pie_engine.gateway.retention import Retention
 from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.single import SingleGateway
+from pie_engine.gateway.snapshots import Snapshots
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.table import ProcessTable, lost
 from pie_engine.gateway.turn import Turn
@@ -72,8 +75,20 @@ class Gateway:
         adapters = Adapters(config, self._exchange)
         days = config.gateway.retention_days
         self._retention = Retention(self._store, self._table, self._programs, days)
+        snapshots = Snapshots(child.birth.boot_id, views.daemon_began, self._exchange, hosts, self._table)
+        self._lookers = Lookers(self._exchange)
+        looking = Looking(self._exchange, snapshots, self._lookers)
         services = Services(
-            config, self._store, self._table, self._programs, views, shelf, adapters, secret_shelf, self._retention
+            config,
+            self._store,
+            self._table,
+            self._programs,
+            views,
+            shelf,
+            adapters,
+            secret_shelf,
+            self._retention,
+            looking,
         )
         services.stop_daemon = self._stop_daemon
         self._app = App(services)
@@ -96,6 +111,7 @@ class Gateway:
             await self._end_processes(asked.result())
         for chore in chores:
             chore.cancel()
+        self._lookers.close()
         server.should_exit = True
         await serving
         api.remove()

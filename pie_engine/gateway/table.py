@@ -18,6 +18,7 @@ import msgspec
 from pie_engine.config import EngineConfig
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
 from pie_engine.gateway.audience import Audience
+from pie_engine.gateway.counts import Counts
 from pie_engine.gateway.hosts import PYTHON, Host, HostPool, lane_of
 from pie_engine.gateway.native import check_native
 from pie_engine.gateway.problems import Conflict
@@ -62,6 +63,7 @@ class ProcessTable:
         self._queues: defaultdict[str, deque[Process]] = defaultdict(deque)
         """Processes without a host, of each lane, oldest first. Those that have ended meanwhile are skipped."""
         self._next_id = store.next_process_id()
+        self.counts = Counts()
         self._receipts = Receipts(turn)
         self.audience = Audience(store, self._receipts, config.gateway.disconnect_grace_s, self._abandoned)
         self.refusal: Busy | None = None
@@ -196,6 +198,7 @@ class ProcessTable:
 
     def _admitted(self, process: Process, bundle: Bundle) -> None:
         """The launch is committed."""
+        self.counts.launched()
         self._programs.remember(process.record.digest, bundle)
         if process.host_boot is None:
             self._queues[process.lane].append(process)
@@ -381,6 +384,8 @@ class ProcessTable:
         """These are committed: show them, and tell their hosts how far each process has come."""
         for process, event in events:
             process.show(event)
+            if event.kind == "started":
+                self.counts.started(event.time - process.record.created)
         for process in {process.id: process for process, _ in events}.values():
             if process.host_boot is not None and process.host_boot in self._hosts:
                 self._receipts.stored(process.host_boot, process.pid, process.stored_seq)
@@ -389,6 +394,7 @@ class ProcessTable:
                 self._ended_now(process)
 
     def _ended_now(self, process: Process) -> None:
+        self.counts.ended(process.outcome)
         self.audience.stop_watch(process)
         self._drop(process)
         self._pump(process.lane)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pie_engine.config import EngineConfig
-from pie_engine.gateway.exchange import Exchange, builtins_of
+from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.table import ProcessTable
@@ -29,7 +29,8 @@ class Views:
         self._hosts = hosts
         self._table = table
         self._store = store
-        self._started = _daemon_start(config.paths.daemon_lock)
+        self.daemon_began = _daemon_start(config.paths.daemon_lock)
+        """In seconds since the epoch."""
         self._daemon_os_pid = os.getppid()
 
     def health(self) -> Health:
@@ -40,7 +41,7 @@ class Views:
             protocol=PROTOCOL_VERSION,
             os_pid=os.getpid(),
             daemon_os_pid=self._daemon_os_pid,
-            uptime_s=time.time() - self._started,
+            uptime_s=time.time() - self.daemon_began,
             members=[_view(member) for member in members],
             incidents=self._exchange.incidents,
         )
@@ -65,14 +66,10 @@ class Views:
         models = []
         for member in self._exchange.members:
             if member.role == "core":
-                stats = self._exchange.core_stats.get(member.boot_id)
+                stats = self._exchange.numbers.get(member.boot_id)
                 pages = {} if stats is None else _page_numbers(stats)
                 models.append({"name": member.name, "ready": member.is_ready, **member.detail, **pages})
         return models
-
-    def stats(self) -> dict[str, object]:
-        hosts = [{"name": host.name, **builtins_of(host.stats)} for host in self._hosts.all if host.stats]
-        return {"cores": [builtins_of(stats) for stats in self._exchange.core_stats.values()], "hosts": hosts}
 
 
 def status_of(members: list[Member], incidents: list[str], has_host: bool) -> HealthStatus:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
 import sys
 import time
-from pathlib import Path
 
 from pie_engine.errors import Lost
 from pie_engine.host.host import Host
 from pie_engine.host.links import Links
 from pie_engine.host.make import make_host
 from pie_engine.ipc.child import EXIT_BLOCKED, Child, be_born
+from pie_engine.ipc.memory import resident_bytes
 from pie_engine.protocol.to_daemon import Shutdown, Topology
 from pie_engine.protocol.to_gateway import HostStats
 
@@ -82,8 +81,8 @@ class HostProcess:
         now = time.monotonic()
         if now >= self._stats_at:
             self._stats_at = now + STATS_EVERY_S
-            rss_bytes = _resident_bytes()
-            stats = HostStats(len(self._host.processes), self._host.guests.num_warm, time.process_time(), rss_bytes)
+            num_running, num_warm = len(self._host.processes), self._host.guests.num_warm
+            stats = HostStats(num_running, num_warm, time.process_time(), resident_bytes())
             self._links.report(stats)
             self._host.tidy_up()
 
@@ -92,13 +91,6 @@ def _give_up(pid: str, seconds: float) -> None:
     """A guest waits where nobody can wake or end it. The daemon starts a new host; the gateway tells who was here."""
     log.critical("process %s has blocked this host for %g s; it gives up", pid, seconds)
     os._exit(EXIT_BLOCKED)
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:  # not Linux: the most that it has ever been
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
-"""Memory that a process keeps of what it needed only to start."""
+"""The memory of a process: how much it is, and giving back what was needed only to start."""
 
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Iterator
 from ctypes import CDLL, c_int, c_size_t, c_void_p
 from pathlib import Path
@@ -16,6 +17,14 @@ def give_memory_back() -> None:
     trim = getattr(CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)
+
+
+def resident_bytes() -> int:
+    """Memory that this process has now."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:  # not Linux: the most that it has ever been
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def let_go_of_libraries(smaps: Path = Path("/proc/self/smaps")) -> None:

@@ -1,4 +1,7 @@
-"""What has to add up over all contexts of a pool. Looked at when a core is idle, and by tests after every step."""
+"""What has to add up over all contexts of a pool, and how many pages some of them hold.
+
+Looked at when a core is idle, and by tests after every step.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,34 @@ def distinct_pages(contexts: Iterable[KvContext]) -> set[int]:
     contexts = list(contexts)
     pages = {page for block in _blocks(contexts) for page in block.pages}
     return pages.union(*(context.table.own for context in contexts)) - {NO_PAGE}
+
+
+def count_pages(pool: PagePool, contexts: Sequence[KvContext]) -> tuple[int, int]:
+    """How many pages these hold, each once; and how many of those others hold as well."""
+    if len(contexts) == 1 and next(contexts[0].table.blocks(), None) is None:
+        own = contexts[0].table.own
+        return contexts[0].num_pages, sum(page != NO_PAGE and pool.is_shared(page) for page in own)
+    blocks = _blocks(contexts)
+    held = Counter(page for context in contexts for page in context.table.own)
+    held.update(page for block in blocks for page in block.pages)
+    del held[NO_PAGE]
+    shared = {page for page, num_holders in held.items() if pool.num_holders(page) > num_holders}
+    shared.update(page for block in _blocks_of_others(blocks, contexts) for page in block.pages if page != NO_PAGE)
+    return len(held), len(shared)
+
+
+def _blocks_of_others(blocks: Iterable[PageBlock], contexts: Iterable[KvContext]) -> set[PageBlock]:
+    """Those of `blocks`, all that `contexts` have, that are also in other tables."""
+    holds = Counter(next(context.table.blocks(), None) for context in contexts)
+    holds.update(block.before for block in blocks)
+    found: set[PageBlock] = set()
+    for block in blocks:
+        if block.num_holders > holds[block]:
+            above: PageBlock | None = block
+            while above is not None and above not in found:
+                found.add(above)
+                above = above.before
+    return found
 
 
 def _blocks(contexts: Iterable[KvContext]) -> dict[PageBlock, KvContext]:

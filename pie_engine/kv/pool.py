@@ -42,6 +42,10 @@ class PagePool:
         """Pages that hold the KV of `num_tokens` tokens."""
         return -(-num_tokens // self.page_size)
 
+    def num_holders(self, page: int) -> int:
+        """Lists of pages that it is in."""
+        return self._num_holders[page]
+
     def is_shared(self, page: int) -> bool:
         return self._num_holders[page] > 1
 

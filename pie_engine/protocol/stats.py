@@ -14,6 +14,14 @@ from pie_engine.protocol.http import Body
 
 SNAPSHOT_VERSION = 1
 """Grows when a field changes its meaning; new fields do not change it."""
+DEFAULT_INTERVAL_MS = 500
+"""Of a stream of snapshots."""
+MIN_INTERVAL_MS = 100
+MAX_INTERVAL_MS = 30_000
+SNAPSHOT_EVENT = "snapshot"
+"""Kind of the events of the stream."""
+LATENCY_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+"""Of the histograms."""
 
 
 class Batches(Body, frozen=True):
@@ -27,7 +35,7 @@ class Batches(Body, frozen=True):
     num_sequences: int = 0
     """Rows of all steps together."""
     peak_sequences: int = 0
-    """Most rows of one step since the snapshot before."""
+    """Most rows of one step since the snapshot before of this stream; of a single snapshot: in the last second."""
     step_s: float = 0.0
     """Seconds in the driver."""
     gap_s: float = 0.0

@@ -296,4 +296,18 @@ class UnloadAdapter(Message, frozen=True):
     name: str
 
 
-CoreOrder = LoadAdapter | UnloadAdapter
+class ListContexts(Message, frozen=True):
+    """Which contexts a process has; answered by `ContextList`, empty for a process that is not here."""
+
+    request: int
+    pid: str
+
+
+class ReportEvery(Message, frozen=True):
+    """Say how things are as often as that, since somebody looks."""
+
+    interval_s: float
+
+
+AdapterOrder = LoadAdapter | UnloadAdapter
+CoreOrder = LoadAdapter | UnloadAdapter | ListContexts | ReportEvery

@@ -9,6 +9,7 @@ import msgspec
 from pie_engine.errors import ErrorInfo
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.program import Signature
+from pie_engine.protocol.stats import Batches, ContextState, Histogram, MarketState
 
 EventKind = Literal["started", "message", "stdout", "stderr", "log", "trace", "return", "error"]
 TRACE_KIND = "trace"
@@ -78,17 +79,28 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     """Pages of its contexts that are in host memory and have to come back before they can be used."""
     num_pages_needed: int = 0
     """That it waits for; 0: it does not wait for pages."""
+    num_shared_pages: int = 0
+    """Of `num_pages`, those that other processes hold as well."""
+    num_batch_tokens: int = 0
+    """Tokens of all kinds that ran for it."""
+    bid: int = 0
+    """These as in `stats.ProgramState`."""
+    balance: int = 0
+    endowment: int = 0
+    rent: int = 0
+    dividends: int = 0
+    num_made: int = 0
+    num_moved_out: int = 0
 
 
 class CoreStats(Message, frozen=True):
     model: str
     num_pages: int
     num_free_pages: int
-    num_steps: int
-    num_prefill_tokens: int
-    num_decode_tokens: int
     num_preemptions: int
-    processes: list[ProcessUsage] = []
+    batches: Batches = Batches()
+    processes: list[ProcessUsage] | None = []
+    """None: as in the message before. To look at many takes time, so that is done less often."""
     num_violations: int = 0
     """Pages that did not add up when the core was idle: more than 0 is our bug."""
     num_cached_pages: int = 0
@@ -102,6 +114,16 @@ class CoreStats(Message, frozen=True):
     num_used_host_pages: int = 0
     num_page_returns: int = 0
     """Pages that came back from there."""
+    market: MarketState = MarketState()
+    ttft_s: Histogram | None = None
+    """These two as in `stats.Requests`, since the core began."""
+    tpot_s: Histogram | None = None
+    uptime_s: float = 0.0
+    cpu_s: float = 0.0
+    rss_bytes: int = 0
+    device_use: float | None = None
+    device_memory_bytes: int = 0
+    """These two as in `stats.ModelState`."""
 
 
 class AdapterAnswer(Message, frozen=True):
@@ -111,5 +133,13 @@ class AdapterAnswer(Message, frozen=True):
     error: ErrorInfo | None = None
 
 
+class ContextList(Message, frozen=True):
+    """Of a core: the contexts that a process has there, those that were forked from others behind these."""
+
+    request: int
+    contexts: list[ContextState]
+
+
+OrderAnswer = AdapterAnswer | ContextList
 HostReport = Event | Registered | Described | HostStats
-GatewayMessage = Event | Registered | Described | HostStats | CoreStats | AdapterAnswer
+GatewayMessage = Event | Registered | Described | HostStats | CoreStats | AdapterAnswer | ContextList

@@ -9,11 +9,17 @@ import time
 from pie_engine.errors import ModelError, NotFound
 from pie_engine.ipc.child import EXIT_START_FAILED, be_born
 from pie_engine.ipc.link import Hub, Link
-from pie_engine.protocol.to_core import CoreMessage, CoreOrder, LoadAdapter
+from pie_engine.protocol.stats import Batches, ContextState
+from pie_engine.protocol.to_core import CoreMessage, CoreOrder, ListContexts, LoadAdapter, ReportEvery
 from pie_engine.protocol.to_daemon import Shutdown, StartFailed, Topology
-from pie_engine.protocol.to_gateway import AdapterAnswer, CoreStats
+from pie_engine.protocol.to_gateway import AdapterAnswer, ContextList, CoreStats
 
 NUM_PAGES = 64
+CONTEXT = ContextState(1, None, "tiny", "idle", 20, 2, 0, 0, 0)
+
+
+def stats(model: str, peak_sequences: int = 0) -> CoreStats:
+    return CoreStats(model, NUM_PAGES, NUM_PAGES, 0, Batches(peak_sequences=peak_sequences))
 
 
 def main() -> None:
@@ -46,6 +52,13 @@ def main() -> None:
         child.home.socket.poll(20)
         for link in links.values():
             for order in link.receive():
+                if isinstance(order, ReportEvery):
+                    # Says how often it is asked to report, and reports once.
+                    link.send([stats(birth.name, peak_sequences=round(order.interval_s * 1000))])
+                    continue
+                if isinstance(order, ListContexts):
+                    link.send([ContextList(order.request, [CONTEXT])])
+                    continue
                 if order.name == "dying":
                     os._exit(3)
                 error = None
@@ -66,7 +79,7 @@ def main() -> None:
                     if member.role == "gateway" and member.is_ready and member.boot_id not in links:
                         link = Link(child.context, member.address, birth.boot_id, member.boot_id, CoreOrder)
                         links[member.boot_id] = link
-                        link.send([CoreStats(birth.name, NUM_PAGES, NUM_PAGES, 0, 0, 0, 0)])
+                        link.send([stats(birth.name)])
 
 
 if __name__ == "__main__":

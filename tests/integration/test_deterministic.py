@@ -242,7 +242,7 @@ def test_the_same_bits_from_the_disk_in_another_core(load: Any, folder: Path, tm
     again.run()
     assert again.heard[case.number].probed == alone.heard[case.number].probed[1:]
     stats = again.core.stats()
-    assert stats.num_prefill_tokens + stats.num_decode_tokens == 1, "it was computed, not read"
+    assert stats.batches.num_prefill_tokens + stats.batches.num_decode_tokens == 1, "it was computed, not read"
 
 
 @pytest.mark.slow

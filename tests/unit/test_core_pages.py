@@ -243,7 +243,8 @@ def test_stats_say_what_each_process_holds_and_does():
     running, idle = stats.processes
     assert (running.state, running.num_contexts, running.num_pages, running.num_tokens) == ("running", 2, 2, 3)
     assert (idle.pid, idle.state, idle.num_contexts) == ("p2", "idle", 0)
-    assert (stats.num_steps, stats.num_prefill_tokens, stats.num_decode_tokens) == (3, 6, 2)
+    done = stats.batches
+    assert (done.num_steps, done.num_prefill_tokens, done.num_decode_tokens, done.num_sequences) == (3, 6, 2, 3)
     assert stats.num_pages - stats.num_free_pages == 2
 
 

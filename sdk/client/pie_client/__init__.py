@@ -33,6 +33,7 @@ from pie_engine.errors import (
 )
 from pie_engine.protocol.http import AdapterView, Collected, ContextView, ProgramView, SecretView
 from pie_engine.protocol.program import Bundle, Manifest
+from pie_engine.protocol.stats import ContextState, Snapshot
 
 __all__ = [
     "AdapterView",
@@ -40,6 +41,7 @@ __all__ = [
     "Busy",
     "Cancelled",
     "Collected",
+    "ContextState",
     "ContextTooLong",
     "ContextView",
     "EndOfEvents",
@@ -61,6 +63,7 @@ __all__ = [
     "ProgramView",
     "ProtocolMismatch",
     "SecretView",
+    "Snapshot",
     "Unsupported",
     "pack",
     "read_manifest",

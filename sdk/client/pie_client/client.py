@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from pie_client.bundle import pack
 from pie_client.errors import Interrupted, NoDaemon, explained
 from pie_client.files import FileBody, free_path, write_file
 from pie_client.process import Process
+from pie_client.snapshots import snapshots
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_client.walk import BUILT
 from pie_engine.config import load_paths
@@ -37,6 +38,7 @@ from pie_engine.protocol.http import (
     SecretView,
 )
 from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.stats import DEFAULT_INTERVAL_MS, ContextState, Snapshot
 from pie_engine.protocol.to_host import TraceKind
 
 RECONNECT_S = 30.0
@@ -168,6 +170,14 @@ class PieClient:
         query = _query(format="json", after=str(after), trace="1" if with_trace else None)
         return _as_list(await self.request("GET", f"/v1/processes/{pid}/events{query}"))
 
+    async def contexts_of(self, pid: str) -> list[ContextState]:
+        """The contexts that a process has now, of all models; forks behind what they were forked from.
+
+        None of one that has ended. Raises `NotFound`, and `Lost` when a core does not answer.
+        """
+        body = await self._ask("GET", f"/v1/processes/{pid}/contexts", b"", can_repeat=True)
+        return msgspec.json.decode(body, type=list[ContextState])
+
     # Programs.
 
     async def upload(self, program: Path | str | Bundle) -> ProgramView:
@@ -292,9 +302,24 @@ class PieClient:
         """Raises `NotFound`."""
         await self.request("DELETE", f"/v1/secrets/{quote(name, safe='')}")
 
-    async def stats(self) -> dict[str, Any]:
-        """Numbers of the gateway, the hosts and the cores."""
-        return _as_dict(await self.request("GET", "/v1/stats"))
+    async def stats(self) -> Snapshot:
+        """How everything is now: models, hosts, programs, requests."""
+        body = await self._ask("GET", "/v1/stats", b"", can_repeat=True)
+        return msgspec.json.decode(body, type=Snapshot)
+
+    def stats_stream(self, *, interval_ms: int = DEFAULT_INTERVAL_MS) -> AsyncIterator[Snapshot]:
+        """The same again and again. Whoever is slower than that gets the newest and misses those before it.
+
+        It goes on when the gateway is started again. Raises `InvalidInput` for an interval that is not served, and
+        `NoDaemon` when there is no daemon, or none any more.
+        """
+        path = f"/v1/stats/stream?interval_ms={interval_ms}"
+
+        async def follow() -> Reply:
+            headers = {"Accept": EVENT_STREAM}
+            return await self._transport.open("GET", path, headers=headers, timeout_s=SILENCE_TIMEOUT_S)
+
+        return snapshots(partial(self._persistently, follow))
 
     async def health(self) -> dict[str, Any]:
         """What the daemon says of itself, once and at once. Raises `NoDaemon`."""

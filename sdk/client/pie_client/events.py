@@ -49,16 +49,14 @@ _decode = msgspec.json.Decoder().decode
 _decode_error = msgspec.json.Decoder(ErrorInfo).decode
 
 
-class EventParser:
-    """Bytes of an event stream in, events out. Comments and kinds of a newer daemon are skipped."""
+class Frames:
+    """Bytes of an event stream in, what lies between two empty lines out."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Arrival]:
-        return [arrival for frame in self._frames(data) if (arrival := _parsed(frame)) is not None]
-
-    def _frames(self, data: bytes) -> Iterator[bytes]:
+    def split(self, data: bytes) -> Iterator[bytes]:
+        """Those that are complete with `data`; to be read to the end."""
         # What was searched before is not searched again: an event may be as large as a program's output limit.
         start, search_from = 0, max(0, len(self._buffer) - 1)
         self._buffer += data
@@ -66,6 +64,16 @@ class EventParser:
             yield bytes(self._buffer[start:end])
             start = search_from = end + 2
         del self._buffer[:start]
+
+
+class EventParser:
+    """Bytes of an event stream in, events out. Comments and kinds of a newer daemon are skipped."""
+
+    def __init__(self) -> None:
+        self._frames = Frames()
+
+    def feed(self, data: bytes) -> list[Arrival]:
+        return [arrival for frame in self._frames.split(data) if (arrival := _parsed(frame)) is not None]
 
 
 def _parsed(frame: bytes) -> Arrival | None:
