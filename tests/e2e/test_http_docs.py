@@ -24,6 +24,19 @@ MACHINES_OWN = {
     *("num_cached_pages", "num_page_hits", "num_page_misses", "num_prefill_tokens"),
     *("num_host_pages", "num_used_host_pages", "num_page_returns"),
     *("num_pages", "num_free_pages", "num_steps", "num_running", "num_warm", "cpu_s", "rss_bytes"),
+    *(
+        "at",
+        "num_sequences",
+        "peak_sequences",
+        "step_s",
+        "gap_s",
+        "num_free",
+        "num_cached",
+        "num_host",
+        "num_used_host",
+    ),
+    *("num_hits", "num_misses", "num_returns", "errors", "counts", "sum", "made"),
+    *("num_launched", "num_queued", "num_returned", "num_failed"),
 }
 """What is another value on another machine or at another time."""
 
