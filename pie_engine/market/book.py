@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from pie_engine.market.columns import Column, Slots, column
+from pie_engine.market.columns import Column, Slots
 
 PACED = -1
 """Instead of a bid: what spreads the balance over the rest of the program (`market.pacing`)."""
@@ -31,26 +31,26 @@ class Book:
     """Rows of contexts. All columns are to be read; those that say so are for the core to write."""
 
     def __init__(self) -> None:
-        self.account: Column = column()
+        self.account = Column()
         """Seat of its process in the ledger."""
-        self.standing: Column = column()
-        self.bid: Column = column()
+        self.standing = Column()
+        self.bid = Column()
         """Micro-credits for a page and a step, or `PACED`. Written by the core, any time."""
-        self.age: Column = column()
+        self.age = Column()
         """Of a runnable or parked one: the number of its operation by arrival; of an idle one: the step since which it
         is idle. Small is old."""
-        self.since: Column = column()
+        self.since = Column()
         """The last step in which it ran or had nothing to wait for: it has waited since."""
-        self.num_pages: Column = column()
+        self.num_pages = Column()
         """That it holds. Written by the core before it asks for victims."""
-        self.num_wanted: Column = column()
+        self.num_wanted = Column()
         """Pages that it needs to run, while it holds none. See `wake` and `put_back`."""
-        self.charge: Column = column()
+        self.charge = Column()
         """Pages as they are charged, in `sharing.PARTS` of a page. Written by the core, from `sharing.charges`, every
         `sharing.EVERY_STEPS` while there is a price."""
-        self.turn_end: Column = column()
+        self.turn_end = Column()
         """Until this step nobody takes its pages: it had waited too long (`policy.Policy`)."""
-        self.burst: Column = column()
+        self.burst = Column()
         """Tokens of its prompt that have run since it began."""
         self._slots = Slots(
             self.account,

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from pie_engine.market.columns import Ints
+from pie_engine.market.columns import Floats, Ints
 from pie_engine.market.sharing import PARTS
+
+_MOST = 1 << 61
+_EXPONENT = 0x7FF << 52
 
 
 def affordable(balances: Ints, charges: Ints) -> Ints:
-    """The highest bid for a page with which each account could pay a step. `charges`: all that it holds, at least a
-    page is assumed. 0 without a balance."""
-    return np.maximum(balances, 0) * PARTS // np.maximum(charges, PARTS)
+    """The highest bid for a page with which each account could pay a step, rounded down to a power of two: equally rich
+    ones would throw each other out in turn, if what one has paid made it the weaker. 0 without a balance.
+
+    `charges`: all that it holds; at least a page is assumed."""
+    return powers_of_two(np.maximum(balances, 0) * (PARTS / np.maximum(charges, PARTS)))
 
 
 def price_of(bids: Ints) -> int:
@@ -26,4 +31,12 @@ def price_of(bids: Ints) -> int:
 def rents(prices: Ints, bids: Ints, charges: Ints) -> Ints:
     """What holders pay for a step, each at its price. `bids`: at most what is `affordable`, so that an account can pay
     the sum."""
-    return np.minimum(bids, prices) * charges // PARTS
+    # What was counted anew since the bids were made may be much more.
+    paid: Ints = np.minimum(np.minimum(bids, prices), _MOST // np.maximum(charges, 1)) * charges // PARTS
+    return paid
+
+
+def powers_of_two(values: Floats) -> Ints:
+    """Rounded down; 0 below 1. They are 0 or more."""
+    # Without its fraction, a floating-point number is that power.
+    return (values.view(np.int64) & _EXPONENT).view(np.float64).astype(np.int64)

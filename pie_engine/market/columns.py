@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from typing import TypeAlias
+from typing import Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +11,30 @@ import numpy.typing as npt
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
-Column: TypeAlias = "array[int]"
 FIRST_CAPACITY = 16
 
 
-def column() -> Column:
-    return array("q", bytes(8 * FIRST_CAPACITY))
+class Column(array):  # type: ignore[type-arg]
+    """Integers of 64 bits, 0 at first, to read and write one by one."""
 
+    ints: Ints
+    """All of them as a vector, the same memory. Let go of it, and of parts of it, before the next `grow`, which cannot
+    move it."""
 
-def vector(values: Column) -> Ints:
-    """The column itself, to read and to write. Let go of it before the next `grow`, which cannot move it."""
-    return np.frombuffer(values, np.int64)
+    def __new__(cls) -> Self:
+        self = cast(Self, super().__new__(cls, "q", bytes(8 * FIRST_CAPACITY)))
+        self.ints = np.frombuffer(self, np.int64)
+        return self
+
+    def grow(self) -> None:
+        """Twice as many."""
+        del self.ints
+        self.frombytes(bytes(8 * len(self)))
+        self.ints = np.frombuffer(self, np.int64)
 
 
 class Slots:
-    """Numbers from 0 on, the lowest free one first; all columns that are given grow with them."""
+    """Numbers from 0 on, the last one given back first; all columns that are given grow with them."""
 
     def __init__(self, *columns: Column) -> None:
         self._columns = columns
@@ -50,9 +59,14 @@ class Slots:
         slot = self._num_used
         if slot == len(self._columns[0]):
             for each in self._columns:
-                each.frombytes(bytes(8 * slot))
+                each.grow()
         self._num_used += 1
         return slot
 
     def give_back(self, slot: int) -> None:
         self._free.append(slot)
+
+
+def sums(places: Ints, values: Ints, size: int) -> Ints:
+    """Of the values at each of the places `0 … size - 1`; below 2⁵³, as they are added up in floating point."""
+    return np.bincount(places, values, size).astype(np.int64)

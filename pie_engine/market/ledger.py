@@ -11,8 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+<<<<<<< Updated upstream
 from pie_engine.market.columns import Column, Ints, Slots, column, vector
 from pie_engine.protocol.credits import CREDIT
+=======
+from pie_engine.market.columns import Column, Ints, Slots
+from pie_engine.protocol.stats import CREDIT
+>>>>>>> Stashed changes
 
 MAX_ENDOWMENT = 1_000_000 * CREDIT
 """Of one account. Keeps every product below within 63 bits for more than two thousand such accounts."""
@@ -41,11 +46,11 @@ class Ledger:
         """`admission_quota_pages`: how far pages may be made on debt."""
         assert admission_quota_pages >= 0, admission_quota_pages
         self.max_debt = admission_quota_pages * PAGE_COST
-        self.balances: Column = column()
-        self.endowments: Column = column()
-        self._rents: Column = column()
-        self._dividends: Column = column()
-        self._num_made: Column = column()
+        self.balances = Column()
+        self.endowments = Column()
+        self._rents = Column()
+        self._dividends = Column()
+        self._num_made = Column()
         self._slots = Slots(self.balances, self.endowments, self._rents, self._dividends, self._num_made)
         self._seats: dict[str, int] = {}
         """By process; the oldest first."""
@@ -142,7 +147,7 @@ class Ledger:
     def make(self, seat: int, num_pages: int) -> int:
         """`num_pages` were computed for the account. Returns what it has paid: a credit for each of them, as far as
         its debt may grow. Who has come to that bound makes pages for nothing, where nobody else wants them."""
-        cost = max(min(num_pages * PAGE_COST, self.balances[seat] + self.max_debt), 0)
+        cost: int = max(min(num_pages * PAGE_COST, self.balances[seat] + self.max_debt), 0)
         self.balances[seat] -= cost
         self._num_made[seat] += num_pages
         self._cost += cost
@@ -150,18 +155,19 @@ class Ledger:
         return cost
 
     def collect(self, rents: Ints) -> int:
-        """Everybody pays its rent (by seat, up to `end`; at most its balance), and gets its part of the sum in
+        """Everybody pays its rent (by seat, up to `end`), as far as its balance goes, and gets its part of the sum in
         proportion to endowments. Returns the sum."""
-        revenue = int(rents.sum())
-        if revenue <= 0:
-            return 0
         end = self.end
+        balances = self.balances.ints[:end]
+        rents = np.minimum(rents, np.maximum(balances, 0))
+        revenue = int(rents.sum())
+        if not revenue:
+            return 0
         dividends = self._dividends_of(revenue)
-        balances = vector(self.balances)[:end]
         balances -= rents
         balances += dividends
-        vector(self._rents)[:end] += rents
-        vector(self._dividends)[:end] += dividends
+        self._rents.ints[:end] += rents
+        self._dividends.ints[:end] += dividends
         self.rent += revenue
         return revenue
 
@@ -170,7 +176,7 @@ class Ledger:
         micro-credit for each account."""
         end = self.end
         oldest = next(iter(self._seats.values()))
-        dividends = proportional(revenue, vector(self.endowments)[:end], self._present)
+        dividends = proportional(revenue, self.endowments.ints[:end], self._present)
         dividends[oldest] += revenue - int(dividends.sum())
         return dividends
 

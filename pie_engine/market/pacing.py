@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from pie_engine.market.clearing import powers_of_two
 from pie_engine.market.columns import Ints
 from pie_engine.market.sharing import PARTS
 
-MIN_REST_STEPS = 1024
+MIN_REST_STEPS = 4096
 """Expected of a program that has just begun."""
 
 
@@ -35,5 +36,4 @@ def paced_bids(balances: Ints, ages: Ints, charges: Ints, fair_charge: int) -> I
     """
     num_pages = np.maximum(charges, max(fair_charge, PARTS)) / PARTS
     bids = np.maximum(balances, 0) / (np.maximum(ages, MIN_REST_STEPS) * num_pages)
-    _, exponents = np.frexp(bids)
-    return np.where(bids >= 1, np.left_shift(np.int64(1), np.maximum(exponents - 1, 0).astype(np.int64)), 0)
+    return powers_of_two(bids)

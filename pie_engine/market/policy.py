@@ -34,9 +34,10 @@ import numpy as np
 
 from pie_engine.market.book import Book, Standing
 from pie_engine.market.clearing import affordable, price_of, rents
-from pie_engine.market.columns import Ints, column, vector
+from pie_engine.market.columns import Column, Ints, sums
 from pie_engine.market.fairness import BURST_TOKENS, DECODE_COST, Service
 from pie_engine.market.ledger import Ledger
+from pie_engine.market.ordering import first_to_come, first_to_give_way, first_to_run, grades, interleaved, ranks
 from pie_engine.market.pacing import paced_bids
 from pie_engine.market.sharing import PARTS
 from pie_engine.protocol.credits import PolicyName
@@ -77,17 +78,18 @@ class Policy:
         self._num_pages = num_pages
         self._max_wait_steps = max_wait_steps
         self._service = Service()
-        self._joined = column()
-        self._priorities = column()
-        self._last_turns = column()
+        self._joined = Column()
+        self._priorities = Column()
+        self._last_turns = Column()
         """The step in which a claim of the process ran because it was overdue, or the one in which the process came."""
         self._last_free_step = 0
         """The last step in which everything ran."""
         self._turn_row = -1
         """The overdue claim that had the last turn to have pages, or has it now."""
-        self._strengths: tuple[int, Ints] | None = None
-        self._holders: tuple[int, Ints] | None = None
-        """All contexts of a step, whoever gives pages up first first."""
+        self._strengths: tuple[int, Ints, Ints] | None = None
+        """Of a step: see `strengths` and `_grades`."""
+        self._holders: tuple[int, Ints, Ints] | None = None
+        """Of a step: see `_ranked_holders`."""
 
     # Who is there.
 
@@ -96,7 +98,7 @@ class Policy:
         seat = self.ledger.join(pid, endowment, parent)
         while seat >= len(self._joined):
             for each in (self._joined, self._priorities, self._last_turns):
-                each.frombytes(bytes(8 * len(each)))
+                each.grow()
         self._joined[seat] = self._last_turns[seat] = step
         self._priorities[seat] = priority
         self._service.join(seat)
@@ -126,15 +128,15 @@ class Policy:
 
     def order(self, rows: Sequence[int], step: int) -> list[int]:
         """Places in `rows`, whoever goes first in step `step` first. `rows`: those that can run, each once."""
-        claims = np.asarray(rows, np.int64)
+        claims = _ints(rows)
         if not len(claims):
             return []
-        since = np.maximum(vector(self.book.since)[claims], self._last_free_step)
-        seats = vector(self.book.account)[claims]
+        since = np.maximum(self.book.since.ints[claims], self._last_free_step)
+        seats = self.book.account.ints[claims]
         ranked = self._ranked(claims, seats, since, step)
-        overdue = ranked[self._is_overdue(since, step)[ranked]]
-        if len(overdue):
-            ranked = _interleaved(self._in_turn(overdue, seats, since), ranked)
+        if self._is_overdue(int(since.min()), step):
+            overdue = np.flatnonzero(since < step - self._max_wait_steps)
+            ranked = interleaved(overdue[self._in_turn(seats[overdue], since[overdue])], ranked)
         if self._has_turn(step):
             is_turn = claims[ranked] == self._turn_row
             ranked = np.concatenate((ranked[is_turn], ranked[~is_turn]))
@@ -147,40 +149,46 @@ class Policy:
         `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
         the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`.
         """
-        book, rows = self.book, self._ranked_holders(step)
-        num_pages = vector(book.num_pages)[rows]
-        eligible = num_pages > 0
-        is_turn = self._may_take_turn(row, step)
+        book, (rows, graded) = self.book, self._ranked_holders(step)
+        is_turn, has_turn = self._may_take_turn(row, step), self._has_turn(step)
         if not is_turn:
-            strengths = self.strengths(step)
-            strength, weaker = strengths[row], strengths[rows]
-            gives_way = (vector(book.standing)[rows] < Standing.RUNNABLE) | (vector(book.age)[rows] > book.age[row])
-            eligible &= (weaker < strength) | ((weaker == strength) & gives_way)
-            if self._has_turn(step):
-                eligible &= rows != self._turn_row
-        eligible &= rows != row
-        if busy:
-            eligible &= ~np.isin(rows, busy)
-        if int(num_pages[eligible].sum()) < num_missing:
+            # Whoever is weaker comes first, then equals, of whom some give way.
+            grade = self._grades(step)[row]
+            num_weaker = int(np.searchsorted(graded, -grade))
+            rows = rows[: int(np.searchsorted(graded, -grade, "right"))]
+        num_pages = book.num_pages.ints[rows]
+        if not is_turn and num_weaker < len(rows):
+            equals = rows[num_weaker:]
+            is_lower = (book.standing.ints[equals] < Standing.RUNNABLE) | (book.age.ints[equals] > book.age[row])
+            num_pages[num_weaker:] *= is_lower
+        keeps = np.zeros(book.end, bool)
+        keeps[_ints(busy)] = keeps[row] = True
+        if has_turn:
+            keeps[self._turn_row] = True
+        num_pages[keeps[rows]] = 0
+        if int(num_pages.sum()) < num_missing:
             return []
-        if is_turn and not self._has_turn(step):
+        if is_turn and not has_turn:
             self._turn_row, book.turn_end[row] = row, step + TURN_STEPS - 1
-        found: list[int] = rows[eligible].tolist()
+        found: list[int] = rows[num_pages > 0].tolist()
         return found
 
     def settle(self, record: StepRecord) -> None:
         """After a step in which not everything fitted."""
-        book, ran = self.book, np.asarray(record.ran, np.int64)
+        self._settle(record, _ints(record.ran))
+
+    def _settle(self, record: StepRecord, ran: Ints) -> None:
         if not len(ran):
             return
-        num_tokens = np.asarray(record.num_tokens, np.int64)
-        since, seats = vector(book.since), vector(book.account)[ran]
-        was_overdue = self._is_overdue(np.maximum(since[ran], self._last_free_step), record.step)
-        vector(self._last_turns)[seats[was_overdue]] = record.step
+        book, num_tokens = self.book, _ints(record.num_tokens)
+        since, seats = book.since.ints, book.account.ints[ran]
+        before = np.maximum(since[ran], self._last_free_step)
+        if self._is_overdue(int(before.min()), record.step):
+            self._last_turns.ints[seats[before < record.step - self._max_wait_steps]] = record.step
         since[ran] = record.step
         self._service.add(seats, num_tokens)
-        burst = vector(book.burst)
-        burst[ran] = np.where(num_tokens > 1, burst[ran] + num_tokens, 0)
+        is_prompt = num_tokens > 1
+        book.burst.ints[ran] = np.where(is_prompt, book.burst.ints[ran] + num_tokens, 0) if is_prompt.any() else 0
         if self._has_turn(record.step) and book.burst[self._turn_row]:
             book.turn_end[self._turn_row] = record.step + TURN_STEPS
 
@@ -189,40 +197,49 @@ class Policy:
     def strengths(self, step: int) -> Ints:
         """By row of the book; the larger goes first. The same during a step."""
         if self._strengths is None or self._strengths[0] != step or len(self._strengths[1]) != self.book.end:
-            self._strengths = step, self._strengths_now(step)
+            strengths = self._strengths_now(step)
+            self._strengths = step, strengths, grades(strengths)
         return self._strengths[1]
+
+    def _grades(self, step: int) -> Ints:
+        """By row of the book; the smaller goes first."""
+        self.strengths(step)
+        assert self._strengths is not None
+        return self._strengths[2]
 
     def _strengths_now(self, step: int) -> Ints:
         return np.zeros(self.book.end, np.int64)
 
     def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
-        """Indices into `rows`, the strongest first; equals by the service that their processes got lately."""
+        """Places in `rows`, the strongest first; equals by the service that their processes got lately."""
+        unit = self._service.unit
         got = self._service.look(seats, step)[seats]
-        got += _ranks(seats, since) * (DECODE_COST * self._service.unit)
-        burst = vector(self.book.burst)[rows]
-        got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * self._service.unit, 0.0)
-        return np.lexsort((since, got, -self.strengths(step)[rows]))
+        among_own = ranks(seats, since)
+        if among_own is not None:
+            got += among_own * (DECODE_COST * unit)
+        burst = self.book.burst.ints[rows]
+        if burst.any():
+            got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
+        return first_to_run(self._grades(step)[rows], got, step - since)
 
-    def _ranked_holders(self, step: int) -> Ints:
+    def _ranked_holders(self, step: int) -> tuple[Ints, Ints]:
+        """All contexts, whoever gives pages up first first, and how strong they are: what `_grades` says, negative."""
         if self._holders is None or self._holders[0] != step:
-            book = self.book
-            standing = vector(book.standing)[: book.end]
-            rows = np.flatnonzero(standing)
-            standing, age = standing[rows], vector(book.age)[rows]
-            by_age = np.where(standing == Standing.IDLE, age, -age)
-            self._holders = step, rows[np.lexsort((by_age, standing, self.strengths(step)[rows]))]
-        return self._holders[1]
+            book, graded = self.book, self._grades(step)
+            standing = book.standing.ints[: book.end]
+            order = first_to_give_way(graded, standing, book.age.ints[: book.end], Standing.IDLE)
+            self._holders = step, order, -graded[order]
+        return self._holders[1], self._holders[2]
 
     # Who has waited too long.
 
-    def _in_turn(self, claims: Ints, seats: Ints, since: Ints) -> Ints:
+    def _in_turn(self, seats: Ints, since: Ints) -> Ints:
         """Overdue claims: one of each process, then a second one of each; the process first whose last turn, or whose
         arrival, is longest ago. So nobody who comes later, and nobody with more claims, goes before twice."""
-        last_turns = vector(self._last_turns)[seats[claims]]
-        ranks = _ranks(seats[claims], since[claims])
-        return claims[np.lexsort((since[claims], last_turns, ranks))]
+        last_turns, among_own = self._last_turns.ints[seats], ranks(seats, since)
+        return np.argsort(last_turns) if among_own is None else np.lexsort((since, last_turns, among_own))
 
-    def _is_overdue(self, since: Ints, step: int) -> np.ndarray:
+    def _is_overdue(self, since: int, step: int) -> bool:
         return step - since > self._max_wait_steps
 
     def _has_turn(self, step: int) -> bool:
@@ -232,8 +249,7 @@ class Policy:
     def _may_take_turn(self, row: int, step: int) -> bool:
         if self._has_turn(step):
             return row == self._turn_row
-        since = max(self.book.since[row], self._last_free_step)
-        return bool(self._is_overdue(np.array([since]), step)[0])
+        return self._is_overdue(max(self.book.since[row], self._last_free_step), step)
 
 
 class FcfsPolicy(Policy):
@@ -242,11 +258,11 @@ class FcfsPolicy(Policy):
     name = "fcfs"
 
     def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
-        is_prompt = vector(self.book.burst)[rows] > 0
-        return np.lexsort((vector(self.book.age)[rows], np.where(is_prompt, 0, since)))
+        waited = np.where(self.book.burst.ints[rows] > 0, step, step - since)
+        return first_to_come(self.book.age.ints[rows], waited)
 
-    def _is_overdue(self, since: Ints, step: int) -> np.ndarray:
-        return np.zeros(len(since), bool)
+    def _is_overdue(self, since: int, step: int) -> bool:
+        return False
 
 
 class PriorityPolicy(Policy):
@@ -256,7 +272,7 @@ class PriorityPolicy(Policy):
 
     def _strengths_now(self, step: int) -> Ints:
         book = self.book
-        return vector(self._priorities)[vector(book.account)[: book.end]]
+        return self._priorities.ints[book.account.ints[: book.end]]
 
 
 class MarketPolicy(Policy):
@@ -273,56 +289,38 @@ class MarketPolicy(Policy):
     def settle(self, record: StepRecord) -> None:
         """A page costs its holder the highest bid that lacked pages; one of a context that ran, the highest bid that
         found no place in the batch, if that is more. Nobody pays more than it bids."""
-        super().settle(record)
+        ran = _ints(record.ran)
+        self._settle(record, ran)
         book, bids = self.book, self.strengths(record.step)
-        for_pages = price_of(bids[np.asarray(record.lacked_pages, np.int64)])
-        for_batch = price_of(bids[np.asarray(record.lacked_batch, np.int64)])
+        for_pages, for_batch = price_of(bids[_ints(record.lacked_pages)]), price_of(bids[_ints(record.lacked_batch)])
         self.price = max(for_pages, for_batch)
         if self.price:
             prices = np.full(len(bids), for_pages)
-            prices[np.asarray(record.ran, np.int64)] = self.price
-            paid = rents(prices, bids, vector(book.charge)[: len(bids)])
-            self.ledger.collect(_sums(vector(book.account)[: len(bids)], paid, self.ledger.end))
+            prices[ran] = self.price
+            paid = rents(prices, bids, book.charge.ints[: len(bids)])
+            self.ledger.collect(sums(book.account.ints[: len(bids)], paid, self.ledger.end))
 
     def _strengths_now(self, step: int) -> Ints:
         """What they bid, as far as their processes can pay that for all that they hold."""
         book, end = self.book, self.ledger.end
-        seats, charge = vector(book.account)[: book.end], vector(book.charge)[: book.end]
-        charges, balances = _sums(seats, charge, end), vector(self.ledger.balances)[:end]
-        fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
+        seats, charge = book.account.ints[: book.end], book.charge.ints[: book.end]
+        charges, balances = sums(seats, charge, end), self.ledger.balances.ints[:end]
         # What is out bids for what it will hold, else it would bid more than when it is in, and come and go.
-        wanted = np.where(vector(book.num_pages)[: book.end] > 0, charge, vector(book.num_wanted)[: book.end] * PARTS)
-        paced = paced_bids(balances, step - vector(self._joined)[:end], _sums(seats, wanted, end), fair_charge)
-        is_away = vector(book.standing)[: book.end] <= Standing.IDLE
-        asked = vector(book.bid)[: book.end]
-        bids = np.where(asked < 0, np.where(is_away, 0, paced[seats]), asked)
+        is_out = book.num_pages.ints[: book.end] == 0
+        wanted = charges
+        if is_out.any():
+            wanted = sums(seats, np.where(is_out, book.num_wanted.ints[: book.end] * PARTS, charge), end)
+        fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
+        paced = paced_bids(balances, step - self._joined.ints[:end], wanted, fair_charge)
+        is_away = book.standing.ints[: book.end] <= Standing.IDLE
+        asked = book.bid.ints[: book.end]
+        bids = np.where(asked < 0, paced[seats], asked)
+        bids[is_away & (asked < 0)] = 0
         return np.minimum(bids, affordable(balances, charges)[seats])
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}
 
 
-def _ranks(seats: Ints, since: Ints) -> Ints:
-    """Of each claim among those of its process: 0 for the one that waits longest, 1 for the next, …"""
-    ranks = np.zeros(len(seats), np.int64)
-    if len(seats) and np.bincount(seats).max() > 1:
-        order = np.lexsort((since, seats))
-        sorted_seats = seats[order]
-        is_first = np.r_[True, sorted_seats[1:] != sorted_seats[:-1]]
-        places = np.arange(len(seats))
-        ranks[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
-    return ranks
-
-
-def _interleaved(first: Ints, everybody: Ints) -> Ints:
-    """Every other place is for one of `first`, in their order, as long as there are any; the others in theirs."""
-    rest = everybody[~np.isin(everybody, first)]
-    num_pairs = min(len(first), len(rest))
-    pairs = np.stack((first[:num_pairs], rest[:num_pairs]), axis=1).ravel()
-    return np.concatenate((pairs, first[num_pairs:], rest[num_pairs:]))
-
-
-def _sums(places: Ints, values: Ints, size: int) -> Ints:
-    sums = np.zeros(size, np.int64)
-    np.add.at(sums, places, values)
-    return sums
+def _ints(rows: Sequence[int]) -> Ints:
+    return rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64, len(rows))

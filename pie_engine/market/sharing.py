@@ -7,11 +7,12 @@ which it does (Shapley 1953; Littlechild and Owen 1973 for facilities that are s
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
 
-from pie_engine.market.columns import Column, Ints
+from pie_engine.market.columns import Ints, sums
 
 PARTS = 840
 """Of a page: what 1 to 8 holders have of it is whole."""
@@ -19,7 +20,7 @@ EVERY_STEPS = 16
 """While there is a price, pages are counted anew after so many steps: a decode takes one page in that time."""
 
 
-def charges(tables: Sequence[Column], num_pages: int) -> Ints:
+def charges(tables: Sequence[array[int]], num_pages: int) -> Ints:
     """What the holders have of pages `0 … num_pages - 1`, in `PARTS` of a page.
 
     `tables`: the pages of each holder, the oldest holder first; a page below 0 is none, and no page is there twice.
@@ -36,12 +37,12 @@ def charges(tables: Sequence[Column], num_pages: int) -> Ints:
         pages, holders = pages[there], holders[there]
     num_holders = np.bincount(pages, minlength=num_pages)
     parts = PARTS // np.maximum(num_holders, 1)
-    held += np.bincount(holders, parts[pages], len(tables)).astype(np.int64)
+    held += sums(holders, parts[pages], len(tables))
     left = (PARTS - parts * num_holders)[pages] > 0
     if left.any():
         # Of several stores into one place the last one stays.
         oldest = np.full(num_pages, -1)
         oldest[pages[left][::-1]] = holders[left][::-1]
         shared = np.flatnonzero(oldest >= 0)
-        np.add.at(held, oldest[shared], PARTS - parts[shared] * num_holders[shared])
+        held += sums(oldest[shared], PARTS - parts[shared] * num_holders[shared], len(tables))
     return held

@@ -91,8 +91,8 @@ def paced(balance: int, age: int = 0, pages: int = 1, fair_pages: int = 1) -> in
 
 
 def test_the_default_bid_spreads_the_balance_over_the_rest():
-    bid = paced(1000 * CREDIT, age=5000, pages=40)
-    assert 1000 * CREDIT / (5000 * 40) / 2 < bid <= 1000 * CREDIT / (5000 * 40)
+    bid = paced(1000 * CREDIT, age=50_000, pages=40)
+    assert 1000 * CREDIT / (50_000 * 40) / 2 < bid <= 1000 * CREDIT / (50_000 * 40)
     assert paced(1000 * CREDIT, age=10) == paced(1000 * CREDIT, age=MIN_REST_STEPS)
 
 
