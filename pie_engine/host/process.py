@@ -120,7 +120,8 @@ class Process:
         self.doom: PieError | None = None
         """How it will end, whatever its guest does from now on."""
         self.redact = Redaction(job.secrets.values)
-        self.events = EventLog(job.pid, int(self.limits.output_mb * MIB), self.redact if job.secrets.values else None)
+        redact = self.redact.in_json if job.secrets.values else None
+        self.events = EventLog(job.pid, int(self.limits.output_mb * MIB), redact)
         self.mailbox = Mailbox(self.notify)
         self.futures = FutureTable()
         self.contexts: dict[int, Context] = {}

@@ -7,7 +7,7 @@ instance, compiling its own source.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -53,7 +53,7 @@ class RecordTap:
         at, took = (over.began_ns - self._began_ns) // 1000, (over.ended_ns - over.began_ns) // 1000
         place, reads = self._process.place, self._surroundings.take()
         if self._redact is not None:
-            arguments, result = _redacted(arguments, self._redact), _redacted(result, self._redact)
+            arguments, result = self._redact.in_data(arguments), self._redact.in_data(result)
         if over.error is None:
             self._add(Call(at, took, place, name, arguments, result, reads))  # type: ignore[arg-type]
         else:
@@ -69,7 +69,7 @@ class RecordTap:
         failed = isinstance(ending, ErrorInfo)
         value = msgspec.json.encode(ending).decode() if isinstance(ending, ErrorInfo) else ending
         if self._redact is not None:
-            value = self._redact(value)
+            value = self._redact.in_json(value)
         kind = "error" if failed else "return"
         self._add(End(self._now(), kind, value, self._process.usage, self._surroundings.take()))  # type: ignore[arg-type]
         self._writer.flush()
@@ -115,15 +115,6 @@ class NotedSurroundings:
         reads = Reads(self._monotonic, self._wall, b"".join(self._random))
         self._monotonic, self._wall, self._random = [], [], []
         return reads
-
-
-def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """With every text in it redacted."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _redacted(each, redact) for key, each in value.items()}
-    return [_redacted(each, redact) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _head(process: Process) -> Head:

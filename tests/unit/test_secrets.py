@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferlet import NotFound, runtime
@@ -21,12 +21,28 @@ from pie_engine.protocol.to_host import Secrets
 VALUES = st.text(st.characters(codec="utf-8", exclude_characters="[]"), min_size=4, max_size=12)
 
 
-@given(VALUES, st.text(max_size=8), st.text(max_size=8), st.booleans())
-def test_no_value_is_left_in_json(value: str, before: str, after: str, escapes: bool) -> None:
-    text = json.dumps([before + value + after], ensure_ascii=escapes)
-    redacted = Redaction({"KEY": value})(text)
-    assert value not in json.loads(redacted)[0].replace("[secret KEY]", "")
+@given(VALUES, st.text(max_size=8), st.text(max_size=8), st.booleans(), st.booleans())
+@example("0000", "\0", "", True, False)  # in the middle of an escape
+@example("nabc", "", "\nabc", True, False)
+@example('a"b\\', "", '"', False, True)
+def test_no_value_is_left_in_json(value: str, before: str, after: str, escapes: bool, is_nested: bool) -> None:
+    said = before + value + after
+    text = json.dumps([json.dumps({"key": said}) if is_nested else said], ensure_ascii=escapes)
+    (redacted,) = json.loads(Redaction({"KEY": value}).in_json(text))
+    assert value not in redacted.replace("[secret KEY]", "")
     assert "[secret KEY]" in redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ('{"1234": [12345, 1234, 1234.0, true]}', '{"[secret KEY]":[12345,"[secret KEY]",1234.0,true]}'),
+        ("1234", '"[secret KEY]"'),
+        ('{"n": 1.50, "a": "x"}', '{"n": 1.50, "a": "x"}'),
+    ],
+)
+def test_json_stays_json(text: str, redacted: str) -> None:
+    assert Redaction({"KEY": "1234"}).in_json(text) == redacted
 
 
 def test_one_that_begins_another_does_not_show_its_end() -> None:
