@@ -11,13 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-<<<<<<< Updated upstream
-from pie_engine.market.columns import Column, Ints, Slots, column, vector
-from pie_engine.protocol.credits import CREDIT
-=======
 from pie_engine.market.columns import Column, Ints, Slots
-from pie_engine.protocol.stats import CREDIT
->>>>>>> Stashed changes
+from pie_engine.protocol.credits import CREDIT
 
 MAX_ENDOWMENT = 1_000_000 * CREDIT
 """Of one account. Keeps every product below within 63 bits for more than two thousand such accounts."""
