@@ -221,6 +221,11 @@ def table_lines(
     return [paint_data(texts[0], BOLD), *texts[1:]]
 
 
+def data_width() -> int | None:
+    """Characters of a line on stdout; None: it is no terminal, and a line may be as long as it is."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
 @contextmanager
 def screen() -> Iterator[Callable[[Sequence[str]], None]]:
     """Shows lines on stdout, each time in place of those before; where that is no terminal, below them.

@@ -39,7 +39,7 @@ OWN = [
     own_option("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
     own_option("endowment", "number", "Credits that it brings to the market of each model."),
     own_option("interactive", "boolean", "Send each line of stdin to the program, as a message."),
-    own_option("summary", "boolean", "End with a line of tokens, TTFT and tokens/s."),
+    own_option("summary", "boolean", "End with a line of tokens, TTFT, tokens/s and credits spent."),
     HELP,
 ]
 """What `pie run` itself understands."""

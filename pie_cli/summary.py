@@ -35,7 +35,7 @@ class Timing:
         return self._ended - self._asked
 
     def line(self, usage: ProcessUsage | None) -> str:
-        """`41 tokens (after 120, 96 of them cached; 20 of 24 guesses right), TTFT 120 ms, 35.0 tokens/s, 1.2 s`.
+        """`41 tokens (after 120, 96 of them cached; 20 of 24 guesses right), TTFT 120 ms, 35 tokens/s, 9 credits, 1 s`.
 
         Tokens are those generated, over the whole run.
         """
@@ -47,6 +47,10 @@ class Timing:
             parts.append(f"TTFT {self.ttft_s * 1000:.0f} ms")
         if num_tokens and self.wall_s > 0:
             parts.append(f"{num_tokens / self.wall_s:.1f} tokens/s")
+        if usage and usage.spent:
+            from pie_engine.protocol.credits import shown
+
+            parts.append(f"{shown(usage.spent)} credits")
         return ", ".join([*parts, f"{self.wall_s:.2f} s"])
 
 

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from pie_client import PieClient
     from pie_engine.protocol.http import ProcessUsage, ProcessView
 
-HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "AGE")
-NUMBERS = frozenset({3, 4, 5, 6})
+HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "BID", "BALANCE", "AGE")
+NUMBERS = frozenset(range(3, len(HEADER)))
+FIRST_LEFT_OUT = ("ACCEPTED", "BID", "TOKENS", "BALANCE")
+"""Columns of which a narrow terminal has only as many as fit beside the others; `--json` has all."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +30,7 @@ def ps(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="For --watch.")] = 1.0,
 ) -> None:
-    """Show processes: their state, KV pages (+ those in host memory) and tokens; and how many pages are free."""
+    """Show processes: their state, KV pages (+ those in host memory), tokens, bids and credits; and the free pages."""
     run_async(_watch(everything, as_json, interval) if watch else _ps(everything, as_json))
 
 
@@ -65,7 +67,23 @@ async def _lines(client: PieClient, everything: bool, as_json: bool) -> list[str
         return [msgspec.json.encode({"processes": processes, "models": models}).decode()]
     now = time.time()
     rows = [_row(process, now) for process in processes]
-    return [*console.table_lines(HEADER, rows, right=NUMBERS), *map(_pages_line, models)]
+    return [*_table(rows, console.data_width()), *map(_pages_line, models)]
+
+
+def _table(rows: list[tuple[str, ...]], width: int | None) -> list[str]:
+    """With the columns that fit into `width`; None: all of them."""
+    kept = list(range(len(HEADER)))
+    for name in FIRST_LEFT_OUT:
+        if width is None or _width(rows, kept) <= width:
+            break
+        kept.remove(HEADER.index(name))
+    right = frozenset(place for place, column in enumerate(kept) if column in NUMBERS)
+    header, *cells = ([line[column] for column in kept] for line in (HEADER, *rows))
+    return console.table_lines(header, cells, right=right)
+
+
+def _width(rows: list[tuple[str, ...]], columns: list[int]) -> int:
+    return sum(2 + max(len(line[column]) for line in (HEADER, *rows)) for column in columns) - 2
 
 
 def _row(process: ProcessView, now: float) -> tuple[str, ...]:
@@ -77,6 +95,8 @@ def _row(process: ProcessView, now: float) -> tuple[str, ...]:
         pages_of(usage) if usage else "-",
         str(usage.tokens) if usage else "-",
         accept_rate(usage) if usage else "-",
+        bid_of(usage) if usage else "-",
+        balance_of(usage) if usage else "-",
         age((process.ended or now) - process.created),
     )
 
@@ -98,6 +118,20 @@ def pages_of(usage: ProcessUsage) -> str:
 def accept_rate(usage: ProcessUsage) -> str:
     """Of the tokens that were guessed, how many were right: `76%`."""
     return f"{usage.accepted_tokens / usage.drafted_tokens:.0%}" if usage.drafted_tokens else "-"
+
+
+def bid_of(usage: ProcessUsage) -> str:
+    """The highest of its contexts, in credits for a page and a step."""
+    from pie_engine.protocol.credits import shown
+
+    return shown(usage.bid) if usage.state != "ended" else "-"
+
+
+def balance_of(usage: ProcessUsage) -> str:
+    """In credits."""
+    from pie_engine.protocol.credits import shown
+
+    return shown(usage.balance) if usage.state != "ended" else "-"
 
 
 def age(seconds: float) -> str:

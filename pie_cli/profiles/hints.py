@@ -212,7 +212,8 @@ def _page_waits(profile: Profile) -> Hint | None:
     what = f"{num_waits} operations waited for KV pages, {total / 1e6:.2f} s in all"
     remedy = (
         "release contexts that are done (`with Context() as ctx:`), run fewer at once (`asyncio.Semaphore`), fork "
-        "instead of repeating a prompt, set `max_tokens`; or raise `num_pages` or `kv_memory_mb` of the model"
+        "instead of repeating a prompt, set `max_tokens`, `ctx.idle()` where the program waits; where others have the "
+        "pages, bid more (`ctx.bid`, `--endowment`); or raise `num_pages` or `kv_memory_mb` of the model"
     )
     return Hint("page-waits", what, _places(took), remedy)
 

@@ -101,6 +101,7 @@ def test_what_it_says_and_returns_are_events_of_its_process(native):
 
 
 ARGUMENTS = {
+    "background": {"documents": ["A text."], "questions": ["Why?"], "max_tokens": 8},
     "best-of-n": {"prompt": "Why?", "n": 3, "max_tokens": 8},
     "chat": {"prompt": "Why?", "max_tokens": 8},
     "react": {"question": "What is 2 + 3?"},

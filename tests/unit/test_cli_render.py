@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pie_cli import console
-from pie_cli.commands.ps import accept_rate, age
+from pie_cli.commands.ps import HEADER, _table, accept_rate, age, balance_of, bid_of
 from pie_cli.render import JsonPrinter, Printer, TextPrinter
 from pie_cli.summary import Timing
 from pie_engine.protocol.http import ProcessUsage
@@ -93,6 +93,39 @@ def test_the_summary_leaves_out_what_was_not_seen() -> None:
 )
 def test_the_summary_says_what_was_read_and_guessed(usage: ProcessUsage, words: str) -> None:
     assert words in Timing().line(usage)
+
+
+@pytest.mark.parametrize(
+    ("spent", "words"), [(11_250_000, ", 11.25 credits, "), (-500_000, ", -0.5 credits, "), (0, " tokens/s, 0.")]
+)
+def test_the_summary_says_what_was_spent(spent: int, words: str) -> None:
+    timing = Timing()
+    timing.saw("message")
+    assert words in timing.line(ProcessUsage(0, 9, 0, "ended", spent=spent))
+
+
+def test_bids_and_balances_of_processes() -> None:
+    usage = ProcessUsage(0, 9, 0, "running", bid=2500, balance=-1_500_000, endowment=1)
+    assert (bid_of(usage), balance_of(usage)) == ("0.0025", "-1.5")
+    assert (bid_of(ProcessUsage(0, 9, 0, "ended")), balance_of(ProcessUsage(0, 9, 0, "ended"))) == ("-", "-")
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"),
+    [
+        (None, set()),
+        (200, set()),
+        (80, {"ACCEPTED"}),
+        (74, {"ACCEPTED", "BID"}),
+        (60, {"ACCEPTED", "BID", "TOKENS", "BALANCE"}),
+        (20, {"ACCEPTED", "BID", "TOKENS", "BALANCE"}),
+    ],
+)
+def test_a_narrow_terminal_has_fewer_columns(width: int | None, left_out: set[str]) -> None:
+    row = ("0123456789abcdef", "chat", "waiting: batch", "12", "1234", "76%", "0.0025", "998.5", "4.2s")
+    header, *lines = _table([row], width)
+    assert set(HEADER) - set(header.split()) == left_out
+    assert all(len(line) <= (width or 999) for line in (header, *lines)) or width == 20
 
 
 def test_the_accept_rate_of_a_process() -> None:

@@ -282,7 +282,7 @@ def test_ps_shows_processes_and_pages(daemon: StandIn, capsys: Capture) -> None:
     capsys.readouterr()
     assert invoke(["ps"]) == 0
     header, row, pages = capsys.readouterr().out.splitlines()
-    assert header.split() == ["PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "AGE"]
+    assert header.split() == ["PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "BID", "BALANCE", "AGE"]
     assert row.split()[:5] == ["p1", "echo", "running", "3", "12"]
     assert pages == "pie-tiny: 3 of 100 pages in use, 97 free"
     assert invoke(["ps", "--all"]) == 0

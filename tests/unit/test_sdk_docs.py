@@ -13,7 +13,7 @@ from inferlet.testing import run_inferlet
 
 DOCS = Path(__file__).parents[2] / "docs"
 OTHERS = (
-    *("kv-cache.md", "sampling.md", "adapters.md"),
+    *("kv-cache.md", "market.md", "sampling.md", "adapters.md"),
     *("index.md", "first-inferlet.md", "tools.md", "from-the-original-pie.md"),
 )
 PAGE = (DOCS / "sdk.md").read_text("utf-8")
