@@ -128,6 +128,10 @@ class Exchange:
             accepted_tokens=sum(part.num_accepted for part in parts),
             host_pages=sum(part.num_host_pages for part in parts),
             pages_needed=sum(part.num_pages_needed for part in parts),
+            bid=max(part.bid for part in parts),
+            balance=sum(part.balance for part in parts),
+            endowment=sum(part.endowment for part in parts),
+            spent=sum(part.endowment - part.balance for part in parts),
         )
 
     # Arrivals.

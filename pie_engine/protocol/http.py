@@ -115,7 +115,7 @@ class ProcessUsage(Body, frozen=True):
     bid: int = 0
     """Micro-credits for a page and a step: the highest of its contexts."""
     balance: int = 0
-    """Micro-credits left, over all models that it has used; `endowment` is what it had."""
+    """Micro-credits left, in all models that it has used; `endowment` is what it was ever given there."""
     endowment: int = 0
     spent: int = 0
     """Micro-credits for pages made and rent, less dividends."""
