@@ -92,9 +92,9 @@ async def ensure_daemon(client: PieClient, config: EngineConfig, overrides: Mapp
             except Ended:
                 # It was on its way down already when it was found: `pie stop` and `pie run` at once.
                 started = await _start_once(client, config, overrides or {})
-            except StartFailed:
+            except BaseException:
                 if started is not None:
-                    # It would refuse the next `pie run` too, also when the reason is gone.
+                    # It would refuse the next `pie run` too, also when the reason is gone; or nobody waits any more.
                     await started.end()
                 raise
 
@@ -216,9 +216,13 @@ class DaemonProcess:
         return self._process.poll() is not None
 
     async def has_lock(self) -> None:
-        """Waits until no other daemon can start here, or until this one has died."""
-        while not self.has_exited and running_daemon(self._paths) is None:
-            await asyncio.sleep(POLL_S)
+        """Waits until no other daemon can start here, or until this one has died. Ends it when that is interrupted."""
+        try:
+            while not self.has_exited and running_daemon(self._paths) is None:
+                await asyncio.sleep(POLL_S)
+        except BaseException:
+            await self.end()
+            raise
 
     async def end(self) -> None:
         """Ends it, in order if it does so in time."""

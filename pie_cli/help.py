@@ -27,11 +27,12 @@ Usage: pie run [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
 
   A daemon is started in the background where none runs. When stdin is a pipe or a file, or with -i,
   each of its lines is sent to the program as a message, and `null` at its end. Ctrl-C ends the
-  program; twice, it leaves at once.
+  program, or the daemon while that starts; twice, it leaves at once.
 
   With --watch it stays: each save of a file of the program ends the run that there is and begins
   another, with the same input. On a terminal `r` runs it again, `e` opens $EDITOR at the last error,
-  and `q` quits. An error, also in pie.toml, is shown, and the next save is waited for.
+  and `q` quits. An error, also in pie.toml, is shown, and the next save is waited for. Files of
+  --record and --trace are those of the last run.
 
   Messages that are text are written to stdout as they are, other values as JSON, one a line; then
   what the program returns, unless that is null or the text of its messages. All else is on stderr.

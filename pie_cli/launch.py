@@ -100,15 +100,15 @@ async def _launch(client: PieClient, target: str, program: Bundle | str, signatu
 async def _detach(
     client: PieClient, program: Bundle | str, arguments: dict[str, object], own: dict[str, object]
 ) -> int:
-    with _recorder(own.get("record")) as recorder:
-        profiler = _profiler(own)
+    with recorder_for(own) as recorder:
+        profiler = profiler_for(own)
         trace = _trace_kinds(recorder, profiler)
         process = await client.launch_process(program, arguments, on_disconnect="detach", trace=trace, **wishes_of(own))
         console.data_line(process.pid)
         if recorder:
             console.note(f"`pie logs {process.pid} --record {recorder.path}` writes the recording, now or later")
-        if profiler:
-            console.note(f"`pie profile {process.pid}` shows where its time goes, now or later")
+        for said in profiler.later(process.pid) if profiler else ():
+            console.note(said)
     return exits.OK
 
 
@@ -139,8 +139,8 @@ async def run_once(
     from pie_cli.attach import follow
     from pie_cli.summary import Timing
 
-    with _recorder(own.get("record")) as recorder:
-        timing, profiler = Timing(), _profiler(own)
+    with recorder_for(own) as recorder:
+        timing, profiler = Timing(), profiler_for(own)
         trace = _trace_kinds(recorder, profiler)
         process = await client.launch_process(
             program, arguments, on_disconnect="terminate", trace=trace, **wishes_of(own)
@@ -166,8 +166,9 @@ def wishes_of(own: dict[str, object]) -> dict[str, Any]:
     return {"endowment": own["endowment"]} if "endowment" in own else {}
 
 
-def _recorder(path: object) -> AbstractContextManager[Recorder | None]:
-    """For `--record`; None without it."""
+def recorder_for(own: dict[str, object]) -> AbstractContextManager[Recorder | None]:
+    """For `--record`; None without it. Raises `InvalidInput` when the file cannot be written."""
+    path = own.get("record")
     if path is None:
         return nullcontext()
     from pie_cli.recordings.write import Recorder
@@ -175,8 +176,8 @@ def _recorder(path: object) -> AbstractContextManager[Recorder | None]:
     return Recorder(str(path))
 
 
-def _profiler(own: dict[str, object]) -> Profiler | None:
-    """For `--profile` and `--trace`; None without them."""
+def profiler_for(own: dict[str, object]) -> Profiler | None:
+    """For `--profile` and `--trace`; None without them. Raises `InvalidInput` when the file cannot be written."""
     path = own.get("trace")
     if not own.get("profile") and path is None:
         return None

@@ -15,7 +15,16 @@ from pie_cli.client import interruptible, new_client, run_async
 from pie_cli.daemon import ensure_daemon
 from pie_cli.editor import edit
 from pie_cli.keys import Keys
-from pie_cli.launch import described, lines_for, printer_for, run_once, show_help, signature_of
+from pie_cli.launch import (
+    described,
+    lines_for,
+    printer_for,
+    profiler_for,
+    recorder_for,
+    run_once,
+    show_help,
+    signature_of,
+)
 from pie_cli.options import Values, read_options
 from pie_cli.render import as_error, report
 from pie_cli.stdin import Stdin
@@ -227,6 +236,7 @@ class _Reruns:
             raise InvalidInput("`--watch` stays and `--detach` leaves", hint="leave one of them out")
         if isinstance(given := own.get("input"), str) and given.startswith("@"):
             self._watched.add(Path(given[1:]))
+        recorder_for(own), profiler_for(own)  # each run has its own; what is wrong with their files, no save mends
         for written in filter(None, (own.get("record"), own.get("trace"))):
             self._watched.leave_out(Path(str(written)).expanduser())
 

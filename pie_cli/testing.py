@@ -11,7 +11,7 @@ from pathlib import Path
 from pie_cli import console, exits
 from pie_engine.errors import InvalidInput, NotFound, PieError
 
-PLUGIN = "pie_testing.plugin"
+PLUGINS = ("pie_testing.plugin", "pie_testing.quiet")
 INSTALL_HINT = 'install Pie with its extra `test`: pip install "pie-serving[test]"'
 _TEST_FILES = ("test_*.py", "*_test.py")
 # As pytest's ExitCode has them; it is not imported for help and for wrong usage.
@@ -57,7 +57,8 @@ def run_wanted(wanted: Wanted) -> int:
 def arguments_of(wanted: Wanted) -> list[str]:
     """Pytest's arguments."""
     # Test files of several programs may have one name.
-    args = ["-p", PLUGIN, "--import-mode=importlib", f"--pie-engine={wanted.engine}"]
+    args = [word for plugin in PLUGINS for word in ("-p", plugin)]
+    args += ["--import-mode=importlib", f"--pie-engine={wanted.engine}"]
     args += ["-k", wanted.keyword] if wanted.keyword else []
     args += [f"--junitxml={wanted.junit}"] if wanted.junit is not None else []
     args += ["--pie-update"] if wanted.update else []

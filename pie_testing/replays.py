@@ -10,7 +10,7 @@ import pytest
 from pie_cli.recordings.words import departure_lines
 from pie_client import pack
 from pie_engine.errors import NotFound, PieError
-from pie_engine.protocol.recording import Recording, read_recording
+from pie_engine.protocol.recording import RecordingFile, Replayable
 from pie_engine.replay.run import Replays
 from pie_testing.programs import program_folder
 
@@ -34,7 +34,7 @@ class ReplayItem(pytest.Item):
         self._folders = folders
 
     def runtest(self) -> None:
-        recording = read_recording(self._file)
+        recording = RecordingFile(self._file)
         bundle = self._program(recording)
         with Replays() as replays:
             replayed = replays.replay(recording, bundle)
@@ -42,7 +42,7 @@ class ReplayItem(pytest.Item):
             shown = ["\n".join(departure_lines(departure)) for departure in replayed.departures[:MAX_SHOWN]]
             raise Departed("\n".join(shown))
 
-    def _program(self, recording: Recording) -> Bundle:
+    def _program(self, recording: Replayable) -> Bundle:
         """The program that was recorded, as it is now."""
         name = recording.head.bundle.manifest.name
         bundles = [pack(folder) for folder in self._folders]

@@ -15,6 +15,8 @@ from pie_engine.protocol.profile import VERSION, AnyEntry, Head, decode
 
 KEY = "pieProfile"
 """Of a trace file: what it was made of, for `pie profile`. Other programs ignore it."""
+PAGE, TRACE = ".html", ".json"
+"""How names of files end, which say what is wanted."""
 MAX_BYTES = 1 << 30
 """Uncompressed, of one payload."""
 

@@ -9,7 +9,7 @@ from pie_cli import console
 from pie_cli.client import new_client, run_async
 from pie_cli.files import check_writable, write_text
 from pie_cli.profiles.model import build
-from pie_cli.profiles.read import Collected, read_trace
+from pie_cli.profiles.read import PAGE, TRACE, Collected, read_trace
 from pie_engine.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 LAST = "last"
 MAX_LOOKED_AT = 20
 """Processes among which `last` looks for a profiled one."""
-PAGE, TRACE = ".html", ".json"
 
 
 def show(source: str, file: Path | None) -> None:

@@ -17,6 +17,7 @@ MAX_ALIGNED = 2000
 """Calls of either recording that differ, up to which those that fit each other are looked for."""
 UNCOMPARED = frozenset({WAIT, "generate.next", "context.release", "matcher.release", "futures.forget"})
 """When something came, in how many pieces, and when it was given back, is the machine's business."""
+SAYS_TEXT = frozenset({"session.send", "log.write"})
 GIVES_HANDLE = frozenset(
     {
         "context.create",
@@ -80,9 +81,9 @@ def compare(first: Recording, second: Recording) -> list[Pair]:
 
 
 def seen_calls(recording: Recording) -> list[Seen]:
-    """Those that count, with handles numbered in the order in which they came."""
+    """Those that count, with handles numbered in the order in which they came, and texts in pieces put together."""
     handles: dict[int, Handle] = {}
-    calls = []
+    calls: list[Seen] = []
     for number, call in enumerate(recording.calls, 1):
         if call.function in UNCOMPARED:
             continue
@@ -94,8 +95,25 @@ def seen_calls(recording: Recording) -> list[Seen]:
             result = handles.setdefault(result, Handle(f"#{len(handles) + 1}"))
         elif isinstance(call, Call) and call.function == "context.open":
             result = {**result, "ctx": handles.setdefault(result["ctx"], Handle(f"#{len(handles) + 1}"))}
-        calls.append(Seen(call, number, arguments, result))
+        seen = Seen(call, number, arguments, result)
+        if calls and (whole := _joined(calls[-1], seen)) is not None:
+            calls[-1] = whole
+        else:
+            calls.append(seen)
     return calls
+
+
+def _joined(before: Seen, seen: Seen) -> Seen | None:
+    """Two texts that one line sends or prints in a row, as one: a reply comes in pieces of the machine's choice."""
+    function, place = seen.call.function, seen.call.place
+    pieces = (before.arguments, seen.arguments)
+    if function not in SAYS_TEXT or (before.call.function, before.call.place, before.result) != (function, place, None):
+        return None
+    if function == "log.write" and pieces[0][0] == pieces[1][0]:
+        return msgspec.structs.replace(before, arguments=[pieces[0][0], pieces[0][1] + pieces[1][1]])
+    if function == "session.send" and all(text.startswith('"') for (text,) in pieces):
+        return msgspec.structs.replace(before, arguments=[pieces[0][0][:-1] + pieces[1][0][1:]])
+    return None
 
 
 def texts(recording: Recording) -> list[str]:

@@ -12,7 +12,7 @@ from pie_engine.errors import InvalidInput
 
 if TYPE_CHECKING:
     from pie_engine.protocol.program import Bundle
-    from pie_engine.protocol.recording import Recording
+    from pie_engine.protocol.recording import Replayable
 
 MAX_SHOWN = 10
 NOTES = {
@@ -24,9 +24,9 @@ NOTES = {
 def replay(file: Path, target: str | None, *, as_json: bool) -> int:
     """Returns the exit code. Raises `NotFound`, `InvalidInput`, `InvalidProgram`."""
     from pie_cli.render import JsonPrinter, TextPrinter
-    from pie_engine.protocol.recording import read_recording
+    from pie_engine.protocol.recording import RecordingFile
 
-    recording = read_recording(file.expanduser())
+    recording = RecordingFile(file.expanduser())
     bundle = _bundle(target)
     # The sandbox, which the command line does not know otherwise.
     replays = importlib.import_module("pie_engine.replay.run")
@@ -60,7 +60,7 @@ def _progress() -> Any:
     return progress
 
 
-def _report(recording: Recording, replayed: Any) -> int:
+def _report(recording: Replayable, replayed: Any) -> int:
     """What is to be said beside what the program says."""
     for departure in replayed.departures[:MAX_SHOWN]:
         first, *lines = departure_lines(departure)

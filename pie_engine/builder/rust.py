@@ -36,7 +36,7 @@ class RustBuilder:
         """cargo's own fingerprints are the better ones: a crate depends on files outside its folder, too."""
 
     def make(self, bundle: Bundle, folder: Path, progress: Progress) -> Made:
-        cargo = require_tools()
+        cargo = require_tools(self._root)
         wasm = self._artifact(cargo)
         record = Record(
             manifest=bundle.manifest,
@@ -74,17 +74,20 @@ def _filenames(said: str) -> list[str]:
     return names
 
 
-def require_tools() -> str:
-    """cargo, where it can build components. Raises `Unsupported` with the command that installs what is missing."""
+def require_tools(root: Path | None = None) -> str:
+    """cargo, where it can build components. Raises `Unsupported` with the command that installs what is missing.
+
+    root: of a crate, which may ask for a tool chain of its own (`rust-toolchain.toml`).
+    """
     cargo = _required("cargo", INSTALL_CARGO)
-    _require_target()
+    _require_target(root)
     return cargo
 
 
-def _require_target() -> None:
+def _require_target(root: Path | None) -> None:
     """The standard library for `TARGET` lies where the compiler keeps those of all targets."""
     rustc = _required("rustc", INSTALL_CARGO)
-    done = subprocess.run([rustc, "--print", "sysroot"], capture_output=True, text=True)
+    done = subprocess.run([rustc, "--print", "sysroot"], cwd=root, capture_output=True, text=True)
     if done.returncode != 0:
         raise Unsupported(f"rustc does not work: {done.stderr.strip()[:1000]}", hint="rustup update")
     if not (Path(done.stdout.strip()) / "lib" / "rustlib" / TARGET).is_dir():

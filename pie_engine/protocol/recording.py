@@ -8,11 +8,14 @@ as good as it got. `docs/record-replay.md` says what the entries are for.
 from __future__ import annotations
 
 import base64
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 import msgspec
 
@@ -121,11 +124,32 @@ _decode_entries = msgspec.msgpack.Decoder(list[Head | Event]).decode
 _decode_bytes = msgspec.json.Decoder().decode
 
 
+class Replayable(Protocol):
+    """What a replay needs of a recording, wherever it is."""
+
+    @property
+    def head(self) -> Head: ...
+
+    @property
+    def end(self) -> End | None:
+        """None: it was cut off."""
+
+    @property
+    def limit_mb(self) -> float | None:
+        """At which it was cut off, if it was for that."""
+
+    def events(self) -> Iterator[Event]:
+        """All behind the head, in order."""
+
+
 class Recording(msgspec.Struct, frozen=True):
-    """A whole one."""
+    """A whole one, in memory."""
 
     head: Head
     entries: list[Event]
+
+    def events(self) -> Iterator[Event]:
+        return iter(self.entries)
 
     @property
     def calls(self) -> list[Call | Fail]:
@@ -133,14 +157,36 @@ class Recording(msgspec.Struct, frozen=True):
 
     @property
     def end(self) -> End | None:
-        """None: it was cut off."""
         last = self.entries[-1] if self.entries else None
         return last if isinstance(last, End) else None
 
     @property
     def limit_mb(self) -> float | None:
-        """At which it was cut off, if it was for that."""
         return next((entry.limit_mb for entry in reversed(self.entries) if isinstance(entry, Full)), None)
+
+
+class RecordingFile:
+    """One on the disk, of which no more is in memory than what is looked at. It must not change meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads it once, so that what is wrong is known before a program runs. Raises as `read_recording`."""
+        self._path = path
+        with _opened(path) as file:
+            self._num_bytes = os.fstat(file.fileno()).st_size
+            entries = _entries(file, self._num_bytes, str(path))
+            self.head = _head(entries, str(path))
+            self.end: End | None = None
+            self.limit_mb: float | None = None
+            for entry in entries:
+                self.end = entry if isinstance(entry, End) else None
+                if isinstance(entry, Full):
+                    self.limit_mb = entry.limit_mb
+
+    def events(self) -> Iterator[Event]:
+        with _opened(self._path) as file:
+            entries = _entries(file, self._num_bytes, str(self._path))
+            _head(entries, str(self._path))
+            yield from entries  # type: ignore[misc]
 
 
 class RecordingWriter:
@@ -174,43 +220,67 @@ def write_frame(file: IO[bytes], payload: bytes) -> None:
 
 
 def read_recording(path: Path) -> Recording:
-    """Raises `NotFound`, or `InvalidInput` saying what is wrong with the file."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise NotFound(f"there is no recording {path}", hint="`pie run --record FILE PROGRAM` makes one") from None
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-    return parse(data, str(path))
+    """All of it. Raises `NotFound`, or `InvalidInput` saying what is wrong with the file."""
+    with _opened(path) as file:
+        return _whole(file, os.fstat(file.fileno()).st_size, str(path))
 
 
 def parse(data: bytes, name: str) -> Recording:
     """The bytes of the file `name`. Raises `InvalidInput`."""
-    start = len(MAGIC) + 1
-    if not data.startswith(MAGIC) or len(data) < start:
-        raise InvalidInput(f"{name} is not a recording", hint="`pie run --record FILE PROGRAM` makes one")
-    if data[start - 1] != VERSION:
-        raise _other_version(name, data[start - 1])
-    entries = [entry for payload in _frames(data, start, name) for entry in _unpacked(payload, name)]
-    if not entries or not isinstance(entries[0], Head):
+    return _whole(BytesIO(data), len(data), name)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotFound(f"there is no recording {path}", hint="`pie run --record FILE PROGRAM` makes one") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _whole(file: IO[bytes], num_bytes: int, name: str) -> Recording:
+    entries = _entries(file, num_bytes, name)
+    return Recording(_head(entries, name), list(entries))  # type: ignore[arg-type]
+
+
+def _head(entries: Iterator[Head | Event], name: str) -> Head:
+    """The first one."""
+    head = next(entries, None)
+    if not isinstance(head, Head):
         raise InvalidInput(f"{name} was cut off before its program began: nothing can be replayed")
-    head, *rest = entries
-    if any(isinstance(entry, Head) for entry in rest):
-        raise _damaged(name, "it begins twice")
-    return Recording(head, rest)  # type: ignore[arg-type]
+    return head
 
 
-def _frames(data: bytes, start: int, name: str) -> Iterator[bytes]:
-    """Payloads of the frames from `start` on; one that is cut off at the end does not count."""
-    while start + _FRAME.size <= len(data):
-        size, checksum = _FRAME.unpack_from(data, start)
-        payload = data[start + _FRAME.size : start + _FRAME.size + size]
-        if len(payload) < size:
+def _entries(file: IO[bytes], num_bytes: int, name: str) -> Iterator[Head | Event]:
+    """All of the first `num_bytes` of a file, and one `Head` at most, which is the first."""
+    begin = file.read(len(MAGIC) + 1)
+    if not begin.startswith(MAGIC) or len(begin) <= len(MAGIC):
+        raise InvalidInput(f"{name} is not a recording", hint="`pie run --record FILE PROGRAM` makes one")
+    if begin[-1] != VERSION:
+        raise _other_version(name, begin[-1])
+    has_begun = False
+    for payload in _frames(file, num_bytes, name):
+        for entry in _unpacked(payload, name):
+            if has_begun and isinstance(entry, Head):
+                raise _damaged(name, "it begins twice")
+            has_begun = True
+            yield entry
+
+
+def _frames(file: IO[bytes], num_bytes: int, name: str) -> Iterator[bytes]:
+    """Payloads of the frames from here on; one that is cut off at the end does not count."""
+    while (start := file.tell()) + _FRAME.size <= num_bytes:
+        size, checksum = _FRAME.unpack(file.read(_FRAME.size))
+        if file.tell() + size > num_bytes:
             return
+        payload = file.read(size)
         if zlib.crc32(payload) != checksum:
             raise _damaged(name, f"the checksum at byte {start} is wrong")
         yield payload
-        start += _FRAME.size + size
 
 
 def _unpacked(payload: bytes, name: str) -> list[Head | Event]:

@@ -28,7 +28,7 @@ from pie_engine.host.runtime import load_runtime, runtime_build
 from pie_engine.host.tap import Tap
 from pie_engine.protocol.departure import Departure
 from pie_engine.protocol.program import Bundle
-from pie_engine.protocol.recording import Recording
+from pie_engine.protocol.recording import Replayable
 from pie_engine.replay.script import Script, decoded
 
 Show = Callable[[str, Any], None]
@@ -70,7 +70,7 @@ class Replays:
         self._data = tempfile.TemporaryDirectory(prefix="pie-replay-")
 
     def replay(
-        self, recording: Recording, bundle: Bundle | None = None, show: Show = lambda kind, value: None
+        self, recording: Replayable, bundle: Bundle | None = None, show: Show = lambda kind, value: None
     ) -> Replayed:
         """Run the recorded program, or `bundle` in its place.
 

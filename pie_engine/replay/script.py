@@ -18,7 +18,8 @@ from pie_engine.errors import ErrorInfo
 from pie_engine.host.recording import UNRECORDED
 from pie_engine.host.runner import GuestOver
 from pie_engine.protocol.departure import Departure, Made
-from pie_engine.protocol.recording import WAIT, Call, End, Event, Fail, Full, Piped, Recording
+from pie_engine.protocol.recording import WAIT, Call, End, Event, Fail, Full, Piped, Replayable
+from pie_engine.replay.ahead import Ahead
 from pie_engine.replay.surroundings import ReplayedSurroundings
 
 OUTPUTS = frozenset({"session.send", "log.write", "log.emit"})
@@ -50,7 +51,7 @@ class Stop(GuestOver):
 class Script:
     """A recording, read from its beginning as the program goes on."""
 
-    recording: Recording
+    recording: Replayable
     show: Callable[[str, Any], None]
     """Is told of everything that the program says, as kind and value of an event."""
     departures: list[Departure] = field(default_factory=list)
@@ -61,13 +62,10 @@ class Script:
     place: str = ""
 
     def __post_init__(self) -> None:
-        self._entries = self.recording.entries
-        self._numbers = _numbers(self._entries)
-        self._next = 0
-        """The entry that was not reached yet."""
+        self._ahead = Ahead(self.recording.events())
         self._num_idle = 0
-        self.surroundings = ReplayedSurroundings(self.recording)
-        self._read_ahead()
+        self.surroundings = ReplayedSurroundings(self.recording.head.launched)
+        self._go_on([])
 
     # What the program does.
 
@@ -92,24 +90,21 @@ class Script:
         entry, missed = self._next_that(lambda _entry: False)
         if entry is not None:
             first = missed[0] if missed else entry
-            self._note(Departure("ending", self._number_of(first), self.place, None, first, _ending(kind, value)))
+            self._note(Departure("ending", self._ahead.number_of(first), self.place, None, first, _ending(kind, value)))
             return kind, value
         self._miss(missed)
         end = self.recording.end
-        self._pass(len(self._entries))
+        self._pass(None)
         if end is None or (kind, _essence(kind, value)) == (end.kind, _essence(end.kind, decoded(end))):
             return kind, value
         recorded = decoded(end)
         if end.kind == "error" and recorded.code == OUTPUT_LIMIT:
             return end.kind, recorded  # whatever it makes of the refusal
         text = f"{_ending(kind, value)}; the recording {_ending(end.kind, recorded)}"
-        self._note(Departure("ending", self._numbers[-1], self.place, None, None, text))
+        self._note(Departure("ending", self._ahead.number_of(None), self.place, None, None, text))
         return kind, value
 
     # Comparing.
-
-    def _number_of(self, entry: Call | Fail | None) -> int:
-        return self._numbers[-1 if entry is None else self._index(entry)]
 
     def _free(self, function: str) -> None:
         entry = self._peek()
@@ -134,10 +129,10 @@ class Script:
             self._stop_outside()
         if entry is None or entry.function != made[0]:
             self._idle()
-            self._note(Departure("output", self._number_of(entry), self.place, made, entry))
+            self._note(Departure("output", self._ahead.number_of(entry), self.place, made, entry))
             return
         if entry.arguments != made[1]:
-            self._note(Departure("output", self._number_of(entry), self.place, made, entry))
+            self._note(Departure("output", self._ahead.number_of(entry), self.place, made, entry))
         self._take(entry)
 
     def _found(self, made: Made, fits: Callable[[Call | Fail], bool]) -> Call | Fail:
@@ -153,8 +148,7 @@ class Script:
     def _next_that(self, fits: Callable[[Call | Fail], bool]) -> tuple[Call | Fail | None, list[Call | Fail]]:
         """The next call that fits or is no output, and the outputs before it."""
         missed: list[Call | Fail] = []
-        for index in range(self._next, len(self._entries)):
-            entry = self._entries[index]
+        for entry in self._ahead:
             if not isinstance(entry, Call | Fail) or (_is_loose(entry) and not fits(entry)):
                 continue
             if fits(entry) or entry.function not in OUTPUTS:
@@ -165,23 +159,16 @@ class Script:
     def _miss(self, missed: list[Call | Fail]) -> None:
         """The program has not said these."""
         for entry in missed:
-            self._note(Departure("output", self._number_of(entry), self.place, None, entry))
+            self._note(Departure("output", self._ahead.number_of(entry), self.place, None, entry))
 
     def _peek(self, passing: Callable[[Call | Fail], bool] = lambda _entry: False) -> Call | Fail | None:
-        for index in range(self._next, len(self._entries)):
-            entry = self._entries[index]
+        for entry in self._ahead:
             if isinstance(entry, Call | Fail) and not passing(entry):
                 return entry
         return None
 
-    def _index(self, entry: Call | Fail) -> int:
-        index = self._next
-        while self._entries[index] is not entry:
-            index += 1
-        return index
-
     def _take(self, entry: Call | Fail) -> Any:
-        self._pass(self._index(entry) + 1)
+        self._pass(entry)
         self.num_calls += 1
         self._num_idle = 0
         if isinstance(entry, Fail):
@@ -189,25 +176,28 @@ class Script:
             raise ErrorInfo(code, message, retry=retry).raised()
         return objects(entry.result)
 
-    def _pass(self, index: int) -> None:
-        for entry in self._entries[self._next : index]:
-            if isinstance(entry, Piped):
-                self.show("message", entry.text)
-        self._next = index
-        self._read_ahead()
+    def _pass(self, entry: Call | Fail | None) -> None:
+        """The program is behind `entry`; None: behind everything."""
+        passed = list(self._ahead.go_past(entry))
+        for each in passed:
+            if isinstance(each, Piped):
+                self.show("message", each.text)
+        self._go_on(passed)
 
-    def _read_ahead(self) -> None:
+    def _go_on(self, passed: Sequence[Event]) -> None:
         """What the program may see of time and chance goes up to its next call that counts."""
-        end = self._next
-        while end < len(self._entries) and _may_be_passed(self._entries[end]):
-            end += 1
-        self.surroundings.go_on(self._next, end + 1)
+        ahead = []
+        for entry in self._ahead:
+            ahead.append(entry)
+            if not _may_be_passed(entry):
+                break
+        self.surroundings.go_on(passed, ahead)
 
     # Ends.
 
     def _departed(self, made: Made, entry: Call | Fail | None) -> Stop:
         """It does something else, or goes on where the recording ends."""
-        self._note(Departure("call", self._number_of(entry), self.place, made, entry))
+        self._note(Departure("call", self._ahead.number_of(entry), self.place, made, entry))
         self.has_stopped = True
         return Stop("the program has departed from the recording")
 
@@ -216,7 +206,7 @@ class Script:
         end = self.recording.end
         if end is None or (end.kind == "error" and decoded(end).code in OUTSIDE):
             self.has_stopped = True
-            self._pass(len(self._entries))
+            self._pass(None)
             raise Stop("the recording ends here")
 
     def _idle(self) -> None:
@@ -262,15 +252,6 @@ def _ending(kind: str, value: Any) -> str:
     if kind == "error":
         return f"ended with the error {value.code}: {value.message}"
     return f"returned {msgspec.json.encode(value).decode()}"
-
-
-def _numbers(entries: Sequence[Event]) -> list[int]:
-    """Of each entry: how many calls there are up to it, and it is one; one more for what comes after them."""
-    numbers, number = [], 1
-    for entry in entries:
-        numbers.append(number)
-        number += isinstance(entry, Call | Fail)
-    return [*numbers, number]
 
 
 def _is_freed(entry: Call | Fail) -> bool:

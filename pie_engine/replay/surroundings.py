@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from itertools import accumulate
+from collections.abc import Iterable
 
-from pie_engine.protocol.recording import NO_READS, Call, End, Event, Fail, Reads, Recording
+from pie_engine.protocol.recording import NO_READS, Call, End, Event, Fail, Reads
 
 EXTRA_NS = 1000
 """How far the clock moves when it is looked at more often."""
@@ -14,25 +14,27 @@ EXTRA_NS = 1000
 class ReplayedSurroundings:
     """What the program reads lies between calls; after each, what it has not looked at is past."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, launched: float) -> None:
+        """launched: seconds since the epoch."""
         self.num_extra = 0
         """Reads that the recording does not have."""
-        self._reads = [_reads_of(entry) for entry in recording.entries]
-        self._elapsed_ns = [0, *accumulate(sum(reads.monotonic) for reads in self._reads)]
+        self._passed_ns = 0
+        """What the clock had moved at the end of what is past."""
         self._last_ns = self._recorded_ns = 0
-        self._wall_ns = int(recording.head.launched * 1e9)
+        self._wall_ns = int(launched * 1e9)
         self._monotonic: list[int] = []
         self._wall: list[int] = []
         self._random = b""
 
-    def go_on(self, start: int, end: int) -> None:
-        """The program is before entry `start`: it may see what was read up to entry `end`, excluded."""
-        ahead = self._reads[start:end]
-        self._recorded_ns = self._elapsed_ns[start]
+    def go_on(self, passed: Iterable[Event], ahead: Iterable[Event]) -> None:
+        """What was read up to the last of `passed` is past; the program may see what was read up to that of `ahead`."""
+        self._passed_ns += sum(sum(_reads_of(entry).monotonic) for entry in passed)
+        self._recorded_ns = self._passed_ns
+        reads = [_reads_of(entry) for entry in ahead]
         # Reversed: they are taken from the end.
-        self._monotonic = [ns for reads in ahead for ns in reads.monotonic][::-1]
-        self._wall = [ns for reads in ahead for ns in reads.wall][::-1]
-        self._random = b"".join(reads.random for reads in ahead)
+        self._monotonic = [ns for each in reads for ns in each.monotonic][::-1]
+        self._wall = [ns for each in reads for ns in each.wall][::-1]
+        self._random = b"".join(each.random for each in reads)
 
     def monotonic_ns(self) -> int:
         if self._monotonic:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 import signal
-import subprocess
-import sys
-import termios
 from pathlib import Path
 from typing import Any
+
+from tests.e2e.terminal import OnTerminal
 
 GENERATING = """
 from inferlet import Context, session
@@ -32,46 +28,6 @@ async def main() -> str:
     session.send("{said}\\n")
     return await session.receive()
 """
-ON_TERMINAL = """
-import fcntl, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from pie_cli.main import invoke
-sys.exit(invoke(sys.argv[1:]))
-"""
-"""A new session has no terminal until it takes one."""
-
-
-PATIENCE_S = 60
-
-
-class OnTerminal:
-    """A command in the foreground of a terminal of its own."""
-
-    def __init__(self, daemon: Any, *words: str) -> None:
-        self.ours, self.theirs = pty.openpty()
-        self.before = termios.tcgetattr(self.theirs)
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs)
-        command = [sys.executable, "-c", ON_TERMINAL, *words]
-        env = {**daemon.env, "NO_COLOR": "1"}
-        self.process = subprocess.Popen(command, env=env, start_new_session=True, **streams)
-        self._said = ""
-
-    def until(self, text: str) -> str:
-        while text not in self._said:
-            is_ready, _, _ = select.select([self.ours], [], [], PATIENCE_S)
-            assert is_ready, f"`{text}` did not come, but: {self._said}"
-            self._said += os.read(self.ours, 65536).decode().replace("\r\n", "\n")
-        before, found, self._said = self._said.partition(text)
-        return before + found
-
-    def press(self, key: bytes) -> None:
-        os.write(self.ours, key)
-
-    def end(self) -> int:
-        """Its exit status, once it has left by itself; the terminal must be as it was."""
-        status = self.process.wait(30)
-        assert termios.tcgetattr(self.theirs) == self.before
-        return status
 
 
 async def test_saves_run_it_again_in_the_sandbox_and_nothing_stays(daemon: Any, client: Any, tmp_path: Path) -> None:

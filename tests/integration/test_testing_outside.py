@@ -120,6 +120,7 @@ def test_ctrl_c_ends_a_busy_program_and_the_run(project):
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 130, said
     assert "KeyboardInterrupt" in said
+    assert "Warning" not in said, "of plugins that happen to be installed"
     assert "Traceback" not in said
 
 

@@ -326,6 +326,14 @@ def test_what_is_missing_for_rust_is_named_with_the_command(
     assert hint in err
 
 
+def test_a_crate_may_ask_for_a_tool_chain_of_its_own(crate: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    install_rust("", with_target=False)
+    install("rustc", f"#!/bin/sh\ntest -f Cargo.toml && echo {Path('own').absolute()}\n")
+    Path("own/lib/rustlib/wasm32-wasip2").mkdir(parents=True)
+    assert invoke(["build", "crate"]) == 2
+    assert "crate builds no .wasm file" in capfd.readouterr().err
+
+
 def test_a_crate_does_not_run_as_it_is(crate: Path) -> None:
     with pytest.raises(InvalidProgram, match="is a Rust program") as caught:
         pack(crate)

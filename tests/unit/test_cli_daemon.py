@@ -97,6 +97,28 @@ def test_a_daemon_that_is_stopped_while_two_wait_for_it(home: Path) -> None:
     assert len(starts(home)) == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "hello"),
+        pytest.param(("serve", "--background"), marks=pytest.mark.slow),
+        pytest.param(("serve",), marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_while_the_daemon_starts_leaves_none(home: Path, words: tuple[str, ...]) -> None:
+    command = pie(home, "stuck", *words)
+    deadline = time.monotonic() + 30
+    while daemon.running_daemon(load_config().paths) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    command.send_signal(signal.SIGINT)
+    out, err = command.communicate(timeout=30)
+    assert (out, "Traceback" in err) == ("", False)
+    assert command.returncode == 130 or words == ("serve",), err
+    assert daemon.running_daemon(load_config().paths) is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(starts(home)[0], 0)
+
+
 def test_a_daemon_that_dies_at_once_says_why(home: Path) -> None:
     run = pie(home, "dies", "run", "hello")
     _, err = run.communicate(timeout=60)

@@ -11,7 +11,7 @@ import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -41,6 +41,16 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         yield standin
 
 
+@pytest.fixture(autouse=True)
+def _nobody_stays() -> Iterator[None]:
+    """Also where a test fails."""
+    yield
+    for process in Watching.alive:
+        process.kill()
+        process.wait()
+    Watching.alive.clear()
+
+
 def _chat(given: dict[str, Any], _inbox: Inbox) -> Iterator[Step]:
     yield "message", f"said {given['prompt']}\n"
 
@@ -64,6 +74,8 @@ def _fails(_given: dict[str, Any], _inbox: Inbox) -> Iterator[Step]:
 class Watching:
     """A `pie run --watch` in a process of its own; with `terminal`, both ends of one, in its foreground."""
 
+    alive: ClassVar[list[subprocess.Popen[bytes]]] = []
+
     def __init__(
         self,
         target: Path,
@@ -80,6 +92,7 @@ class Watching:
             stdout=out,
             stderr=out,
         )
+        self.alive.append(self.process)
         self.said = ""
         self.file = target
 
@@ -197,6 +210,10 @@ def test_a_wrong_command_line_is_refused(daemon: StandIn, tmp_path: Path, capsys
     assert "`--prompt` is missing" in capsys.readouterr().err
     assert invoke(["run", file, "hi", "--watch", "--detach"]) == 2
     assert "`--watch` stays and `--detach` leaves" in capsys.readouterr().err
+    assert invoke(["run", "--watch", "--record", "absent/x.rec", file, "hi"]) == 2
+    assert "there is no folder `absent`" in capsys.readouterr().err
+    assert invoke(["run", "--watch", "--trace", "x.html", file, "hi"]) == 2
+    assert "`x.html` is no name of a trace" in capsys.readouterr().err
     assert invoke(["run", "--watch", "chat", "hi"]) == 4
     assert "there is no file or folder `chat` to watch" in capsys.readouterr().err
 

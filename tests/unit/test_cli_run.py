@@ -147,6 +147,27 @@ def test_detach_prints_the_process_id(daemon: StandIn, capsys: Capture) -> None:
     assert process.on_disconnect == "detach"
 
 
+def test_detach_says_how_its_recording_profile_and_trace_are_fetched(daemon: StandIn, capsys: Capture) -> None:
+    words = ["--record", "a.rec", "--profile", "--trace", "b.json"]
+    assert invoke(["run", *words, "--detach", "chat", "hi"]) == 0
+    out, err = capsys.readouterr()
+    pid = out.strip()
+    assert err.splitlines()[-3:] == [
+        f"`pie logs {pid} --record a.rec` writes the recording, now or later",
+        f"`pie profile {pid}` shows where its time goes, now or later",
+        f"`pie profile {pid} b.json` writes the trace, now or later",
+    ]
+
+
+def test_a_trace_has_the_name_of_one(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "--trace", "page.html", "chat", "hi"]) == 2
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "error: `page.html` is no name of a trace",
+        "hint: name a file that ends in `.json`; `pie profile` makes pages of traces",
+    ]
+    assert daemon.processes == {}
+
+
 def test_a_program_that_raises_exits_1_with_its_traceback(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "fails"]) == 1
     assert capsys.readouterr().err == "note: running the uploaded fails@0.1.0\nTraceback …\nValueError: no\n"

@@ -34,13 +34,14 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_the_program_of_this_folder_is_tested(program, asked):
     assert invoke(["test"]) == exits.OK
-    assert asked == [["-p", "pie_testing.plugin", "--import-mode=importlib", "--pie-engine=embedded", "."]]
+    plugins = ["-p", "pie_testing.plugin", "-p", "pie_testing.quiet"]
+    assert asked == [[*plugins, "--import-mode=importlib", "--pie-engine=embedded", "."]]
 
 
 def test_options_go_to_pytest_and_what_is_behind_dashes_as_it_is(program, asked):
     words = ["tests/test_main.py::test_it", "-k", "it and not that", "--junit", "report.xml", "--update"]
     assert invoke(["test", *words, "--engine", "daemon", "--model", "pie-tiny", "--", "-x", "--pdb"]) == exits.OK
-    assert asked[0][3:] == [
+    assert asked[0][5:] == [
         "--pie-engine=daemon",
         "-k",
         "it and not that",

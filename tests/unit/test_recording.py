@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tracemalloc
 import zlib
 from contextlib import suppress
 
@@ -25,6 +26,7 @@ from pie_engine.protocol.recording import (
     Head,
     Piped,
     Reads,
+    RecordingFile,
     RecordingWriter,
     pack,
     parse,
@@ -69,6 +71,37 @@ def test_what_was_written_is_read(frames):
     recording = parse(file_of([HEAD], *frames), "it")
     assert recording.head == HEAD
     assert recording.entries == [entry for frame in frames for entry in frame]
+
+
+@settings(max_examples=thoroughness.count(20, 200), deadline=None)
+@given(st.lists(st.lists(ENTRIES, max_size=4), max_size=4))
+def test_one_on_the_disk_says_the_same_entry_by_entry(tmp_path_factory, frames):
+    path = tmp_path_factory.mktemp("recording") / "it.rec"
+    path.write_bytes(file_of([HEAD], *frames))
+    whole, file = read_recording(path), RecordingFile(path)
+    assert (file.head, file.end) == (whole.head, whole.end)
+    assert (file.limit_mb is None) == (whole.limit_mb is None)
+    assert list(file.events()) == list(whole.events()) == whole.entries
+
+
+def test_one_on_the_disk_is_not_in_memory(tmp_path):
+    path = tmp_path / "long.rec"
+    text = "x" * 100_000
+    path.write_bytes(file_of([HEAD], *([Piped(n, text)] for n in range(200))))
+    tracemalloc.start()
+    assert sum(len(entry.text) for entry in RecordingFile(path).events() if isinstance(entry, Piped)) == 200 * len(text)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20 * len(text)
+
+
+def test_what_is_wrong_at_the_end_of_one_is_said_at_once(tmp_path):
+    path = tmp_path / "it.rec"
+    whole = bytearray(file_of([HEAD], [Piped(1, "one")], [Piped(2, "two")]))
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(InvalidInput, match="is damaged: the checksum at byte"):
+        RecordingFile(path)
 
 
 @settings(max_examples=thoroughness.count(30, 300), deadline=None)

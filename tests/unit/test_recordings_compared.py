@@ -58,6 +58,16 @@ def test_handles_and_timing_are_no_difference():
     ]
 
 
+def test_a_text_that_is_sent_or_printed_in_other_pieces_is_the_same():
+    pieces = [call("session.send", '"He"'), call("session.send", '"llo"'), call("log.write", "stdout", "a")]
+    whole = [call("session.send", '"Hello"'), call("log.write", "stdout", "a")]
+    assert all(pair.is_same for pair in compare(Recording(HEAD, pieces), Recording(HEAD, whole)))
+    values = [call("session.send", "1"), call("session.send", '"2"'), call("session.send", "[3]")]
+    assert len(seen_calls(Recording(HEAD, values))) == 3
+    streams = [call("log.write", "stdout", "a"), call("log.write", "stderr", "b")]
+    assert len(seen_calls(Recording(HEAD, streams))) == 2
+
+
 def test_what_models_wrote_is_put_together():
     assert texts(chat(5, "Hello there")) == ["Hello there"]
     found = call("generate.finish-search", 4, result={"hypotheses": [{"text": "best"}, {"text": "second"}]})

@@ -141,3 +141,24 @@ def test_what_is_read_less_often_is_past_after_the_next_call():
     assert len(script.surroundings.random_bytes(3)) == 3
     assert script.surroundings.wall_ns() > 7_000_000_000
     assert script.surroundings.num_extra == 3
+
+
+def test_a_long_recording_is_read_as_the_program_goes_on_and_forgotten_behind_it():
+    calls = [_call("context.length", n, result=n) for n in range(1000)]
+    num_read = 0
+
+    class Streamed:
+        head, end, limit_mb = HEAD, END, None
+
+        def events(self):
+            nonlocal num_read
+            for entry in [*calls, END]:
+                num_read += 1
+                yield entry
+
+    script = Script(Streamed(), lambda *_: None)
+    for done, entry in enumerate(calls):
+        assert num_read <= done + 2
+        assert script.answer("context.length", entry.arguments) == done
+    assert script.end("return", 1) == ("return", 1)
+    assert (script.departures, script.num_calls) == ([], 1000)
