@@ -56,7 +56,7 @@ class DaemonEngine:
             self.call(_forget(client))
         for name, value in order.secrets.items():
             self.call(client.set_secret(name, value))
-        process = self.call(client.launch_process(order.bundle, order.arguments))
+        process = self.call(client.launch_process(order.bundle, order.arguments, endowment=order.endowment))
         return DaemonLaunched(self, client, process)
 
     def call(self, what: Coroutine[Any, Any, Answer]) -> Answer:

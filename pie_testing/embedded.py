@@ -44,7 +44,13 @@ class EmbeddedEngine:
             return watches[0]
 
         process = self.engine.launch(
-            order.bundle, order.arguments, user=order.user, secrets=order.secrets, watch=watch, seed=order.number
+            order.bundle,
+            order.arguments,
+            user=order.user,
+            secrets=order.secrets,
+            watch=watch,
+            seed=order.number,
+            endowment=order.endowment,
         )
         return EmbeddedLaunched(process, watches[0] if watches else None)
 

@@ -47,6 +47,8 @@ class Order:
     secrets: Mapping[str, str]
     number: int
     """Of the programs of the test, from 0."""
+    endowment: float | None = None
+    """Its credits; None: as configured."""
 
 
 @dataclass

@@ -36,10 +36,14 @@ class Programs:
         self._alive: list[tuple[str, Launched]] = []
 
     def launch(
-        self, program: Program, input: Mapping[str, Any], secrets: Mapping[str, str] | None
+        self,
+        program: Program,
+        input: Mapping[str, Any],
+        secrets: Mapping[str, str] | None,
+        endowment: float | None,
     ) -> tuple[str, Launched]:
         bundle = bundle_of(program, self._here)
-        order = Order(bundle, input, self._models, self._user, secrets or {}, self._num_launched)
+        order = Order(bundle, input, self._models, self._user, secrets or {}, self._num_launched, endowment)
         self._num_launched += 1
         launched = self._engine.launch(order)
         self._alive.append((bundle.manifest.name, launched))
@@ -77,6 +81,7 @@ class Run:
         inbox: Iterable[Any] = (),
         answer: Answer | None = None,
         secrets: Mapping[str, str] | None = None,
+        endowment: float | None = None,
         timeout_s: float = TIMEOUT_S,
         **arguments: Any,
     ) -> Result:
@@ -88,6 +93,7 @@ class Run:
         inbox: what its client sends; None last, as `pie run` does at the end of its input.
         answer: called with each message of the program; what it returns is sent to the program, unless it is None.
         secrets: values of those that its pie.toml names.
+        endowment: its credits, if not the 1000 that all get.
         arguments: of `main`.
 
         Raises the error that the program ends with: `PieError` or a subclass, with the program's own `traceback`, and
@@ -95,7 +101,7 @@ class Run:
         `timeout_s`.
         """
         __tracebackhide__ = True
-        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets)
+        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets, endowment)
         for message in inbox:
             launched.send(message)
 
@@ -129,11 +135,12 @@ class Start:
         /,
         *,
         secrets: Mapping[str, str] | None = None,
+        endowment: float | None = None,
         **arguments: Any,
     ) -> Running:
         """Arguments as those of `run`. The program runs while the test awaits something of it."""
         __tracebackhide__ = True
-        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets)
+        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets, endowment)
         return Running(self._programs, name, launched)
 
 

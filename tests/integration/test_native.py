@@ -100,6 +100,24 @@ def test_what_it_says_and_returns_are_events_of_its_process(native):
     assert run.engine.host.guests.sockets == {}
 
 
+def test_the_market_is_the_same_there(native):
+    run = native(
+        """
+        from inferlet import Context, InvalidInput, scheduling
+        async def main() -> list:
+            ctx = Context().bid(0.25)
+            with ctx.idle():
+                away = await scheduling()
+            market = await scheduling()
+            try:
+                await scheduling("none")
+            except Exception as error:
+                return [away.bid, market.bid, market.policy, market.num_pages_in_all, type(error).__name__]
+        """
+    )
+    assert run.finish().value == [0.0, 0.25, "market", 256, "NotFound"]
+
+
 ARGUMENTS = {
     "background": {"documents": ["A text."], "questions": ["Why?"], "max_tokens": 8},
     "best-of-n": {"prompt": "Why?", "n": 3, "max_tokens": 8},

@@ -23,6 +23,10 @@ from pie_engine.replay.run import Replayed, Replays
 
 FAKE = ModelSection(driver="fake", name="fake", num_pages=64, offload_memory_mb=1)
 SHIPPED = sorted(path.parent for path in (Path(__file__).parents[2] / "inferlets").glob("*/pie.toml"))
+ARGUMENTS = {
+    "background": {"documents": ["A text."], "questions": ["What is it?"]},
+    "react": {"question": "What is it?"},
+}
 SAYS = ("stdout", "stderr", "message", "log")
 _numbers = count(1)
 
@@ -186,10 +190,30 @@ def test_one_that_was_terminated_is_again(engine, replays, stays):
     assert shown == ["ready", "cleaned up"]
 
 
+MARKET = """
+from inferlet import Context, scheduling
+async def main() -> list:
+    with Context().bid(0.25) as ctx:
+        ctx.user("Hi")
+        with ctx.idle():
+            before = await scheduling()
+        await ctx.generate(max_tokens=5)
+        after = await scheduling()
+    return [before.bid, after.bid, after.endowment, after.num_free_pages, after.occupancy]
+"""
+
+
+def test_what_was_seen_of_the_market_is_seen_again(engine, replays):
+    process = start(engine, MARKET)
+    process.wait(60)
+    assert process.value[:3] == [0.0, 0.25, 1000.0]
+    replayed = replays.replay(recording_of(process))
+    assert (replayed.departures, replayed.value) == ([], process.value)
+
+
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_every_shipped_program_is_replayed_as_it_was(engine, replays, folder):
-    question = "question" if folder.name == "react" else "prompt"
-    recording = record(engine, pack(folder), **{question: "What is it?"})
+    recording = record(engine, pack(folder), **ARGUMENTS.get(folder.name, {"prompt": "What is it?"}))
     replayed = replays.replay(recording)
     assert replayed.departures == []
     assert replayed.num_calls == len(recording.calls) > 10

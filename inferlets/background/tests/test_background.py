@@ -23,6 +23,11 @@ def test_each_kind_of_work_has_its_bid(run, program, fake):
     assert calls.count("scheduling.set-bid") == 3
 
 
+def test_it_says_what_was_spent(run, program, fake):
+    fake.reply("ok", match="")
+    assert run(program, documents=["one"], endowment=5).value["spent"] >= 0
+
+
 @pytest.mark.parametrize("bid", [-1, 1e7])
 def test_what_is_no_bid_ends_the_program(run, program, fake, bid):
     fake.reply("ok", match="")
