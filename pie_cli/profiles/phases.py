@@ -21,7 +21,7 @@ MEANINGS = {
     PREFILL: "reading prompts",
     DECODE: "generating",
     QUEUE: "behind others, before the first step",
-    PAGES: "no KV pages were free",
+    PAGES: "no KV pages were free, or others bid more for them",
     CLIENT: "tools and messages, outside of the engine",
     SLEEP: "timers",
     PYTHON: "the program's own code",

@@ -173,6 +173,7 @@ class Core:
 
     def take_outgoing(self) -> dict[str, list[CoreResult]]:
         """Results since the last call, by the boot id of the host."""
+        self._turns.tell_spent()
         outgoing = {host.boot_id: host.outgoing for host in self._hosts.values() if host.outgoing}
         for boot_id in outgoing:
             self._hosts[boot_id].outgoing = []

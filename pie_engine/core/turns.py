@@ -7,7 +7,7 @@ import logging
 from pie_engine.core.operation import Operation
 from pie_engine.core.plan import PlanOperation
 from pie_engine.core.scheduler import Scheduler
-from pie_engine.core.state import Context
+from pie_engine.core.state import Context, Process
 from pie_engine.errors import ErrorInfo, PieError, info_of
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ class Turns:
         """Those with a deadline that are not over, begun or not."""
         self.waiting: dict[Context, None] = {}
         """Contexts whose first operation was not ready when its turn came."""
+        self._charged: dict[Process, None] = {}
+        """Processes of which an operation has ended since their hosts were told what that took."""
 
     def enqueue(self, operation: Operation) -> None:
         context = operation.context
@@ -42,9 +44,16 @@ class Turns:
         context = operation.context
         was_first = context.queue[0] is operation
         self._forget(operation)
-        context.process.tell_spent()
+        self._charged[context.process] = None
         if was_first:
             self._begin_next(context)
+
+    def tell_spent(self) -> None:
+        """Hosts hear what the market has taken from those of whom an operation has ended, when the step is settled."""
+        for process in self._charged:
+            if process.host.processes.get(process.pid) is process:
+                process.tell_spent()
+        self._charged.clear()
 
     def fail(self, operation: Operation, error: ErrorInfo) -> None:
         operation.fail(error)

@@ -428,6 +428,8 @@ class ProcessTable:
         assert process.host_boot is not None
         process.is_dispatched = True
         self._deliver_all(process)
+        self._turn.say(process.host_boot, EndowProcess(process.pid, process.endowment))
+        self._turn.say(process.host_boot, BidForProcess(process.pid, process.bid))
         if process.is_terminating:
             self._turn.say(process.host_boot, Terminate(process.pid))
 

@@ -50,8 +50,9 @@ class Wallet:
 
     def set_bid(self, bid: int | None, cores: Iterable[CoreView]) -> None:
         """See `BidForProcess`."""
-        self._bid = bid
-        self._tell(cores, SetProcessBid(self._job.pid, bid))
+        if bid != self._bid:
+            self._bid = bid
+            self._tell(cores, SetProcessBid(self._job.pid, bid))
 
     def _tell(self, cores: Iterable[CoreView], message: Endow | SetProcessBid) -> None:
         for core in cores:

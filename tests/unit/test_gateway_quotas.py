@@ -168,3 +168,13 @@ async def test_what_the_store_refuses_has_not_happened(gateway, monkeypatch):
 def test_the_launch_request_has_credits():
     request = msgspec.json.decode(b'{"program": "a", "endowment": 2.5}', type=LaunchRequest)
     assert request.endowment == 2.5
+
+
+async def test_a_host_hears_again_what_it_may_have_missed(gateway):
+    process = await gateway.launch()
+    await gateway.table.bid(process, 7)
+    gateway.said(Launch)
+    gateway.orders.clear()
+    gateway.table.host_registered(gateway.hosts.get("boot"), [process.pid])
+    gateway.turn.end()
+    assert gateway.orders == [EndowProcess(process.pid, 100 * CREDIT), BidForProcess(process.pid, 7)]

@@ -85,6 +85,7 @@ def test_what_an_owner_says_goes_to_the_cores_that_know_the_process(world):
     wallet.endow(5, world.services.cores)
     wallet.endow(3, world.services.cores)
     wallet.set_bid(9, world.services.cores)
+    wallet.set_bid(9, world.services.cores)
     assert world.sent() == [Endow("pid", 5), SetProcessBid("pid", 9)], "credits are given once, and never taken"
     world.core.close("pid")
     world.sent()
