@@ -163,7 +163,7 @@ class Census:
             len(contexts),
             num_pages,
             process.num_generated,
-            self._state_of(operations, num_needed),
+            "paused" if process.paused_at is not None else self._state_of(operations, num_needed),
             process.num_prompt,
             process.num_cached,
             process.num_drafted,
@@ -188,11 +188,13 @@ class Census:
     def _context_state(self, context: Context) -> ContextState:
         num_pages, num_shared = count_pages(self._pool, [context.kv])
         operations = list(islice(context.queue, 1))
+        is_paused = context.process.paused_at is not None
+        state = "paused" if is_paused else self._state_of(operations, self._num_pages_needed(operations))
         return ContextState(
             ctx=context.ctx,
             parent=context.parent if context.parent in context.process.contexts else None,
             model=self._section.label,
-            state=self._state_of(operations, self._num_pages_needed(operations)),
+            state=state,
             num_tokens=context.kv.num_tokens,
             num_pages=num_pages,
             num_shared_pages=num_shared,

@@ -45,9 +45,11 @@ from pie_engine.protocol.to_core import (
     Look,
     LookAtMarket,
     OpenProcess,
+    PauseProcess,
     Release,
     ReleaseMatcher,
     Restore,
+    ResumeProcess,
     Save,
     Search,
     SetAway,
@@ -92,6 +94,8 @@ class Intake:
             CloseProcess: self._close_process,
             Endow: self._endow,
             SetProcessBid: self._set_process_bid,
+            PauseProcess: self._pause_process,
+            ResumeProcess: self._resume_process,
             LookAtMarket: self._look_at_market,
             CreateContext: self._create_context,
             Append: self._append,
@@ -176,6 +180,12 @@ class Intake:
 
     def _set_process_bid(self, host: Host, message: SetProcessBid) -> None:
         _process(host, message.pid).bid = message.bid
+
+    def _pause_process(self, host: Host, message: PauseProcess) -> None:
+        self._turns.pause(_process(host, message.pid), self._clock())
+
+    def _resume_process(self, host: Host, message: ResumeProcess) -> None:
+        self._turns.go_on(_process(host, message.pid), self._clock())
 
     def _look_at_market(self, host: Host, message: LookAtMarket) -> None:
         host.send(self._census.market_seen(message.op, _process(host, message.pid)))

@@ -74,7 +74,8 @@ class Scheduler:
         return self._pool.num_free, [(each.arrival, each.kv.num_computed, each.kv.num_pages) for each in self.runnable]
 
     def add(self, operation: Operation) -> None:
-        if not operation.is_runnable:
+        """It can run. That of a paused process is added again when it goes on."""
+        if not operation.is_runnable and operation.context.process.paused_at is None:
             operation.is_runnable = True
             insort(self.runnable, operation, key=_arrival)
 
@@ -421,7 +422,7 @@ def _readable_end(context: Context, backing: Backing) -> int:
 
 def _holder(context: Context) -> Holder:
     num_pages = context.kv.num_pages
-    if context.is_idle:
+    if context.is_idle or context.process.paused_at is not None:
         return Holder(id(context), Standing.IDLE, context.last_used, num_pages)
     operation = context.queue[0]
     standing = Standing.RUNNABLE if operation.is_runnable else Standing.PARKED

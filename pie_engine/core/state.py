@@ -77,6 +77,8 @@ class Process:
         """What its host knows of `account.spent`."""
         self.contexts: dict[int, Context] = {}
         self.wait = PageWait()
+        self.paused_at: float | None = None
+        """When it was paused; None: it is not."""
         self.profile: ProcessProfile | None = None
         """Who writes down what happens to it, if somebody does."""
         self.num_batch_tokens = 0

@@ -89,6 +89,30 @@ class Turns:
         if plan.deadline is not None:
             self.timed[plan] = None
 
+    def pause(self, process: Process, now: float) -> None:
+        """Nothing of it runs from here on, and its deadlines do not pass."""
+        if process.paused_at is not None:
+            return
+        process.paused_at = now
+        for context in process.contexts.values():
+            for operation in context.queue:
+                self._scheduler.remove(operation)
+                self.timed.pop(operation, None)
+            self._scheduler.rest(context)
+
+    def go_on(self, process: Process, now: float) -> None:
+        """The pause is over."""
+        if process.paused_at is None:
+            return
+        paused_s, process.paused_at = now - process.paused_at, None
+        for context in process.contexts.values():
+            for operation in context.queue:
+                if operation.deadline is not None:
+                    operation.deadline += paused_s
+                    self.timed[operation] = None
+            if context.queue:
+                self.settle(context.queue[0])
+
     def expire(self, now: float) -> None:
         """End what has no time left."""
         for operation in [each for each in self.timed if each.deadline is not None and each.deadline <= now]:

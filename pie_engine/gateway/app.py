@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 
 from pie_engine.config import MIB, EngineConfig
-from pie_engine.errors import InvalidInput
+from pie_engine.gateway.actions import ACTIONS, act
 from pie_engine.gateway.adapters import Adapters
 from pie_engine.gateway.contexts import ContextShelf
-from pie_engine.gateway.http import STREAM_HEADERS, Headers, Receive, Reply, Request, Scope, Send
+from pie_engine.gateway.http import STREAM_HEADERS, Headers, Receive, Reply, Request, Scope, Send, decoded
 from pie_engine.gateway.looking import Looking
 from pie_engine.gateway.native import native_is_local
 from pie_engine.gateway.problems import translated
@@ -133,7 +132,7 @@ class App:
                 await self._stop(request, reply)
             case "POST", ["v1", "daemon", "collect"]:
                 request.check()
-                asked = _decoded(_decode_collect, await request.body(self._services.max_body_bytes))
+                asked = decoded(_decode_collect, await request.body(self._services.max_body_bytes))
                 collect = self._services.retention.collect
                 await reply.json(200, await collect(asked.older_than_s, is_dry=asked.dry_run))
             case "POST", ["v1", "processes"]:
@@ -155,7 +154,7 @@ class App:
             case "POST", ["v1", "adapters"]:
                 request.check()
                 body = await request.body(self._services.max_body_bytes)
-                await reply.json(201, await self._services.adapters.add(_decoded(_decode_adapter, body)))
+                await reply.json(201, await self._services.adapters.add(decoded(_decode_adapter, body)))
             case "DELETE", ["v1", "adapters", name] if name:
                 request.check()
                 await self._services.adapters.remove(request.query("model") or "", name)
@@ -163,7 +162,7 @@ class App:
             case "PUT", ["v1", "secrets", name] if name:
                 request.check()
                 body = await request.body(self._services.max_body_bytes)
-                value = _decoded(_decode_secret, body).value
+                value = decoded(_decode_secret, body).value
                 await reply.json(200, await self._services.secrets.set(LOCAL_USER, name, value))
             case "DELETE", ["v1", "secrets", name] if name:
                 request.check()
@@ -178,6 +177,11 @@ class App:
             case "GET", ["v1", "processes", pid, "contexts"]:
                 request.check()
                 await reply.json(200, await self._services.looking.contexts(self._find(pid)))
+            case "POST", ["v1", "processes", pid, action] if action in ACTIONS:
+                request.check()
+                body = await request.body(self._services.max_body_bytes)
+                await act(self._services.table, self._find(pid), action, body)
+                await reply.json(202, {})
             case "POST", ["v1", "processes", pid, "messages"]:
                 request.check()
                 await self._message(request, reply, pid)
@@ -195,14 +199,14 @@ class App:
 
     async def _upload(self, request: Request, reply: Reply) -> None:
         body = await request.body(self._services.max_body_bytes)
-        bundle = _decoded(_decode_bundle, body)
+        bundle = decoded(_decode_bundle, body)
         publishes = request.query("publish") != "false"
         view = await self._services.programs.upload(LOCAL_USER, bundle, publishes=publishes)
         await reply.json(201, view)
 
     async def _launch(self, request: Request, reply: Reply) -> None:
         body = await request.body(self._services.max_body_bytes)
-        launch = _decoded(_decode_launch, body)
+        launch = decoded(_decode_launch, body)
         if launch.native and not request.is_local:
             raise native_is_local()
         process = await self._services.table.launch(LOCAL_USER, launch)
@@ -217,13 +221,13 @@ class App:
 
     async def _message(self, request: Request, reply: Reply, pid: str) -> None:
         body = await request.body(self._services.max_body_bytes)
-        value = bytes(_decoded(_decode_message, body).value).decode()
+        value = bytes(decoded(_decode_message, body).value).decode()
         seq = await self._services.table.message(self._find(pid), value)
         await reply.json(202, MessageAccepted(seq))
 
     async def _stop(self, request: Request, reply: Reply) -> None:
         body = await request.body(self._services.max_body_bytes)
-        stop = _decoded(_decode_stop, body or b"{}")
+        stop = decoded(_decode_stop, body or b"{}")
         await reply.json(202, {})
         await self._services.stop_daemon(stop.drain)
 
@@ -281,12 +285,3 @@ async def _leave_when_gone(receive: Receive, follower: Follower) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         follower.leave()
-
-
-def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    try:
-        return decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"the request is not as it should be: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"the request is not JSON: {error}") from error

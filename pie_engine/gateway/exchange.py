@@ -70,7 +70,7 @@ class Exchange:
         self.members: list[Member] = []
         self.incidents: list[str] = []
         self.numbers = CoreNumbers()
-        self._early: dict[str, list[str]] = {}
+        self._early: dict[str, Registered] = {}
         """Registrations of hosts that the topology we have does not know yet."""
         self._known_boots: set[str] = set()
         self.shutdown_asked: asyncio.Future[float] = self._loop.create_future()
@@ -152,8 +152,8 @@ class Exchange:
         match message:
             case Event():
                 self._table.take_event(boot_id, message)
-            case Registered(pids):
-                self._early[boot_id] = pids
+            case Registered():
+                self._early[boot_id] = message
                 self._register_early()
             case Described():
                 self._programs.described(message)

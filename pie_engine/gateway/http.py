@@ -130,6 +130,16 @@ class Reply:
         await self.json(status, ErrorBody(info), headers)
 
 
+def decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    """Of a request. Raises `InvalidInput` saying what is wrong with it."""
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"the request is not as it should be: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the request is not JSON: {error}") from error
+
+
 def _int(text: str, name: str) -> int:
     try:
         return int(text)

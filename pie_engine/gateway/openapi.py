@@ -101,6 +101,8 @@ BODIES = (
     http.Health,
     http.AdapterRequest,
     http.AdapterView,
+    http.BidRequest,
+    http.EndowRequest,
     http.SecretRequest,
     http.SecretView,
     http.CollectRequest,
@@ -188,6 +190,14 @@ def _by_hand() -> dict[str, dict[str, Any]]:
         },
         "/v1/processes/{pid}/events": {
             "get": events,
+        },
+        "/v1/processes/{pid}/pause": {"post": _operation("Its program does not run", status=202, parameters=[PID])},
+        "/v1/processes/{pid}/resume": {"post": _operation("It goes on", status=202, parameters=[PID])},
+        "/v1/processes/{pid}/bid": {
+            "post": _operation("What its contexts bid", "BidRequest", status=202, parameters=[PID])
+        },
+        "/v1/processes/{pid}/endow": {
+            "post": _operation("Give it credits", "EndowRequest", status=202, parameters=[PID])
         },
         "/v1/processes/{pid}/contexts": {
             "get": _operation("Its contexts in all models", None, "ContextState", parameters=[PID], many=True)

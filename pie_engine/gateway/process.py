@@ -29,6 +29,7 @@ class Process:
         self.host_boot = record.host_boot
         self.host = record.host
         self.is_terminating = record.is_terminating
+        self.is_paused = False
         self.endowment, self.bid = record.endowment, record.bid
         """As in the record, and as they were changed since."""
         self.ended = record.ended
@@ -65,6 +66,8 @@ class Process:
     def state(self) -> ProcessState:
         if self.is_ended:
             return "ended"
+        if self.is_paused:
+            return "paused"
         return "queued" if self.host_boot is None else "running"
 
     def error_event(self, info: ErrorInfo) -> Event:

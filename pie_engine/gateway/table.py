@@ -30,8 +30,17 @@ from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle
-from pie_engine.protocol.to_gateway import Event
-from pie_engine.protocol.to_host import BidForProcess, Deliver, EndowProcess, Launch, Terminate, TraceKind
+from pie_engine.protocol.to_gateway import Event, Registered
+from pie_engine.protocol.to_host import (
+    BidForProcess,
+    Deliver,
+    EndowProcess,
+    Launch,
+    Pause,
+    Resume,
+    Terminate,
+    TraceKind,
+)
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -252,6 +261,8 @@ class ProcessTable:
         )
         self._turn.say(process.host_boot, launch)
         self._deliver_all(process)
+        if process.is_paused:
+            self._turn.say(process.host_boot, Pause(process.pid))
         if process.is_terminating:
             self._turn.say(process.host_boot, Terminate(process.pid))
 
@@ -309,6 +320,27 @@ class ProcessTable:
             for seq, value in self._store.messages(process.id):
                 self._turn.say(process.host_boot, Deliver(process.pid, seq, value))
 
+    def pause(self, process: Process) -> None:
+        """Its program does not run until `resume`; one that is queued begins paused. Again: nothing.
+
+        Raises `Conflict` when it has ended, or is ending.
+        """
+        if process.is_terminating and not process.has_terminal:
+            raise Conflict(f"process `{process.pid}` is ending")
+        self._set_paused(process, True, Pause(process.pid))
+
+    def resume(self, process: Process) -> None:
+        """Raises `Conflict` when it has ended."""
+        self._set_paused(process, False, Resume(process.pid))
+
+    def _set_paused(self, process: Process, is_paused: bool, order: Pause | Resume) -> None:
+        if process.has_terminal:
+            raise Conflict(f"process `{process.pid}` has ended")
+        if process.is_paused != is_paused:
+            process.is_paused = is_paused
+            if process.is_dispatched and process.host_boot is not None:
+                self._turn.say(process.host_boot, order)
+
     async def endow(self, process: Process, amount: int) -> None:
         """`amount` micro-credits more, in each model; returns when it is committed.
 
@@ -353,6 +385,7 @@ class ProcessTable:
             raise
 
     def _tell_terminate(self, process: Process) -> None:
+        process.is_paused = False
         if process.host_boot is None:
             self.end(process, Cancelled("terminated before it was started").info)
         elif process.is_dispatched:
@@ -408,14 +441,15 @@ class ProcessTable:
 
     # Hosts.
 
-    def host_registered(self, host: Host, pids: list[str]) -> None:
+    def host_registered(self, host: Host, registered: Registered) -> None:
         """A host says what it runs; the rest of what was given to it is settled here."""
-        reported = set(pids)
+        reported, paused = set(registered.pids), set(registered.paused)
         for process in self.alive:
             if process.host_boot == host.boot_id and not process.has_terminal:
                 host.pids.add(process.pid)
                 if process.pid in reported:
-                    self._resume(process)
+                    process.is_paused = process.pid in paused
+                    self._go_on(process)
                 else:
                     self._resettle(process)
         for pid in reported - host.pids:
@@ -423,7 +457,7 @@ class ProcessTable:
             self._turn.say(host.boot_id, Terminate(pid))
         self._pump(host.lane)
 
-    def _resume(self, process: Process) -> None:
+    def _go_on(self, process: Process) -> None:
         """It ran on while there was no gateway. What we told it may have got lost with the old one."""
         assert process.host_boot is not None
         process.is_dispatched = True

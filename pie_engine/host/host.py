@@ -46,7 +46,9 @@ from pie_engine.protocol.to_host import (
     EventsStored,
     GatewayOrder,
     Launch,
+    Pause,
     Profiled,
+    Resume,
     SaveFailed,
     Terminate,
     Waits,
@@ -79,6 +81,7 @@ class Host:
         """The process that has or had the last turn."""
         self.guests = guests
         self._config = config.host
+        self._clock = clock
         self._scheduler = Scheduler(clock, self._resume)
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
@@ -92,6 +95,8 @@ class Host:
             Describe: self._describe,
             Deliver: self._deliver,
             Terminate: self._terminate,
+            Pause: self._pause,
+            Resume: self._go_on,
             EndowProcess: self._endow,
             BidForProcess: self._bid_for,
             EventsStored: self._events_stored,
@@ -179,7 +184,8 @@ class Host:
     def gain_gateway(self) -> list[HostReport]:
         """What a new gateway has to hear first."""
         self._num_gateways += 1
-        return self._outbox.start_anew()
+        paused = [pid for pid, process in self.processes.items() if process.pause.is_on]
+        return self._outbox.start_anew(paused)
 
     def lose_gateway(self) -> None:
         """Programs go on for a while."""
@@ -392,7 +398,7 @@ class Host:
         self._add(Job(pid, "", program, "describe", (), conclude, wall_s=DESCRIBE_WALL_S))
 
     def _add(self, job: Job) -> Process:
-        process = self.processes[job.pid] = Process(job, self, self._config)
+        process = self.processes[job.pid] = Process(job, self, self._config, self._clock)
         if not job.program.is_component and not job.native:
             self._limit_wall(process)
         self.make_ready(process)
@@ -402,7 +408,21 @@ class Host:
         """From now on; to compile a component is not its own time."""
         wall_s = process.limits.wall_s or process.job.wall_s
         if wall_s:
-            self._scheduler.timers.after(wall_s, lambda: self._end(process, _wall_limit(process, wall_s)))
+            self._check_wall(process, wall_s, self._clock() + wall_s)
+
+    def _check_wall(self, process: Process, wall_s: float, ends_at: float) -> None:
+        """End it if its time is over. Pauses do not count."""
+        seconds_left = ends_at + process.pause.seconds - self._clock()
+
+        def check() -> None:
+            self._check_wall(process, wall_s, ends_at)
+
+        if process.pause.is_on:
+            process.pause.put_off(check)
+        elif seconds_left > 0:
+            self._scheduler.timers.after(seconds_left, check)
+        else:
+            self._end(process, _wall_limit(process, wall_s))
 
     def _deliver(self, order: Deliver) -> None:
         process = self.processes.get(order.pid)
@@ -417,7 +437,32 @@ class Host:
             self._end(process, cancelled())
             return
         process.terminate()
+        self._end_pause(process)
         self._scheduler.timers.after(self._config.cancel_grace_s, lambda: self._end(process, cancelled()))
+
+    def _pause(self, order: Pause) -> None:
+        process = self.processes.get(order.pid)
+        if process is None or process.is_terminated or process.pause.is_on:
+            return
+        process.pause.begin()
+        process.wallet.stand_still(True, self.cores)
+        self._tell_client(process, "paused")
+
+    def _go_on(self, order: Resume) -> None:
+        process = self.processes.get(order.pid)
+        if process is None or not process.pause.is_on:
+            return
+        self._tell_client(process, "resumed")
+        self._end_pause(process)
+
+    def _end_pause(self, process: Process) -> None:
+        if process.pause.is_on:
+            process.wallet.stand_still(False, self.cores)
+            process.pause.end()
+
+    def _tell_client(self, process: Process, message: str) -> None:
+        process.events.add("log", json_text({"level": "info", "message": message}))
+        self.has_output(process)
 
     def _endow(self, order: EndowProcess) -> None:
         process = self.processes.get(order.pid)

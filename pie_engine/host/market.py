@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pie_engine.errors import Busy, ErrorInfo
 from pie_engine.host.futures import Future
-from pie_engine.protocol.to_core import Endow, LookAtMarket, OpenProcess, SetProcessBid
+from pie_engine.protocol.to_core import Endow, LookAtMarket, OpenProcess, PauseProcess, ResumeProcess, SetProcessBid
 from pie_engine.protocol.to_host import CoreResult, Failed, MarketSeen
 
 if TYPE_CHECKING:
@@ -54,7 +54,12 @@ class Wallet:
             self._bid = bid
             self._tell(cores, SetProcessBid(self._job.pid, bid))
 
-    def _tell(self, cores: Iterable[CoreView], message: Endow | SetProcessBid) -> None:
+    def stand_still(self, is_paused: bool, cores: Iterable[CoreView]) -> None:
+        """The process is paused, or goes on."""
+        pid = self._job.pid
+        self._tell(cores, PauseProcess(pid) if is_paused else ResumeProcess(pid))
+
+    def _tell(self, cores: Iterable[CoreView], message: Endow | SetProcessBid | PauseProcess | ResumeProcess) -> None:
         for core in cores:
             if core.is_open(self._job.pid):
                 core.send(message)

@@ -44,12 +44,12 @@ class Outbox:
         self._changed.clear()
         return reports
 
-    def start_anew(self) -> list[HostReport]:
-        """For a new gateway: who is here, and every event that the one before may not have stored."""
+    def start_anew(self, paused: list[str]) -> list[HostReport]:
+        """For a new gateway: who is here, who of them is paused, and every event that the one before may not have."""
         self._answers.clear()  # to what the one before had asked
         events = [event for log in self._logs.values() for event in log.unstored()]
         self._changed.clear()
-        return [Registered(list(self._logs)), *events]
+        return [Registered(list(self._logs), paused), *events]
 
     def stored(self, pid: str, seq: int) -> None:
         """The gateway has everything of this process up to `seq`."""

@@ -19,6 +19,7 @@ from pie_engine.host.futures import TERMINATION, FutureTable
 from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.market import MarketLook, Wallet
+from pie_engine.host.pause import Pause
 from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
 from pie_engine.host.surroundings import Surroundings
@@ -97,8 +98,15 @@ class Job:
 class Process:
     """From launch to its terminal event. It is the owner of its guest and what the WIT interfaces act upon."""
 
-    def __init__(self, job: Job, services: HostServices, limits: HostSection) -> None:
+    def __init__(
+        self,
+        job: Job,
+        services: HostServices,
+        limits: HostSection,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.job = job
+        self.pause = Pause(clock)
         self.pid = job.pid
         self.program = job.program
         self.limits = GrantedLimits.of(job.program.manifest.limits, limits)

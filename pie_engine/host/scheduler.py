@@ -35,14 +35,21 @@ class Scheduler:
         while self._ready:
             process = self._ready.popleft()
             process.is_queued = False
-            if not process.has_ended:
+            if process.pause.is_on:
+                self.make_ready(process)
+            elif not process.has_ended:
                 self._resume(process)
             if self._clock() >= end:
                 return
 
     def make_ready(self, process: Process) -> None:
-        if not process.is_queued:
-            process.is_queued = True
+        """Its turn comes; of one that is paused, after that."""
+        if process.is_queued:
+            return
+        process.is_queued = True
+        if process.pause.is_on:
+            process.pause.put_off(lambda: self._ready.append(process))
+        else:
             self._ready.append(process)
 
     def wake_after(self, process: Process, timeout_us: int) -> None:

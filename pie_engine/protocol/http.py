@@ -12,7 +12,7 @@ from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_host import TraceKind
 
 OnDisconnect = Literal["detach", "terminate"]
-ProcessState = Literal["queued", "running", "ended"]
+ProcessState = Literal["queued", "running", "paused", "ended"]
 HealthStatus = Literal["ok", "starting", "degraded"]
 
 PID_HEADER = "Pie-Pid"
@@ -59,6 +59,16 @@ class MessageRequest(Request, frozen=True):
 
 class MessageAccepted(Body, frozen=True):
     seq: int
+
+
+class BidRequest(Request, frozen=True):
+    credits: float | None
+    """For a page and a step; None: the program bids for itself again."""
+
+
+class EndowRequest(Request, frozen=True):
+    credits: float
+    """That it gets beside what it has."""
 
 
 class SecretRequest(Request, frozen=True):

@@ -54,6 +54,16 @@ class SetProcessBid(Message, frozen=True):
     bid: int | None
 
 
+class PauseProcess(Message, frozen=True):
+    """Its operations do not run, and their deadlines move, until `ResumeProcess`; its pages are the first to go."""
+
+    pid: str
+
+
+class ResumeProcess(Message, frozen=True):
+    pid: str
+
+
 class LookAtMarket(Message, frozen=True):
     """Answered at once by `MarketSeen`, as the process sees it."""
 
@@ -255,6 +265,8 @@ CoreMessage = (
     | CloseProcess
     | Endow
     | SetProcessBid
+    | PauseProcess
+    | ResumeProcess
     | LookAtMarket
     | CreateContext
     | Append

@@ -43,6 +43,8 @@ class Registered(Message, frozen=True):
 
     pids: list[str]
     """Every process that runs here or whose last event has not been stored."""
+    paused: list[str] = []
+    """Those of them that are paused."""
 
 
 class Described(Message, frozen=True):

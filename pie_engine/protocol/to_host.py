@@ -212,6 +212,16 @@ class Terminate(Message, frozen=True):
     pid: str
 
 
+class Pause(Message, frozen=True):
+    """The program does not run until `Resume`, and its wall limit stands still. `Terminate` undoes it."""
+
+    pid: str
+
+
+class Resume(Message, frozen=True):
+    pid: str
+
+
 class EndowProcess(Message, frozen=True):
     """All micro-credits that the process was ever given, in each core: it gets what it does not have of them."""
 
@@ -254,4 +264,6 @@ CoreResult = (
     | Profiled
     | Failed
 )
-GatewayOrder = Launch | Describe | Deliver | Terminate | EndowProcess | BidForProcess | EventsStored | EventsSeen
+GatewayOrder = (
+    Launch | Describe | Deliver | Terminate | Pause | Resume | EndowProcess | BidForProcess | EventsStored | EventsSeen
+)

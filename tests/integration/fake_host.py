@@ -31,6 +31,8 @@ from pie_engine.protocol.to_host import (
     EventsStored,
     GatewayOrder,
     Launch,
+    Pause,
+    Resume,
     Terminate,
 )
 
@@ -48,6 +50,7 @@ class FakeProcess:
         self.num_delivered = 0
         self.wake_at: float | None = None
         self.is_terminated = False
+        self.is_paused = False
         self.is_stubborn = False
         self.is_ended = False
         self.credits = [launch.endowment, launch.priority, launch.bid]
@@ -63,7 +66,7 @@ class FakeProcess:
 
     def run(self) -> None:
         """As far as it goes without waiting."""
-        while not (self.is_ended or self.is_stubborn):
+        while not (self.is_ended or self.is_stubborn or self.is_paused):
             if self.is_terminated:
                 self.fail("cancelled", "terminated")
             elif not self.steps:
@@ -162,7 +165,8 @@ class FakeHost:
             own_boot = self.child.birth.boot_id
             self.gateway = Link(self.child.context, ready[0].address, own_boot, boot, GatewayOrder)
             unstored = [event for process in self.processes.values() for event in process.unstored]
-            self.gateway.send([Registered(list(self.processes)), *unstored, HostStats(0, 0, 0.0, 0)])
+            paused = [pid for pid, process in self.processes.items() if process.is_paused]
+            self.gateway.send([Registered(list(self.processes), paused), *unstored, HostStats(0, 0, 0.0, 0)])
 
     def obey(self, order: GatewayOrder) -> None:
         process = self.processes.get(order.pid) if not isinstance(order, Describe) else None
@@ -178,7 +182,10 @@ class FakeHost:
                     process.messages.append(value)
             case Terminate():
                 if process:
-                    process.is_terminated = True
+                    process.is_terminated, process.is_paused = True, False
+            case Pause() | Resume():
+                if process:
+                    process.is_paused = isinstance(order, Pause)
             case EndowProcess(_, endowment):
                 if process:
                     process.credits[0] = endowment

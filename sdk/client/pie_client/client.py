@@ -153,6 +153,31 @@ class PieClient:
         seq: int = reply["seq"]
         return seq
 
+    async def pause(self, pid: str) -> None:
+        """Its program does not run until `resume`; wall limits and deadlines stand still. Again: nothing.
+
+        Raises `NotFound`, and `InvalidInput` when it has ended.
+        """
+        await self.request("POST", f"/v1/processes/{pid}/pause", can_repeat=True)
+
+    async def resume(self, pid: str) -> None:
+        """It goes on where it was. Raises `NotFound`, and `InvalidInput` when it has ended."""
+        await self.request("POST", f"/v1/processes/{pid}/resume", can_repeat=True)
+
+    async def bid(self, pid: str, credits: float | None) -> None:
+        """What all contexts of a process bid from now on, in credits for a page and a step; None: it says itself.
+
+        Raises `NotFound`, and `InvalidInput` for what is no bid and when it has ended.
+        """
+        await self.request("POST", f"/v1/processes/{pid}/bid", {"credits": credits}, can_repeat=True)
+
+    async def endow(self, pid: str, credits: float) -> None:
+        """Give a process so many credits more, in each model.
+
+        Raises `NotFound`, and `InvalidInput` when that is more than it may have and when it has ended.
+        """
+        await self.request("POST", f"/v1/processes/{pid}/endow", {"credits": credits})
+
     async def list_processes(self, *, with_ended: bool = False, limit: int | None = None) -> list[dict[str, Any]]:
         """Those alive; with `with_ended` all that are kept, the newest first, and of these at most `limit`."""
         query = _query(all="true" if with_ended else None, limit=None if limit is None else str(limit))
