@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,15 +34,19 @@ BUDGET_S = {"unit": 120, "contract": 90, "integration": 240, "e2e": 300, "inferl
 class Daemon:
     """A real daemon of its own home, driven as a user drives it: by the command line."""
 
-    def __init__(self, home: Path, *args: str, model: str = "") -> None:
-        """`model`: more lines for the configuration of the model."""
+    def __init__(self, home: Path, *args: str, model: str = "", more: str = "") -> None:
+        """`model`: more lines for the configuration of the model; `more`: those of other sections."""
         self.home = home
         config = home / "config.toml"
         # fp32 on every machine: greedy tokens that batches of different shapes agree on.
-        config.write_text('[[models]]\ndtype = "float32"\n' + model)
+        config.write_text('[[models]]\ndtype = "float32"\n' + model + more)
         self.env = {**os.environ, "PIE_HOME": str(home), "PIE_CACHE": str(CACHE), "PIE_CONFIG": str(config)}
         self.env.pop("PYTHONPATH", None)
         self.args = args
+
+    def use_fake_model(self) -> None:
+        """Where nothing depends on what a model says: it starts without torch."""
+        (self.home / "config.toml").write_text('[[models]]\ndriver = "fake"\n')
 
     def pie(
         self, *args: str, timeout_s: float = START_TIMEOUT_S, input_text: str = ""
@@ -64,24 +69,36 @@ def _new_home() -> Path:
     return Path(tempfile.mkdtemp(prefix="pie-t-"))
 
 
-@pytest.fixture(scope="session")
-def daemon() -> Iterator[Daemon]:
-    """One daemon with pie-tiny on the CPU driver, for tests that leave it as it was."""
-    running = Daemon(_new_home())
+@contextmanager
+def _running(model: str = "", more: str = "") -> Iterator[Daemon]:
+    """A daemon with pie-tiny on the CPU driver, in a home that goes with it."""
+    running = Daemon(_new_home(), model=model, more=more)
     running.start()
     yield running
     running.stop()
     shutil.rmtree(running.home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Daemon]:
+    """One daemon for tests that leave it as it was."""
+    with _running() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
 def crowded() -> Iterator[Daemon]:
     """A daemon with 24 KV pages and 2 MiB of host memory for more, for tests that leave it as it was."""
-    running = Daemon(_new_home(), model="num_pages = 24\noffload_memory_mb = 2\n")
-    running.start()
-    yield running
-    running.stop()
-    shutil.rmtree(running.home, ignore_errors=True)
+    with _running("num_pages = 24\noffload_memory_mb = 2\n") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mortal() -> Iterator[Daemon]:
+    """A daemon for tests that kill a part of it, wait until that is back, and leave nothing running. Who has lost all
+    clients is waited for half a second."""
+    with _running(more="[gateway]\ndisconnect_grace_s = 0.5\n") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

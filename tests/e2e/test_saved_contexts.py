@@ -1,4 +1,7 @@
-"""Contexts that one program saves and another one opens, also after the daemon was started again, or from a file."""
+"""Contexts that one program saves and another one opens, also after the daemon was started again, or from a file.
+
+On the fake driver, whose KV is the tokens: that of a real one comes back by tests/integration/test_context_files.py.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ async def main(name: str) -> list:
 
 
 async def test_saved_contexts_survive_the_daemon_and_travel_in_files(fresh, tmp_path):
+    fresh.use_fake_model()
     fresh.start()
     async with PieClient(home=fresh.home) as client:
         tokens, continued, names = await value_of(client, program(SAVE))
