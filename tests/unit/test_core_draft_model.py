@@ -282,9 +282,13 @@ def test_without_one_the_plan_is_refused():
 def test_it_needs_the_tokens_of_its_model():
     ours = byte_tokenizer()
     check_same_tokens("big", ours, "small", byte_tokenizer())
-    with pytest.raises(InvalidConfig, match="small cannot be the draft model of big: its tokenizer has 258 tokens") as caught:
+    with pytest.raises(
+        InvalidConfig, match="small cannot be the draft model of big: its tokenizer has 258 tokens"
+    ) as caught:
         check_same_tokens("big", ours, "small", byte_tokenizer([("a", "b")]))
-    assert caught.value.hint.startswith("a draft model needs the tokenizer of its model; most families have a small member")
+    assert caught.value.hint.startswith(
+        "a draft model needs the tokenizer of its model; most families have a small member"
+    )
     one, other = byte_tokenizer([("a", "b")]), byte_tokenizer([("a", "c")])
     with pytest.raises(InvalidConfig, match="token 256 is 'ac' there and 'ab' here"):
         check_same_tokens("big", one, "small", other)
