@@ -19,7 +19,7 @@ def affordable(balances: Ints, charges: Ints) -> Ints:
     """The highest bid for a page with which each account could pay a step, rounded down to a power of two: equally rich
     ones would throw each other out in turn, if what one has paid made it the weaker. 0 without a balance.
 
-    `charges`: all that it holds; at least a page is assumed."""
+    `charges`: all that it holds or needs; at least a page is assumed."""
     return powers_of_two(np.maximum(balances, 0) * (PARTS / np.maximum(charges, PARTS)))
 
 

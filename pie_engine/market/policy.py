@@ -301,22 +301,21 @@ class MarketPolicy(Policy):
             self.ledger.collect(sums(book.account.ints[: len(bids)], paid, self.ledger.end))
 
     def _strengths_now(self, step: int) -> Ints:
-        """What they bid, as far as their processes can pay that for all that they hold."""
+        """What they bid, as far as their processes can pay that for all that they hold or need."""
         book, end = self.book, self.ledger.end
         seats, charge = book.account.ints[: book.end], book.charge.ints[: book.end]
-        charges, balances = sums(seats, charge, end), self.ledger.balances.ints[:end]
         # What is out bids for what it will hold, else it would bid more than when it is in, and come and go.
-        is_out = book.num_pages.ints[: book.end] == 0
-        wanted = charges
-        if is_out.any():
-            wanted = sums(seats, np.where(is_out, book.num_wanted.ints[: book.end] * PARTS, charge), end)
+        standing, num_wanted = book.standing.ints[: book.end], book.num_wanted.ints[: book.end]
+        is_out = (book.num_pages.ints[: book.end] == 0) & (standing > Standing.IDLE)
+        wanted = sums(seats, np.maximum(charge, np.where(is_out, num_wanted * PARTS, 0)), end)
+        balances = self.ledger.balances.ints[:end]
         fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
         paced = paced_bids(balances, step - self._joined.ints[:end], wanted, fair_charge)
-        is_away = book.standing.ints[: book.end] <= Standing.IDLE
+        is_away = standing <= Standing.IDLE
         asked = book.bid.ints[: book.end]
         bids = np.where(asked < 0, paced[seats], asked)
         bids[is_away & (asked < 0)] = 0
-        return np.minimum(bids, affordable(balances, charges)[seats])
+        return np.minimum(bids, affordable(balances, wanted)[seats])
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}

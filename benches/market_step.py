@@ -1,0 +1,110 @@
+"""What a decision of the scheduling policies costs, in microseconds of CPU time for a step.
+
+    python benches/market_step.py [--programs 64 256 1024 4096] [--policies market fcfs priority] [--json-out FILE]
+
+Every program has a context that decodes, a quarter of them fits, and they are put in order, pay and are paid. In parts:
+
+- order: who goes first (`Policy.order`)
+- victims: three claims that lack pages ask who gives way (`Policy.victims`)
+- settle: price, rents, dividends, service (`Policy.settle`)
+
+`fits`: the same programs when all of them fit. The budget for all parts together is 200 µs at 256 programs and 2 ms at
+4,096.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import statistics
+import time
+from pathlib import Path
+
+from common import describe_machine
+from report import write_json
+
+from pie_engine.market.book import PACED
+from pie_engine.market.ledger import Ledger
+from pie_engine.market.policy import POLICIES, Policy, StepRecord
+from pie_engine.market.sharing import PARTS
+from pie_engine.protocol.credits import CREDIT
+
+PARTS_OF_STEP = ("order", "victims", "settle", "sum", "fits")
+BUDGET_US = {256: 200, 4096: 2000}
+
+
+def crowd(policy: Policy, num_programs: int) -> list[int]:
+    """Rows of decoding contexts; some programs bid, some are poor, some are rich."""
+    rng = random.Random(num_programs)
+    rows = []
+    for number in range(num_programs):
+        seat = policy.join(f"p{number}", rng.choice((0, 10, 1000)) * CREDIT, 0, priority=rng.randrange(4))
+        row = policy.book.open(seat, 0, rng.choice((PACED, PACED, PACED, rng.randrange(CREDIT))))
+        num_pages = rng.randrange(1, 40)
+        policy.book.wake(row, number, 0, num_pages)
+        policy.book.num_pages[row], policy.book.charge[row] = num_pages, num_pages * PARTS
+        rows.append(row)
+    return rows
+
+
+def measure(name: str, num_programs: int, num_steps: int) -> dict[str, list[float]]:
+    """Microseconds of each step, by part."""
+    policy = POLICIES[name](Ledger(64), num_pages=10 * num_programs)
+    rows = crowd(policy, num_programs)
+    spent: dict[str, list[float]] = {part: [] for part in PARTS_OF_STEP}
+    num_rows = min(max(num_programs // 4, 1), 256)
+    gc.collect()
+    gc.freeze()
+    for step in range(1, num_steps + 1):
+        began = time.thread_time_ns()
+        order = policy.order(rows, step)
+        ordered = time.thread_time_ns()
+        ran = [rows[place] for place in order[:num_rows]]
+        lacked = [rows[place] for place in order[num_rows:]]
+        asking = time.thread_time_ns()
+        for row in lacked[:3]:
+            policy.victims(row, 10**9, step, ran)
+        asked = time.thread_time_ns()
+        policy.settle(StepRecord(step, ran, [1] * len(ran), lacked[:3], lacked[3:]))
+        settled = time.thread_time_ns()
+        policy.all_ran(0)
+        fitted = time.thread_time_ns()
+        for part, took_ns in (
+            ("order", ordered - began),
+            ("victims", asked - asking),
+            ("settle", settled - asked),
+            ("sum", ordered - began + settled - asking),
+            ("fits", fitted - settled),
+        ):
+            spent[part].append(took_ns / 1000)
+    return spent
+
+
+def result_of(name: str, num_programs: int, num_steps: int) -> dict[str, object]:
+    """Least and median of each part."""
+    spent = measure(name, num_programs, num_steps)
+    figures = {part: {"least": min(us), "median": statistics.median(us)} for part, us in spent.items()}
+    return {"policy": name, "programs": num_programs, "budget_us": BUDGET_US.get(num_programs), **figures}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=int, nargs="+", default=[64, 256, 1024, 4096])
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--json-out", type=Path)
+    args = parser.parse_args()
+    print("µs of CPU time a step, least / median")
+    results = []
+    for num_programs in args.programs:
+        for name in args.policies:
+            result = result_of(name, num_programs, args.steps)
+            parts = (f"{part} {result[part]['least']:.0f} / {result[part]['median']:.0f}" for part in PARTS_OF_STEP)  # type: ignore[index]
+            print(f"{num_programs:5} {name:9} {'  '.join(parts)}", flush=True)
+            results.append(result)
+    write_json(args.json_out, [{"steps": args.steps, "results": results, "machine": describe_machine()}])
+
+
+if __name__ == "__main__":
+    main()
