@@ -121,8 +121,10 @@ class _Axis:
         if not self._is_log:
             values = ticks(self._low, self._high)
         else:
-            first, last = math.ceil(math.log10(self._low) - 1e-9), math.floor(math.log10(self._high) + 1e-9)
-            values = [10.0**power for power in range(first, last + 1)] or [self._low, self._high]
+            powers = range(math.floor(math.log10(self._low)), math.ceil(math.log10(self._high)) + 1)
+            found = [[factor * 10.0**power for power in powers for factor in factors] for factors in ((1,), (1, 2, 5))]
+            inside = [[value for value in each if self._low <= value <= self._high] for each in found]
+            values = inside[0] if len(inside[0]) > 2 else inside[1]
         return [(value, self.at(value)) for value in values]
 
 

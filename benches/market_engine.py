@@ -233,7 +233,7 @@ class Engine:
         if batch is None:
             batch, record = self._compose(claims)
         self._run(batch)
-        if record is None:
+        if record is None or not (record.lacked_pages or record.lacked_batch):
             self.policy.all_ran(self.step_number)
         else:
             self.num_contended += 1

@@ -34,7 +34,7 @@ from pie_engine.protocol.credits import CREDIT
 QUOTA_PAGES = 64
 MAX_STEPS = 20_000
 """Default of `--steps`: whoever has not ended by then is counted as unfinished, as slow as it is until then."""
-SAMPLE_EVERY_STEPS = 100
+SAMPLE_EVERY_STEPS = 50
 PAGES = {"agents": 900, "heavy": 1500}
 """Of the machine, in scenarios that are about pages."""
 ENDLESS = "hog"
