@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pie_cli.checks import memory
+from pie_cli.checks import memory, running
 from pie_cli.checks.finding import Finding, title_of
 from pie_cli.daemon import failure_of, find_daemon, progress_of, running_daemon
 from pie_engine.config import EngineConfig
@@ -24,11 +24,12 @@ async def check(client: PieClient, config: EngineConfig) -> list[Finding]:
     if health is None:
         return [_silent(config)]
     members = health.members
-    found = [memory.check(member, config.paths) for member in members] + [
-        memory.limits(each, config) for each in members
+    found = [
+        *map(running.check, members),
+        *(memory.check(member, config.paths) for member in members),
+        *(memory.limits(member, config) for member in members),
     ]
-    memory_findings = [finding for finding in found if finding]
-    return [_alive(health), *(_member(member, health) for member in members), *memory_findings]
+    return [_alive(health), *(_member(member, health) for member in members), *filter(None, found)]
 
 
 def _silent(config: EngineConfig) -> Finding:

@@ -49,6 +49,8 @@ class Capabilities:
     is_deterministic: bool = False
     """What a row gets depends, bit for bit, on its sequence and on what it asks for alone: not on the other rows, the
     steps in which its KV was computed, or the pages that it lies in. For one build, CPU and number of threads."""
+    one_by_one: str = ""
+    """Why tokens go through the model one at a time, for the sake of that; empty: all of a step go at once."""
     window: int | None = None
     """No layer lets a token see more than this many positions, itself included; None: some layer does."""
     has_layouts: bool = True

@@ -73,6 +73,7 @@ class CpuDriver:
             weight_bytes=checkpoint.weight_bytes(dtype, quantize, kernels=model.kernels),
             kernels=model.kernels,
             is_deterministic=bool(steadiness) or model.kernels == "compiled",
+            one_by_one=model.reason if isinstance(model, OneByOne) else "",
             window=config.window,
             has_layouts=not config.has_own_attention,
         )

@@ -8,11 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pie_engine.model.base import Inputs, Wrapper
+from pie_engine.model.base import Inputs, Model, Wrapper
 
 
 class OneByOne(Wrapper):
     """Another model, run so."""
+
+    def __init__(self, model: Model, reason: str) -> None:
+        """`reason`: why it has to be."""
+        super().__init__(model)
+        self.reason = reason
 
     def compute(self, inputs: Inputs) -> Tensor:
         tokens, wanted, states = inputs.tokens, inputs.wanted, inputs.states

@@ -76,7 +76,7 @@ def deterministic(model: Model, num_threads: int, page_size: int) -> Model:
     if obstacle is None:
         return Steady(model)
     log.warning("deterministic: %s runs one token at a time, which is slow: %s", model.config.architecture, obstacle)
-    return OneByOne(model)
+    return OneByOne(model, obstacle)
 
 
 def _obstacle(model: Model, num_threads: int, page_size: int) -> str | None:

@@ -138,6 +138,7 @@ def test_deterministic_torch_has_one_thread_unmeasured_and_kv_of_its_own(
     assert (plain.is_deterministic, exact.is_deterministic, exact.num_threads) == (False, True, 1)
     slow = load(folder, kernels="torch", num_threads=2, deterministic=True).capabilities
     assert (slow.is_deterministic, slow.num_threads) == (True, 2)
+    assert (exact.one_by_one, slow.one_by_one) == ("", "2 threads cut rows elsewhere in other steps")
     assert len({plain.model_id, exact.model_id, slow.model_id}) == 3, "their KV differs in the last bits"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli.checks import hardware, memory, storage, tools
+from pie_cli.checks import hardware, memory, running, storage, tools
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, Paths, load_config
 from pie_engine.hub import facts
@@ -221,6 +221,24 @@ def test_the_pages_that_a_core_has_room_for() -> None:
     assert found.severity == "note"
     assert "for 40 more in host memory (20 MiB): less than `offload_memory_mb` = 50" in found.message
     assert memory.limits(core_with({}), config) is None
+
+
+def test_what_a_core_runs_on_and_why_it_is_slow() -> None:
+    detail: dict[str, object] = {"kernels": "compiled", "num_threads": 1, "one_by_one": ""}
+    found = running.check(core_with(detail))
+    assert found is not None
+    assert (found.severity, found.message) == ("ok", "core pie-tiny runs on compiled kernels, 1 thread")
+    found = running.check(core_with({"kernels": "torch", "num_threads": 2, "one_by_one": "2 threads cut rows"}))
+    assert found is not None
+    assert (found.severity, found.fix) == ("warning", "set `num_threads = 1` of the model")
+    assert found.message == (
+        "core pie-tiny runs on PyTorch, 2 threads, one token at a time, which is slow: "
+        "it is `deterministic`, and 2 threads cut rows"
+    )
+    found = running.check(core_with({"kernels": "torch", "num_threads": 1, "one_by_one": "its attention is its own"}))
+    assert found is not None
+    assert found.fix == "unset `deterministic` of the model"
+    assert running.check(core_with({"driver": "fake", "kernels": ""})) is None
 
 
 def test_a_system_that_does_not_tell_is_left_out(tmp_path: Path) -> None:
