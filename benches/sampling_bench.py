@@ -1,6 +1,7 @@
 """What choosing the tokens of one step costs, beside the model: python benches/sampling_bench.py [--json-out FILE]
 
 Logits like a language model's: the k-th likeliest token has a weight of k ** -1.3, in an order of its own in each row.
+`flat` ones are nearly equal (normal, deviation 0.1). `compiled` is chosen by the kernels, the rest with NumPy.
 Histories have 4,096 tokens, 1,000 of them generated, drawn by Zipf's law. Processor time of one thread.
 """
 
@@ -18,10 +19,11 @@ from pathlib import Path
 import torch
 from common import describe_machine
 
+from pie_engine.model.compiled_choice import Choice
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.sampling.draw import Draw
 from pie_engine.sampling.random import stream_key, uniform
-from pie_engine.sampling.sampler import sample
+from pie_engine.sampling.sampler import Choose, sample
 
 PENALTIES = {"repetition_penalty": 1.1, "frequency_penalty": 0.1, "presence_penalty": 0.1}
 SAMPLERS = {
@@ -38,6 +40,16 @@ SAMPLERS = {
     "DRY, greedy": Sampler(dry_multiplier=0.8),
     "mask, greedy": Sampler(),
 }
+COMPILED = {
+    "greedy": Sampler(),
+    "temperature": Sampler(0.8),
+    "top-k 40": Sampler(0.8, top_k=40),
+    "top-k 1000": Sampler(0.8, top_k=1000),
+    "top-k 10000": Sampler(0.8, top_k=10_000),
+    "top-p 0.9": Sampler(0.8, top_p=0.9),
+    "min-p 0.05": Sampler(0.8, min_p=0.05),
+}
+"""What the kernels choose; measured against NumPy, on both kinds of logits."""
 
 
 def main() -> None:
@@ -51,9 +63,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logits = zipf_logits(arguments.rows, arguments.vocab)
+    flat = 0.1 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
     results = {name: measure(name, sampler, logits, arguments) for name, sampler in SAMPLERS.items()}
+    choice = Choice(arguments.vocab)
+    for name, sampler in COMPILED.items():
+        results[f"compiled: {name}"] = measure(name, sampler, logits, arguments, choice)
+        results[f"flat: {name}"] = measure(name, sampler, flat, arguments)
+        results[f"flat, compiled: {name}"] = measure(name, sampler, flat, arguments, choice)
     for name, figures in results.items():
-        print(f"{name:24} {figures['median_ms']:8.3f} ms  (p10 {figures['p10_ms']:.3f}, p90 {figures['p90_ms']:.3f})")
+        print(f"{name:32} {figures['median_ms']:8.3f} ms  (p10 {figures['p10_ms']:.3f}, p90 {figures['p90_ms']:.3f})")
     if arguments.json_out:
         settings = {key: value for key, value in vars(arguments).items() if key != "json_out"}
         report = {"machine": describe_machine(), "settings": settings, "results": results}
@@ -66,7 +84,9 @@ def zipf_logits(rows: int, vocab: int) -> torch.Tensor:
     return -1.3 * torch.log(ranks + 1.0)
 
 
-def measure(name: str, sampler: Sampler, logits: torch.Tensor, arguments: argparse.Namespace) -> dict[str, float]:
+def measure(
+    name: str, sampler: Sampler, logits: torch.Tensor, arguments: argparse.Namespace, choose: Choose | None = None
+) -> dict[str, float]:
     rows, vocab = logits.shape
     randomness = random.Random(1)
     mask = bytes(randomness.randrange(256) for _ in range(-(-vocab // 8))) if name.startswith("mask") else None
@@ -79,7 +99,7 @@ def measure(name: str, sampler: Sampler, logits: torch.Tensor, arguments: argpar
         draws = [
             Draw(sampler, uniform(stream_key(row), position), mask, histories[row], num_prompt) for row in range(rows)
         ]
-        return lambda: sample(logits, draws)
+        return lambda: sample(logits, draws, choose)
 
     samples = sorted([timed_ms(step(position)) for position in range(arguments.repeats + 5)][5:])
     tenth = len(samples) // 10

@@ -111,6 +111,16 @@ def test_flat_distributions_reach_the_whole_vocabulary(scale: float) -> None:
     assert tokens_of(logits, [Draw(Sampler(1.0, top_k=4000), math.nextafter(1, 0))]) == [order[3999]]
 
 
+@pytest.mark.parametrize("scale", [1e-6, 0.001, 0.1])
+def test_any_top_k_of_flat_distributions(scale: float) -> None:
+    """A fixed weight from which on tokens are looked at leaves all of them; tokens are found by their number then."""
+    logits = random_logits(6, 5000, scale=scale)
+    for top_k in (1, 30, 700, 2000, 4999, 6000):
+        for top_p in (1.0, 0.7):
+            draws = [Draw(Sampler(1.0, top_k=top_k, top_p=top_p), (row + 0.3) / 6) for row in range(6)]
+            assert tokens_of(logits, draws) == [one.token for one in sample(logits, draws)], (top_k, top_p)
+
+
 @pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
 def test_what_is_impossible_is_never_drawn(sampler: Sampler) -> None:
     logits = torch.full((3, 301), -INF)

@@ -7,6 +7,7 @@ weight that matters are looked at; if these do not decide, more.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,10 @@ _BLOCK = 256
 _FLOORS = (2e-2, 1e-4, 1e-38)
 """Weights, the likeliest token's being 1, from which on tokens are looked at: more and more, until they decide."""
 _LAST_FLOOR = _FLOORS[-1]
+_ENOUGH = 64
+"""Tokens that are no reason to look for a higher floor."""
+_NUM_LOOKS = 16
+"""For a higher floor."""
 _MIN_TEMPERATURE = 1e-20
 _NOWHERE = -1
 NO_DISTRIBUTION, NOTHING_ALLOWED = -1, -2
@@ -97,6 +102,23 @@ def lanes_from(_typing: Any, address: Any, least: Any) -> Any:
 
 
 @intrinsic
+def count_from(_typing: Any, row: Any, count: Any, least: Any) -> Any:
+    """How many of `count` numbers are not below `least`. Whole vectors."""
+
+    def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        row, count, least = arguments
+        bound = spread(builder, least)
+        total = cgutils.alloca_once_value(builder, constant(0.0))
+        with each_vector(builder, count) as loop:
+            is_above = builder.fcmp_ordered(">=", load(builder, at(builder, row, loop.index)), bound)
+            one = builder.select(is_above, constant(1.0), constant(0.0))
+            builder.store(builder.fadd(builder.load(total), one), total)
+        return fold(builder, "add", builder.load(total))
+
+    return types.float32(types.int64, types.int64, types.float32), emit
+
+
+@intrinsic
 def allow(_typing: Any, row: Any, mask: Any, count: Any, out: Any) -> Any:
     """out[count] = row where the bit of `mask` is set, minus infinity elsewhere. Whole vectors."""
 
@@ -122,9 +144,11 @@ def choose_kernel() -> Any:
         mass_of=ranks.mass_of,
     )(_decide)
     gather = compiled("int64(float32[::1], int64, float32, int64[::1])", name="gather_from")(_gather)
+    raised = compiled("float64(float32[::1], int64, float64, int64)", name="raised")(_raised)
     draw = compiled(
         "int64(int64, int64, float32, float64[::1], float32[::1], int64[:, ::1], int64[::1], float64[::1])",
         name="draw_token",
+        raised=raised,
         gather=gather,
         fill_buckets=ranks.fill_buckets,
         decide=decide,
@@ -214,14 +238,35 @@ def _draw(x, vocab, most, setting, weights, orders, starts, sums):
         for token in range(whole, whole + LANES):
             put_number(room + token * 4, number_at(x + token * 4) if token < vocab else _LOWEST)
         total += weigh(room + whole * 4, LANES, most, factor, room + whole * 4)
-    token = _NOWHERE
-    for floor in _FLOORS:
+    token, top_k = _NOWHERE, int(setting[1])
+    for least in _FLOORS:
+        floor = raised(weights, vocab, least, top_k) if top_k > 0 else least
         count = gather(weights, vocab, floor, orders[0])
         num_buckets = fill_buckets(x, weights, orders[1], starts, sums, count, orders[0])
         token = decide(x, weights, orders[1], starts, sums, num_buckets, count, floor, total, setting)
         if token != _NOWHERE:
             break
     return token
+
+
+def _raised(weights, vocab, floor, top_k):
+    """A floor up to which there are at least `top_k` tokens too, and not many more: of a flat distribution a large part
+    of the vocabulary lies above any fixed one."""
+    room, size = weights.ctypes.data, (vocab + LANES - 1) // LANES * LANES
+    if count_from(room, size, np.float32(floor)) <= 2 * top_k + _ENOUGH:
+        return floor
+    too_high = 2.0
+    for _ in range(_NUM_LOOKS):
+        # To fp32, so that it is the number that is compared with.
+        middle = np.float32(math.sqrt(floor * too_high))
+        count = count_from(room, size, middle)
+        if count < top_k:
+            too_high = float(middle)
+        else:
+            floor = float(middle)
+            if count <= top_k + top_k // 4 + _ENOUGH:
+                break
+    return floor
 
 
 def _gather(weights, vocab, floor, order):

@@ -19,7 +19,7 @@ LISTS = "int64, float32[::1], int64[::1], int64[::1], float64[::1]"
 _ONE = 0x3F800000
 """The bits of 1.0 in fp32; those of the numbers below it fall as they do."""
 _BUCKET_BITS = 17
-"""64 buckets for each halving."""
+"""64 buckets for each halving; more where there are many tokens of nearly one weight."""
 NUM_BUCKETS = (_ONE >> _BUCKET_BITS) + 2
 _FEW = 32
 """Tokens that are put in order by insertion."""
@@ -60,16 +60,18 @@ def _fill_buckets(x, weights, order, starts, sums, count, tokens):
         starts[1] = count
         return 1
     bits = weights.view(np.int32)
-    num_buckets = 0
+    farthest, shift = 0, _BUCKET_BITS
     for place in range(count):
-        num_buckets = max(num_buckets, _ONE - bits[tokens[place]])
-    num_buckets = (num_buckets >> _BUCKET_BITS) + 1
+        farthest = max(farthest, _ONE - bits[tokens[place]])
+    while shift > 0 and farthest >> (shift - 1) < min(count, NUM_BUCKETS - 1):
+        shift -= 1
+    num_buckets = (farthest >> shift) + 1
     for bucket in range(num_buckets + 1):
         starts[bucket] = 0
         sums[bucket] = 0.0
     for place in range(count):
         token = tokens[place]
-        bucket = max(_ONE - bits[token], 0) >> _BUCKET_BITS
+        bucket = max(_ONE - bits[token], 0) >> shift
         starts[bucket] += 1
         sums[bucket] += weights[token]
     end = 0
@@ -80,7 +82,7 @@ def _fill_buckets(x, weights, order, starts, sums, count, tokens):
     # From the last to the first, so that of equal ones the first token comes first.
     for place in range(count - 1, -1, -1):
         token = tokens[place]
-        bucket = max(_ONE - bits[token], 0) >> _BUCKET_BITS
+        bucket = max(_ONE - bits[token], 0) >> shift
         starts[bucket] -= 1
         order[starts[bucket]] = token
     return num_buckets
