@@ -190,20 +190,26 @@ class Operation:
 
     def row(self, num_tokens: int) -> Row:
         """The next `num_tokens` uncomputed tokens as a row."""
-        kv = self.kv
+        kv, context = self.kv, self.context
         start = kv.num_computed
         end = start + num_tokens
         # Past two calls where that can be, since this is done for every token of every reply.
         own, page_ids = kv.tokens.own, kv.table.ids or kv.page_ids
         if end < kv.num_tokens:
-            return Row(kv.tokens[start:end], start, page_ids, adapter=self.context.adapter_id)
-        tokens = own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:]
-        sampler, context = self._sampler, self.context
-        uniform = context.random.draw(end) if self._is_random else 0.0
-        row = Row(tokens, start, page_ids, sampler, uniform, self._probes, self._want_logprob, self._ask_mask())
-        row.adapter = context.adapter_id
-        if sampler is not None and self._draws_on_more:
-            self._prepare(row, sampler)
+            return Row(kv.tokens[start:end], start, page_ids, adapter=context.adapter_id)
+        row = Row(
+            own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:],
+            start,
+            page_ids,
+            self._sampler,
+            context.random.draw(end) if self._is_random else 0.0,
+            self._probes,
+            self._want_logprob,
+            self._ask_mask(),
+            adapter=context.adapter_id,
+        )
+        if self._draws_on_more and self._sampler is not None:
+            self._prepare(row, self._sampler)
         return row
 
     def _prepare(self, row: Row, sampler: Sampler) -> None:

@@ -7,9 +7,12 @@ list of rows, each a slice of one sequence with the page table that it reads and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.layout import Layout
@@ -57,8 +60,8 @@ class Capabilities:
     """Whether rows may have a `layout`."""
 
 
-@dataclass(slots=True)
-class Row:
+# Structs, since one of each is made for every token.
+class Row(msgspec.Struct, gc=False):
     """One sequence in a step: run `tokens` in the slots `start`, `start + 1`, … and write their KV.
 
     `page_ids[i]` holds slots `i * page_size … (i + 1) * page_size - 1`; the table covers at least
@@ -69,6 +72,7 @@ class Row:
     tokens: Sequence[int]
     start: int
     page_ids: Sequence[int]
+    """If it is an array, one of 64-bit integers (`"q"`): these are read fastest."""
     sampler: Sampler | None = None
     """None: no logits are needed (a prefill chunk that is not the last one)."""
     uniform: float = 0.0
@@ -129,8 +133,7 @@ class Sample(NamedTuple):
     probed: Probed
 
 
-@dataclass(slots=True)
-class RowResult:
+class RowResult(msgspec.Struct, gc=False):
     """What came out of the last position of a row; all None or empty when no logits were asked for."""
 
     token: int | None = None

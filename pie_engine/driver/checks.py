@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Container, Sequence
-
-import numpy as np
+from itertools import chain
+from operator import add
 
 from pie_engine.driver.base import Capabilities, KvPages, Row
 from pie_engine.protocol.sampling import NO_PROBES
 
 
-def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int, adapters: Container[str]) -> None:
-    """Token ids, positions and page ids are in range, tables are long enough, no two rows write one page, and adapters
-    are loaded."""
-    size, most_tokens = capabilities.page_size, capabilities.max_context_tokens
-    all_tokens, all_pages, written = list[int](), array("q"), list[int]()
+def check_rows(rows: Sequence[Row], capabilities: Capabilities, adapters: Container[str]) -> None:
+    """Token ids and positions are in range, tables are long enough, no two rows write one page, and adapters are
+    loaded. Page ids: `check_tables`."""
+    if not rows:
+        return
+    # Column by column: all there is to know of one row after the other would cost as much as the rest of a step.
+    size, tokens, starts = capabilities.page_size, [row.tokens for row in rows], [row.start for row in rows]
+    lengths, tables = list(map(len, tokens)), [row.page_ids for row in rows]
+    ends = list(map(add, starts, lengths))
+    assert all(lengths), "a row without tokens"
+    assert min(starts) >= 0, f"position {min(starts)}"
+    laid_out = [row for row in rows if row.layout is not None]
+    if laid_out or max(ends) > capabilities.max_context_tokens:
+        _check_positions(rows, capabilities)
+    short = [end for end, table in zip(ends, tables, strict=True) if len(table) * size < end]
+    assert not short, f"too few pages for {short} positions"
+    _check_range(list(chain.from_iterable(tokens)), capabilities.vocab_size, "token id")
+    written = [table[start // size] for table, start in zip(tables, starts, strict=True)]
+    if max(lengths) > 1:
+        for table, start, end in zip(tables, starts, ends, strict=True):
+            written += table[start // size + 1 : (end - 1) // size + 1]
+    assert len(set(written)) == len(written), f"two rows write one of the pages {sorted(written)}"
+    for adapter in {row.adapter for row in rows}:
+        assert not adapter or adapter in adapters, f"adapter {adapter} is not loaded"
     for row in rows:
-        tokens, start, page_ids = row.tokens, row.start, row.page_ids
-        end = start + len(tokens)
-        assert tokens, "a row without tokens"
-        assert start >= 0, f"position {start}"
-        if row.layout is None:
-            assert end <= most_tokens, f"{end} positions"
-        else:
-            assert capabilities.has_layouts, "a layout for a model whose attention is its own"
-            row.layout.check(start, end, most_tokens)
-        assert len(page_ids) * size >= end, f"{len(page_ids)} pages for {end} positions"
-        all_tokens += tokens
-        all_pages.extend(page_ids)
-        if len(tokens) == 1:
-            written.append(page_ids[start // size])
-        else:
-            written += page_ids[start // size : (end - 1) // size + 1]
-        assert not row.adapter or row.adapter in adapters, f"adapter {row.adapter} is not loaded"
         if row.probes is not NO_PROBES or row.draft_uniforms:
             _check_extras(row, capabilities)
-    _check_range(all_tokens, capabilities.vocab_size, "token id")
-    _check_range(all_pages, num_pages, "page id")
-    assert len(set(written)) == len(written), f"two rows write one of the pages {sorted(written)}"
+
+
+def check_tables(rows: Sequence[Row], num_pages: int) -> None:
+    """Page ids are in range."""
+    for row in rows:
+        _check_range(row.page_ids, num_pages, "page id")
+
+
+def _check_positions(rows: Sequence[Row], capabilities: Capabilities) -> None:
+    most_tokens = capabilities.max_context_tokens
+    for row in rows:
+        if row.layout is None:
+            assert row.end <= most_tokens, f"{row.end} positions"
+        else:
+            assert capabilities.has_layouts, "a layout for a model whose attention is its own"
+            row.layout.check(row.start, row.end, most_tokens)
 
 
 def _check_extras(row: Row, capabilities: Capabilities) -> None:
@@ -62,10 +76,6 @@ def check_pages(page_ids: Sequence[int], num_pages: int, pages: KvPages | None =
 
 
 def _check_range(ids: Sequence[int], limit: int, what: str) -> None:
-    """All at once: looking at them one by one would cost more than the rest of a step's layout."""
-    if not ids:
-        return
-    values = np.frombuffer(ids if isinstance(ids, array) else array("q", ids), np.int64)
-    least, most = values.min(), values.max()
-    assert least >= 0, f"{what} {least} out of range"
-    assert most < limit, f"{what} {most} out of range (there are {limit})"
+    if ids:
+        assert min(ids) >= 0, f"{what} {min(ids)} out of range"
+        assert max(ids) < limit, f"{what} {max(ids)} out of range (there are {limit})"

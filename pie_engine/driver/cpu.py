@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
-from pie_engine.driver.checks import check_pages, check_pairs, check_rows
+from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_tables
 from pie_engine.driver.cpu_choice import choose
 from pie_engine.driver.cpu_tuning import choose_num_threads
 from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, available_bytes
-from pie_engine.model.base import Model
+from pie_engine.model.base import Inputs, Model
 from pie_engine.model.checkpoint import Checkpoint
 from pie_engine.model.compile_kernels import compile_apart
 from pie_engine.model.kernels.cache import are_compiled, matmul_name
@@ -33,7 +33,6 @@ from pie_engine.model.steady import Steady
 from pie_engine.model.steady import deterministic as make_deterministic
 from pie_engine.protocol.sampling import NO_PROBES, NOTHING_PROBED
 from pie_engine.sampling import probes, sampler
-from pie_engine.sampling.draw import Draw
 
 log = logging.getLogger(__name__)
 
@@ -155,11 +154,12 @@ class CpuDriver:
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
         cache = self._allocated()
-        check_rows(rows, self._capabilities, cache.num_pages, self._adapters)
+        check_rows(rows, self._capabilities, self._adapters)
         if not rows:
             return []
         if self._capabilities.kernels == "compiled":
-            return self._run(rows, cache)
+            return self._run(rows, cache)  # looks at the page ids itself
+        check_tables(rows, cache.num_pages)
         lengths = [len(row.tokens) for row in rows]
         order = row_order(lengths, [row.end for row in rows])
         results = dict(zip(order, self._run([rows[index] for index in order], cache), strict=True))
@@ -170,15 +170,17 @@ class CpuDriver:
         spans, tokens = list[Span](), list[int]()
         asked, wanted = list[Row](), list[int]()
         for row in rows:
-            own = row.tokens
-            spans.append(Span(len(tokens), len(own), row.start, row.page_ids, row.layout, row.adapter))
+            own, first = row.tokens, len(tokens)
             tokens += own
+            spans.append(Span(first, len(tokens) - first, row.start, row.page_ids, row.layout, row.adapter))
             if row.sampler is not None:
                 asked.append(row)
                 # The last one, and the one before each draft.
-                wanted.extend(range(len(tokens) - 1 - len(row.draft_uniforms), len(tokens)))
+                if row.draft_uniforms:
+                    wanted.extend(range(len(tokens) - 1 - len(row.draft_uniforms), len(tokens) - 1))
+                wanted.append(len(tokens) - 1)
         states = self._new_states(asked, len(wanted))
-        logits = self._model.forward(spans, tokens, cache, wanted, states)
+        logits = self._model.logits(Inputs(spans, tokens, cache, wanted, states))
         sampled = sample_rows(logits, states, asked, self._model.choose)
         if len(asked) == len(rows):
             return sampled
@@ -240,42 +242,40 @@ def _as_array(tensor: Tensor) -> np.ndarray:
 
 
 def sample_rows(
-    logits: Tensor, states: Tensor | None, rows: Sequence[Row], choose: sampler.Choose | None = None
+    logits: np.ndarray, states: Tensor | None, rows: Sequence[Row], choose: sampler.Choose | None = None
 ) -> list[RowResult]:
     """Sample and probe each of `rows` as it asks.
 
     `logits` [positions, vocab] and `states` [positions, hidden size]: one more than it has drafts of each.
     `choose`: see `sampler.sample`.
     """
-    draws = list[Draw]()
-    for row in rows:
-        draws += row.draws()
+    draws = [draw for row in rows for draw in row.draws()]
     drawn = sampler.sample(logits, draws, choose)
-    results: list[RowResult] = []
-    at = 0
-
-    def result_at(at: int, row: Row) -> RowResult:
-        one = drawn[at]
-        result = RowResult(one.token, None, NOTHING_PROBED, one.mirostat_mu, (), one.fault)
-        if one.token is not None and (row.want_logprob or row.probes is not NO_PROBES):
-            if row.want_logprob:
-                result.logprob = probes.logprobs(logits[at], [one.token])[0]
-            if not row.probes.is_empty:
-                state = None if states is None else states[at]
-                result.probed = probes.probed(logits[at], state, row.probes, draws[at].mask)
-        return result
-
+    results = [RowResult(one.token, None, NOTHING_PROBED, one.mirostat_mu, (), one.fault) for one in drawn]
+    if not any(row.want_logprob or row.draft_uniforms or row.probes is not NO_PROBES for row in rows):
+        return results
+    of_rows, at = list[RowResult](), 0
     for row in rows:
-        before: list[RowResult] = []
-        if row.draft_uniforms:
-            before = [result_at(at + index, row) for index in range(len(row.draft_uniforms))]
-            at += len(before)
-        result = result_at(at, row)
-        at += 1
+        end = at + len(row.draft_uniforms) + 1
+        for place in range(at, end):
+            if results[place].token is not None:
+                said = torch.from_numpy(logits[place])
+                _look(row, results[place], said, None if states is None else states[place], draws[place].mask)
+        *before, result = results[at:end]
         if before:
             result.error = next((each.error for each in (result, *before) if each.error is not None), None)
             result.before_drafts = [
                 Sample(each.token, each.logprob, each.probed) for each in before if each.token is not None
             ]
-        results.append(result)
-    return results
+        of_rows.append(result)
+        at = end
+    return of_rows
+
+
+def _look(row: Row, result: RowResult, logits: Tensor, state: Tensor | None, mask: bytes | None) -> None:
+    """Put in what `row` wants to know besides the token."""
+    assert result.token is not None
+    if row.want_logprob:
+        result.logprob = probes.logprobs(logits, [result.token])[0]
+    if not row.probes.is_empty:
+        result.probed = probes.probed(logits, state, row.probes, mask)

@@ -7,7 +7,7 @@ which are tables that end with it and blocks that follow it, so a fork is one mo
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pie_engine.kv.pool import NO_PAGE, PagePool
 
@@ -153,3 +153,8 @@ class PageTable:
                 return
             self._pool.release(reversed(block.pages))
             block = block.before
+
+
+def joined(tables: Iterable[Sequence[int]]) -> bytearray:
+    """The page ids of tables one after the other, as 64-bit integers; those that are arrays are such ones."""
+    return bytearray().join([table if type(table) is array else array("q", table) for table in tables])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +18,7 @@ from pie_engine.model.span import Span
 from pie_engine.sampling.sampler import Choose
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True, gc=False):
     """What goes through a model at once."""
 
     spans: Sequence[Span]
@@ -61,6 +61,10 @@ class Model(Protocol):
     @abstractmethod
     def compute(self, inputs: Inputs) -> Tensor:
         """Run the tokens through the model, write their KV, and return the logits [len(wanted), vocab] in fp32."""
+
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        """`compute`, for who does not work on with torch."""
+        return self.compute(inputs).numpy()
 
     def forward(
         self,

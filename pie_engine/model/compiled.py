@@ -7,7 +7,6 @@ does not (`kernels.support`). Activations are fp32.
 from __future__ import annotations
 
 import sys
-from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,9 +22,9 @@ from pie_engine.model.compiled_step import Step, padded_rows
 from pie_engine.model.compiled_weights import PackedBlock, norm_of
 from pie_engine.model.description import Kernels
 from pie_engine.model.embedding import Embedding
+from pie_engine.model.kernels import codes
 from pie_engine.model.kernels.packed import PackedLinear
-from pie_engine.model.kernels.program import Program
-from pie_engine.model.kernels.start import pick
+from pie_engine.model.kernels.program import Program, row_bytes
 from pie_engine.model.kernels.support import padded
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.kv_cache import HeadShape, KvCache
@@ -33,6 +32,7 @@ from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.quants import Quants
 from pie_engine.model.rope import Rope
+from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
 
@@ -92,48 +92,56 @@ class CompiledDecoder(Model):
         return KvCache(self.config.num_layers, num_pages, page_size, self.heads, self.kv_dtype)
 
     def compute(self, inputs: Inputs) -> Tensor:
-        """What a row gets is the same bit for bit in any batch and any chunk."""
-        spans, tokens, cache = inputs.spans, inputs.tokens, inputs.cache
-        step = self._step_for(len(tokens), cache)
-        positions = array("q")
-        for span in spans:
-            positions.extend((span.start,) if span.length == 1 and span.layout is None else span.positions)
-        hidden = step.hidden_of(len(tokens))
-        self._embedding.into(np.array(tokens, np.int64), hidden)
-        places, num_positions = np.frombuffer(positions, np.int64), max(positions) + 1
-        for rope, turns in zip(self._ropes, step.turns, strict=True):
-            pick(rope.pairs(num_positions), places, turns)
-        step.run(self._team, spans, self._adapters)
-        return self._logits(step.hidden, inputs.wanted, inputs.states)
+        return torch.from_numpy(self.logits(inputs))
 
-    def _logits(self, hidden: np.ndarray, wanted: Sequence[int], states: Tensor | None) -> Tensor:
+    def logits(self, inputs: Inputs) -> np.ndarray:
+        """What a row gets is the same bit for bit in any batch and any chunk."""
+        spans, num_tokens = inputs.spans, len(inputs.tokens)
+        step = self._step_for(num_tokens, spans, inputs.cache)
+        step.place(spans, inputs.tokens, inputs.wanted)
+        self._embedding.into(step.ids(num_tokens), step.hidden_of(num_tokens))
+        step.run(self._team, spans, num_tokens, self._adapters)
+        return self._end(step, num_tokens, len(inputs.wanted), inputs.states)
+
+    def _end(self, step: Step, num_tokens: int, num_wanted: int, states: Tensor | None) -> np.ndarray:
         config = self.config
-        if not len(wanted):
-            return torch.empty(0, config.vocab_size)
-        if self._last is None or self._last.capacity < len(wanted):
-            self._last = _LastRows(self, max(len(wanted), 16))
-        logits = self._last.run(self._team, hidden, np.array(wanted, np.int64))
+        if not num_wanted:
+            return np.empty((0, config.vocab_size), np.float32)
+        if self._last is None or self._last.capacity < num_wanted or self._last.step is not step:
+            self._last = _LastRows(self, step, max(num_wanted, 16))
+        step.clear_padding(num_tokens)
+        logits = self._last.run(self._team, num_wanted)
         if states is not None:
-            states.copy_(self._last.normed[: len(wanted), : config.hidden_size])
+            states.copy_(self._last.normed[:num_wanted, : config.hidden_size])
         if config.logit_scale != 1.0:
-            logits = logits * config.logit_scale
+            logits = logits * np.float32(config.logit_scale)
         if config.logit_softcap is not None:
-            logits = torch.tanh(logits / config.logit_softcap) * config.logit_softcap
+            capped = torch.tanh(torch.from_numpy(logits) / config.logit_softcap) * config.logit_softcap
+            logits = capped.numpy()
         return logits
 
-    def _step_for(self, num_tokens: int, cache: KvCache) -> Step:
-        if self._step is None or self._step.capacity < num_tokens or self._step.cache is not cache:
-            self._step = Step(
-                self.config, self._blocks, len(self._ropes), cache, max(num_tokens, 16), self._team.num_threads
-            )
-        return self._step
+    def _step_for(self, num_tokens: int, spans: Sequence[Span], cache: KvCache) -> Step:
+        step = self._step
+        ends = [span.start + span.length if span.layout is None else span.num_positions for span in spans]
+        num_positions = max(ends)
+        if step is None or step.capacity < num_tokens or step.num_positions < num_positions or step.cache is not cache:
+            ropes = [self._turns_of(rope, num_positions) for rope in self._ropes]
+            capacity = max(num_tokens, 16 if step is None else step.capacity)
+            step = self._step = Step(self.config, self._blocks, ropes, cache, capacity, self._team.num_threads)
+        return step
+
+    def _turns_of(self, rope: Rope, num_positions: int) -> Tensor:
+        """Rotations for padded heads."""
+        pairs = torch.from_numpy(rope.pairs(num_positions))
+        num_missing = self.config.head_dim - pairs.shape[1]
+        return torch.nn.functional.pad(pairs, (0, num_missing)) if num_missing else pairs
 
 
 class _LastRows:
     """The end of a step: the final norm and the head, over the rows whose logits are wanted."""
 
-    def __init__(self, model: CompiledDecoder, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, model: CompiledDecoder, step: Step, capacity: int) -> None:
+        self.capacity, self.step = capacity, step
         config = model.config
         self._vocab_size, self._hidden_size = config.vocab_size, config.hidden_size
         self._num_columns = model._head.padded_outputs
@@ -141,18 +149,19 @@ class _LastRows:
         self._rows = self.normed.numpy()
         logits = torch.empty(capacity, self._num_columns)
         self._program = Program(model._team.num_threads)
+        self._program.add(
+            codes.GATHER, step.hidden, step.wanted, self._hidden_size, self.normed, row_bytes(self.normed)
+        )
         model._norm.into(self._program, self.normed, self.normed)
         model._head.into(self._program, self.normed, logits)
         self._program.seal()
         self._logits = np.empty(logits.shape, np.float32)
         self._program.move(logits.data_ptr(), self._logits.ctypes.data)
 
-    def run(self, team: Team, hidden: np.ndarray, wanted: np.ndarray) -> Tensor:
-        """The logits of the rows `wanted` of `hidden`."""
-        num_rows = len(wanted)
-        pick(hidden, wanted, self._rows)
+    def run(self, team: Team, num_rows: int) -> np.ndarray:
+        """The logits of the tokens of the step that are wanted."""
         if self._hidden_size < self._rows.shape[1]:
-            self._rows[:num_rows, self._hidden_size :] = 0.0  # the layers may have left NaN there
+            self._rows[:num_rows, self._hidden_size :] = 0.0  # a norm may have left NaN there
         self._program.set_num_rows(num_rows)
         # They are the caller's: new memory costs less than a copy, and none if nobody has kept those of the last run.
         if len(self._logits) != num_rows or sys.getrefcount(self._logits) > _NOT_KEPT:
@@ -160,7 +169,7 @@ class _LastRows:
             self._program.move(self._logits.ctypes.data, logits.ctypes.data)
             self._logits = logits
         team.run(self._program)
-        return torch.from_numpy(self._logits[:, : self._vocab_size])
+        return self._logits[:, : self._vocab_size]
 
 
 def _table(weight: Quants | Tensor) -> PackedLinear | Tensor:

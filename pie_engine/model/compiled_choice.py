@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pie_engine.model.kernels.choose import choose_kernel
+from pie_engine.model.kernels.choose import NUM_SETTINGS, choose_kernel
 from pie_engine.model.kernels.ranks import NUM_BUCKETS
 from pie_engine.model.kernels.support import whole_vectors
+from pie_engine.protocol.sampling import GREEDY_SETTINGS, Sampler
+from pie_engine.sampling.draw import Draw
 
 
 class Choice:
@@ -24,15 +26,20 @@ class Choice:
             np.zeros(NUM_BUCKETS, np.float64),
         )
         self._mask_bytes = room // 8
-        self._tokens = np.zeros(0, np.int64)
+        self._samplers: list[Sampler] = []
+        """Of the last rows: step after step they are mostly the same."""
+        self._settings, self._tokens = np.zeros((0, NUM_SETTINGS)), np.zeros(0, np.int64)
 
-    def __call__(self, logits: np.ndarray, settings: np.ndarray, masks: Sequence[bytes] = ()) -> list[int]:
-        num_rows = len(settings)
-        assert logits.shape == (num_rows, self._vocab_size), logits.shape
+    def __call__(self, logits: np.ndarray, draws: Sequence[Draw]) -> list[int]:
+        assert logits.shape == (len(draws), self._vocab_size), logits.shape
         assert logits.strides[1] == logits.itemsize, "the numbers of a row lie side by side"
-        if len(self._tokens) != num_rows:
-            self._tokens = np.zeros(num_rows, np.int64)
-        bits, size = 0, self._mask_bytes
+        samplers = [draw.sampler for draw in draws]
+        if samplers != self._samplers:
+            self._set(samplers)
+        masks = [draw.mask for draw in draws if draw.mask is not None]
+        settings, size, bits = self._settings, self._mask_bytes, 0
+        settings[:, 4] = [draw.uniform for draw in draws]
+        settings[:, 5] = [draw.mask is not None for draw in draws] if masks else 0.0
         if masks:
             joined = np.frombuffer(b"".join([mask[:size].ljust(size, b"\0") for mask in masks]), np.uint8)
             bits = joined.ctypes.data
@@ -41,3 +48,8 @@ class Choice:
         )
         tokens: list[int] = self._tokens.tolist()
         return tokens
+
+    def _set(self, samplers: list[Sampler]) -> None:
+        self._samplers, num_rows = samplers, len(samplers)
+        self._tokens, self._settings = np.zeros(num_rows, np.int64), np.zeros((num_rows, NUM_SETTINGS))
+        self._settings[:, :4] = [sampler.settings or GREEDY_SETTINGS for sampler in samplers]

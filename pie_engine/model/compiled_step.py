@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import add
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pie_engine.kv.table import joined
 from pie_engine.model.compiled_lora import PackedAdapter, segments_of, site_of
 from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, PackedMlp
 from pie_engine.model.description import ModelConfig
@@ -16,6 +18,7 @@ from pie_engine.model.kernels import attention, codes
 from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.packed import AnyPacked
 from pie_engine.model.kernels.program import Program, row_bytes
+from pie_engine.model.kernels.start import lay_out
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.lora.layout import Projection
@@ -31,6 +34,9 @@ _GATES = {
 }
 
 
+_SLOTS, _POSITIONS, _IDS, _WANTED = range(4)
+
+
 def padded_rows(num_rows: int, size: int) -> Tensor:
     """A buffer of rows of `size` numbers, and beside them zeros up to whole panels."""
     return torch.zeros(num_rows, -(-size // WIDTH) * WIDTH)
@@ -43,30 +49,34 @@ class Step:
         self,
         config: ModelConfig,
         blocks: Sequence[PackedBlock],
-        num_ropes: int,
+        ropes: Sequence[Tensor],
         cache: KvCache,
         capacity: int,
         num_threads: int,
     ) -> None:
-        """`config` as the kernels run it (`support.padded`)."""
+        """`config` as the kernels run it (`support.padded`). `ropes` [positions, head_dim]: the rotations of each."""
         self.capacity, self.cache = capacity, cache
+        self.num_positions = min(map(len, ropes))
+        """Tokens may stand at those below."""
         self._config, self._num_threads = config, num_threads
         self._scratch = torch.empty(0)
         num_all = config.num_heads + 2 * config.num_kv_heads
         num_rotated = config.num_heads + config.num_kv_heads
-        self._turns = [torch.zeros(capacity, config.head_dim) for _ in range(num_ropes)]
-        self.turns = [turns.numpy() for turns in self._turns]
-        """The rotations of each rope, to be filled in."""
-        self._hidden = padded_rows(capacity, config.hidden_size)
-        self.hidden = self._hidden.numpy()
+        self._ropes = ropes
+        self._turns = [torch.zeros(capacity, config.head_dim) for _ in ropes]
+        self._numbers = np.zeros((4, capacity), np.int64)
+        """Slots, positions and ids of the tokens, and which of them are wanted: see `lay_out`."""
+        self.hidden = padded_rows(capacity, config.hidden_size)
         """The residual stream, and zeros up to whole panels."""
+        self._start = self.hidden.numpy()
         self._normed = padded_rows(capacity, config.hidden_size)
         self._added = padded_rows(capacity, config.hidden_size)
         self._qkv = padded_rows(capacity, num_all * config.head_dim)
         self._rotated = torch.empty(capacity, num_rotated * config.head_dim)
         self._attended = torch.empty(capacity, config.num_heads * config.head_dim)
         self._windows = list(dict.fromkeys(block.window for block in blocks))
-        self._no_sights = (0,) * (attention.SIGHT_COLUMNS * len(self._windows))
+        num_columns = attention.FIRST_SIGHT + attention.SIGHT_COLUMNS * len(self._windows)
+        self._spans = np.zeros((capacity, num_columns), np.int64)
         self._blocks = blocks
         self._mlp = _MlpSteps(config, capacity)
         self._reduced = torch.empty(0)
@@ -76,6 +86,9 @@ class Step:
 
     def _written(self) -> Program:
         self._program = self._mlp.steps = Program(self._num_threads)
+        for rope, turns in zip(self._ropes, self._turns, strict=True):
+            positions, size = self._numbers[_POSITIONS].ctypes.data, turns.shape[1]
+            self._program.add(codes.GATHER, rope, positions, size, turns, row_bytes(turns))
         for index, block in enumerate(self._blocks):
             self._add_block(index, block)
         self._program.seal()
@@ -89,48 +102,71 @@ class Step:
         return self._adapted
 
     def hidden_of(self, num_tokens: int) -> np.ndarray:
-        """The residual stream [tokens, hidden size], to be filled in and read."""
-        size = self._config.hidden_size
-        if size < self.hidden.shape[1]:
-            self.hidden[:num_tokens, size:] = 0.0  # an earlier step may have left NaN there
-        return self.hidden[:num_tokens, :size]
+        """The residual stream [tokens, hidden size], to be filled in."""
+        self.clear_padding(num_tokens)
+        return self._start[:num_tokens, : self._config.hidden_size]
 
-    def run(self, team: Team, spans: Sequence[Span], adapters: Mapping[str, PackedAdapter] = NO_ADAPTERS) -> None:
-        page_size, config = self.cache.page_size, self._config
-        rows, tables, slots = array("q"), array("q"), array("q")
-        sights: list[np.ndarray] = []
-        max_pages = 0
-        for span in spans:
-            start, length, page_ids = span.start, span.length, span.page_ids
-            num_pages = -(-(start + length) // page_size)
-            max_pages = max(max_pages, num_pages)
-            if span.layout is None:
-                rows.extend((span.first, length, start, len(tables), *self._no_sights))
-                tables.extend(page_ids[:num_pages])
-            else:
-                rows.extend((span.first, length, start, 0, *self._sights(span, tables, sights)))
-            for slot in range(start, start + length):
-                slots.append(page_ids[slot // page_size] * page_size + slot % page_size)
+    def clear_padding(self, num_tokens: int) -> None:
+        """The layers may have left NaN beside the residual stream."""
+        size = self._config.hidden_size
+        if size < self._start.shape[1]:
+            self._start[:num_tokens, size:] = 0.0
+
+    def ids(self, num_tokens: int) -> np.ndarray:
+        """The tokens that were placed last."""
+        return self._numbers[_IDS, :num_tokens]
+
+    @property
+    def wanted(self) -> int:
+        """The address of the indices of those that are wanted."""
+        return int(self._numbers[_WANTED].ctypes.data)
+
+    def place(self, spans: Sequence[Span], tokens: Sequence[int], wanted: Sequence[int]) -> None:
+        """Say what the next `run` works on."""
+        lengths, starts = [span.length for span in spans], [span.start for span in spans]
+        tables = [span.page_ids for span in spans]
+        # One array for all, since each costs more than what is in it.
+        numbers = array("q", [*lengths, *starts, *map(len, tables), *tokens, *wanted])
+        self._tables, page_size = np.frombuffer(joined(tables), np.int64), self.cache.page_size
+        is_right = lay_out(
+            np.frombuffer(numbers, np.int64), len(spans), len(tokens), page_size, self.cache.num_pages, self._tables,
+            self._spans, self._numbers,
+        )  # fmt: skip
+        assert is_right, f"a page id of {tables} is out of range (there are {self.cache.num_pages})"
+        self._max_pages = -(-max(map(add, starts, lengths)) // page_size)
+        self._kept: list[np.ndarray] = []
+        for row, span in enumerate(spans):
+            if span.layout is not None:
+                self._place_by_layout(row, span)
+
+    def _place_by_layout(self, row: int, span: Span) -> None:
+        """What the kernels need besides of a span with a layout, for each window."""
+        self._numbers[_POSITIONS, span.first : span.first + span.length] = span.positions
+        numbers: list[int] = []
+        for window in self._windows:
+            sight = span.sight(window, self.cache.page_size)
+            words = words_of(sight.is_seen)
+            self._kept.append(words)
+            numbers += (words.ctypes.data, sight.is_seen.shape[1], len(self._tables))
+            self._tables = np.concatenate([self._tables, np.array(sight.page_ids, np.int64)])
+        self._spans[row, attention.FIRST_SIGHT :] = numbers
+
+    def run(
+        self, team: Team, spans: Sequence[Span], num_tokens: int, adapters: Mapping[str, PackedAdapter] = NO_ADAPTERS
+    ) -> None:
+        """What was placed goes through the layers."""
+        config, max_pages = self._config, self._max_pages
         numbers = attention.scratch_numbers(config.head_dim, max_pages)
         if self._scratch.numel() < numbers * self._num_threads:
             self._scratch = torch.empty(2 * numbers * self._num_threads)
         program, segments = self._plain, segments_of(spans, adapters) if adapters else None
         if segments is not None:
             program = self._adapted_for(max(adapter.num_ranks for adapter in adapters.values()))
-        program.set_num_rows(len(slots))
+        program.set_num_rows(num_tokens)
         program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
         if segments is not None:
             program.set_adapters(segments)
-        by_span, *others = (np.frombuffer(numbers, np.int64) for numbers in (rows, tables, slots))
-        team.run(program, by_span.reshape(len(spans), -1), *others)
-
-    def _sights(self, span: Span, tables: array[int], sights: list[np.ndarray]) -> Iterator[int]:
-        """What the kernels need of a span with a layout, for each window; `sights` keeps the memory in place."""
-        for window in self._windows:
-            sight = span.sight(window, self.cache.page_size)
-            sights.append(words_of(sight.is_seen))
-            yield from (sights[-1].ctypes.data, sight.is_seen.shape[1], len(tables))
-            tables.extend(sight.page_ids)
+        team.run(program, self._spans[: len(spans)], self._tables, self._numbers[_SLOTS])
 
     def _add_block(self, index: int, block: PackedBlock) -> None:
         steps, config, rotated = self._program, self._config, self._rotated
@@ -160,8 +196,8 @@ class Step:
     def _normed_by(self, norm: Norm | None) -> Tensor:
         """The residual stream, through the norm if there is one."""
         if norm is None:
-            return self._hidden
-        norm.into(self._program, self._hidden, self._normed)
+            return self.hidden
+        norm.into(self._program, self.hidden, self._normed)
         return self._normed
 
     def _add_qk_norms(self, block: PackedBlock) -> None:
@@ -188,8 +224,8 @@ class Step:
     ) -> None:
         """Add what attention or the MLP gives to the residual stream."""
         if post_norm is None and self._config.residual_scale == 1.0:
-            linear.add_to(self._program, x, self._hidden)
-            self._adapt(index, projection, x, self._hidden)
+            linear.add_to(self._program, x, self.hidden)
+            self._adapt(index, projection, x, self.hidden)
             return
         linear.into(self._program, x, self._added)
         self._adapt(index, projection, x, self._added)
@@ -203,7 +239,7 @@ class Step:
             self._program.add(codes.ADAPT, x, site, y, row_bytes(y), reduced, row_bytes(reduced))
 
     def _add_added(self, post_norm: Norm | None) -> None:
-        steps, hidden = self._program, self._hidden
+        steps, hidden = self._program, self.hidden
         if post_norm is not None:
             post_norm.into(steps, self._added, self._added)
         steps.add(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from pie_engine.kv.layout import Layout
 from pie_engine.model.sight import Sight, sight_of
 
 
-@dataclass(slots=True)
-class Span:
+class Span(msgspec.Struct, gc=False):
     """One row of a step: tokens `first … first + length` of the batch, in slots from `start`, in `page_ids`."""
 
     first: int
@@ -39,7 +40,7 @@ class Span:
     def token(self, index: int) -> Span:
         """One of its tokens, as the only one of a batch."""
         layout = None if self.layout is None else replace(self.layout, seen=[self.layout.seen[index]])
-        return replace(self, first=0, length=1, start=self.start + index, layout=layout)
+        return msgspec.structs.replace(self, first=0, length=1, start=self.start + index, layout=layout)
 
     def num_unseen_pages(self, window: int | None, page_size: int) -> int:
         """Pages at the start that not even the first token sees."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from pie_engine.errors import ErrorInfo, Internal, InvalidInput
 from pie_engine.protocol.sampling import Sampler
@@ -15,8 +16,8 @@ NOTHING_ALLOWED = InvalidInput(
 ).info
 
 
-@dataclass(slots=True)
-class Draw:
+# Structs, since one of each is made for every token.
+class Draw(msgspec.Struct, gc=False):
     """One token to be chosen from one row of logits."""
 
     sampler: Sampler
@@ -39,8 +40,7 @@ class Draw:
         return self.mask is not None or self.sampler.changes_logits
 
 
-@dataclass(slots=True)
-class Drawn:
+class Drawn(msgspec.Struct, gc=False):
     """`token` is None only where `fault` says why."""
 
     token: int | None = None

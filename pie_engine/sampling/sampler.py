@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
+import torch
+from msgspec.structs import replace
 from torch import Tensor
 
-from pie_engine.protocol.sampling import GREEDY_SETTINGS
 from pie_engine.sampling.adjust import adjusted
 from pie_engine.sampling.draw import NO_DISTRIBUTION, NOTHING_ALLOWED, Draw, Drawn
 from pie_engine.sampling.rows import likeliest, ranked, row_sums
 from pie_engine.sampling.truncation import LEAST_VALUE, NEEDS_ENTROPY, STEPS, Candidates, next_mu, steps_of
 
 Array = np.ndarray
-Choose = Callable[[Array, Array, Sequence[bytes]], list[int]]
-"""A token for each row of logits [rows, vocab]; -1: it has no distribution, -2: its mask leaves nothing of it. Of each
-row [rows, 6] in fp64: temperature, top-k, top-p, min-p, the random number, and whether it has a mask; and the masks of
-those that have one. What it draws is what `_sample_rows` would, up to rounding."""
-_NUM_SETTINGS = 6
+Choose = Callable[[Array, Sequence[Draw]], list[int]]
+"""A token for each row of logits [rows, vocab]; -1: it has no distribution, -2: its mask leaves nothing of it. What it
+draws is what `_sample_rows` would, up to rounding; the likeliest where a sampler has no `settings`. It applies masks,
+and nothing else that comes before the temperature."""
 _FAULTS = {-1: NO_DISTRIBUTION, -2: NOTHING_ALLOWED}
 _PREFIXES = (128, 2048)
 """How many of the likeliest tokens are looked at, one after the other, before a row's whole vocabulary is sorted: if
@@ -30,7 +28,7 @@ _MIN_TEMPERATURE = 1e-20
 """Smaller ones would be zero in fp32; the likeliest token has all of the probability long before."""
 
 
-def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) -> list[Drawn]:
+def sample(logits: Tensor | Array, draws: Sequence[Draw], choose: Choose | None = None) -> list[Drawn]:
     """One token for each row of `logits` [rows, vocab], as `draws[row]` asks. `logits` stay as they are.
 
     `choose`, if there is one, is what chooses where a sampler asks for no more than it can do.
@@ -38,9 +36,10 @@ def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) 
     A row that has no distribution (a NaN, +inf, or nothing but -inf), or whose draw allows nothing, is a fault of its
     own. Single -inf entries are never chosen, and a +inf that may not be chosen does no harm.
     """
-    assert len(logits) == len(draws)
     if not draws:
         return []
+    values = logits if isinstance(logits, np.ndarray) else logits.numpy()
+    assert len(values) == len(draws)
     # Without a call for each, since this is done for every token of every reply.
     changed = [
         row
@@ -48,17 +47,17 @@ def sample(logits: Tensor, draws: Sequence[Draw], choose: Choose | None = None) 
         if draw.sampler.changes_logits or (draw.mask is not None and (choose is None or draw.sampler.settings is None))
     ]
     if not changed:
-        return _chosen(logits.numpy(), draws, choose)
+        return _chosen(values, draws, choose)
     drawn = [Drawn() for _ in draws]
-    own = adjusted(logits[changed], [draws[row] for row in changed]).numpy()
+    own = adjusted(torch.from_numpy(values[changed]), [draws[row] for row in changed]).numpy()
     asked = [replace(draws[row], mask=None) for row in changed]
     for row, one in zip(changed, _chosen(own, asked, choose), strict=True):
         drawn[row] = one
         # What a NaN has become of by then is not looked at: a row without a distribution stays one.
-        if one.fault is not None and _greedy(logits[row : row + 1].numpy())[0].fault is None:
+        if one.fault is not None and _greedy(values[row : row + 1])[0].fault is None:
             one.fault = NOTHING_ALLOWED
     if others := sorted(set(range(len(draws))).difference(changed)):
-        own = logits[others].numpy()
+        own = values[others]
         for row, one in zip(others, _chosen(own, [draws[row] for row in others], choose), strict=True):
             drawn[row] = one
     return drawn
@@ -70,19 +69,8 @@ def _chosen(logits: Array, draws: Sequence[Draw], choose: Choose | None) -> list
         drawn = _greedy(logits)
         _draw_random(logits, draws, drawn, [row for row, draw in enumerate(draws) if not draw.sampler.is_greedy])
         return drawn
-    settings, others, masks = array("d"), list[int](), list[bytes]()
-    for row, draw in enumerate(draws):
-        own = draw.sampler.settings
-        if own is None:
-            own = GREEDY_SETTINGS
-            others.append(row)
-        settings.extend(own)
-        settings.append(draw.uniform)
-        settings.append(draw.mask is not None)
-        if draw.mask is not None:
-            masks.append(draw.mask)
-    tokens = choose(logits, np.frombuffer(settings).reshape(len(draws), _NUM_SETTINGS), masks)
-    drawn = [Drawn(token) if token >= 0 else Drawn(fault=_FAULTS[token]) for token in tokens]
+    drawn = [Drawn(token) if token >= 0 else Drawn(fault=_FAULTS[token]) for token in choose(logits, draws)]
+    others = [row for row, draw in enumerate(draws) if draw.sampler.settings is None]
     if others:
         _draw_random(logits, draws, drawn, others)
     return drawn

@@ -121,6 +121,25 @@ def test_any_top_k_of_flat_distributions(scale: float) -> None:
             assert tokens_of(logits, draws) == [one.token for one in sample(logits, draws)], (top_k, top_p)
 
 
+def test_one_choice_for_steps_with_other_rows() -> None:
+    """What it keeps of the last rows is not that of the next ones."""
+    logits, choice = random_logits(6, 400), Choice(400)
+    mask = b"\x0f" * 50
+    steps = [
+        [Draw(GREEDY)] * 6,
+        [Draw(Sampler(1.0), row / 6) for row in range(6)],
+        [Draw(Sampler(1.0), (row + 0.5) / 6) for row in range(6)],
+        [Draw(Sampler(1.0, top_k=3), row / 6, mask if row % 2 else None) for row in range(6)],
+        [Draw(Sampler(1.0, top_k=3), row / 6) for row in range(6)],
+        [Draw(SAMPLERS[row], 0.4) for row in range(3)],
+        [Draw(SAMPLERS[row], 0.4) for row in (2, 1, 0)],
+        [Draw(GREEDY)] * 6,
+    ]
+    for draws in steps:
+        rows = logits[: len(draws)]
+        assert sample(rows, draws, choice) == sample(rows, draws, Choice(400))
+
+
 @pytest.mark.parametrize("sampler", [GREEDY, *SAMPLERS], ids=str)
 def test_what_is_impossible_is_never_drawn(sampler: Sampler) -> None:
     logits = torch.full((3, 301), -INF)

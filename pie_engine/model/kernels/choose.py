@@ -48,6 +48,8 @@ _NUM_LOOKS = 16
 _MIN_TEMPERATURE = 1e-20
 _NOWHERE = -1
 NO_DISTRIBUTION, NOTHING_ALLOWED = -1, -2
+NUM_SETTINGS = 6
+"""Of a row; see `_choose`."""
 _INFINITY = float("inf")
 _LOWEST = np.float32(-np.inf)
 

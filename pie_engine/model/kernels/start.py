@@ -7,6 +7,38 @@ from pie_engine.model.kernels.jit import compiled
 _HALF_BITS = 16
 
 
+@compiled("bool_(int64[::1], int64, int64, int64, int64, int64[::1], int64[:, ::1], int64[:, ::1])")
+def lay_out(numbers, num_spans, num_tokens, page_size, num_pages, tables, spans, places):
+    """Where the tokens of a step lie, if slots are positions. False if a page id of `tables` is out of range.
+
+    numbers  how many tokens each span has, then at which position each starts, then how many pages are in the table of
+             each; then the ids of all tokens, then the indices of those that are wanted
+    spans    as `attention.attend` has them, without sights
+    places   rows of slots, positions, ids and indices
+    """
+    token, table = 0, 0
+    for row in range(num_spans):
+        length, start, end = numbers[row], numbers[num_spans + row], table + numbers[2 * num_spans + row]
+        spans[row, 0], spans[row, 1], spans[row, 2], spans[row, 3] = token, length, start, table
+        for column in range(4, spans.shape[1]):
+            spans[row, column] = 0
+        for place in range(table, end):
+            if not 0 <= tables[place] < num_pages:
+                return False
+        for position in range(start, start + length):
+            places[0, token] = tables[table + position // page_size] * page_size + position % page_size
+            places[1, token] = position
+            token += 1
+        table = end
+    first = 3 * num_spans
+    for index in range(num_tokens):
+        places[2, index] = numbers[first + index]
+    first += num_tokens
+    for index in range(len(numbers) - first):
+        places[3, index] = numbers[first + index]
+    return True
+
+
 @compiled("void(uint16[::1], int64, int64, int64, int64[::1], uint32[:, :])")
 def start_halves(table, group, group_size, step, ids, out):
     """out[row] = input after input of word `ids[row]`, from bf16 to the bits of fp32.
@@ -27,11 +59,3 @@ def start_words(table, group, group_size, step, ids, out):
         place = ids[row] // group * group_size + ids[row] % group
         for index in range(out.shape[1]):
             out[row, index] = table[place + index * step]
-
-
-@compiled("void(float32[:, ::1], int64[::1], float32[:, ::1])")
-def pick(rows, places, out):
-    """out[number] begins with the row at `places[number]`."""
-    for number in range(len(places)):
-        for index in range(rows.shape[1]):
-            out[number, index] = rows[places[number], index]
