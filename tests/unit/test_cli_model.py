@@ -278,6 +278,20 @@ class TestCheck:
         assert code == 1
         assert "the model knows 100" in found["tokenizer"][1]
 
+    def test_what_it_says_is_shown(self, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+        commands = []
+
+        def run(command: list[str], **_options: Any) -> subprocess.CompletedProcess[str]:
+            commands.append(command[1:])
+            said = {"text": "I am Pie.", "num_tokens": 4, "dtype": "bfloat16", "ms_per_token": 2.0, "load_s": 0.5}
+            return subprocess.CompletedProcess(command, 0, json.dumps(said), "")
+
+        monkeypatch.setattr("subprocess.run", run)
+        code, found = self.findings(capsys, "pie-tiny", "--run")
+        assert (code, commands) == (0, [["-m", "pie_engine.driver.tryout", str(TINY)]])
+        assert re.match(r"4 tokens in bfloat16 at .*: \"I am Pie\.\"", found["run"][1]), found["run"]
+
+    @pytest.mark.slow
     def test_running_it(self, capsys: Capture) -> None:
         code, found = self.findings(capsys, "pie-tiny", "--run")
         assert code == 0

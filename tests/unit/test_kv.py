@@ -311,4 +311,4 @@ class Interleavings(RuleBasedStateMachine):
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=thoroughness.count(60, 300), stateful_step_count=40, deadline=None)
+TestInterleavings.settings = settings(max_examples=thoroughness.count(30, 300), stateful_step_count=40, deadline=None)

@@ -65,7 +65,7 @@ def file_of(*frames) -> bytes:
     return file.getvalue()
 
 
-@settings(max_examples=thoroughness.count(30, 300), deadline=None)
+@settings(max_examples=thoroughness.count(15, 300), deadline=None)
 @given(st.lists(st.lists(ENTRIES, max_size=4), max_size=4))
 def test_what_was_written_is_read(frames):
     recording = parse(file_of([HEAD], *frames), "it")
@@ -73,7 +73,7 @@ def test_what_was_written_is_read(frames):
     assert recording.entries == [entry for frame in frames for entry in frame]
 
 
-@settings(max_examples=thoroughness.count(20, 200), deadline=None)
+@settings(max_examples=thoroughness.count(10, 200), deadline=None)
 @given(st.lists(st.lists(ENTRIES, max_size=4), max_size=4))
 def test_one_on_the_disk_says_the_same_entry_by_entry(tmp_path_factory, frames):
     path = tmp_path_factory.mktemp("recording") / "it.rec"
@@ -104,7 +104,7 @@ def test_what_is_wrong_at_the_end_of_one_is_said_at_once(tmp_path):
         RecordingFile(path)
 
 
-@settings(max_examples=thoroughness.count(30, 300), deadline=None)
+@settings(max_examples=thoroughness.count(15, 300), deadline=None)
 @given(st.lists(st.lists(ENTRIES, min_size=1, max_size=3), min_size=1, max_size=4), st.data())
 def test_one_that_is_cut_off_anywhere_has_what_came_before(frames, data):
     whole = file_of([HEAD], *frames)
@@ -114,7 +114,7 @@ def test_one_that_is_cut_off_anywhere_has_what_came_before(frames, data):
     assert recording.entries == entries[: len(recording.entries)]
 
 
-@settings(max_examples=thoroughness.count(40, 400), deadline=None)
+@settings(max_examples=thoroughness.count(20, 400), deadline=None)
 @given(st.data())
 def test_a_flipped_bit_is_no_other_recording(data):
     entries = [Call(1, 2, "main.py:1", "context.length", [1], 5), End(3, "return", "1")]

@@ -125,7 +125,7 @@ def every_sampler() -> st.SearchStrategy[Sampler]:
     return st.one_of(with_xtc, with_mirostat).map(sampler_of)
 
 
-@settings(max_examples=thoroughness.count(60, 300), deadline=None)
+@settings(max_examples=thoroughness.count(30, 300), deadline=None)
 @given(
     sampler=every_sampler(),
     seed=st.integers(0, 1000),
@@ -271,7 +271,7 @@ def test_dry_punishes_what_goes_on_with_a_repetition(
     assert plain.adjusted(dict.fromkeys(range(10), 0.0), draw) == pytest.approx(dict(enumerate((-change).tolist())))
 
 
-@settings(max_examples=thoroughness.count(60, 300), deadline=None)
+@settings(max_examples=thoroughness.count(30, 300), deadline=None)
 @given(
     tokens=st.lists(st.integers(0, 4), max_size=70),
     prompt=st.integers(0, 70),
