@@ -38,6 +38,9 @@ def serve(
     quantize: Annotated[str, typer.Option(help="`int8` or `int4`: weights of fewer bits, made while loading.")] = "",
     listen: Annotated[str, typer.Option(help="HOST:PORT on loopback, besides the Unix socket.")] = "",
     background: Annotated[bool, typer.Option("--background/--foreground", help="Where the daemon runs.")] = False,
+    monitor: Annotated[
+        bool, typer.Option("--monitor", help="Show what it does, as `pie monitor`; `q` leaves the daemon running.")
+    ] = False,
 ) -> int:
     """Start the daemon and load its models.
 
@@ -56,7 +59,13 @@ def serve(
     )
     config = load_config(overrides)
     _check(config, [*(model or []), *([draft_model] if draft_model else [])], listen)
-    return run_async(_background(config, overrides) if background else _foreground(config, overrides))
+    if monitor:
+        from pie_cli.monitor.running import require_terminal
+
+        require_terminal()
+    if background:
+        return run_async(_background(config, overrides, is_shown=monitor))
+    return run_async(_foreground(config, overrides, is_shown=monitor))
 
 
 def _check(config: EngineConfig, models: list[str], listen: str) -> None:
@@ -112,17 +121,21 @@ def _absolute(path: str) -> str:
     return str(folder.absolute()) if folder.exists() or path.startswith((".", "/", "~")) else path
 
 
-async def _background(config: EngineConfig, overrides: dict[str, Any]) -> int:
+async def _background(config: EngineConfig, overrides: dict[str, Any], *, is_shown: bool) -> int:
     from pie_cli.daemon import ensure_daemon
 
     async with new_client() as client:
         await _refuse_second(client, config)
         health = await ensure_daemon(client, config, overrides)
+        if is_shown:
+            from pie_cli.monitor.running import show_client
+
+            await show_client(client)
     console.note(f"serving {_models_of(health)} in the background; `pie stop` ends it")
     return exits.OK
 
 
-async def _foreground(config: EngineConfig, overrides: dict[str, Any]) -> int:
+async def _foreground(config: EngineConfig, overrides: dict[str, Any], *, is_shown: bool) -> int:
     from pie_cli.daemon import DaemonProcess, StartFailed, start_lock
 
     async with new_client() as client:
@@ -132,7 +145,7 @@ async def _foreground(config: EngineConfig, overrides: dict[str, Any]) -> int:
             await process.has_lock()
         with _Stopper(process) as stopper:
             try:
-                await _serve(client, config, process)
+                await _serve(client, config, process, is_shown=is_shown)
             except StartFailed:
                 if not stopper.is_asked:
                     raise
@@ -142,12 +155,16 @@ async def _foreground(config: EngineConfig, overrides: dict[str, Any]) -> int:
     return exits.OK
 
 
-async def _serve(client: PieClient, config: EngineConfig, process: DaemonProcess) -> None:
+async def _serve(client: PieClient, config: EngineConfig, process: DaemonProcess, *, is_shown: bool) -> None:
     """Until the daemon has ended. Raises `StartFailed` unless it ended in order."""
     from pie_cli.daemon import wait_until_ready
 
     with console.steps() as steps:
         health = await wait_until_ready(client, config.paths, process, steps)
+    if is_shown:
+        from pie_cli.monitor.running import show_client
+
+        await show_client(client, until=process.wait())
     console.note(f"serving {_models_of(health)} on {config.paths.api_socket}; Ctrl-C ends it")
     await _show_deaths(client, process)
     if await process.wait() != 0:

@@ -1,0 +1,121 @@
+"""What the core runs: tokens and rows of a step against their limits, and where its time goes."""
+
+from __future__ import annotations
+
+from pie_cli.monitor import format
+from pie_cli.monitor.panels.look import Look, chosen, heading, labelled
+from pie_cli.monitor.series import History, chart, sparkline
+from pie_cli.monitor.text import Line, Span, bar, cut_line, line
+from pie_cli.monitor.view import ModelView, View
+
+KINDS = (("prefill", "▓"), ("decode", "█"), ("draft", "▒"))
+LABEL_WIDTH = 9
+
+
+def summary(view: View, width: int, height: int, look: Look) -> list[Line]:
+    """The panel above the programs: four lines or more, and the more history the more there are."""
+    model = chosen(view, look)
+    if model is None:
+        return [heading("Batch", width), line(("no model is loaded", "dim"))]
+    head = [
+        heading(_title(view, model), width, f"{look.span} (z)"),
+        _tokens_line(model, width),
+        _times_line(model, width),
+    ]
+    room = height - len(head)
+    return [*head, *_history("tokens", _sum(model, look), width, room, model.now.batches.max_tokens)]
+
+
+def charts(view: View, width: int, height: int, look: Look) -> list[Line]:
+    """The page of its own: every history, one chart below the other."""
+    model = chosen(view, look)
+    if model is None:
+        return [heading("Batch", width), line(("no model is loaded", "dim"))]
+    lines = [
+        heading(_title(view, model), width, f"{look.span} (z)"),
+        _tokens_line(model, width),
+        _times_line(model, width),
+    ]
+    history, batches = model.history, model.now.batches
+    each = (
+        ("prefill", history.prefill, 0.0),
+        ("decode", history.decode, 0.0),
+        ("draft", history.draft, 0.0),
+        ("rows", history.sequences, float(batches.max_sequences)),
+        ("step ms", history.step_ms, 0.0),
+        ("gap ms", history.gap_ms, 0.0),
+        ("tok/s", history.tokens_s, 0.0),
+        ("KV pages", history.used_pages, float(model.now.pages.num_pages)),
+    )
+    rows = max((height - len(lines)) // len(each), 1)
+    for name, numbers, top in each:
+        lines += _history(name, _points(numbers, look), width, rows, top)
+    return lines[:height]
+
+
+def _title(view: View, model: ModelView) -> str:
+    return f"Batch of {model.now.name} (m: next model)" if len(view.models) > 1 else "Batch"
+
+
+def _tokens_line(model: ModelView, width: int) -> Line:
+    rates, batches = model.rates, model.now.batches
+    values = (rates.prefill, rates.decode, rates.draft)
+    parts = [(value, mark, name) for value, (name, mark) in zip(values, KINDS, strict=True)]
+    texts: list[Span] = []
+    for value, (name, mark) in zip(values, KINDS, strict=True):
+        texts += [Span(f"  {mark} ", name), Span(format.rate(value), "bold"), Span(f" {name}", "dim")]
+    limit = (f" of {format.count(batches.max_tokens)} tokens a step", "dim")
+    numbers = line((f" {format.rate(rates.tokens)}", "bold"), limit, *texts)
+    bar_width = min(max(width - sum(len(span.text) for span in numbers) - LABEL_WIDTH, 8), 60)
+    label = Span("tokens".ljust(LABEL_WIDTH), "dim")
+    return cut_line((label, *bar(parts, batches.max_tokens or rates.tokens or 1, bar_width), *numbers), width)
+
+
+def _times_line(model: ModelView, width: int) -> Line:
+    rates, batches = model.rates, model.now.batches
+    use = model.now.device_use
+    device = () if use is None else (Span("  ", ""), *labelled("GPU", format.percent(use)))
+    return cut_line(
+        (
+            Span("rows".ljust(LABEL_WIDTH), "dim"),
+            Span(format.rate(rates.sequences), "bold"),
+            Span(f" (peak {model.peak_sequences}) of {batches.max_sequences}  ", "dim"),
+            *labelled("step", format.milliseconds(rates.step_s)),
+            Span("  "),
+            *labelled("gap", format.milliseconds(rates.gap_s)),
+            Span("  "),
+            *labelled("steps/s", format.rate(rates.steps_s)),
+            Span("  "),
+            *labelled("busy", format.percent(rates.busy)),
+            *device,
+        ),
+        width,
+    )
+
+
+def _history(label: str, points: list[float], width: int, height: int, top: float) -> list[Line]:
+    """A chart with its label and the value of its highest bar at the left."""
+    if height < 1:
+        return []
+    room = width - LABEL_WIDTH
+    known = [point for point in points[-room:] if point == point]
+    peak = top or max(known, default=0.0)
+    if height == 1:
+        return [line((label.ljust(LABEL_WIDTH), "dim"), (sparkline(points, room, top), "decode"))]
+    labels = [label, f"≤ {format.count(peak)}" if peak >= 10 else f"≤ {peak:.2g}"]
+    rows = chart(points, room, height, top)
+    return [
+        line(((labels[i] if i < len(labels) else "").ljust(LABEL_WIDTH), "dim"), (row, "decode"))
+        for i, row in enumerate(rows)
+    ]
+
+
+def _points(history: History, look: Look) -> list[float]:
+    return history.levels[look.zoom].points()
+
+
+def _sum(model: ModelView, look: Look) -> list[float]:
+    """Tokens of all kinds."""
+    history = model.history
+    kinds = zip(*(_points(each, look) for each in (history.prefill, history.decode, history.draft)), strict=True)
+    return [sum(values) for values in kinds]

@@ -1,0 +1,110 @@
+"""Price, rent and dividends over time; who paid, who was moved out."""
+
+from __future__ import annotations
+
+from pie_cli.monitor import format
+from pie_cli.monitor.panels.look import Look, chosen, heading, labelled
+from pie_cli.monitor.series import chart
+from pie_cli.monitor.text import Line, Span, cut_line, fit, line
+from pie_cli.monitor.view import Row, View
+
+LABEL_WIDTH = 9
+COLUMNS = (
+    ("PID", 8),
+    ("PROGRAM", 16),
+    ("PAGES", 6),
+    ("BID", 7),
+    ("RENT/S", 7),
+    ("PAID", 7),
+    ("GOT", 7),
+    ("BALANCE", 8),
+)
+
+
+def lines(view: View, width: int, height: int, look: Look) -> list[Line]:
+    model = chosen(view, look)
+    if model is None:
+        return [heading("Market", width), line(("no model is loaded", "dim"))]
+    market = model.now.market
+    rows = [row for row in view.rows if row.now.model == model.now.name]
+    dividends_s = sum(row.dividends_s for row in rows)
+    drawn = [
+        heading(f"Market of {model.now.name}", width, f"{look.span} (z)"),
+        cut_line(
+            (
+                *labelled("policy", market.policy),
+                Span("  "),
+                *labelled("price", format.credits(market.price)),
+                Span("  "),
+                *labelled("rent/s", format.credits(model.rent_s)),
+                Span("  "),
+                *labelled("dividends/s", format.credits(dividends_s)),
+                Span("  "),
+                *labelled("rent so far", format.credits(market.rent)),
+                Span("  "),
+                *labelled("pages made", format.count(market.made)),
+                Span("  "),
+                *labelled("moved out", format.count(market.num_moved_out)),
+            ),
+            width,
+        ),
+    ]
+    chart_rows = 1 if height < 16 else min(max((height - 12) // 4, 2), 8)
+    for label, history in (("price", model.history.price), ("rent/s", model.history.rent_s)):
+        drawn += _chart(label, history.levels[look.zoom].points(), width, chart_rows)
+    room = height - len(drawn)
+    num_log = min(max(room // 3, 2), 10) if room > 6 else 0
+    drawn += _accounts(rows, width, room - num_log)
+    return [*drawn, *moved_out(view, width, num_log)][:height]
+
+
+def _chart(label: str, points: list[float], width: int, height: int) -> list[Line]:
+    """Of micro-credits."""
+    room = width - LABEL_WIDTH
+    peak = max((point for point in points[-room:] if point == point), default=0.0)
+    labels = [label, f"≤ {format.credits(peak)}"]
+    drawn = chart(points, room, height)
+    return [
+        line(((labels[i] if i < len(labels) else "").ljust(LABEL_WIDTH), "dim"), (row, "accent"))
+        for i, row in enumerate(drawn)
+    ]
+
+
+def _accounts(rows: list[Row], width: int, height: int) -> list[Line]:
+    """Who pays most, the first of them."""
+    if height < 2:
+        return []
+    payers = sorted(rows, key=lambda row: (-row.rent_s, -row.now.rent, row.key))[: height - 1]
+    head = "  ".join(fit(title, cells, right=i > 1) for i, (title, cells) in enumerate(COLUMNS))
+    drawn = [line((head, "title"))]
+    for row in payers:
+        now = row.now
+        values = (
+            now.pid,
+            row.label,
+            f"{now.num_pages:,}",
+            format.credits(now.bid),
+            format.credits(row.rent_s),
+            format.credits(now.rent),
+            format.credits(now.dividends),
+            format.credits(now.balance),
+        )
+        cells = zip(values, COLUMNS, strict=True)
+        text = "  ".join(fit(value, cell, right=i > 1) for i, (value, (_, cell)) in enumerate(cells))
+        owes = now.balance < 0
+        drawn.append(line(text, ("  in debt" if owes else "", "bad")))
+    return [cut_line(each, width) for each in drawn]
+
+
+def moved_out(view: View, width: int, height: int) -> list[Line]:
+    """The newest of those who lost their pages."""
+    if height < 2:
+        return []
+    moved = [each for each in view.log if each.kind == "moved"][-(height - 1) :]
+    drawn = [heading("Moved out", width)]
+    if not moved:
+        drawn.append(line(("nobody yet", "dim")))
+    for each in reversed(moved):
+        ago = format.age(view.at - each.at)
+        drawn.append(cut_line(line((f"{ago:>6} ago  ", "dim"), (f"{each.pid[:8]}  ", "bold"), each.text), width))
+    return drawn

@@ -1,0 +1,161 @@
+"""The pure reducer: snapshots in, views out. It reads no clock, and what it remembers is bounded."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import replace
+
+from pie_cli.monitor import diagnosis
+from pie_cli.monitor.percentiles import percentiles, since
+from pie_cli.monitor.series import Marks
+from pie_cli.monitor.tracks import SLOW_S, HostTrack, ModelTrack, ProgramTrack, per_second
+from pie_cli.monitor.view import Finding, Happening, HostView, ModelView, Row, Service, ServiceHistory, View
+from pie_engine.protocol.stats import HostState, ModelState, ProgramState, Requests, Snapshot
+
+LATENCY_S = 60.0
+DIAGNOSIS_S = 1.0
+NUM_HAPPENINGS = 500
+
+
+class Reducer:
+    """Gives the view that belongs to each snapshot of a stream; the same stream gives the same views."""
+
+    def __init__(self) -> None:
+        self._last: Snapshot | None = None
+        self._view: View | None = None
+        self._models: dict[str, ModelTrack] = {}
+        self._hosts: dict[str, HostTrack] = {}
+        self._programs: dict[str, ProgramTrack] = {}
+        self._history = ServiceHistory()
+        self._log: deque[Happening] = deque(maxlen=NUM_HAPPENINGS)
+        self._slow: Marks[Requests] | None = None
+        self._minute: Marks[Requests] | None = None
+        self._findings: tuple[Finding, ...] = ()
+        self._diagnosed_at = 0.0
+
+    @property
+    def view(self) -> View | None:
+        """The newest one."""
+        return self._view
+
+    def apply(self, snapshot: Snapshot) -> View:
+        """One more snapshot. One that came already, or is older than the last one of its gateway, changes nothing."""
+        last = self._last
+        if last is not None and self._view is not None and snapshot.boot == last.boot and snapshot.at <= last.at:
+            return self._view
+        self._note_changes(last, snapshot)
+        if last is None or snapshot.boot != last.boot:
+            self._slow = self._minute = None
+        models = tuple(self._model(snapshot.at, model) for model in snapshot.models)
+        rows = self._rows(snapshot)
+        for track in self._models.values():
+            track.tick(snapshot.at)
+        hosts = tuple(self._host(snapshot.at, host) for host in snapshot.hosts)
+        service = self._service(snapshot.at, snapshot.requests, models)
+        view = View(snapshot, models, hosts, rows, service, self._history, self._log)
+        self._view = replace(view, findings=self._diagnosis(view))
+        self._last = snapshot
+        return self._view
+
+    def _model(self, at: float, now: ModelState) -> ModelView:
+        track = self._models.get(now.name)
+        if track is None or track.boot != now.boot:
+            history = track.history if track else None
+            track = self._models[now.name] = ModelTrack(at, now)
+            if history is not None:
+                # A core that started again goes on in the same picture; its counters began anew.
+                track.history = history
+        return track.apply(at, now)
+
+    def _host(self, at: float, now: HostState) -> HostView:
+        track = self._hosts.get(now.name)
+        if track is None or track.boot != now.boot:
+            track = self._hosts[now.name] = HostTrack(at, now)
+        return track.apply(at, now)
+
+    def _rows(self, snapshot: Snapshot) -> tuple[Row, ...]:
+        num_models = Counter(program.pid for program in snapshot.programs)
+        at, tracks = snapshot.at, {}
+        rows = []
+        for program in snapshot.programs:
+            key = f"{program.pid} {program.model}" if num_models[program.pid] > 1 else program.pid
+            track = self._programs.get(key)
+            if track is None or _began_anew(track.now, program):
+                track = ProgramTrack(at, program)
+            elif program.num_moved_out > track.now.num_moved_out:
+                self._log.append(_moved_out(at, program, program.num_moved_out - track.now.num_moved_out))
+            tracks[key] = track
+            rows.append(track.apply(at, program, key, self._models.get(program.model)))
+        self._programs = tracks
+        return tuple(rows)
+
+    def _service(self, at: float, now: Requests, models: tuple[ModelView, ...]) -> Service:
+        slow = self._slow = self._slow or Marks(at, now, SLOW_S)
+        minute = self._minute = self._minute or Marks(at, now, LATENCY_S)
+        seconds, before = at - slow.at, slow.value
+        old = minute.value
+        errors = {code: number - old.errors.get(code, 0) for code, number in now.errors.items()}
+        service = Service(
+            now,
+            per_second(now.num_launched - before.num_launched, seconds),
+            per_second(now.num_returned - before.num_returned, seconds),
+            per_second(now.num_failed - before.num_failed, seconds),
+            {code: number for code, number in errors.items() if number > 0},
+            now.num_returned + now.num_failed - old.num_returned - old.num_failed,
+            percentiles(since(now.ttft_s, old.ttft_s)),
+            percentiles(since(now.tpot_s, old.tpot_s)),
+            percentiles(since(now.queue_s, old.queue_s)),
+        )
+        slow.move(at, now)
+        minute.move(at, now)
+        self._remember(at, service, models)
+        return service
+
+    def _remember(self, at: float, service: Service, models: tuple[ModelView, ...]) -> None:
+        history = self._history
+        history.launches_s.add(at, service.launches_s)
+        history.failures_s.add(at, service.failures_s)
+        history.tokens_s.add(at, sum(model.rates.decode * model.rates.steps_s for model in models))
+        if service.ttft:
+            history.ttft_ms.add(at, service.ttft.p50 * 1000)
+        if service.tpot:
+            history.tpot_ms.add(at, service.tpot.p50 * 1000)
+
+    def _diagnosis(self, view: View) -> tuple[Finding, ...]:
+        """Once a second, so that its sentences can be read."""
+        if not 0 <= view.at - self._diagnosed_at < DIAGNOSIS_S:
+            self._diagnosed_at = view.at
+            self._findings = diagnosis.findings(view)
+        return self._findings
+
+    def _note_changes(self, last: Snapshot | None, now: Snapshot) -> None:
+        """Restarts and incidents, into the log."""
+        if last is None:
+            return
+        if now.boot != last.boot:
+            self._log.append(Happening(now.at, "gateway", "the gateway started again"))
+        self._note_restarts(now.at, "core", last.models, now.models)
+        self._note_restarts(now.at, "host", last.hosts, now.hosts)
+        known = set(last.incidents)
+        for text in now.incidents:
+            if text not in known:
+                self._log.append(Happening(now.at, "incident", text))
+
+    def _note_restarts(
+        self, at: float, kind: str, last: tuple[ModelState | HostState, ...], now: tuple[ModelState | HostState, ...]
+    ) -> None:
+        boots = {each.name: each.boot for each in last}
+        for each in now:
+            if boots.get(each.name, each.boot) != each.boot:
+                self._log.append(Happening(at, kind, f"{kind} {each.name} started again"))
+
+
+def _began_anew(before: ProgramState, now: ProgramState) -> bool:
+    """Its core was started again: what it counted there is gone."""
+    return now.num_batch_tokens < before.num_batch_tokens or now.num_generated < before.num_generated
+
+
+def _moved_out(at: float, program: ProgramState, number: int) -> Happening:
+    times = "" if number == 1 else f" of {number} contexts"
+    text = f"{program.program} lost the pages{times} to a higher bid"
+    return Happening(at, "moved", text, program.pid)

@@ -1,0 +1,1 @@
+"""Textual widgets that draw lines; what they say is made by the panels."""

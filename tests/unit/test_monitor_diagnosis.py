@@ -1,0 +1,174 @@
+"""What the monitor says about the numbers: each rule when it holds, and silence when it does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pie_cli.monitor import diagnosis
+from pie_cli.monitor.state import Reducer
+from pie_cli.monitor.view import Finding
+from pie_engine.protocol.stats import HostState, Requests, Snapshot
+from tests.loads import Engine
+from tests.unit.test_monitor_state import MODEL, PROGRAM, ran, snapshot
+
+replace = msgspec.structs.replace
+DOCS = Path(__file__).parents[2] / "docs" / "monitor.md"
+
+
+def findings(*snapshots: Snapshot) -> dict[str, Finding]:
+    reducer = Reducer()
+    for each in snapshots:
+        view = reducer.apply(each)
+    return {finding.code: finding for finding in view.findings}
+
+
+def programs(*states: str, **fields: object) -> tuple[object, ...]:
+    return tuple(replace(PROGRAM, pid=f"p{i}", state=state, **fields) for i, state in enumerate(states))
+
+
+def test_nothing_stands_out_where_nothing_is_wrong() -> None:
+    assert findings(snapshot(1000), snapshot(1020, models=(ran(1900),))) == {}
+    assert findings(Snapshot(1000, "gw", 1, "0.1.0")) == {}
+
+
+def test_a_core_that_is_not_ready() -> None:
+    found = findings(snapshot(1000, models=(replace(MODEL, ready=False),)))
+    assert found["core-down"].is_alert
+    assert found["core-down"].sentence == "m is not ready: it starts, or cannot; 1 program on it"
+    assert "core-down" in findings(snapshot(1000, hosts=()))
+
+
+def test_failures() -> None:
+    good = Requests(num_returned=10)
+    bad = Requests(num_returned=20, num_failed=6, errors={"trap": 4, "cpu_limit": 2})
+    found = findings(snapshot(1000, requests=good), snapshot(1010, requests=bad))
+    assert found["failures"].sentence == "6 of the last 16 programs failed, 4 of them with `trap`"
+    few = replace(bad, num_returned=500)
+    assert findings(snapshot(1000, requests=good), snapshot(1010, requests=few)) == {}
+
+
+def test_pages_run_short() -> None:
+    low = replace(MODEL, pages=replace(MODEL.pages, num_free=2))
+    rows = (
+        replace(PROGRAM, pid="big", program="tree", num_pages=60),
+        replace(PROGRAM, pid="small", num_pages=5),
+        replace(PROGRAM, pid="waits", state="waiting: pages"),
+    )
+    found = findings(snapshot(1000, models=(low,), programs=rows))["kv-pressure"]
+    assert found.is_alert
+    assert found.pids == ("big", "small")
+    assert found.sentence == (
+        "KV is short on m: 2 of 100 pages are free; 1 program waits for pages; most are held by tree (big), "
+        "chat (small)"
+    )
+    # Full, but nobody feels it.
+    assert findings(snapshot(1000, models=(low,))) == {}
+    moved = replace(low, pages=replace(low.pages, num_preemptions=3))
+    found = findings(snapshot(1000, models=(low,)), snapshot(1005, models=(moved,)))
+    assert not found["kv-pressure"].is_alert
+
+
+def test_pressure_says_that_steps_take_longer() -> None:
+    low = replace(MODEL, pages=replace(MODEL.pages, num_free=2))
+    waits = (replace(PROGRAM, state="waiting: pages"),)
+    reducer = Reducer()
+    step_s = num_steps = 0.0
+    for i in range(200):
+        num_steps += 10
+        step_s += 10 * (0.01 if i < 150 else 0.04)
+        batches = replace(low.batches, num_steps=int(num_steps), step_s=step_s)
+        view = reducer.apply(snapshot(1000 + i, models=(replace(low, batches=batches),), programs=waits))
+    assert "a step takes 40 ms, it was 10 ms" in view.findings[0].sentence
+
+
+def test_idle_programs_hold_pages_that_others_want() -> None:
+    idle = replace(PROGRAM, pid="lazy", state="idle", num_pages=40)
+    waits = replace(PROGRAM, pid="waits", state="waiting: pages")
+    found = findings(snapshot(1000, programs=(idle, waits)))["idle-holders"]
+    assert found.sentence == "programs that do nothing hold 40% of the pages: chat (lazy)"
+    assert "idle-holders" not in findings(snapshot(1000, programs=(idle,)))
+
+
+def test_one_program_holds_the_batch() -> None:
+    waits = replace(PROGRAM, pid="waits", state="waiting: batch")
+    before = snapshot(1000, programs=(PROGRAM, waits))
+    greedy = replace(PROGRAM, num_batch_tokens=700)
+    found = findings(before, snapshot(1010, programs=(greedy, waits), models=(ran(100),)))["batch-hog"]
+    assert found.pids == ("p1",)
+    assert found.sentence == "chat (p1) takes 88% of the batches, while 1 program waits for a place"
+    # Alone it may.
+    assert findings(before, snapshot(1010, programs=(greedy,), models=(ran(100),))) == {}
+
+
+def test_the_engine_starves() -> None:
+    rows = programs("waiting: consumer", "waiting: consumer", "waiting: grammar", "idle", "running")
+    found = findings(snapshot(1000, programs=rows), snapshot(1010, programs=rows, models=(ran(100),)))["starved"]
+    assert found.sentence == (
+        "m starves: its batches are empty 90% of the time; of 5 programs 3 wait (2 for consumer, 1 for grammar) "
+        "and 1 do nothing"
+    )
+    busy = snapshot(1010, programs=rows, models=(ran(900),))
+    assert "starved" not in findings(snapshot(1000, programs=rows), busy)
+
+
+def test_launches_wait_for_a_host() -> None:
+    rows = programs("queued", "queued")
+    assert "queue" not in findings(snapshot(1000, programs=rows), snapshot(1003, programs=rows))
+    found = findings(snapshot(1000, programs=rows), snapshot(1009, programs=rows))["queue"]
+    assert found.sentence == "2 launches have waited up to 9 s for a host"
+
+
+def test_contexts_pile_up() -> None:
+    many = replace(PROGRAM, num_contexts=90, num_pages=400)
+    found = findings(snapshot(1000), snapshot(1005, programs=(many,)))["forks"]
+    assert "90, 90 more than some seconds ago, with 400 pages" in found.sentence
+    assert findings(snapshot(1000, programs=(many,)), snapshot(1005, programs=(many,))) == {}
+
+
+def test_programs_that_have_spent_their_credits() -> None:
+    found = findings(
+        snapshot(1000, programs=programs("waiting: credits")), snapshot(1004, programs=programs("waiting: credits"))
+    )
+    assert found["debts"].sentence == "1 program has spent the credits and waits: chat (p0)"
+
+
+def test_the_loop_takes_too_much() -> None:
+    slow = ran(500)
+    slow = replace(slow, batches=replace(slow.batches, gap_s=slow.batches.step_s))
+    found = findings(snapshot(1000), snapshot(1010, models=(slow,)))["loop"]
+    assert found.sentence == "m loses 50% of its time between steps: 10 ms beside steps of 10 ms"
+
+
+def test_drafts_that_are_wrong() -> None:
+    wrong = replace(PROGRAM, num_drafted=1000, num_accepted=90)
+    found = findings(snapshot(1000, programs=(wrong,)))["drafts"]
+    assert "only 9% are right" in found.sentence
+
+
+def test_alerts_come_first_and_every_code_is_known() -> None:
+    codes = set()
+    for load in ("idle", "contended"):
+        reducer = Reducer()
+        for each in Engine(load, 60).stream(200, 0.5):
+            found = reducer.apply(each).findings
+            codes |= {finding.code for finding in found}
+            alerts = [finding.is_alert for finding in found]
+            assert alerts == sorted(alerts, reverse=True)
+    assert {"kv-pressure", "starved"} <= codes <= set(diagnosis.CODES)
+
+
+@pytest.mark.parametrize("code", diagnosis.CODES)
+def test_the_docs_have_a_section_for_each(code: str) -> None:
+    assert re.search(rf"^### `{code}`$", DOCS.read_text("utf-8"), re.MULTILINE)
+
+
+def test_sentences_change_once_a_second_at_most() -> None:
+    reducer = Reducer()
+    waits = snapshot(1000, programs=programs("waiting: credits"))
+    assert reducer.apply(waits).findings
+    assert reducer.apply(snapshot(1000.5, hosts=(HostState("host-0", "h-1"),))).findings
+    assert not reducer.apply(snapshot(1001.2)).findings
