@@ -38,21 +38,11 @@ class Live:
         self._client = client
         self.contexts_of = client.contexts_of
         self.events = client.events
+        self.pause, self.resume = client.pause, client.resume
+        self.bid, self.endow = client.bid, client.endow
 
     async def terminate(self, pid: str) -> None:
         await self._client.request("DELETE", f"/v1/processes/{pid}", can_repeat=True)
-
-    async def pause(self, pid: str) -> None:
-        await self._client.request("POST", f"/v1/processes/{pid}/pause", can_repeat=True)
-
-    async def resume(self, pid: str) -> None:
-        await self._client.request("POST", f"/v1/processes/{pid}/resume", can_repeat=True)
-
-    async def bid(self, pid: str, credits: float | None) -> None:
-        await self._client.request("POST", f"/v1/processes/{pid}/bid", {"credits": credits}, can_repeat=True)
-
-    async def endow(self, pid: str, credits: float) -> None:
-        await self._client.request("POST", f"/v1/processes/{pid}/endow", {"credits": credits})
 
 
 class Recorded:

@@ -1,0 +1,82 @@
+"""Makes the pictures of docs/monitor.md: the monitor over an idle, a saturated and a contended engine.
+
+Of an engine that runs: `python docs/monitor/pictures.py --daemon contended` takes what the user's daemon does now, for
+ten seconds. Without `--daemon` all three are made from the streams that the tests use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from pie_cli.monitor.app import MonitorApp  # noqa: E402
+from pie_cli.monitor.engine import Recorded  # noqa: E402
+from pie_cli.monitor.picture import portable  # noqa: E402
+from pie_engine.protocol.stats import Snapshot  # noqa: E402
+from tests.loads import Engine  # noqa: E402
+
+LOADS = {"idle": 12, "saturated": 60, "contended": 60}
+"""With how many programs each is made."""
+SIZE = (150, 42)
+NUM_SNAPSHOTS = 240
+LOOK_S = 10.0
+
+
+async def made(load: str) -> AsyncIterator[Snapshot]:
+    for snapshot in Engine(load, LOADS[load]).stream(NUM_SNAPSHOTS, 0.5):  # type: ignore[arg-type]
+        yield snapshot
+
+
+async def seen() -> AsyncIterator[Snapshot]:
+    from pie_client import PieClient
+
+    end = time.monotonic() + LOOK_S
+    async with PieClient() as client:
+        async for snapshot in client.stats_stream(interval_ms=100):
+            yield snapshot
+            if time.monotonic() > end:
+                return
+
+
+async def never() -> AsyncIterator[Snapshot]:
+    await asyncio.Event().wait()
+    yield  # type: ignore[misc]
+
+
+async def picture(snapshots: AsyncIterator[Snapshot]) -> str:
+    with tempfile.TemporaryDirectory() as home:
+        app = MonitorApp(never(), Recorded(), Path(home))
+        async with app.run_test(size=SIZE) as pilot:
+            await pilot.pause()
+            async for snapshot in snapshots:
+                app.take(snapshot)
+            app.main.read_now()
+            app.draw()
+            await pilot.pause()
+            return portable(app.export_screenshot())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("loads", nargs="*", metavar="LOAD", help="idle, saturated, contended; all by default")
+    parser.add_argument("--daemon", action="store_true", help="of the user's daemon, as it is now")
+    options = parser.parse_args()
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    for load in options.loads or LOADS:
+        svg = asyncio.run(picture(seen() if options.daemon else made(load)))
+        (HERE / f"{load}.svg").write_text(svg, "utf-8")
+        print(HERE / f"{load}.svg")
+
+
+if __name__ == "__main__":
+    main()
