@@ -146,6 +146,8 @@ class UserSection(Section, frozen=True):
     """For the policy `priority`: a higher one goes first."""
     max_processes: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Processes of the user alive or queued at once; one more is answered 429. 0: no limit of its own."""
+    credits_per_hour: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 0.0
+    """Credits that processes of the user are given within an hour; a launch beyond that is answered 429. 0: no limit."""
 
 
 class Quota(NamedTuple):
@@ -156,7 +158,8 @@ class Quota(NamedTuple):
     max_endowment: float
     priority: int
     max_processes: int
-    """0: no limit."""
+    """0: no limit; so for the next."""
+    credits_per_hour: float
 
 
 class SchedulingSection(Section, frozen=True):
@@ -178,7 +181,8 @@ class SchedulingSection(Section, frozen=True):
     def quota_of(self, user: str) -> Quota:
         own = self.users.get(user, UserSection())
         most = own.max_endowment or self.max_endowment
-        return Quota(min(own.endowment or self.endowment, most), most, own.priority, own.max_processes)
+        endowment = min(own.endowment or self.endowment, most)
+        return Quota(endowment, most, own.priority, own.max_processes, own.credits_per_hour)
 
 
 class EngineConfig(Section, frozen=True):

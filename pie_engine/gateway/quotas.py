@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict, deque
 from collections.abc import Iterable
 
 from pie_engine.config import SchedulingSection
@@ -9,12 +11,18 @@ from pie_engine.errors import InvalidInput, LimitExceeded
 from pie_engine.gateway.process import Process
 from pie_engine.protocol.credits import CREDIT, endowment_of, shown
 
+HOUR_S = 3600.0
+
 
 class Quotas:
-    """As configured."""
+    """As configured, and what was given within the last hour."""
 
-    def __init__(self, scheduling: SchedulingSection) -> None:
+    def __init__(self, scheduling: SchedulingSection, given: Iterable[tuple[str, float, int]] = ()) -> None:
+        """`given`: user, time and micro-credits of the launches so far, the oldest first."""
         self._scheduling = scheduling
+        self._given: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        for user, at, amount in given:
+            self.give(user, amount, at)
 
     def endowment(self, user: str, wish: float | None) -> int:
         """Micro-credits of a process of `user` that is launched with `wish` credits; None: what all get.
@@ -45,11 +53,47 @@ class Quotas:
     def priority(self, user: str) -> int:
         return self._scheduling.quota_of(user).priority
 
-    def check_room(self, user: str, alive: Iterable[Process]) -> None:
-        """For one process more. Raises `LimitExceeded` with the numbers."""
-        most = self._scheduling.quota_of(user).max_processes
+    def give(self, user: str, amount: int, now: float | None = None) -> None:
+        """The user's processes have got `amount` micro-credits."""
+        if self._scheduling.quota_of(user).credits_per_hour:
+            self._given[user].append((time.time() if now is None else now, amount))
+
+    def check_room(self, user: str, endowment: int, alive: Iterable[Process]) -> None:
+        """For one process more, with so many micro-credits. Raises `LimitExceeded` with the numbers."""
+        quota = self._scheduling.quota_of(user)
+        if quota.credits_per_hour:
+            self.check_hour(user, endowment)
+        if quota.max_processes:
+            self._check_count(user, quota.max_processes, alive)
+
+    def check_hour(self, user: str, amount: int) -> None:
+        """Whether the user's processes may have `amount` micro-credits more now. Raises `LimitExceeded`."""
+        most, given, now = (
+            round(self._scheduling.quota_of(user).credits_per_hour * CREDIT),
+            self._given[user],
+            time.time(),
+        )
         if not most:
             return
+        while given and given[0][0] <= now - HOUR_S:
+            given.popleft()
+        total = sum(each for _, each in given)
+        if total + amount <= most:
+            return
+        freed, wait_s = 0, HOUR_S
+        for at, each in given:
+            freed += each
+            if total - freed + amount <= most:
+                wait_s = at + HOUR_S - now
+                break
+        raise LimitExceeded.of(
+            "queue_limit",
+            f"processes of `{user}` were given {shown(total)} credits within the last hour, and {shown(amount)} more "
+            f"would be above {shown(most)}",
+            hint=f"try again in {max(wait_s / 60, 1):.0f} min, or raise `scheduling.users.{user}.credits_per_hour`",
+        )
+
+    def _check_count(self, user: str, most: int, alive: Iterable[Process]) -> None:
         num_alive = sum(process.record.user == user for process in alive)
         if num_alive >= most:
             raise LimitExceeded.of(

@@ -24,7 +24,7 @@ from pie_engine.gateway.native import check_native
 from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
-from pie_engine.gateway.quotas import Quotas
+from pie_engine.gateway.quotas import HOUR_S, Quotas
 from pie_engine.gateway.receipts import Receipts
 from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.turn import Turn, nothing
@@ -66,7 +66,7 @@ class ProcessTable:
         self._programs = programs
         self._secrets = secret_shelf
         self._config = config.gateway
-        self._quotas = Quotas(config.scheduling)
+        self._quotas = Quotas(config.scheduling, store.endowed_since(time.time() - HOUR_S))
         self._alive: dict[str, Process] = {}
         self._by_key: dict[tuple[str, str], Process] = {}
         self._queues: defaultdict[str, deque[Process]] = defaultdict(deque)
@@ -116,7 +116,7 @@ class ProcessTable:
         if known is not None:
             return await self._same_launch(known, digest, text)
         self._secrets.values(user, bundle.manifest.secrets, bundle.manifest.name)
-        self._check_room(user)
+        self._check_room(user, endowment)
         process = self._admit(user, digest, bundle, text, request, endowment)
 
         def change(store: Store) -> None:
@@ -158,7 +158,7 @@ class ProcessTable:
             await asyncio.shield(known.admission)
         return known
 
-    def _check_room(self, user: str) -> None:
+    def _check_room(self, user: str, endowment: int) -> None:
         # A host for components is tried again whenever somebody needs it.
         refusal = self.refusal or self._no_host.get(PYTHON)
         if refusal is not None:
@@ -170,7 +170,7 @@ class ProcessTable:
                 f"{len(self._alive)} processes are running or queued, and {limit} is the most",
                 hint="try again when some have ended, or raise `gateway.max_processes`",
             )
-        self._quotas.check_room(user, self._alive.values())
+        self._quotas.check_room(user, endowment, self._alive.values())
 
     def _admit(
         self, user: str, digest: str, bundle: Bundle, text: str, request: LaunchRequest, endowment: int
@@ -199,6 +199,7 @@ class ProcessTable:
             endowment=endowment,
         )
         self._next_id += 1
+        self._quotas.give(user, endowment)
         process = Process(record, lane=lane)
         self._enter(process)
         if host is not None:
@@ -344,10 +345,13 @@ class ProcessTable:
     async def endow(self, process: Process, amount: int) -> None:
         """`amount` micro-credits more, in each model; returns when it is committed.
 
-        Raises `InvalidInput` with the numbers when that is more than its user may have, `Conflict` when it has ended.
+        Raises `InvalidInput` and `LimitExceeded` with the numbers when that is more than its user may have, `Conflict`
+        when it has ended.
         """
         endowment = self._quotas.more(process, amount)
+        self._quotas.check_hour(process.record.user, amount)
         await self._set_credits(process, endowment, process.bid, EndowProcess(process.pid, endowment))
+        self._quotas.give(process.record.user, amount)
 
     async def bid(self, process: Process, bid: int | None) -> None:
         """What all its contexts bid from now on, in micro-credits for a page and a step; None: it bids for itself

@@ -139,6 +139,11 @@ class Store:
     def assign(self, process: int, host_boot: str, host: str) -> None:
         self._db.execute("UPDATE processes SET host_boot = ?, host = ? WHERE id = ?", (host_boot, host, process))
 
+    def endowed_since(self, since: float) -> list[tuple[str, float, int]]:
+        """User, time and endowment of the processes that were launched after `since`, the oldest first."""
+        query = "SELECT user, created, endowment FROM processes WHERE created > ? ORDER BY id"
+        return self._db.execute(query, (since,)).fetchall()
+
     def set_credits(self, process: int, endowment: int, bid: int | None) -> None:
         self._db.execute("UPDATE processes SET endowment = ?, bid = ? WHERE id = ?", (endowment, bid, process))
 

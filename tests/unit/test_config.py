@@ -167,12 +167,12 @@ def test_quotas_of_users_stand_before_those_of_all():
         endowment=100,
         max_endowment=500,
         users={
-            "ann": UserSection(endowment=2000, max_endowment=3000, priority=7, max_processes=2),
+            "ann": UserSection(endowment=2000, max_endowment=3000, priority=7, max_processes=2, credits_per_hour=9),
             "bob": UserSection(),
         },
     )
-    assert scheduling.quota_of("ann") == Quota(2000, 3000, 7, 2)
-    assert scheduling.quota_of("bob") == scheduling.quota_of("eve") == Quota(100, 500, 0, 0)
+    assert scheduling.quota_of("ann") == Quota(2000, 3000, 7, 2, 9)
+    assert scheduling.quota_of("bob") == scheduling.quota_of("eve") == Quota(100, 500, 0, 0, 0)
 
 
 def test_nobody_gets_more_by_default_than_he_may_ask_for():

@@ -26,7 +26,11 @@ BUNDLE = Bundle(Manifest(name="a", version="1"), {"main.py": ""})
 SCHEDULING = SchedulingSection(
     endowment=100,
     max_endowment=500,
-    users={"ann": UserSection(endowment=700, max_endowment=900, priority=3), "bob": UserSection(max_processes=2)},
+    users={
+        "ann": UserSection(endowment=700, max_endowment=900, priority=3),
+        "bob": UserSection(max_processes=2),
+        "joe": UserSection(credits_per_hour=250),
+    },
 )
 
 
@@ -178,3 +182,36 @@ async def test_a_host_hears_again_what_it_may_have_missed(gateway):
     gateway.table.host_registered(gateway.hosts.get("boot"), [process.pid])
     gateway.turn.end()
     assert gateway.orders == [EndowProcess(process.pid, 100 * CREDIT), BidForProcess(process.pid, 7)]
+
+
+async def test_a_user_is_given_so_many_credits_an_hour(tmp_path, monkeypatch):
+    now = 10_000.0
+    monkeypatch.setattr("time.time", lambda: now)
+    gateway = Gateway(tmp_path / "pie.sqlite")
+    process = await gateway.launch("joe")
+    now += 600
+    await gateway.launch("joe", 120)
+    with pytest.raises(LimitExceeded) as caught:
+        await gateway.launch("joe", 31)
+    message = "processes of `joe` were given 220 credits within the last hour, and 31 more would be above 250"
+    assert caught.value.message == message
+    assert caught.value.hint == "try again in 50 min, or raise `scheduling.users.joe.credits_per_hour`"
+    assert caught.value.code == "queue_limit"
+    await gateway.launch("joe", 30)
+    with pytest.raises(LimitExceeded):
+        await gateway.table.endow(process, 1)
+    await gateway.launch("eve", 500)
+    now += 3001
+    await gateway.table.endow(process, 50 * CREDIT)
+    gateway.store.close()
+
+
+async def test_what_was_given_is_known_after_a_restart(tmp_path):
+    gateway = Gateway(tmp_path / "pie.sqlite")
+    await gateway.launch("joe", 200)
+    gateway.store.close()
+    again = Gateway(tmp_path / "pie.sqlite")
+    with pytest.raises(LimitExceeded, match="were given 200 credits within the last hour, and 100 more"):
+        await again.launch("joe")
+    await again.launch("joe", 50)
+    again.store.close()
