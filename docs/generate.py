@@ -10,6 +10,7 @@ from performance import performance_page
 
 from pie_engine import config
 from pie_engine.config_fields import settings_of
+from pie_engine.gateway.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADINGS = {
@@ -54,6 +55,36 @@ def _table(heading: str, section: type[config.Section]) -> str:
     return "\n".join(lines) + "\n"
 
 
+METRICS_INTRO = """# Metrics
+
+`GET /metrics` answers Prometheus' text format, or OpenMetrics to who asks for that: what
+[`GET /v1/stats`](http.md#the-engine) says as JSON. To scrape it, let the daemon listen on a port (`gateway.listen`,
+[deploying.md](deploying.md)):
+
+```yaml
+scrape_configs:
+  - job_name: pie
+    static_configs:
+      - targets: ["127.0.0.1:8765"]
+```
+
+[grafana-dashboard.json](grafana-dashboard.json) is a dashboard of these for Grafana: Dashboards → New → Import.
+Counters start again when their process does, which `rate()` knows about.
+
+| name | kind | labels | meaning |
+|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """docs/metrics.md from the table of the metrics."""
+    rows = [
+        f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |\n"
+        for each in METRICS
+    ]
+    return METRICS_INTRO + "".join(rows)
+
+
 def _module_output(module: str, *args: str) -> str:
     command = [sys.executable, "-m", module, *args]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
@@ -65,6 +96,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "configuration.md": configuration_page(),
         ROOT / "docs" / "cli.md": _module_output("pie_cli.docs"),
         ROOT / "docs" / "errors.md": _module_output("pie_cli.docs", "errors"),
+        ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / "docs" / "performance.md": performance_page(),
     }
 

@@ -36,6 +36,7 @@ from pie_cli.commands import (
     secret,
     send,
     serve,
+    stats,
     stop,
     test,
 )
@@ -56,6 +57,7 @@ COMMANDS = (
     stop,
     ps,
     monitor,
+    stats,
     logs,
     attach,
     send,

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from pie_engine.errors import ErrorInfo, InvalidInput, PieError
 from pie_engine.gateway.app import LOCAL_USER, Services
 from pie_engine.gateway.contexts import ContextShelf
-from pie_engine.gateway.openapi import FILE, FILE_TYPE, answers, describe
+from pie_engine.gateway.openapi import FILE, FILE_TYPE, TEXT, answers, describe
 from pie_engine.gateway.problems import retry_after, status_of
 from pie_engine.protocol.http import ErrorBody
 from pie_engine.protocol.version import PROTOCOL_VERSION
@@ -42,6 +42,13 @@ def create_app(services: Services) -> FastAPI:
     @app.get("/v1/secrets", summary="Names of secrets", responses=answers("SecretView", many=True))
     async def secrets() -> Response:
         return _json(200, services.secrets.list(LOCAL_USER))
+
+    @app.get("/metrics", summary="For Prometheus", response_class=Response, responses=TEXT)
+    async def metrics(request: Request) -> Response:
+        from pie_engine.gateway.metrics import exposition
+
+        text, content_type = exposition(services.looking.take(LOCAL_USER), request.headers.get("accept", ""))
+        return Response(text, media_type=content_type)
 
     @app.get("/v1/programs", summary="Programs that have been uploaded", responses=answers("ProgramView", many=True))
     async def programs() -> Response:

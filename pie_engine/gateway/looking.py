@@ -20,6 +20,7 @@ from pie_engine.protocol.stats import (
     MIN_INTERVAL_MS,
     SNAPSHOT_EVENT,
     ContextState,
+    Snapshot,
 )
 from pie_engine.protocol.to_core import ListContexts
 from pie_engine.protocol.to_gateway import ContextList
@@ -38,7 +39,11 @@ class Looking:
         self._lookers = lookers
 
     async def snapshot(self, reply: Reply, user: str) -> None:
-        await reply.json(200, self._snapshots.take(user))
+        await reply.json(200, self.take(user))
+
+    def take(self, user: str) -> Snapshot:
+        """How things are now."""
+        return self._snapshots.take(user)
 
     async def stream(self, request: Request, reply: Reply, user: str) -> None:
         """Snapshots until the client goes. One that reads slowly misses some: the next one is made when the last is

@@ -230,3 +230,8 @@ def _content(name: str, *, many: bool = False) -> dict[str, Any]:
 
 _EMPTY = {"application/json": {"schema": {"type": "object", "maxProperties": 0}}}
 _ERROR = {"description": "An error", "content": _content("ErrorBody")}
+TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Done", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    "default": _ERROR,
+}
+"""Of a FastAPI route that answers no JSON."""

@@ -184,6 +184,25 @@ class Histogram(Body, frozen=True):
     counts: tuple[int, ...]
     sum: float = 0.0
 
+    def quantile(self, part: float) -> float | None:
+        """The value that `part` of all are not above, taken as spread evenly between two bounds, as Prometheus'
+        `histogram_quantile` does. What is above the last bound counts as being there. None: there is no value."""
+        rank, low = part * sum(self.counts), 0.0
+        if not any(self.counts):
+            return None
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            if count and rank <= count:
+                return low + (bound - low) * rank / count
+            rank, low = rank - count, bound
+        return low
+
+    def since(self, before: Histogram | None) -> Histogram:
+        """What came after `before`, an earlier state of it; None, or one of another life: everything."""
+        if before is None or before.bounds != self.bounds or sum(before.counts) > sum(self.counts):
+            return self
+        counts = tuple(now - then for now, then in zip(self.counts, before.counts, strict=True))
+        return Histogram(self.bounds, counts, self.sum - before.sum)
+
 
 class Requests(Body, frozen=True):
     """What clients have got from the engine since the gateway began."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -332,7 +332,7 @@ class PieClient:
         body = await self._ask("GET", "/v1/stats", b"", can_repeat=True)
         return msgspec.json.decode(body, type=Snapshot)
 
-    def stats_stream(self, *, interval_ms: int = DEFAULT_INTERVAL_MS) -> AsyncIterator[Snapshot]:
+    def stats_stream(self, *, interval_ms: int = DEFAULT_INTERVAL_MS) -> AsyncGenerator[Snapshot, None]:
         """The same again and again. Whoever is slower than that gets the newest and misses those before it.
 
         It goes on when the gateway is started again. Raises `InvalidInput` for an interval that is not served, and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +21,7 @@ _HEAD = f"event: {SNAPSHOT_EVENT}\ndata: ".encode()
 _decode = msgspec.json.Decoder(Snapshot).decode
 
 
-async def snapshots(connect: Callable[[], Awaitable[Reply]]) -> AsyncIterator[Snapshot]:
+async def snapshots(connect: Callable[[], Awaitable[Reply]]) -> AsyncGenerator[Snapshot, None]:
     """The newest snapshot, each time that one is wanted and there is a newer one. `connect` again after each break;
     what it raises ends this."""
     newest: asyncio.Queue[bytes | Exception] = asyncio.Queue(1)

@@ -93,6 +93,13 @@ async def test_the_client_raises_what_a_stream_is_refused_with(client):
         await anext(client.stats_stream(interval_ms=1))
 
 
+async def test_metrics_for_prometheus(http):
+    status, headers, text = await http("GET", "/metrics")
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    assert 'pie_kv_pages{model="tiny",state="free"} 64.0' in text
+    assert (await http("GET", "/metrics", Accept="application/openmetrics-text"))[2].endswith("# EOF\n")
+
+
 async def test_contexts_of_a_process(client):
     process = await client.launch_process(BUNDLE, does(["receive"]))
     [context] = await client.contexts_of(process.pid)
