@@ -147,7 +147,7 @@ class UserSection(Section, frozen=True):
     max_processes: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     """Processes of the user alive or queued at once; one more is answered 429. 0: no limit of its own."""
     credits_per_hour: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 0.0
-    """Credits that processes of the user are given within an hour; a launch beyond that is answered 429. 0: no limit."""
+    """Credits that processes of the user get within an hour; a launch beyond that is answered 429. 0: no limit."""
 
 
 class Quota(NamedTuple):
