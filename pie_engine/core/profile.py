@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from pie_engine.kv.integrity import distinct_pages
 from pie_engine.kv.pool import PagePool
 from pie_engine.protocol.plan import NO_USAGE
@@ -23,31 +21,70 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 64
 """Of a message."""
-COUNT_PAGES_EVERY_US = 20_000
+COUNT_PAGES_EVERY_US = 50_000
 """Pages of a process are counted one by one."""
 MAX_PAGE_WAITS = 64
 """Of an operation; the last one then goes on to the end of what is left out."""
 
 
 class _Seen:
-    """An operation that is under way."""
+    """An operation that is under way. Times that are 0: it has not come to that."""
 
-    __slots__ = ("page_waits", "times", "waits_since")
+    def __init__(self, operation: Operation, queued: int) -> None:
+        self._operation = operation
+        self._queued = queued
+        self.begun = 0
+        self.num_copies = 0
+        self._admitted = 0
+        self._prefilled = 0
+        self._num_prefill = 0
+        self._num_steps = 0
+        self._page_waits: list[tuple[int, int]] = []
+        self._waits_since = 0
 
-    def __init__(self, times: OperationTimes) -> None:
-        self.times = times
-        self.page_waits: list[tuple[int, int]] = []
-        self.waits_since = 0
+    def ran(self, num_tokens: int, at: int, ended: int) -> None:
+        """It was in a step."""
+        self._num_steps += 1
+        self._admitted = self._admitted or at
+        if not self._prefilled:
+            self._num_prefill += num_tokens
+            if num_tokens >= self._operation.kv.num_uncomputed:
+                self._prefilled = ended
 
     def note_pages(self, lacks_pages: bool, now: int) -> None:
-        if lacks_pages and not self.waits_since:
-            self.waits_since = now
-        elif not lacks_pages and self.waits_since:
-            if len(self.page_waits) == MAX_PAGE_WAITS:
-                self.page_waits[-1] = (self.page_waits[-1][0], now)
+        if lacks_pages and not self._waits_since:
+            self._waits_since = now
+        elif not lacks_pages and self._waits_since:
+            if len(self._page_waits) == MAX_PAGE_WAITS:
+                self._page_waits[-1] = (self._page_waits[-1][0], now)
             else:
-                self.page_waits.append((self.waits_since, now))
-            self.waits_since = 0
+                self._page_waits.append((self._waits_since, now))
+            self._waits_since = 0
+
+    def times(self, ended: int) -> OperationTimes:
+        """All of it."""
+        self.note_pages(False, ended)
+        operation = self._operation
+        usage = operation.usage if operation.has_begun else NO_USAGE
+        return OperationTimes(
+            operation.op,
+            operation.context.ctx,
+            operation.kind,
+            self._queued,
+            self.begun,
+            self._admitted,
+            self._prefilled,
+            ended,
+            self._num_prefill,
+            self._num_steps,
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+            usage.drafted_tokens,
+            usage.accepted_tokens,
+            self._page_waits,
+            self.num_copies,
+        )
 
 
 class ProcessProfile:
@@ -67,40 +104,22 @@ class ProcessProfile:
     # Operations.
 
     def queued(self, operation: Operation) -> None:
-        if operation.op < 0:  # a beam, which programs do not know of
-            return
-        times = OperationTimes(operation.op, operation.context.ctx, operation.kind, self._now())
-        self._under_way[operation] = _Seen(times)
+        if operation.op >= 0:  # programs do not know of beams
+            self._under_way[operation] = _Seen(operation, self._now())
 
     def begun(self, operation: Operation) -> None:
-        self._change(operation, begun=self._now())
+        if (seen := self._under_way.get(operation)) is not None:
+            seen.begun = self._now()
 
     def copied(self, operation: Operation) -> None:
         """A page was copied for it."""
-        seen = self._under_way.get(operation)
-        if seen is not None:
-            self._change(operation, num_copies=seen.times.num_copies + 1)
+        if (seen := self._under_way.get(operation)) is not None:
+            seen.num_copies += 1
 
     def ended(self, operation: Operation) -> None:
-        seen = self._under_way.pop(operation, None)
-        if seen is None:
-            return
-        now = self._now()
-        seen.note_pages(False, now)
-        usage = operation.usage if operation.has_begun else NO_USAGE
-        self._over.append(
-            msgspec.structs.replace(
-                seen.times,
-                ended=now,
-                page_waits=seen.page_waits,
-                prompt=usage.prompt_tokens,
-                cached=usage.cached_tokens,
-                completion=usage.completion_tokens,
-                drafted=usage.drafted_tokens,
-                accepted=usage.accepted_tokens,
-            )
-        )
-        self.send()
+        if (seen := self._under_way.pop(operation, None)) is not None:
+            self._over.append(seen.times(self._now()))
+            self.send()
 
     def forked(self, context: Context, child: Context) -> None:
         kv = child.kv
@@ -115,31 +134,33 @@ class ProcessProfile:
 
     def stepped(self, step: StepTimes, batch: Batch) -> None:
         """`batch` has run, and nothing of it is settled."""
-        if not self._under_way:
+        under_way = self._under_way
+        if not under_way:
             return
-        mine = []
+        at, ended, mine = step.at, step.at + step.took, []
         for operation, row in batch:
-            if operation in self._under_way:
+            if (seen := under_way.get(operation)) is not None:
                 num_tokens = len(row.tokens) - len(row.draft_uniforms)
                 mine.append((operation.op, num_tokens))
-                self._ran(operation, num_tokens, step)
-        if step.at - self._counted_at > COUNT_PAGES_EVERY_US:
-            self._counted_at = step.at
+                seen.ran(num_tokens, at, ended)
+        if at - self._counted_at > COUNT_PAGES_EVERY_US:
+            self._counted_at = at
             self._num_held = len(distinct_pages(context.kv for context in self._process.contexts.values()))
-        self._steps.append(msgspec.structs.replace(step, num_held_pages=self._num_held, mine=mine))
+        self._steps.append(
+            StepTimes(
+                step.number,
+                at,
+                step.took,
+                step.num_prefill,
+                step.num_decode,
+                step.num_sequences,
+                step.num_free_pages,
+                self._num_held,
+                mine,
+            )
+        )
         if len(self._steps) >= MAX_STEPS:
             self.send()
-
-    def _ran(self, operation: Operation, num_tokens: int, step: StepTimes) -> None:
-        times = self._under_way[operation].times
-        changes = {"num_steps": times.num_steps + 1}
-        if not times.admitted:
-            changes["admitted"] = step.at
-        if not times.prefilled:
-            changes["num_prefill"] = times.num_prefill + num_tokens
-            if num_tokens >= operation.kv.num_uncomputed:
-                changes["prefilled"] = step.at + step.took
-        self._change(operation, **changes)
 
     def send(self) -> None:
         """What there is, to the host."""
@@ -148,11 +169,6 @@ class ProcessProfile:
         forks, self._forks = self._forks, []
         pool = self._pool
         self._process.host.send(Profiled(self._process.pid, pool.num_pages, pool.page_size, over, steps, forks))
-
-    def _change(self, operation: Operation, **changes: int) -> None:
-        seen = self._under_way.get(operation)
-        if seen is not None:
-            seen.times = msgspec.structs.replace(seen.times, **changes)
 
     def _now(self) -> int:
         return round(self._clock() * 1e6)

@@ -142,7 +142,7 @@ class ProfileTap:
         return digests
 
     def _add(self, entry: Entry) -> None:
-        if self._writer.add(entry):
+        if self._writer.add_small(entry):
             self._process.has_trace()
 
 

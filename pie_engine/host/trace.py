@@ -20,6 +20,7 @@ from pie_engine.protocol.to_host import TraceKind
 BATCH_BYTES = 64 * 1024
 """Before compression."""
 BATCH_S = 0.25
+MAX_SMALL = 64
 LEVEL = 1
 """Of zlib: text and token numbers shrink to a quarter, at a tenth of the time that the default takes."""
 
@@ -36,8 +37,11 @@ class TraceWriter:
         self._version = version
         self._max_mb = max_mb
         self._num_bytes = 0
-        self._entries: list[bytes] = []
-        self._num_pending_bytes = 0
+        self._packed: list[bytes] = []
+        self._num_packed = 0
+        self._num_packed_bytes = 0
+        self._small: list[Any] = []
+        """Entries behind those."""
         self._flushed_at = time.monotonic()
         events.traces.append(self)
 
@@ -45,17 +49,29 @@ class TraceWriter:
         """One more; whether events came of it, which are then to be sent. `entry` is of builtin types."""
         if self.is_full:
             return False
-        raw = _encode(entry)
-        self._entries.append(raw)
-        self._num_pending_bytes += len(raw)
-        if self._num_pending_bytes < BATCH_BYTES and time.monotonic() - self._flushed_at < BATCH_S:
+        self._pack_small()
+        self._keep(_encode(entry), 1)
+        if self._num_packed_bytes < BATCH_BYTES and time.monotonic() - self._flushed_at < BATCH_S:
+            return False
+        self.flush()
+        return True
+
+    def add_small(self, entry: Any) -> bool:
+        """The same for one of a few dozen bytes that nobody changes later: it is packed together with others."""
+        if self.is_full:
+            return False
+        self._small.append(entry)
+        if len(self._small) < MAX_SMALL:
+            return False
+        self._pack_small()
+        if self._num_packed_bytes < BATCH_BYTES:
             return False
         self.flush()
         return True
 
     def flush_old(self) -> bool:
         """Make an event of what has been there for a while; whether there was something."""
-        is_due = bool(self._entries) and time.monotonic() - self._flushed_at >= BATCH_S
+        is_due = bool(self._packed or self._small) and time.monotonic() - self._flushed_at >= BATCH_S
         if is_due:
             self.flush()
         return is_due
@@ -63,15 +79,27 @@ class TraceWriter:
     def flush(self) -> None:
         """Make an event of what there is."""
         self._flushed_at = time.monotonic()
-        if not self._entries:
+        self._pack_small()
+        if not self._packed:
             return
-        entries, self._entries, self._num_pending_bytes = self._entries, [], 0
-        packed = zlib.compress(_array_head(len(entries)) + b"".join(entries), LEVEL)
+        packed = zlib.compress(_array_head(self._num_packed) + b"".join(self._packed), LEVEL)
+        num_entries, self._num_packed, self._num_packed_bytes = self._num_packed, 0, 0
+        self._packed.clear()
         if self._num_bytes + len(packed) > self._max_mb * MIB:
             self._stop()
             return
         self._num_bytes += len(packed)
-        self._events.add("trace", json_text(self._head(len(entries), base64.b64encode(packed).decode())))
+        self._events.add("trace", json_text(self._head(num_entries, base64.b64encode(packed).decode())))
+
+    def _pack_small(self) -> None:
+        if self._small:
+            self._keep(_encode(self._small)[len(_array_head(len(self._small))) :], len(self._small))
+            self._small.clear()
+
+    def _keep(self, raw: bytes, num_entries: int) -> None:
+        self._packed.append(raw)
+        self._num_packed += num_entries
+        self._num_packed_bytes += len(raw)
 
     def _stop(self) -> None:
         self.is_full = True

@@ -122,6 +122,22 @@ def test_each_task_has_its_awaits_with_the_line_of_the_program(engine):
     assert hints(profile) == [], "its parent was flushed"
 
 
+def test_what_gather_makes_tasks_of_is_on_the_line_of_gather(engine):
+    load(engine)
+    profile = run(
+        engine,
+        """
+        import asyncio
+        from inferlet import Context
+        async def main() -> None:
+            contexts = [Context().user(f"{i}?") for i in range(2)]
+            await asyncio.gather(*(ctx.forward() for ctx in contexts))
+        """,
+    )
+    assert {line.place for line in lines(profile)} == {"main.py:6 in main"}
+    assert len({each.task for each in awaits(profile)}) == 2
+
+
 def test_forks_of_what_was_not_flushed_are_named(engine):
     load(engine)
     found = hint(

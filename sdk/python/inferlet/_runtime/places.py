@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Coroutine
+from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from inferlet import _transport
 
@@ -13,39 +15,72 @@ UNPLACED = frozenset({"wait_any", "at", "store_code"})
 """Calls that belong to no line."""
 
 
-def install(owns: Callable[[str], bool]) -> None:
-    """From here on; `owns`: whether a file is one of the program's."""
+def install(files: Container[str], loop: asyncio.AbstractEventLoop) -> None:
+    """From here on; `files`: of the program."""
     host = _transport.connect(None)
-    _transport.connect(_Watched(host, _Places(host.runtime.at, owns)))
+    places = _Places(host.runtime.at, files)
+    loop.set_task_factory(places.new_task)
+    _transport.connect(_Watched(host, places))
+
+
+_Task = asyncio.Task[Any]
 
 
 class _Places:
     """Where the program is; the host is told when it is elsewhere."""
 
-    def __init__(self, tell: Callable[[str, str], None], owns: Callable[[str], bool]) -> None:
+    def __init__(self, tell: Callable[[str, str], None], files: Container[str]) -> None:
         self._tell = tell
-        self._owns = owns
+        self._files = files
+        self._made: WeakKeyDictionary[_Task, str] = WeakKeyDictionary()
+        """Where tasks were made: in one that runs a coroutine of the SDK there is no line of the program."""
         self._last: tuple[Any, ...] = (None, 0, "")
 
-    def note(self) -> None:
-        """Of the caller's caller, or the first above it that is in a file of the program."""
-        frame: Any = sys._getframe(2)
-        while frame is not None and not self._owns(frame.f_code.co_filename):
+    def placed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, which notes who calls it: the caller, or the first above it that is in a file of the program."""
+        # It is called thousands of times a second, by a Python that WebAssembly makes slow: everything is at hand.
+        files, frame_of, current_task = self._files, sys._getframe, _current_task
+
+        def call(*args: Any) -> Any:
+            frame: FrameType | None = frame_of(1)
+            while frame is not None and frame.f_code.co_filename not in files:
+                frame = frame.f_back
+            task = current_task()
+            name = "" if task is None else task.get_name()
+            # Lines are looked up for those that count only.
+            here = (None, 0, name) if frame is None else (frame.f_code, frame.f_lasti, name)
+            if here != self._last:
+                self._last = here
+                self._tell(self._place(frame, task), name)
+            return function(*args)
+
+        return call
+
+    def new_task(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> _Task:
+        """As the loop makes one."""
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        place = self._place(self._own(sys._getframe(1)), _current_task())
+        if place:
+            self._made[task] = place
+        return task
+
+    def _own(self, frame: FrameType | None) -> FrameType | None:
+        while frame is not None and frame.f_code.co_filename not in self._files:
             frame = frame.f_back
-        task = _task_name()
-        here = (None, 0, task) if frame is None else (frame.f_code, frame.f_lineno, task)
-        if here != self._last:
-            self._last = here
-            place = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-            self._tell(place, task)
+        return frame
+
+    def _place(self, frame: FrameType | None, task: _Task | None) -> str:
+        """`main.py:12 in main`; empty where none is known."""
+        if frame is not None:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        return "" if task is None else self._made.get(task, "")
 
 
-def _task_name() -> str:
+def _current_task() -> _Task | None:
     try:
-        task = asyncio.current_task()
+        return asyncio.current_task()
     except RuntimeError:  # no loop runs: the program is being imported
-        return ""
-    return "" if task is None else task.get_name()
+        return None
 
 
 class _Watched:
@@ -71,14 +106,6 @@ class _WatchedInterface:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._interface, name)
         if callable(value) and not isinstance(value, type) and name not in UNPLACED:
-            value = _placed(value, self._places)
+            value = self._places.placed(value)
         setattr(self, name, value)
         return value
-
-
-def _placed(function: Callable[..., Any], places: _Places) -> Callable[..., Any]:
-    def call(*args: Any) -> Any:
-        places.note()
-        return function(*args)
-
-    return call

@@ -66,7 +66,7 @@ def _guarded(
         importer = new_importer(parts["files"], parts.get("code") or {})
         importer.install()
         if parts.get("watched"):
-            places.install(importer.owns)
+            places.install(importer.files, loop)
         return True, use(load_main(importer, parts["entry"]))
     except BaseException as error:
         on_error(error)
