@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import msgspec
 
 from pie_engine.gateway.http import decoded
+from pie_engine.gateway.orders import Orders
 from pie_engine.gateway.process import Process
-from pie_engine.gateway.table import ProcessTable
 from pie_engine.protocol.credits import bid_of, endowment_of
 from pie_engine.protocol.http import BidRequest, EndowRequest
 
@@ -19,14 +19,14 @@ _decode_bid = msgspec.json.Decoder(BidRequest).decode
 _decode_endow = msgspec.json.Decoder(EndowRequest).decode
 
 
-async def act(table: ProcessTable, process: Process, action: str, body: bytes) -> None:
+async def act(orders: Orders, process: Process, action: str, body: bytes) -> None:
     """Raises `InvalidInput`, and `Conflict` for a process that has ended."""
     if action == "pause":
-        table.pause(process)
+        orders.pause(process)
     elif action == "resume":
-        table.resume(process)
+        orders.resume(process)
     elif action == "bid":
         credits = decoded(_decode_bid, body).credits
-        await table.bid(process, None if credits is None else bid_of(credits))
+        await orders.bid(process, None if credits is None else bid_of(credits))
     else:
-        await table.endow(process, endowment_of(decoded(_decode_endow, body).credits))
+        await orders.endow(process, endowment_of(decoded(_decode_endow, body).credits))

@@ -149,7 +149,7 @@ class App:
                 await reply.json(200, self._services.views.process(self._find(pid)))
             case "DELETE", ["v1", "processes", pid] if pid:
                 request.check()
-                await self._services.table.terminate(self._find(pid))
+                await self._services.table.orders.terminate(self._find(pid))
                 await reply.json(202, {})
             case "POST", ["v1", "adapters"]:
                 request.check()
@@ -180,7 +180,7 @@ class App:
             case "POST", ["v1", "processes", pid, action] if action in ACTIONS:
                 request.check()
                 body = await request.body(self._services.max_body_bytes)
-                await act(self._services.table, self._find(pid), action, body)
+                await act(self._services.table.orders, self._find(pid), action, body)
                 await reply.json(202, {})
             case "POST", ["v1", "processes", pid, "messages"]:
                 request.check()
@@ -222,7 +222,7 @@ class App:
     async def _message(self, request: Request, reply: Reply, pid: str) -> None:
         body = await request.body(self._services.max_body_bytes)
         value = bytes(decoded(_decode_message, body).value).decode()
-        seq = await self._services.table.message(self._find(pid), value)
+        seq = await self._services.table.orders.message(self._find(pid), value)
         await reply.json(202, MessageAccepted(seq))
 
     async def _stop(self, request: Request, reply: Reply) -> None:

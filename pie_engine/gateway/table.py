@@ -21,6 +21,7 @@ from pie_engine.gateway.audience import Audience
 from pie_engine.gateway.counts import Counts
 from pie_engine.gateway.hosts import PYTHON, Host, HostPool, lane_of
 from pie_engine.gateway.native import check_native
+from pie_engine.gateway.orders import Orders
 from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.programs import Programs
@@ -33,11 +34,8 @@ from pie_engine.protocol.program import Bundle
 from pie_engine.protocol.to_gateway import Event, Registered
 from pie_engine.protocol.to_host import (
     BidForProcess,
-    Deliver,
     EndowProcess,
     Launch,
-    Pause,
-    Resume,
     Terminate,
     TraceKind,
 )
@@ -67,6 +65,7 @@ class ProcessTable:
         self._secrets = secret_shelf
         self._config = config.gateway
         self._quotas = Quotas(config.scheduling, store.endowed_since(time.time() - HOUR_S))
+        self.orders = Orders(store, turn, self._quotas, self.end)
         self._alive: dict[str, Process] = {}
         self._by_key: dict[tuple[str, str], Process] = {}
         self._queues: defaultdict[str, deque[Process]] = defaultdict(deque)
@@ -74,7 +73,7 @@ class ProcessTable:
         self._next_id = store.next_process_id()
         self.counts = Counts()
         self._receipts = Receipts(turn)
-        self.audience = Audience(store, self._receipts, config.gateway.disconnect_grace_s, self._abandoned)
+        self.audience = Audience(store, self._receipts, config.gateway.disconnect_grace_s, self.orders.abandon)
         self.refusal: Busy | None = None
         """Why nothing is launched any more: draining or stopping."""
         self._no_host: dict[str, Lost] = {}
@@ -261,11 +260,7 @@ class ProcessTable:
             process.bid,
         )
         self._turn.say(process.host_boot, launch)
-        self._deliver_all(process)
-        if process.is_paused:
-            self._turn.say(process.host_boot, Pause(process.pid))
-        if process.is_terminating:
-            self._turn.say(process.host_boot, Terminate(process.pid))
+        self.orders.say_again(process)
 
     # Queue.
 
@@ -297,110 +292,6 @@ class ProcessTable:
         self._turn.insist(
             lambda store: store.assign(process.id, host.boot_id, host.name), lambda: self._dispatch(process)
         )
-
-    # Messages and termination.
-
-    async def message(self, process: Process, value: str) -> int:
-        """Number of the message, once it is committed."""
-        if process.has_terminal:
-            raise Conflict(f"process `{process.pid}` has ended")
-        process.num_messages += 1
-        seq = process.num_messages
-        await self._turn.write(
-            lambda store: store.add_message(process.id, seq, value), lambda: self._deliver(process, seq, value)
-        )
-        return seq
-
-    def _deliver(self, process: Process, seq: int, value: str) -> None:
-        if process.is_dispatched and process.host_boot is not None and not process.has_terminal:
-            self._turn.say(process.host_boot, Deliver(process.pid, seq, value))
-
-    def _deliver_all(self, process: Process) -> None:
-        assert process.host_boot is not None
-        if process.num_messages:
-            for seq, value in self._store.messages(process.id):
-                self._turn.say(process.host_boot, Deliver(process.pid, seq, value))
-
-    def pause(self, process: Process) -> None:
-        """Its program does not run until `resume`; one that is queued begins paused. Again: nothing.
-
-        Raises `Conflict` when it has ended, or is ending.
-        """
-        if process.is_terminating and not process.has_terminal:
-            raise Conflict(f"process `{process.pid}` is ending")
-        self._set_paused(process, True, Pause(process.pid))
-
-    def resume(self, process: Process) -> None:
-        """Raises `Conflict` when it has ended."""
-        self._set_paused(process, False, Resume(process.pid))
-
-    def _set_paused(self, process: Process, is_paused: bool, order: Pause | Resume) -> None:
-        if process.has_terminal:
-            raise Conflict(f"process `{process.pid}` has ended")
-        if process.is_paused != is_paused:
-            process.is_paused = is_paused
-            if process.is_dispatched and process.host_boot is not None:
-                self._turn.say(process.host_boot, order)
-
-    async def endow(self, process: Process, amount: int) -> None:
-        """`amount` micro-credits more, in each model; returns when it is committed.
-
-        Raises `InvalidInput` and `LimitExceeded` with the numbers when that is more than its user may have, `Conflict`
-        when it has ended.
-        """
-        endowment = self._quotas.more(process, amount)
-        self._quotas.check_hour(process.record.user, amount)
-        await self._set_credits(process, endowment, process.bid, EndowProcess(process.pid, endowment))
-        self._quotas.give(process.record.user, amount)
-
-    async def bid(self, process: Process, bid: int | None) -> None:
-        """What all its contexts bid from now on, in micro-credits for a page and a step; None: it bids for itself
-        again. Returns when it is committed. Raises `Conflict` when it has ended."""
-        await self._set_credits(process, process.endowment, bid, BidForProcess(process.pid, bid))
-
-    async def _set_credits(
-        self, process: Process, endowment: int, bid: int | None, order: EndowProcess | BidForProcess
-    ) -> None:
-        if process.has_terminal:
-            raise Conflict(f"process `{process.pid}` has ended")
-        before = process.endowment, process.bid
-        process.endowment, process.bid = endowment, bid
-
-        def tell() -> None:
-            if process.is_dispatched and process.host_boot is not None and not process.has_terminal:
-                self._turn.say(process.host_boot, order)
-
-        try:
-            await self._turn.write(lambda store: store.set_credits(process.id, endowment, bid), tell)
-        except Exception:
-            process.endowment, process.bid = before
-            raise
-
-    async def terminate(self, process: Process) -> None:
-        """Returns when the wish is committed; the host, or the queue, does the rest. Again: nothing."""
-        if process.has_terminal or process.is_terminating:
-            return
-        process.is_terminating = True
-        done = self._turn.write(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
-        try:
-            await done
-        except Exception:
-            process.is_terminating = False
-            raise
-
-    def _tell_terminate(self, process: Process) -> None:
-        process.is_paused = False
-        if process.host_boot is None:
-            self.end(process, Cancelled("terminated before it was started").info)
-        elif process.is_dispatched:
-            self._turn.say(process.host_boot, Terminate(process.pid))
-
-    def _abandoned(self, process: Process) -> None:
-        if process.has_terminal or process.is_terminating:
-            return
-        log.info("process %s has lost its last client", process.pid)
-        process.is_terminating = True
-        self._turn.insist(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
 
     # Events.
 
@@ -465,11 +356,9 @@ class ProcessTable:
         """It ran on while there was no gateway. What we told it may have got lost with the old one."""
         assert process.host_boot is not None
         process.is_dispatched = True
-        self._deliver_all(process)
         self._turn.say(process.host_boot, EndowProcess(process.pid, process.endowment))
         self._turn.say(process.host_boot, BidForProcess(process.pid, process.bid))
-        if process.is_terminating:
-            self._turn.say(process.host_boot, Terminate(process.pid))
+        self.orders.say_again(process)
 
     def _resettle(self, process: Process) -> None:
         """Its host is alive and does not know it: it was never told, or has forgotten it against the rules."""

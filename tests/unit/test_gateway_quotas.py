@@ -18,7 +18,7 @@ from pie_engine.gateway.turn import Turn
 from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle, Manifest
-from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.to_gateway import Event, Registered
 from pie_engine.protocol.to_host import BidForProcess, EndowProcess, Launch
 from pie_engine.store.store import Store
 
@@ -114,21 +114,21 @@ async def test_a_user_has_so_many_processes_at_once(gateway):
 
 async def test_a_running_process_is_given_more(gateway):
     process = await gateway.launch("eve")
-    await gateway.table.endow(process, 50 * CREDIT)
-    await gateway.table.endow(process, 350 * CREDIT)
+    await gateway.table.orders.endow(process, 50 * CREDIT)
+    await gateway.table.orders.endow(process, 350 * CREDIT)
     given = [order.endowment for order in gateway.said(EndowProcess)]
     assert given == [150 * CREDIT, 500 * CREDIT]
     assert gateway.store.process(process.pid).endowment == process.endowment == 500 * CREDIT
     with pytest.raises(InvalidInput, match=r"an endowment of 500\.000001 credits is more than the 500"):
-        await gateway.table.endow(process, 1)
+        await gateway.table.orders.endow(process, 1)
     with pytest.raises(InvalidInput, match="credits can be given, not taken: -1 is less than 0"):
-        await gateway.table.endow(process, -CREDIT)
+        await gateway.table.orders.endow(process, -CREDIT)
 
 
 async def test_an_owner_bids_for_a_running_process(gateway):
     process = await gateway.launch()
-    await gateway.table.bid(process, 2500)
-    await gateway.table.bid(process, None)
+    await gateway.table.orders.bid(process, 2500)
+    await gateway.table.orders.bid(process, None)
     assert gateway.said(BidForProcess) == [BidForProcess(process.pid, 2500), BidForProcess(process.pid, None)]
     assert gateway.store.process(process.pid).bid is None
 
@@ -136,8 +136,8 @@ async def test_an_owner_bids_for_a_running_process(gateway):
 async def test_what_is_said_of_a_queued_process_goes_along_with_its_launch(tmp_path):
     gateway = Gateway(tmp_path / "pie.sqlite", has_host=False)
     process = await gateway.launch()
-    await gateway.table.bid(process, 2500)
-    await gateway.table.endow(process, CREDIT)
+    await gateway.table.orders.bid(process, 2500)
+    await gateway.table.orders.endow(process, CREDIT)
     gateway.hosts.add("boot", "host-1")
     gateway.table.call_hosts()
     gateway.turn.end()
@@ -151,9 +151,9 @@ async def test_what_has_ended_is_left_alone(gateway):
     process = await gateway.launch()
     gateway.table.take_event("boot", Event(process.pid, 1, "return", "null", 1.0))
     with pytest.raises(Conflict, match="has ended"):
-        await gateway.table.bid(process, 1)
+        await gateway.table.orders.bid(process, 1)
     with pytest.raises(Conflict, match="has ended"):
-        await gateway.table.endow(process, 1)
+        await gateway.table.orders.endow(process, 1)
 
 
 async def test_what_the_store_refuses_has_not_happened(gateway, monkeypatch):
@@ -164,7 +164,7 @@ async def test_what_the_store_refuses_has_not_happened(gateway, monkeypatch):
 
     monkeypatch.setattr(gateway.store, "set_credits", full)
     with pytest.raises(PieError):
-        await gateway.table.bid(process, 1)
+        await gateway.table.orders.bid(process, 1)
     assert (process.bid, process.endowment) == (None, 100 * CREDIT)
     assert gateway.said(BidForProcess) == []
 
@@ -176,10 +176,10 @@ def test_the_launch_request_has_credits():
 
 async def test_a_host_hears_again_what_it_may_have_missed(gateway):
     process = await gateway.launch()
-    await gateway.table.bid(process, 7)
+    await gateway.table.orders.bid(process, 7)
     gateway.said(Launch)
     gateway.orders.clear()
-    gateway.table.host_registered(gateway.hosts.get("boot"), [process.pid])
+    gateway.table.host_registered(gateway.hosts.get("boot"), Registered([process.pid]))
     gateway.turn.end()
     assert gateway.orders == [EndowProcess(process.pid, 100 * CREDIT), BidForProcess(process.pid, 7)]
 
@@ -199,10 +199,10 @@ async def test_a_user_is_given_so_many_credits_an_hour(tmp_path, monkeypatch):
     assert caught.value.code == "queue_limit"
     await gateway.launch("joe", 30)
     with pytest.raises(LimitExceeded):
-        await gateway.table.endow(process, 1)
+        await gateway.table.orders.endow(process, 1)
     await gateway.launch("eve", 500)
     now += 3001
-    await gateway.table.endow(process, 50 * CREDIT)
+    await gateway.table.orders.endow(process, 50 * CREDIT)
     gateway.store.close()
 
 
