@@ -20,6 +20,7 @@ HEADINGS = {
     "GatewaySection": "`[gateway]`",
     "SchedulingSection": "`[scheduling]`",
     "UserSection": "`[scheduling.users.NAME]`",
+    "TelemetrySection": "`[telemetry]`",
 }
 INTRO = """# Configuration
 
@@ -69,10 +70,24 @@ scrape_configs:
 ```
 
 [grafana-dashboard.json](grafana-dashboard.json) is a dashboard of these for Grafana: Dashboards → New → Import.
-Counters start again when their process does, which `rate()` knows about.
+Counters start again when their process does, which `rate()` knows about. Traces are [below](#traces).
 
 | name | kind | labels | meaning |
 |---|---|---|---|
+"""
+TRACES = """
+## Traces
+
+With `otlp_endpoint` under `[telemetry]` in the [configuration](configuration.md), each process that ends becomes a
+trace for a collector of OpenTelemetry, as OTLP over HTTP with JSON: one span for the process, with children for its
+wait in the queue and for each of its generations (tokens read and written, the time of the first one). A collector
+that is slow or away loses traces, which the log says once; nothing else notices. Without the setting nothing is
+gathered.
+
+```toml
+[telemetry]
+otlp_endpoint = "http://127.0.0.1:4318"
+```
 """
 
 
@@ -82,7 +97,7 @@ def metrics_page() -> str:
         f"| `{each.name}` | {each.kind} | {', '.join(f'`{label}`' for label in each.labels)} | {each.help} |\n"
         for each in METRICS
     ]
-    return METRICS_INTRO + "".join(rows)
+    return METRICS_INTRO + "".join(rows) + TRACES
 
 
 def _module_output(module: str, *args: str) -> str:

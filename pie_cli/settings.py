@@ -27,6 +27,7 @@ SECTIONS: dict[str, type[Section]] = {
     "host": engine_config.HostSection,
     "gateway": engine_config.GatewaySection,
     "scheduling": engine_config.SchedulingSection,
+    "telemetry": engine_config.TelemetrySection,
 }
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -52,7 +53,7 @@ def effective(environ: Mapping[str, str] | None = None) -> list[Effective]:
     given = in_file.get("models", [{}])
     for model, table in zip(config.models, given, strict=True):
         rows += _rows(f"models.{model.label}", model, table, environ)
-    for name in ("host", "gateway", "scheduling"):
+    for name in ("host", "gateway", "scheduling", "telemetry"):
         rows += _rows(name, getattr(config, name), in_file.get(name, {}), environ)
     users = in_file.get("scheduling", {}).get("users", {})
     for user, quota in config.scheduling.users.items():

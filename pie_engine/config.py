@@ -185,6 +185,13 @@ class SchedulingSection(Section, frozen=True):
         return Quota(endowment, most, own.priority, own.max_processes, own.credits_per_hour)
 
 
+class TelemetrySection(Section, frozen=True):
+    """`[telemetry]`: where traces go."""
+
+    otlp_endpoint: str = ""
+    """An OpenTelemetry collector that takes OTLP over HTTP, like `http://127.0.0.1:4318`. Empty: no traces."""
+
+
 class EngineConfig(Section, frozen=True):
     """Everything. `home` is where state lives: sockets, database, logs, caches."""
 
@@ -196,6 +203,8 @@ class EngineConfig(Section, frozen=True):
     """The HTTP API."""
     scheduling: SchedulingSection = SchedulingSection()
     """Who gets the batch and the pages."""
+    telemetry: TelemetrySection = TelemetrySection()
+    """Where traces go."""
     home: str = ""
     """Data folder of this daemon. Empty: the user's data folder. `PIE_HOME` sets it."""
     cache: str = ""
@@ -376,6 +385,7 @@ _TABLES: dict[type[Section], dict[str, type[Section]]] = {
         "host": HostSection,
         "gateway": GatewaySection,
         "scheduling": SchedulingSection,
+        "telemetry": TelemetrySection,
         "models": ModelSection,
     }
 }

@@ -14,7 +14,7 @@ from pie_engine import config
 from pie_engine.config import EngineConfig, Section
 from pie_engine.config_check import allowed
 
-TABLES = ("models", "host", "gateway", "scheduling")
+TABLES = ("models", "host", "gateway", "scheduling", "telemetry")
 """The keys of the top level that are tables, in the order in which people meet them."""
 
 

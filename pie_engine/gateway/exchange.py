@@ -28,6 +28,7 @@ from pie_engine.protocol.to_gateway import (
     Described,
     Event,
     GatewayMessage,
+    Generations,
     HostStats,
     OrderAnswer,
     Registered,
@@ -157,6 +158,9 @@ class Exchange:
                 self._register_early()
             case Described():
                 self._programs.described(message)
+            case Generations():
+                if self._table.telemetry is not None:
+                    self._table.telemetry.tell(message)
             case HostStats():
                 host = self._hosts.get(boot_id)
                 if host is not None:

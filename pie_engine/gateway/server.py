@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvicorn
@@ -34,6 +34,9 @@ from pie_engine.ipc.link import Hub
 from pie_engine.protocol.to_daemon import StopDaemon
 from pie_engine.protocol.to_gateway import GatewayMessage
 from pie_engine.store.store import Store
+
+if TYPE_CHECKING:
+    from pie_engine.gateway.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Gateway:
         self._programs = Programs(self._store, self._turn, hosts)
         secret_shelf = SecretShelf(self._store, self._turn)
         self._table = ProcessTable(self._store, self._turn, hosts, self._programs, secret_shelf, config)
+        self._telemetry = self._table.telemetry = _telemetry(config.telemetry.otlp_endpoint)
         views = Views(config, self._exchange, hosts, self._table, self._store)
         shelf = ContextShelf(config, self._exchange)
         adapters = Adapters(config, self._exchange)
@@ -135,7 +139,8 @@ class Gateway:
 
     def _chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         keep = partial(self._retention.keep, PRUNE_DELAY_S)
-        return [self._exchange.settle_orphans, self._keep_alive, keep, self._import_cold_routes]
+        traces = [] if self._telemetry is None else [self._telemetry.run]
+        return [self._exchange.settle_orphans, self._keep_alive, keep, self._import_cold_routes, *traces]
 
     async def _keep_alive(self) -> None:
         while True:
@@ -195,6 +200,14 @@ def _server(app: App) -> uvicorn.Server:
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     return uvicorn.Server(config)
+
+
+def _telemetry(endpoint: str) -> Telemetry | None:
+    if not endpoint:
+        return None
+    from pie_engine.gateway.telemetry import Telemetry
+
+    return Telemetry(endpoint)
 
 
 def _instance(child: Child) -> str:

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
@@ -41,6 +41,9 @@ from pie_engine.protocol.to_host import (
 )
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
+
+if TYPE_CHECKING:
+    from pie_engine.gateway.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,8 @@ class ProcessTable:
         self.counts = Counts()
         self._receipts = Receipts(turn)
         self.audience = Audience(store, self._receipts, config.gateway.disconnect_grace_s, self.orders.abandon)
+        self.telemetry: Telemetry | None = None
+        """None: nobody collects traces."""
         self.refusal: Busy | None = None
         """Why nothing is launched any more: draining or stopping."""
         self._no_host: dict[str, Lost] = {}
@@ -314,6 +319,8 @@ class ProcessTable:
             process.show(event)
             if event.kind == "started":
                 self.counts.started(event.time - process.record.created)
+                if self.telemetry is not None:
+                    self.telemetry.started(process, event.time)
         for process in {process.id: process for process, _ in events}.values():
             if process.host_boot is not None and process.host_boot in self._hosts:
                 self._receipts.stored(process.host_boot, process.pid, process.stored_seq)
@@ -323,6 +330,8 @@ class ProcessTable:
 
     def _ended_now(self, process: Process) -> None:
         self.counts.ended(process.outcome)
+        if self.telemetry is not None:
+            self.telemetry.ended(process)
         self.audience.stop_watch(process)
         self._drop(process)
         self._pump(process.lane)

@@ -23,6 +23,7 @@ from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
 from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
+from pie_engine.host.generations import GenerationLog
 from pie_engine.host.guests import Guests
 from pie_engine.host.market import MarketLook
 from pie_engine.host.models import HostAdapter, HostModel
@@ -81,6 +82,7 @@ class Host:
         """The process that has or had the last turn."""
         self.guests = guests
         self._config = config.host
+        self._is_traced = bool(config.telemetry.otlp_endpoint)
         self._clock = clock
         self._scheduler = Scheduler(clock, self._resume)
         self._programs = ProgramCache()
@@ -359,6 +361,8 @@ class Host:
                 bid=order.bid,
             )
         )
+        if self._is_traced:
+            process.generations = GenerationLog(order.pid)
         self._open_log(process.events, order.bundle)
         process.watch()
         if process.tap is not None:
@@ -381,6 +385,8 @@ class Host:
         events.add("started", json_text({"program": manifest.name, "version": manifest.version}))
 
     def _conclude_run(self, process: Process, ending: Ending) -> None:
+        if process.generations is not None:
+            self._outbox.answer(process.generations.told())
         if isinstance(ending, ErrorInfo):
             process.events.end("error", json_text(ending), process.usage)
         else:

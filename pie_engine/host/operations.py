@@ -259,16 +259,22 @@ class Stream(Operation):
         self._is_piped = False
         self._piped_texts: list[str] = []
         self._usage = NO_USAGE
+        generations = context.process.generations
+        self._traced = None if generations is None else generations.begin(context.core.model.name)
         context.core.send(Generate(self.handle, context.ctx, plan))
 
     def receive(self, result: CoreResult) -> None:
         if isinstance(result, Failed):
             self.fail(result.error)
+            self._trace("error")
             return
         assert isinstance(result, Chunk)
         if (usage := result.usage or result.so_far) is not None:
             self.context.process.count(usage, self._usage)
             self._usage = usage
+        if self._traced is not None:
+            self._traced.first_token()
+            self._trace(result.finish)
         if result.epoch != self.epoch:
             return  # sent before the core had heard of a rewind
         if self._is_piped:
@@ -276,6 +282,10 @@ class Stream(Operation):
         else:
             self._chunks.append(result)
             self.notify()
+
+    def _trace(self, finish: str | None) -> None:
+        if self._traced is not None and finish is not None:
+            self._traced.end(finish, self._usage)
 
     def fail(self, error: ErrorInfo) -> None:
         """Like `Chunk`s, it waits its turn: until then the context still belongs to the plan."""
@@ -307,6 +317,7 @@ class Stream(Operation):
         """End the plan; what was not taken has never been. Its usage is that of the newest chunk."""
         self.context.core.send(Stop(self.handle, self.num_taken))
         self.close()
+        self._trace("stopped")
         prompt_tokens = len(self.context.tokens) - self.num_taken
         return msgspec.structs.replace(self._usage, prompt_tokens=prompt_tokens, completion_tokens=self.num_taken)
 

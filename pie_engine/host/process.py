@@ -16,6 +16,7 @@ from pie_engine.host.contexts import Context
 from pie_engine.host.cores import Cores, CoreView
 from pie_engine.host.events import EventLog, TooMuchOutput, json_text
 from pie_engine.host.futures import TERMINATION, FutureTable
+from pie_engine.host.generations import GenerationLog
 from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Drain, Mailbox
 from pie_engine.host.market import MarketLook, Wallet
@@ -132,6 +133,8 @@ class Process:
         self.events = EventLog(job.pid, int(self.limits.output_mb * MIB), redact)
         self.mailbox = Mailbox(self.notify)
         self.futures = FutureTable()
+        self.generations: GenerationLog | None = None
+        """None: nobody collects traces."""
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
         self.wallet = Wallet(job)

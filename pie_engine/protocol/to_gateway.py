@@ -53,6 +53,27 @@ class Described(Message, frozen=True):
     error: ErrorInfo | None = None
 
 
+class Generation(msgspec.Struct, frozen=True, array_like=True):
+    """A generation of a process. Times are seconds since the epoch."""
+
+    model: str
+    began: float
+    first_token: float | None = None
+    ended: float | None = None
+    """None: it was under way when its process ended."""
+    finish: str = ""
+    """Its finish reason, or `error`."""
+    usage: Usage = NO_USAGE
+
+
+class Generations(Message, frozen=True):
+    """Of a process, right before its last event; only where traces are collected."""
+
+    pid: str
+    generations: list[Generation]
+    num_left_out: int = 0
+
+
 class HostStats(Message, frozen=True):
     num_running: int
     num_warm: int
@@ -143,5 +164,5 @@ class ContextList(Message, frozen=True):
 
 
 OrderAnswer = AdapterAnswer | ContextList
-HostReport = Event | Registered | Described | HostStats
-GatewayMessage = Event | Registered | Described | HostStats | CoreStats | AdapterAnswer | ContextList
+HostReport = Event | Registered | Described | Generations | HostStats
+GatewayMessage = Event | Registered | Described | Generations | HostStats | CoreStats | AdapterAnswer | ContextList
