@@ -156,6 +156,6 @@ def _began_anew(before: ProgramState, now: ProgramState) -> bool:
 
 
 def _moved_out(at: float, program: ProgramState, number: int) -> Happening:
-    times = "" if number == 1 else f" of {number} contexts"
-    text = f"{program.program} lost the pages{times} to a higher bid"
+    lost = "a context" if number == 1 else f"{number} contexts"
+    text = f"{program.program} had {lost} moved out"
     return Happening(at, "moved", text, program.pid)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from pie_cli.monitor.series import History, Series
-from pie_engine.protocol.stats import Batches, ContextState, HostState, ModelState, ProgramState, Requests, Snapshot
+from pie_engine.protocol.stats import ContextState, HostState, ModelState, ProgramState, Requests, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,8 @@ class ProgramHistory:
     balance: Series
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A program, with what follows from earlier snapshots."""
+class Row(msgspec.Struct, frozen=True):
+    """A program, with what follows from earlier snapshots. A struct, since there are thousands of them a second."""
 
     key: str
     """PID, with the model where the program uses several."""
@@ -240,6 +241,3 @@ class Details:
     """As the client gives them: `seq`, `kind`, `data`, `time`."""
     problem: str = ""
     """Why there is nothing newer."""
-
-
-NO_BATCHES = Batches()

@@ -1,4 +1,4 @@
-"""Pictures of the monitor, compared with those in `pictures/`; `UPDATE_PICTURES=1` writes them anew."""
+"""Pictures of the monitor, compared with those in `pictures/`; `PIE_UPDATE_GOLDEN=1` writes them anew."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def compare(name: str, got: str) -> None:
     path = PICTURES / name
-    if os.environ.get("UPDATE_PICTURES"):
+    if os.environ.get("PIE_UPDATE_GOLDEN"):
         path.write_text(got, "utf-8")
-    assert got == path.read_text("utf-8"), f"{name} looks different: UPDATE_PICTURES=1 writes it anew"
+    assert got == path.read_text("utf-8"), f"{name} looks different: PIE_UPDATE_GOLDEN=1 writes it anew"
 
 
 @pytest.mark.parametrize(

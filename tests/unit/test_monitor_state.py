@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace as with_fields
 
 import msgspec
 import pytest
@@ -138,7 +137,7 @@ def test_phases_are_when_the_state_changed() -> None:
         (1005, "running"),
     ]
     assert view.rows[0].in_state_s == 0
-    waiting = with_fields(view.rows[0], now=replace(PROGRAM, state="waiting: pages"))
+    waiting = replace(view.rows[0], now=replace(PROGRAM, state="waiting: pages"))
     assert (waiting.is_waiting, waiting.waits_for_what) == (True, "pages")
 
 
@@ -148,8 +147,8 @@ def test_contexts_that_were_moved_out_are_in_the_log() -> None:
     reducer.apply(snapshot(1001, programs=(replace(PROGRAM, num_moved_out=1),)))
     view = reducer.apply(snapshot(1002, programs=(replace(PROGRAM, num_moved_out=4),)))
     assert [(each.kind, each.pid, each.text) for each in view.log] == [
-        ("moved", "p1", "chat lost the pages to a higher bid"),
-        ("moved", "p1", "chat lost the pages of 3 contexts to a higher bid"),
+        ("moved", "p1", "chat had a context moved out"),
+        ("moved", "p1", "chat had 3 contexts moved out"),
     ]
 
 
@@ -213,7 +212,7 @@ def test_the_same_stream_gives_the_same_views(load: str) -> None:
         reducer = Reducer()
         for each in Engine(load, 12).stream(60):  # type: ignore[arg-type]
             view = reducer.apply(each)
-        rows = [with_fields(row, history=None) for row in view.rows]  # type: ignore[arg-type]
+        rows = [replace(row, history=None) for row in view.rows]  # type: ignore[arg-type]
         return rows, view.findings, list(view.log), view.service
 
     assert last() == last()

@@ -10,32 +10,27 @@ from pie_cli.monitor.view import ModelView, View
 
 KINDS = (("prefill", "▓"), ("decode", "█"), ("draft", "▒"))
 LABEL_WIDTH = 9
+NUM_NUMBER_LINES = 3
 
 
-def summary(view: View, width: int, height: int, look: Look) -> list[Line]:
-    """The panel above the programs: four lines or more, and the more history the more there are."""
+def numbers(view: View, width: int, look: Look) -> list[Line]:
+    """Above the programs: tokens, rows and times of a step."""
     model = chosen(view, look)
-    if model is None:
-        return [heading("Batch", width), line(("no model is loaded", "dim"))]
-    head = [
-        heading(_title(view, model), width, f"{look.span} (z)"),
-        _tokens_line(model, width),
-        _times_line(model, width),
-    ]
-    room = height - len(head)
-    return [*head, *_history("tokens", _sum(model, look), width, room, model.now.batches.max_tokens)]
+    return _none(width) if model is None else _head(view, model, width, look)
+
+
+def history(view: View, width: int, height: int, look: Look) -> list[Line]:
+    """Below them: tokens of a step over time, as high as there is room."""
+    model = chosen(view, look)
+    return [] if model is None else _history("tokens", _sum(model, look), width, height, 0.0)
 
 
 def charts(view: View, width: int, height: int, look: Look) -> list[Line]:
     """The page of its own: every history, one chart below the other."""
     model = chosen(view, look)
     if model is None:
-        return [heading("Batch", width), line(("no model is loaded", "dim"))]
-    lines = [
-        heading(_title(view, model), width, f"{look.span} (z)"),
-        _tokens_line(model, width),
-        _times_line(model, width),
-    ]
+        return _none(width)
+    lines = _head(view, model, width, look)
     history, batches = model.history, model.now.batches
     each = (
         ("prefill", history.prefill, 0.0),
@@ -51,6 +46,16 @@ def charts(view: View, width: int, height: int, look: Look) -> list[Line]:
     for name, numbers, top in each:
         lines += _history(name, _points(numbers, look), width, rows, top)
     return lines[:height]
+
+
+def _none(width: int) -> list[Line]:
+    return [heading("Batch", width), line(("no model is loaded", "dim"))]
+
+
+def _head(view: View, model: ModelView, width: int, look: Look) -> list[Line]:
+    """`NUM_NUMBER_LINES` of them."""
+    title = heading(_title(view, model), width, f"{look.span} (z)")
+    return [title, _tokens_line(model, width), _times_line(model, width)]
 
 
 def _title(view: View, model: ModelView) -> str:

@@ -80,7 +80,7 @@ def _accounts(rows: list[Row], width: int, height: int) -> list[Line]:
     for row in payers:
         now = row.now
         values = (
-            now.pid,
+            now.pid[:8],
             row.label,
             f"{now.num_pages:,}",
             format.credits(now.bid),

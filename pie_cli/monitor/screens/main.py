@@ -40,6 +40,8 @@ class MainScreen(Screen[None]):
         self.is_frozen = False
         self._view: View | None = None
         self._read_at = 0.0
+        self._model_height = 0
+        self._batch_history: list[Line] = []
         self._columns = columns
         self._order = order
         self._asked = ""
@@ -92,15 +94,20 @@ class MainScreen(Screen[None]):
 
     def _make_room(self, view: View) -> None:
         """Two lines for each model, as far as they fit; only another number of models moves the picture."""
-        if self._view is None or len(view.models) != len(self._view.models):
-            most = MAX_MODEL_LINES if self.has_class("wide") else 2
-            self.query_one("#models").styles.height = min(max(2 * len(view.models), 1), most)
+        most = MAX_MODEL_LINES if self.has_class("wide") else 2
+        height = min(max(2 * len(view.models), 1), most)
+        if height != self._model_height:
+            self._model_height = height
+            self.query_one("#models").styles.height = height
 
     def draw(self) -> None:
         """Everything but the programs."""
+        view, look = self._view, self.look
+        if view is not None:
+            size = self.query_one("#batch").size
+            self._batch_history = batch.history(view, size.width, size.height - batch.NUM_NUMBER_LINES, look)
         self._draw_batch()
         self._show_tabs()
-        view, look = self._view, self.look
         if view is None:
             return
         self._show("models", lambda w, h: header.model_lines(view, w, h))
@@ -116,7 +123,7 @@ class MainScreen(Screen[None]):
         view, look = self._view, self.look
         self._show("status", lambda w, _: [header.status_line(view, w, self.connection, is_frozen=self.is_frozen)])
         if view is not None:
-            self._show("batch", lambda w, h: batch.summary(view, w, h, look))
+            self._show("batch", lambda w, _: [*batch.numbers(view, w, look), *self._batch_history])
 
     def show_page(self, page: str) -> None:
         self.page = page
