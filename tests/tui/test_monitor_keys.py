@@ -275,6 +275,9 @@ GROUPS = (
     (looking_closer, saving, other_theme, helping),
 )
 
+QUICK = (0, 2)
+"""Of these groups, those that every run tries."""
+
 
 def _row(rig: Rig) -> str:
     row = rig.app.main.programs.chosen
@@ -282,7 +285,11 @@ def _row(rig: Rig) -> str:
     return row.label
 
 
-@pytest.mark.parametrize("checks", GROUPS, ids=lambda checks: checks[0].__name__)
+@pytest.mark.parametrize(
+    "checks",
+    [pytest.param(group, marks=[] if i in QUICK else pytest.mark.slow) for i, group in enumerate(GROUPS)],
+    ids=lambda checks: checks[0].__name__,
+)
 async def test_keys(checks: tuple[Check, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     async with shown(tmp_path / "home") as rig:

@@ -38,8 +38,8 @@ def compare(name: str, got: str) -> None:
     ("load", "size", "theme"),
     [
         ("contended", (80, 24), "textual-dark"),
-        ("saturated", (120, 36), "textual-light"),
-        ("idle", (200, 60), "textual-dark"),
+        pytest.param("saturated", (120, 36), "textual-light", marks=pytest.mark.slow),
+        pytest.param("idle", (200, 60), "textual-dark", marks=pytest.mark.slow),
     ],
     ids=lambda value: "x".join(map(str, value)) if isinstance(value, tuple) else value,
 )
