@@ -30,7 +30,7 @@ from pie_engine.protocol.to_core import (
     Generate,
     OpenProcess,
 )
-from pie_engine.protocol.to_host import Chunk, CoreResult, Failed, Forwarded
+from pie_engine.protocol.to_host import Charged, Chunk, CoreResult, Failed, Forwarded
 
 HOST = "bench"
 
@@ -92,6 +92,8 @@ class BareCore:
                 self._core.receive(HOST, request.opening())
             now = self._step(concurrency)
             for result in self._core.take_outgoing().get(HOST, []):
+                if isinstance(result, Charged):
+                    continue
                 request = running[result.op]
                 self._core.receive(HOST, request.answer(result, now))
                 if request.is_done:

@@ -40,6 +40,7 @@ from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import NO_USAGE, Plan, Speculation, Usage
 from pie_engine.protocol.sampling import GREEDY, Sampler
 from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Draft, Generate, OpenProcess, Release
+from pie_engine.protocol.to_host import Charged
 
 HOST = "bench"
 NUM_TOKENS = 128
@@ -101,6 +102,8 @@ class Bench:
     def _step(self, result: Round) -> None:
         self._core.step()
         for chunk in self._core.take_outgoing().get(HOST, []):
+            if isinstance(chunk, Charged):
+                continue
             if not hasattr(chunk, "ids"):
                 raise BenchError(f"a request has failed: {chunk}")
             result.take(chunk)

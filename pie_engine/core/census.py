@@ -1,4 +1,4 @@
-"""What a core does now, for people, the gateway and the hosts; and whether its pages add up."""
+"""What a core does now, for people, the gateway and the hosts; and whether its pages and credits add up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from pie_engine.config import ModelSection, SchedulingSection
+from pie_engine.config import ModelSection
 from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.latencies import Latencies
 from pie_engine.core.operation import Operation
@@ -16,7 +16,7 @@ from pie_engine.core.state import Context, Host, Process
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.integrity import count_pages, violations
 from pie_engine.kv.pool import PagePool
-from pie_engine.protocol.stats import Batches, ContextState, MarketState
+from pie_engine.protocol.stats import Batches, ContextState
 from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
 from pie_engine.protocol.to_host import MarketSeen, Waits
 
@@ -54,7 +54,6 @@ class Census:
     def __init__(
         self,
         section: ModelSection,
-        scheduling: SchedulingSection,
         hosts: Mapping[str, Host],
         scheduler: Scheduler,
         pool: PagePool,
@@ -63,7 +62,7 @@ class Census:
         clock: Callable[[], float],
     ) -> None:
         self.counts = Counts()
-        self._section, self._scheduling = section, scheduling
+        self._section = section
         self._hosts, self._scheduler, self._pool = hosts, scheduler, pool
         self._draft_model, self._latencies, self._clock = draft_model, latencies, clock
 
@@ -74,17 +73,17 @@ class Census:
             model=self._section.label,
             num_pages=self._pool.num_pages,
             num_free_pages=self._pool.num_free,
-            num_preemptions=self._scheduler.num_preemptions,
+            num_preemptions=self._scheduler.paging.num_preemptions,
             batches=self._take_batches(),
             processes=[self._usage_of(process) for process in processes] if with_processes else None,
             num_violations=self.counts.num_violations,
             num_cached_pages=len(self._pool.index.cached),
-            num_page_hits=self._scheduler.num_page_hits,
+            num_page_hits=self._scheduler.paging.num_page_hits,
             num_page_misses=self.counts.num_page_misses,
             num_host_pages=self._pool.tier.num_slots,
             num_used_host_pages=len(self._pool.tier),
-            num_page_returns=self._scheduler.num_page_returns,
-            market=MarketState(policy=self._scheduling.policy),
+            num_page_returns=self._scheduler.paging.num_page_returns,
+            market=self._scheduler.claims.state(),
             ttft_s=self._latencies.ttft.histogram,
             tpot_s=self._latencies.tpot.histogram,
         )
@@ -113,16 +112,17 @@ class Census:
     def market_seen(self, op: int, process: Process) -> MarketSeen:
         """The market as `process` sees it."""
         account, contexts, section = process.account, process.contexts.values(), self._section
+        claims = self._scheduler.claims
         return MarketSeen(
             op=op,
-            policy=self._scheduling.policy,
-            price=0,
+            policy=claims.policy.name,
+            price=claims.policy.price,
             balance=account.balance,
             endowment=account.endowment,
             rent=account.rent,
             dividends=account.dividends,
             num_made=account.num_made,
-            bid=_highest_bid(process),
+            bid=self._highest_bid(process),
             num_pages=count_pages(self._pool, [context.kv for context in contexts])[0],
             num_free_pages=self._pool.num_free,
             num_pages_in_all=self._pool.num_pages,
@@ -143,9 +143,9 @@ class Census:
                     host.send(Waits(process.pid, num_pages, self._pool.num_free, self._pool.num_pages))
 
     def check_integrity(self) -> list[str]:
-        """What does not add up in the page pool; logged and counted."""
+        """What does not add up, pages or credits; logged and counted."""
         contexts = [context.kv for context in self._scheduler.contexts.values()]
-        found = violations(self._pool, contexts)
+        found = violations(self._pool, contexts) + self._scheduler.claims.violations()
         if self._draft_model is not None:
             found += self._draft_model.violations()
         for violation in found:
@@ -172,7 +172,7 @@ class Census:
             num_needed,
             num_shared_pages=num_shared,
             num_batch_tokens=process.num_batch_tokens,
-            bid=_highest_bid(process),
+            bid=self._highest_bid(process),
             balance=account.balance,
             endowment=account.endowment,
             rent=account.rent,
@@ -199,14 +199,14 @@ class Census:
             num_pages=num_pages,
             num_shared_pages=num_shared,
             num_host_pages=self._num_in_host_memory([context.kv]),
-            bid=context.bid_now or 0,
+            bid=self._scheduler.claims.bid_of(context),
         )
 
     def _num_pages_needed(self, operations: Sequence[Operation]) -> int:
         """For the least of those that wait for pages; 0: there is none, or others of them run."""
         if any(self._has_just_run(operation) for operation in operations):
             return 0
-        needed = (self._scheduler.num_pages_needed(operation) for operation in operations)
+        needed = (self._scheduler.paging.num_needed(operation) for operation in operations)
         return min((num_pages for num_pages in needed if num_pages), default=0)
 
     def _has_just_run(self, operation: Operation) -> bool:
@@ -226,6 +226,6 @@ class Census:
             return "waiting: grammar"
         return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
 
-
-def _highest_bid(process: Process) -> int:
-    return max((context.bid_now or 0 for context in process.contexts.values()), default=0)
+    def _highest_bid(self, process: Process) -> int:
+        claims = self._scheduler.claims
+        return max((claims.bid_of(context) for context in process.contexts.values()), default=0)

@@ -14,7 +14,7 @@ from pie_engine.core.state import Context, Process
 from pie_engine.core.turns import Turns
 from pie_engine.kv.context import KvContext
 
-Add = Callable[[int, Process, KvContext, RandomStream], Context]
+Add = Callable[[int, Process, KvContext, RandomStream, int | None], Context]
 
 
 class Family:
@@ -34,7 +34,7 @@ class Family:
     def fork(self, parent: Context) -> Context:
         """A context with all that `parent` has, whose pages it shares."""
         kv = parent.kv.fork(parent.kv.num_tokens)
-        child = self._add(self.new_id(), parent.process, kv, RandomStream(0))
+        child = self._add(self.new_id(), parent.process, kv, RandomStream(0), parent.bid)
         child.parent = parent.ctx
         child.adapter_id = parent.adapter_id
         child.backing, child.num_backed = parent.backing, parent.num_backed

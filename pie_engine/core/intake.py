@@ -150,16 +150,14 @@ class Intake:
     # Processes and contexts.
 
     def _open_process(self, host: Host, message: OpenProcess) -> None:
-        if message.pid not in host.processes:
-            host.processes[message.pid] = Process(
-                host,
-                message.pid,
-                message.user,
-                endowment=message.endowment,
-                priority=message.priority,
-                bid=message.bid,
+        process = host.processes.get(message.pid)
+        if process is None:
+            claims = self._scheduler.claims
+            process = Process(
+                host, message.pid, message.user, claims.ledger, priority=message.priority, bid=message.bid
             )
-        process = host.processes[message.pid]
+            claims.join(process, message.endowment)
+            host.processes[message.pid] = process
         if message.is_profiled and process.profile is None:
             self._profiler.open(process)
 
@@ -170,16 +168,17 @@ class Intake:
         for context in [] if process is None else list(process.contexts.values()):
             self._turns.abandon(context)
             self._remove(context)
+        if process is not None:
+            self._scheduler.claims.leave(process)
 
     def _endow(self, host: Host, message: Endow) -> None:
-        process = _process(host, message.pid)
-        account = process.account
-        process.account = account._replace(
-            balance=account.balance + message.amount, endowment=account.endowment + message.amount
-        )
+        self._scheduler.claims.endow(_process(host, message.pid), message.amount)
 
     def _set_process_bid(self, host: Host, message: SetProcessBid) -> None:
-        _process(host, message.pid).bid = message.bid
+        process = _process(host, message.pid)
+        process.bid = message.bid
+        for context in process.contexts.values():
+            self._scheduler.claims.bid(context)
 
     def _pause_process(self, host: Host, message: PauseProcess) -> None:
         self._turns.pause(_process(host, message.pid), self._clock())
@@ -207,12 +206,11 @@ class Intake:
         parent = self._context(host, message.ctx)
         num_tokens = parent.kv.num_tokens
         kv = parent.kv.fork(min(message.length, num_tokens))
-        child = self._add(message.child, parent.process, kv, parent.random.fork())
+        child = self._add(message.child, parent.process, kv, parent.random.fork(), parent.bid)
         child.memory = parent.memory.fork(kv.num_tokens)
         child.parent = parent.ctx
         child.adapter_id = parent.adapter_id
         child.fault = parent.fault
-        child.bid = parent.bid
         child.backing, child.num_backed = parent.backing, min(parent.num_backed, parent.num_kept(kv.num_tokens))
         if parent.process.profile is not None:
             parent.process.profile.forked(parent, child)
@@ -252,11 +250,14 @@ class Intake:
             context.num_backed = len(tokens)
 
     def _set_bid(self, host: Host, message: SetBid) -> None:
-        self._context(host, message.ctx).bid = message.bid
+        context = self._context(host, message.ctx)
+        context.bid = message.bid
+        self._scheduler.claims.bid(context)
 
     def _set_away(self, host: Host, message: SetAway) -> None:
         context = self._context(host, message.ctx)
         context.is_away = message.is_away and context.is_idle
+        self._scheduler.claims.bid(context)
 
     def _release(self, host: Host, message: Release) -> None:
         context = host.contexts.get(message.ctx)
@@ -264,9 +265,10 @@ class Intake:
             self._turns.fail_all(context, Cancelled("the context was released").info)
             self._remove(context)
 
-    def _add(self, ctx: int, process: Process, kv: KvContext, random: RandomStream) -> Context:
+    def _add(self, ctx: int, process: Process, kv: KvContext, random: RandomStream, bid: int | None = None) -> Context:
         assert ctx not in process.host.contexts, f"context {ctx} exists already"
         context = Context(ctx, process, kv, random)
+        context.bid = bid
         process.contexts[ctx] = process.host.contexts[ctx] = context
         self._scheduler.adopt(context)
         return context

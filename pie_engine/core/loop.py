@@ -20,6 +20,7 @@ from pie_engine.config import ModelSection, SchedulingSection
 from pie_engine.core.adapters import Adapters, LoadedAdapter
 from pie_engine.core.archive import Archive, Reading
 from pie_engine.core.census import Census
+from pie_engine.core.claims import policy_of
 from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.goodput import most_passes, time_left
 from pie_engine.core.host_pages import HostPages
@@ -111,15 +112,14 @@ class Core:
         sharers = Sharers(section.prefix_cache, capabilities.model_id, capabilities.page_size)
         self._scheduler = Scheduler(
             self.pool,
+            policy_of(scheduling, num_pages),
             section.max_batch_tokens,
             section.max_batch_sequences,
             step_s=section.step_ms / 1000,
             pages_outlive_contexts=sharers.outlive_contexts,
         )
         latencies = self.facts.latencies
-        self._census = Census(
-            section, scheduling, self._hosts, self._scheduler, self.pool, draft_model, latencies, clock
-        )
+        self._census = Census(section, self._hosts, self._scheduler, self.pool, draft_model, latencies, clock)
         self.counts = self._census.counts
         self._turns = Turns(self._scheduler)
         self._profiler = Profiler(self.pool, clock)
@@ -271,10 +271,10 @@ class Core:
     def _compose(self, spent_s: float) -> Batch:
         scheduler = self._scheduler
         batch = scheduler.compose(self.counts.num_steps + 1, spent_s)
-        if not batch and not scheduler.outgrown and not scheduler.restores:
+        if not batch and not scheduler.paging.outgrown and not scheduler.paging.restores:
             standing = scheduler.standing
             self._is_stuck, self._standing = standing == self._standing, standing
-        for operation in scheduler.outgrown:
+        for operation in scheduler.paging.outgrown:
             self._turns.fail(operation, out_of_pages(operation.kv.num_tokens, self.facts).info)
         return batch
 
@@ -284,7 +284,7 @@ class Core:
         try:
             if self.pool.moves:
                 self._move_pages()
-            for operation, reading in scheduler.restores:
+            for operation, reading in scheduler.paging.restores:
                 self._restore(operation.context, reading)
         except Exception as error:
             self._fail_device(error)
@@ -304,6 +304,7 @@ class Core:
         assert self.facts.archive is not None
         assert context.backing is not None
         self.facts.archive.restore(context.kv, reading)
+        context.has_found_pages()
         context.backing.drop()
 
     def _settle_saves(self, archive: Archive) -> None:
@@ -329,7 +330,7 @@ class Core:
         return results
 
     def _settle(self, batch: Batch, results: list[RowResult]) -> None:
-        now, counts = self._clock(), self.counts
+        now, counts, made = self._clock(), self.counts, self._scheduler.claims.made
         num_before = counts.num_tokens
         for (operation, row), result in zip(batch, results, strict=True):
             num_drafts = len(row.draft_uniforms)
@@ -352,6 +353,8 @@ class Core:
                 counts.num_page_misses += num_full
             if kv.num_tokens == kv.num_computed:
                 self._settle_sample(operation, result, now)
+            if num_full or operation.guesses:
+                made(operation.context)
         counts.num_last_tokens = counts.num_tokens - num_before
 
     def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:

@@ -127,6 +127,7 @@ class Operation:
         "last_step",
         "num_run",
         "op",
+        "rank",
     )
 
     def __init__(self, op: int, context: Context, facts: ModelFacts, arrival: int) -> None:
@@ -140,6 +141,8 @@ class Operation:
         """When it ends, wherever it is then."""
         self.last_step = 0
         """The step in which it last ran."""
+        self.rank = 0
+        """Who goes first in this step, where not all fit: small is first."""
         self.num_run = 0
         """Tokens that have gone through the model for it."""
         self.lacks_pages = False

@@ -1,10 +1,8 @@
-"""Who runs and who gives way: pure functions from a snapshot to a decision."""
+"""How much of each operation runs in a step: pure functions from a snapshot to a decision."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
 
 def share_step(
@@ -47,45 +45,6 @@ def share_step(
             tokens_left -= most
             rows_left -= 1
     return shares
-
-
-class Standing(IntEnum):
-    """Who loses its pages first."""
-
-    IDLE = 0
-    """A context on which nothing runs."""
-    PARKED = 1
-    """A plan that waits for its consumer."""
-    RUNNABLE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A context that holds pages, as the choice of a victim sees it."""
-
-    key: int
-    standing: Standing
-    age: int
-    """Idle: when it was last used. Otherwise: when its operation arrived. Small is old."""
-    num_pages: int
-
-
-def victims(num_missing: int, requester_age: int, holders: Sequence[Holder]) -> list[int]:
-    """Keys of those that give their pages up, in this order, until `num_missing` pages are free; empty if never.
-
-    Idle contexts go first, the longest unused before the others; then parked plans; then operations younger than the
-    one that asks; of both the youngest first. Shared pages are counted for each holder, so going through the list may
-    free fewer than the sum says: stop when there are enough, and wait when there are not.
-    """
-    eligible = [holder for holder in holders if holder.standing < Standing.RUNNABLE or holder.age > requester_age]
-    if sum(holder.num_pages for holder in eligible) < num_missing:
-        return []
-    eligible.sort(key=_order)
-    return [holder.key for holder in eligible]
-
-
-def _order(holder: Holder) -> tuple[int, int]:
-    return holder.standing, holder.age if holder.standing is Standing.IDLE else -holder.age
 
 
 def num_pages_wanted(num_new: int, num_growing: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pie_engine.core.lineage import RandomStream
 from pie_engine.core.memory import SamplerMemory
 from pie_engine.core.waiting import PageWait
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.context import KvContext
+from pie_engine.market.ledger import Account, Ledger
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.to_host import Charged, CoreResult
 
@@ -35,24 +36,6 @@ class Host:
         self.outgoing.append(result)
 
 
-class Account(NamedTuple):
-    """What a process has, in micro-credits."""
-
-    balance: int
-    endowment: int
-    """All that it was ever given here."""
-    rent: int = 0
-    """Paid so far."""
-    dividends: int = 0
-    """Got so far."""
-    num_made: int = 0
-    """Pages made so far."""
-
-    @property
-    def spent(self) -> int:
-        return self.endowment - self.balance
-
-
 class Process:
     """One inferlet, as far as this core knows it."""
 
@@ -61,31 +44,38 @@ class Process:
         host: Host,
         pid: str,
         user: str,
+        ledger: Ledger,
         *,
-        endowment: int = 0,
         priority: int = 0,
         bid: int | None = None,
     ) -> None:
         self.host = host
         self.pid = pid
         self.user = user
-        self.account = Account(endowment, endowment)
+        self._ledger = ledger
         self.priority = priority
         self.bid = bid
         """What its owner bids for all its contexts, in place of what it says itself; None: it says."""
         self.told_spent = 0
-        """What its host knows of `account.spent`."""
+        """What its host knows of `tell_spent`."""
         self.contexts: dict[int, Context] = {}
         self.wait = PageWait()
         self.paused_at: float | None = None
         """When it was paused; None: it is not."""
         self.profile: ProcessProfile | None = None
         """Who writes down what happens to it, if somebody does."""
+        self.seat = 0
+        """In the ledger of the core."""
         self.num_batch_tokens = 0
         """Of all kinds, that ran for it."""
         self.num_moved_out = 0
         """Times that one of its contexts lost its pages."""
         self.num_generated = self.num_prompt = self.num_cached = self.num_drafted = self.num_accepted = 0
+
+    @property
+    def account(self) -> Account:
+        """What it has."""
+        return self._ledger.account(self.pid)
 
     @property
     def operations(self) -> list[Operation]:
@@ -94,7 +84,8 @@ class Process:
 
     def tell_spent(self) -> None:
         """Its host hears what the market has taken so far, when that has changed."""
-        spent = self.account.spent
+        account = self.account
+        spent = account.endowment - account.balance
         if spent != self.told_spent:
             self.told_spent = spent
             self.host.send(Charged(self.pid, spent))
@@ -119,7 +110,12 @@ class Context:
         self.adapter_id = ""
         self.matchers: dict[int, HeldMatcher] = {}
         """That its program holds, by id."""
-        self.last_used = 0
+        self.term_end = 0
+        """Until this step of the policy it has just come, see `Claims.victims`."""
+        self.row = 0
+        """In the book of the policy."""
+        self.num_made = kv.num_committed_pages
+        """Pages from the first one on that its process need not pay any more: it has, or they were found."""
         self.backing: Backing | None = None
         """Where the KV of its first `num_backed` tokens can be read, if it came from there."""
         self.num_backed = 0
@@ -134,10 +130,15 @@ class Context:
 
     @property
     def bid_now(self) -> int | None:
-        """What counts: 0 while its program is away, else what its owner says, else its program. None: the default."""
-        if self.is_away:
+        """What counts: 0 while its program is away or paused, else what its owner says, else its program. None: the
+        default."""
+        if self.is_away or self.process.paused_at is not None:
             return 0
         return self.bid if self.process.bid is None else self.process.bid
+
+    def has_found_pages(self) -> None:
+        """Its computed pages were not all computed here."""
+        self.num_made = max(self.num_made, self.kv.num_committed_pages)
 
     def extend(self, tokens: list[int], placement: Placement | None, facts: ModelFacts) -> None:
         """Raises `InvalidInput` for a placement that does not fit, `Unsupported` for one that the model cannot have."""
@@ -172,4 +173,5 @@ class Context:
         """Keep the first `length` tokens, as if the others had never been."""
         self.num_backed = min(self.num_backed, self.num_kept(length))
         self.kv.truncate(length)
+        self.num_made = min(self.num_made, self.kv.num_full_at(length))
         self.memory.truncate(length)

@@ -29,7 +29,7 @@ class Turns:
 
     def enqueue(self, operation: Operation) -> None:
         context = operation.context
-        context.is_away = False
+        self._is_back(context)
         context.queue.append(operation)
         context.process.host.operations[operation.op] = operation
         if operation.deadline is not None:
@@ -81,7 +81,7 @@ class Turns:
         context = plan.context
         assert context.is_idle, "an ended plan is only kept until the next operation begins"
         context.ended_plan = None
-        context.is_away = False
+        self._is_back(context)
         context.queue.append(plan)
         if context.process.profile is not None:
             context.process.profile.queued(plan)
@@ -99,6 +99,7 @@ class Turns:
                 self._scheduler.remove(operation)
                 self.timed.pop(operation, None)
             self._scheduler.rest(context)
+            self._scheduler.claims.bid(context)
 
     def go_on(self, process: Process, now: float) -> None:
         """The pause is over."""
@@ -110,7 +111,9 @@ class Turns:
                 if operation.deadline is not None:
                     operation.deadline += paused_s
                     self.timed[operation] = None
+            self._scheduler.claims.bid(context)
             if context.queue:
+                self._scheduler.park(context)
                 self.settle(context.queue[0])
 
     def expire(self, now: float) -> None:
@@ -125,18 +128,27 @@ class Turns:
             del context.process.host.operations[context.ended_plan.op]
             context.ended_plan = None
 
+    def _is_back(self, context: Context) -> None:
+        """Its program needs it again."""
+        if context.is_away:
+            context.is_away = False
+            self._scheduler.claims.bid(context)
+
     def _begin_next(self, context: Context) -> None:
         while context.queue:
             operation = context.queue[0]
             self.forget_ended(context)
             if not operation.is_ready:
                 self.waiting[context] = None
+                self._scheduler.park(context)
                 return
             _begin(operation)
             if context.process.profile is not None:
                 context.process.profile.begun(operation)
             if not operation.is_over:
-                if not operation.is_parked:
+                if operation.is_parked:
+                    self._scheduler.park(context)
+                else:
                     self._scheduler.add(operation)
                 if isinstance(operation, PlanOperation):
                     self.plans[operation] = None

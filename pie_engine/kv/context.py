@@ -98,6 +98,10 @@ class KvContext:
     def num_committed_pages(self) -> int:
         return self.num_computed // self._pool.page_size
 
+    def num_full_at(self, length: int) -> int:
+        """Pages that `length` tokens fill."""
+        return length // self._pool.page_size
+
     def append(self, token: int) -> None:
         self.tokens.own.append(token)
         self.num_tokens += 1

@@ -220,7 +220,11 @@ class Policy:
         burst = self.book.burst.ints[rows]
         if burst.any():
             got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
-        return first_to_run(self._grades(step)[rows], got, step - since)
+        return first_to_run(self._batch_grades(step)[rows], got, step - since)
+
+    def _batch_grades(self, step: int) -> Ints:
+        """As `_grades`, of places in the batch."""
+        return self._grades(step)
 
     def _ranked_holders(self, step: int) -> tuple[Ints, Ints]:
         """All contexts, whoever gives pages up first first, and how strong they are: what `_grades` says, negative."""
@@ -279,6 +283,8 @@ class MarketPolicy(Policy):
     """The higher bid goes first, and whoever has what others wanted pays what they would have."""
 
     name = "market"
+    _batch_bids: Ints
+    """Of the last step that asked, by row: what is bid for a place in the batch."""
 
     def made(self, seat: int, num_pages: int) -> None:
         self.ledger.make(seat, num_pages)
@@ -291,17 +297,26 @@ class MarketPolicy(Policy):
         found no place in the batch, if that is more. Nobody pays more than it bids."""
         ran = _ints(record.ran)
         self._settle(record, ran)
-        book, bids = self.book, self.strengths(record.step)
-        for_pages, for_batch = price_of(bids[_ints(record.lacked_pages)]), price_of(bids[_ints(record.lacked_batch)])
+        book, bids, batch_bids = self.book, self.strengths(record.step), self._batch_bids
+        for_pages = price_of(bids[_ints(record.lacked_pages)])
+        for_batch = price_of(batch_bids[_ints(record.lacked_batch)])
         self.price = max(for_pages, for_batch)
         if self.price:
-            prices = np.full(len(bids), for_pages)
-            prices[ran] = self.price
-            paid = rents(prices, bids, book.charge.ints[: len(bids)])
+            prices = np.minimum(bids, for_pages)
+            prices[ran] = np.maximum(prices[ran], np.minimum(batch_bids[ran], for_batch))
+            paid = rents(prices, prices, book.charge.ints[: len(bids)])
             self.ledger.collect(sums(book.account.ints[: len(bids)], paid, self.ledger.end))
 
+    def _batch_grades(self, step: int) -> Ints:
+        self.strengths(step)
+        return grades(self._batch_bids)
+
     def _strengths_now(self, step: int) -> Ints:
-        """What they bid, as far as their processes can pay that for all that they hold or need."""
+        """What they bid, as far as their processes can pay that for all that they hold or need.
+
+        Who names no bid bids for a place in the batch as if its process held the fair share of the pool: a program with
+        a thousand forks, each of which bids less for its pages, is there as strong as one with a single context.
+        """
         book, end = self.book, self.ledger.end
         seats, charge = book.account.ints[: book.end], book.charge.ints[: book.end]
         # What is out bids for what it will hold, else it would bid more than when it is in, and come and go.
@@ -310,12 +325,14 @@ class MarketPolicy(Policy):
         wanted = sums(seats, np.maximum(charge, np.where(is_out, num_wanted * PARTS, 0)), end)
         balances = self.ledger.balances.ints[:end]
         fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
-        paced = paced_bids(balances, step - self._joined.ints[:end], wanted, fair_charge)
-        is_away = standing <= Standing.IDLE
-        asked = book.bid.ints[: book.end]
-        bids = np.where(asked < 0, paced[seats], asked)
-        bids[is_away & (asked < 0)] = 0
-        return np.minimum(bids, affordable(balances, wanted)[seats])
+        fair = np.full(end, fair_charge)
+        ages, asked, most = step - self._joined.ints[:end], book.bid.ints[: book.end], affordable(balances, wanted)
+        is_paced = asked < 0
+        for_batch = np.where(is_paced, paced_bids(balances, ages, fair, fair_charge)[seats], asked)
+        self._batch_bids = np.minimum(for_batch, most[seats])
+        bids = np.where(is_paced, paced_bids(balances, ages, wanted, fair_charge)[seats], asked)
+        bids[is_paced & (standing <= Standing.PARKED)] = 0
+        return np.minimum(bids, most[seats])
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}

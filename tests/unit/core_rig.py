@@ -11,9 +11,9 @@ import msgspec
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from pie_engine.config import ModelSection
+from pie_engine.config import ModelSection, SchedulingSection
 from pie_engine.core.draft_model import DraftModel
-from pie_engine.core.loop import Core
+from pie_engine.core.loop import DEFAULT_SCHEDULING, Core
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult
 from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Reply
@@ -173,6 +173,7 @@ class Rig:
         draft: FakeScript | None = None,
         num_draft_pages: int = 256,
         step_ms: float = 0.0,
+        scheduling: SchedulingSection = DEFAULT_SCHEDULING,
     ) -> None:
         self.tokenizer = byte_tokenizer(merges)
         if reply is not None:
@@ -209,6 +210,7 @@ class Rig:
             section,
             saved=saved,
             draft_model=self.draft_model,
+            scheduling=scheduling,
             clock=lambda: self.now,
         )
         self.heard: dict[int, Heard] = {}

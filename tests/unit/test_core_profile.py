@@ -75,7 +75,7 @@ def test_the_news_come_behind_the_answer():
     profiles = Profiles()
     op = profiles.rig.flush(profiles.context("hello"))
     profiles.rig.core.step()
-    answer, news = profiles.rig.core.take_outgoing()[HOST]
+    answer, news, *_ = profiles.rig.core.take_outgoing()[HOST]
     assert answer.op == op
     assert isinstance(news, Profiled)
     assert (news.pid, news.num_pages, news.page_size) == ("p2", 256, PAGE_SIZE)

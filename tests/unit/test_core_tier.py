@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pie_engine.config import ModelSection
+from pie_engine.config import ModelSection, SchedulingSection
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.reserve import num_slots_of
 from pie_engine.core.waiting import NOTICE_AFTER_S, PageWait
@@ -228,7 +228,7 @@ def test_a_short_wait_is_not_told():
 
 
 def test_who_is_ended_while_it_waits_gives_its_place_to_the_next():
-    rig = Rig(num_pages=8)
+    rig = Rig(num_pages=8, scheduling=SchedulingSection(policy="fcfs"))
     rig.send(OpenProcess("p2", "large"), OpenProcess("p3", "small"))
     running = rig.generate(rig.context("a" * 12))
     rig.step(3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from pie_engine.core.policy import Holder, Standing, num_pages_wanted, share_step, victims
+from pie_engine.core.policy import num_pages_wanted, share_step
 
 
 def share(needs: list[int], max_tokens: int, max_sequences: int = 100) -> list[int]:
@@ -44,25 +44,6 @@ def test_shares_keep_the_limits_and_waste_nothing(needs, max_tokens, max_sequenc
     assert num_tokens <= max_tokens
     if num_tokens < max_tokens and num_rows < min(max_sequences, max_tokens, len(needs)):
         assert shares == needs
-
-
-def test_idle_contexts_go_first_then_parked_then_the_youngest():
-    holders = [
-        Holder(1, Standing.RUNNABLE, 7, 3),
-        Holder(2, Standing.RUNNABLE, 9, 3),
-        Holder(3, Standing.PARKED, 2, 3),
-        Holder(4, Standing.PARKED, 8, 3),
-        Holder(5, Standing.IDLE, 40, 3),
-        Holder(6, Standing.IDLE, 30, 3),
-    ]
-    assert victims(4, requester_age=6, holders=holders) == [6, 5, 4, 3, 2, 1]
-
-
-def test_an_older_operation_is_no_victim_and_nobody_is_put_back_in_vain():
-    older = Holder(1, Standing.RUNNABLE, 3, 10)
-    younger = Holder(2, Standing.RUNNABLE, 9, 2)
-    assert victims(2, 5, [older, younger]) == [2]
-    assert victims(3, 5, [older, younger]) == []
 
 
 def test_a_newcomer_leaves_a_page_to_each_that_grows():

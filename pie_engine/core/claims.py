@@ -1,0 +1,203 @@
+"""What the policy knows of a core, and what it says: the only place where the core's nouns meet `market.policy`.
+
+Every process has a seat and every context a row. What changes is written there when it changes, a few stores; a
+decision is asked for only in steps that cannot hold all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pie_engine.config import SchedulingSection
+from pie_engine.core.state import Context, Process
+from pie_engine.kv.pool import PagePool
+from pie_engine.market.book import PACED
+from pie_engine.market.ledger import Ledger
+from pie_engine.market.policy import POLICIES, TURN_STEPS, Policy, StepRecord
+from pie_engine.market.sharing import EVERY_STEPS, charges
+from pie_engine.protocol.stats import MarketState
+
+if TYPE_CHECKING:
+    from pie_engine.core.operation import Operation
+
+WORTH_A_MOVE = 4
+"""A newcomer that bids more than so many times as much takes pages also from contexts that have just come: bids that
+follow balances change all the time, and those that take turns to throw each other out would compute for nothing."""
+PATIENCE = 4
+"""Times what a prompt takes at least."""
+
+
+def policy_of(section: SchedulingSection, num_pages: int) -> Policy:
+    """The policy that the configuration names, for a pool of so many pages."""
+    ledger = Ledger(section.admission_quota_pages)
+    return POLICIES[section.policy](ledger, num_pages=num_pages, max_wait_steps=section.max_wait_steps)
+
+
+class Claims:
+    """The seats and rows of one core."""
+
+    def __init__(self, policy: Policy, pool: PagePool) -> None:
+        self.policy = policy
+        self._book = policy.book
+        self._pool = pool
+        self._contexts: dict[int, Context] = {}
+        """By row, the oldest first."""
+        self.num_moved_out = 0
+        """Contexts that lost their pages to others."""
+        self.step = 0
+        """As the policy counts: also steps in which nobody could run."""
+        self._counted_at = 0
+        self._charged_at = -EVERY_STEPS
+
+    # Who is there.
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.policy.ledger
+
+    def join(self, process: Process, endowment: int) -> None:
+        """`endowment`: micro-credits."""
+        process.seat = self.policy.join(process.pid, endowment, self.step, priority=process.priority)
+
+    def endow(self, process: Process, amount: int) -> None:
+        """So many micro-credits more."""
+        self.ledger.endow(process.pid, amount)
+
+    def leave(self, process: Process) -> None:
+        """Its contexts are gone."""
+        self.policy.leave(process.pid)
+
+    def open(self, context: Context) -> None:
+        """Nothing runs on it yet."""
+        context.row = self._book.open(context.process.seat, self.step)
+        self._contexts[context.row] = context
+        self.bid(context)
+
+    def close(self, context: Context) -> None:
+        self._book.close(context.row)
+        del self._contexts[context.row]
+
+    def bid(self, context: Context) -> None:
+        """What it bids has changed."""
+        bid = context.bid_now
+        self.policy.set_bid(context.row, PACED if bid is None else bid)
+
+    def bid_of(self, context: Context) -> int:
+        """What it bids in fact: micro-credits for a page and a step."""
+        return self.policy.bid_of(context.row, self.step)
+
+    def wake(self, operation: Operation) -> None:
+        """It can run from the next step on."""
+        num_wanted = self._pool.num_pages_for(operation.kv.num_tokens)
+        self._book.wake(operation.context.row, operation.arrival, self.step, num_wanted)
+
+    def park(self, context: Context) -> None:
+        """Its operation waits for something that is not the core's to give."""
+        context.term_end = 0
+        if context.process.paused_at is None:
+            self._book.park(context.row)
+
+    def rest(self, context: Context) -> None:
+        """Nothing runs on it any more."""
+        context.term_end = 0
+        self._book.rest(context.row, self.step)
+
+    # What a step asks.
+
+    def rank(self, operations: Sequence[Operation]) -> None:
+        """Put them in order, who goes first: sets their `rank`."""
+        self._count_pages()
+        rows = [operation.context.row for operation in operations]
+        for rank, place in enumerate(self.policy.order(rows, self.step)):
+            operations[place].rank = rank
+
+    def victims(
+        self, context: Context, num_missing: int, busy: Iterable[Context], *, is_newcomer: bool
+    ) -> Iterable[Context]:
+        """Who gives its pages up for `context`, in this order, until `num_missing` are free; nobody if never. `busy`
+        contexts keep theirs. So do those that have just come, where a newcomer asks that bids hardly more."""
+        self._count_pages()
+        kept = [each.row for each in busy]
+        if is_newcomer and self.policy.name == "market":
+            bids = self.policy.strengths(self.step)
+            most = int(bids[context.row]) // WORTH_A_MOVE
+            kept += [row for row, each in self._contexts.items() if each.term_end > self.step and bids[row] >= most]
+        rows = self.policy.victims(context.row, num_missing, self.step, kept)
+        return (self._contexts[row] for row in rows)
+
+    def moved_in(self, context: Context, num_steps: int) -> None:
+        """It has got pages, and its prompt takes so many steps at least."""
+        context.term_end = self.step + TURN_STEPS + PATIENCE * num_steps
+
+    def put_back(self, context: Context) -> None:
+        """It has lost its pages."""
+        context.term_end = 0
+        self.num_moved_out += 1
+        self._book.put_back(context.row)
+
+    def _count_pages(self) -> None:
+        """Once in a step that asks: later on only those have more that are busy."""
+        if self._counted_at != self.step:
+            self._counted_at = self.step
+            num_pages = self._book.num_pages
+            for row, each in self._contexts.items():
+                num_pages[row] = each.kv.num_pages
+
+    # What becomes of it.
+
+    def made(self, context: Context) -> None:
+        """Pages of the context have become full. Each costs once, however often it is computed for it."""
+        num_full = context.kv.num_committed_pages
+        if num_full > context.num_made:
+            self.policy.made(context.process.seat, num_full - context.num_made)
+            context.num_made = num_full
+
+    def settle(
+        self,
+        ran: Sequence[tuple[Operation, int]],
+        lacked_pages: Sequence[Operation],
+        lacked_batch: Sequence[Operation],
+    ) -> None:
+        """After a step: who ran, with so many tokens each, and who did not fit."""
+        if not lacked_pages and not lacked_batch:
+            self.policy.all_ran(self.step)
+            return
+        if self.policy.name == "market" and self.step - self._charged_at >= EVERY_STEPS:
+            self._charge()
+        self.policy.settle(
+            StepRecord(
+                self.step,
+                [operation.context.row for operation, _ in ran],
+                [num_tokens for _, num_tokens in ran],
+                [operation.context.row for operation in lacked_pages],
+                [operation.context.row for operation in lacked_batch],
+            )
+        )
+
+    def _charge(self) -> None:
+        """Split the pages among those that hold them."""
+        self._charged_at = self.step
+        charge = self._book.charge
+        shares = charges([each.kv.page_ids for each in self._contexts.values()], self._pool.num_pages)
+        for row, share in zip(self._contexts, shares.tolist(), strict=True):
+            charge[row] = share
+
+    def state(self) -> MarketState:
+        """Of the market, for people."""
+        policy = self.policy
+        return MarketState(
+            policy.name,
+            price=policy.price,
+            rent=self.ledger.rent,
+            made=self.ledger.num_made,
+            num_moved_out=self.num_moved_out,
+        )
+
+    def violations(self) -> list[str]:
+        """What does not add up; empty when every credit is accounted for."""
+        found = self.policy.ledger.violations()
+        for row, context in self._contexts.items():
+            if context.row != row or self._book.account[row] != context.process.seat:
+                found.append(f"context {context.ctx} of {context.process.pid} is not in its row")
+        return found

@@ -1,0 +1,245 @@
+"""Pages for the operations of a step: what can be found instead of computed, and who gives way where they run out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, takewhile
+
+from pie_engine.core.archive import Backing, Reading
+from pie_engine.core.claims import Claims
+from pie_engine.core.operation import Operation
+from pie_engine.core.policy import is_worth_waiting, num_pages_wanted
+from pie_engine.core.state import Context
+from pie_engine.kv.context import KvContext
+from pie_engine.kv.layout import Range
+from pie_engine.kv.pool import PagePool
+
+
+class Paging:
+    """Gives pages to one operation after the other, and keeps the pool from running dry."""
+
+    def __init__(self, pool: PagePool, claims: Claims, max_tokens: int) -> None:
+        self._pool = pool
+        self._claims = claims
+        self._max_tokens = max_tokens
+        self.outgrown: list[Operation] = []
+        """Operations of the last step that need more pages than there are."""
+        self.restores: list[tuple[Operation, Reading]] = []
+        """Operations of the last step whose KV was read from a saved context; their pages are reserved."""
+        self.lacking: list[Operation] = []
+        """Operations of the last step that there were no pages for."""
+        self.passed_over: list[Operation] = []
+        """Prompts of the last step that were not looked at, since others take all its tokens."""
+        self.let_in: set[Context] = set()
+        """Contexts that keep their pages in this step."""
+        self.has_put_back = False
+        """Whether somebody has lost its pages in this step."""
+        self.num_preemptions = self.num_page_hits = self.num_page_returns = 0
+        self._coming: set[bytes] = set()
+        """Keys of the pages that the prefills chosen so far make full in this step."""
+
+    def begin(self) -> None:
+        """A step: nobody has got anything yet."""
+        self.outgrown, self.restores, self.lacking, self.passed_over = [], [], [], []
+        self.has_put_back = False
+        if self.let_in:
+            self.let_in = set()
+
+    def give(
+        self, operations: Iterable[Operation], num_growing_before: Callable[[Operation], int]
+    ) -> tuple[list[Operation], list[int]]:
+        """Those that get pages for all tokens of their contexts, and how many tokens each of them has to run.
+
+        Whoever was let in keeps its pages in this step. `num_growing_before`: see `num_pages_wanted`.
+        """
+        found: list[Operation] = []
+        needs: list[int] = []
+        tokens_left, is_blocked = self._max_tokens, False
+        self._coming.clear()
+        for operation in operations:
+            kv = operation.kv
+            is_prefill = kv.num_uncomputed > 1
+            if is_prefill and tokens_left <= 0:
+                self.passed_over.append(operation)
+                continue
+            # Contexts without pages are let in one after the other: a small one must not overtake a large one for ever.
+            is_newcomer = not kv.num_computed and not kv.num_pages
+            if is_newcomer and is_blocked:
+                self._lack(operation)
+                continue
+            reading: Reading | None = None
+            operation.lacks_pages = operation.awaits_disk = False
+            if is_prefill:
+                if not self._look_up(operation, tokens_left):
+                    continue
+                reading = self._fetch(operation)
+                if operation.awaits_disk:
+                    continue
+            end, gaps = self._goal(kv, reading)
+            if gaps or end > kv.writable_end:
+                num_growing = num_growing_before(operation) if is_newcomer else 0
+                if not self._reserve(operation, is_newcomer, end, gaps, num_growing):
+                    is_blocked = is_blocked or is_newcomer
+                    self._lack(operation)
+                    continue
+            self.let_in.add(operation.context)
+            if reading is not None:
+                self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
+                continue
+            if is_prefill:
+                self._take_back(operation)
+                if not kv.num_writable:
+                    # All that it has pages for came back; a bounded context goes on from there.
+                    continue
+                self._announce(operation, tokens_left)
+                tokens_left -= kv.num_uncomputed
+            found.append(operation)
+            needs.append(min(kv.num_uncomputed, kv.num_writable))
+        return found, needs
+
+    def _lack(self, operation: Operation) -> None:
+        operation.lacks_pages = True
+        self.lacking.append(operation)
+
+    # What is there already.
+
+    def _look_up(self, operation: Operation, tokens_left: int) -> bool:
+        """Take over what is published of the operation's tokens. False when it had better wait for the next step.
+
+        It waits for pages that an operation before it makes full in this step, and finds them published then.
+        """
+        kv, tier, size = operation.kv, self._pool.tier, self._pool.page_size
+        keys = list(kv.coming_keys())
+        pages = self._pool.index.run(keys)
+        num_known = len(pages) + len(tier.run(keys[len(pages) :]))
+        tier.want(keys[len(pages) : num_known])
+        num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[num_known:]))
+        num_left = kv.num_tokens - (kv.num_committed_pages + num_known) * size
+        if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
+            return False
+        if pages:
+            kv.adopt(pages)
+            operation.context.has_found_pages()
+            self.num_page_hits += len(pages)
+        return True
+
+    def _fetch(self, operation: Operation) -> Reading | None:
+        """KV of the operation's context that can be read instead of computed; sets `awaits_disk` while it is coming."""
+        context, kv, size = operation.context, operation.kv, self._pool.page_size
+        backing = context.backing
+        if backing is None or context.num_backed - kv.num_computed < size:
+            return None
+        end = _readable_end(context, backing)
+        num_found = context.num_backed if end == kv.num_tokens - 1 else end
+        num_known = kv.num_committed_pages + len(self._pool.tier.run(kv.coming_keys()))
+        if num_found < (num_known + 1) * size:
+            return None
+        pages = backing.fetch()
+        if pages is None and backing.is_gone:
+            context.backing = None
+        operation.awaits_disk = pages is None and not backing.is_gone
+        return None if pages is None else Reading(pages, end, backing.gaps)
+
+    def _take_back(self, operation: Operation) -> None:
+        """Move in what the host tier has of the context's tokens, into pages that are reserved for them.
+
+        Tokens behind the last whole page that is known are computed again.
+        """
+        kv, pool = operation.kv, self._pool
+        first = kv.num_committed_pages
+        keys = list(kv.coming_keys())
+        slots = pool.tier.run(keys)[: len(kv.page_ids) - first]
+        if not slots:
+            return
+        for page, slot in zip(kv.page_ids[first : first + len(slots)], slots, strict=True):
+            pool.moves.move_in(slot, page)
+        pool.tier.retire(keys[: len(slots)])
+        kv.advance(min((first + len(slots)) * pool.page_size, kv.num_tokens - 1))
+        operation.context.has_found_pages()
+        self.num_page_returns += len(slots)
+
+    def _announce(self, operation: Operation, tokens_left: int) -> None:
+        """Who comes later in this step may wait for what the operation computes in it."""
+        kv, size = operation.kv, self._pool.page_size
+        end = min(kv.num_computed + tokens_left, kv.num_tokens)
+        self._coming.update(islice(kv.coming_keys(), max(end // size - kv.num_committed_pages, 0)))
+
+    # Free pages.
+
+    def num_needed(self, operation: Operation) -> int:
+        """That it waits for; 0: it does not wait for pages."""
+        if not operation.lacks_pages or not operation.is_runnable:
+            return 0
+        kv, backing = operation.kv, operation.context.backing
+        if backing is not None and backing.gaps and backing.is_read:
+            return kv.num_new_pages(_readable_end(operation.context, backing), backing.gaps)
+        return self.num_new(kv)
+
+    def num_new(self, kv: KvContext) -> int:
+        """Free pages that the context takes, if nothing is found and nothing read."""
+        return kv.num_new_pages(self._end_for_now(kv))
+
+    def _goal(self, kv: KvContext, reading: Reading | None) -> tuple[int, Sequence[Range]]:
+        """Up to where the context needs pages now, and those that it need not have, since nobody will see them."""
+        if reading is not None and reading.gaps:
+            # All at once: in between it would lack what is seen there.
+            return reading.end, reading.gaps
+        return self._end_for_now(kv), ()
+
+    def _end_for_now(self, kv: KvContext) -> int:
+        """Up to where the context needs pages: to its end, or for some of it, if it lets go of others as it grows."""
+        if not kv.is_bounded:
+            return kv.num_tokens
+        most = min(self._max_tokens, max(self._pool.num_pages // 4, 1) * self._pool.page_size)
+        return min(kv.num_tokens, kv.num_computed + most)
+
+    def _reserve(
+        self, operation: Operation, is_newcomer: bool, end: int, gaps: Sequence[Range], num_growing: int
+    ) -> bool:
+        """Pages for the first `end` tokens of the operation's context but `gaps`, taken from others if need be."""
+        kv, pool = operation.kv, self._pool
+        if kv.num_pages_at(end, gaps) > pool.num_pages:
+            self.outgrown.append(operation)
+            return False
+        if not self._make_room(operation, end, gaps, num_growing, is_newcomer=is_newcomer):
+            if is_newcomer:
+                # What it has found stays where it is until there is room for the rest.
+                self.num_page_hits -= kv.num_committed_pages
+                kv.uncompute(0)
+            return False
+        if is_newcomer:
+            self._claims.moved_in(operation.context, -(-kv.num_tokens // self._max_tokens))
+        copy = kv.reserve(end, gaps)
+        if copy is not None:
+            pool.moves.copy(*copy)
+            if (profile := operation.context.process.profile) is not None:
+                profile.copied(operation)
+        return True
+
+    def _make_room(
+        self, operation: Operation, end: int, gaps: Sequence[Range], num_growing: int, *, is_newcomer: bool
+    ) -> bool:
+        pool, kv = self._pool, operation.kv
+        num_missing = num_pages_wanted(kv.num_new_pages(end, gaps), num_growing) - pool.num_free
+        if num_missing <= 0:
+            return True
+        for context in self._claims.victims(operation.context, num_missing, self.let_in, is_newcomer=is_newcomer):
+            self._put_back(context)
+            # Asked anew: a page that was shared with the victim need not be copied any more.
+            if pool.num_free >= num_pages_wanted(kv.num_new_pages(end, gaps), num_growing):
+                return True
+        return False
+
+    def _put_back(self, context: Context) -> None:
+        """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
+        context.kv.uncompute(0)
+        self._claims.put_back(context)
+        self.has_put_back = True
+        context.process.num_moved_out += 1
+        self.num_preemptions += not context.is_idle
+
+
+def _readable_end(context: Context, backing: Backing) -> int:
+    """How many tokens of the context can be read. The last one is not: its logits may be wanted."""
+    kv = context.kv
+    return kv.reachable(min(context.num_backed, kv.num_tokens - 1), backing.gaps)
