@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from pie_engine.config import MIB, EngineConfig
-from pie_engine.errors import ErrorInfo, LimitExceeded, Lost, PieError, info_of
+from pie_engine.errors import ErrorInfo, Lost, PieError, info_of
 from pie_engine.host.cores import Cores, CoreView, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
@@ -33,6 +33,7 @@ from pie_engine.host.process import Ending, Job, Process
 from pie_engine.host.programs import ProgramCache
 from pie_engine.host.runner import Guest, Status
 from pie_engine.host.scheduler import Scheduler
+from pie_engine.host.wall import WallLimits
 from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import Described, HostReport
@@ -85,6 +86,7 @@ class Host:
         self._is_traced = bool(config.telemetry.otlp_endpoint)
         self._clock = clock
         self._scheduler = Scheduler(clock, self._resume)
+        self._wall = WallLimits(self._scheduler.timers, clock, self._end)
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
         self._outbox = Outbox()
@@ -280,7 +282,7 @@ class Host:
             self._await_component(process)
             return None
         if program.is_component and not job.native:
-            self._limit_wall(process)
+            self._wall.begin(process)
         process.guest = guest
         guest.limit_memory(process.limits.memory_mb * MIB)
         text = program.watched_text(with_code=not process.is_recorded) if job.trace else program.text()
@@ -406,29 +408,9 @@ class Host:
     def _add(self, job: Job) -> Process:
         process = self.processes[job.pid] = Process(job, self, self._config, self._clock)
         if not job.program.is_component and not job.native:
-            self._limit_wall(process)
+            self._wall.begin(process)
         self.make_ready(process)
         return process
-
-    def _limit_wall(self, process: Process) -> None:
-        """From now on; to compile a component is not its own time."""
-        wall_s = process.limits.wall_s or process.job.wall_s
-        if wall_s:
-            self._check_wall(process, wall_s, self._clock() + wall_s)
-
-    def _check_wall(self, process: Process, wall_s: float, ends_at: float) -> None:
-        """End it if its time is over. Pauses do not count."""
-        seconds_left = ends_at + process.pause.seconds - self._clock()
-
-        def check() -> None:
-            self._check_wall(process, wall_s, ends_at)
-
-        if process.pause.is_on:
-            process.pause.put_off(check)
-        elif seconds_left > 0:
-            self._scheduler.timers.after(seconds_left, check)
-        else:
-            self._end(process, _wall_limit(process, wall_s))
 
     def _deliver(self, order: Deliver) -> None:
         process = self.processes.get(order.pid)
@@ -496,10 +478,3 @@ def _described(request: int, ending: Ending) -> Described:
         return Described(request, signature=msgspec.json.decode(ending, type=Signature))
     except msgspec.DecodeError as error:
         return Described(request, error=info_of(error))
-
-
-def _wall_limit(process: Process, wall_s: float) -> ErrorInfo:
-    message = f"the program ran for more than {wall_s:g} s"
-    if wall_s == process.limits.wall_s:
-        return process.limits.exceeded("wall_s", message).info
-    return LimitExceeded.of("wall_limit", message, hint="importing it must not wait for anything").info

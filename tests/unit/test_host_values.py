@@ -21,6 +21,7 @@ from pie_engine.host.values import (
     delete_value,
     encoder_of,
 )
+from tests.memory import private_kb
 
 # One function, whose parameters are the types.
 COMPONENT = """
@@ -130,13 +131,10 @@ def test_either_side_of_a_result(is_ok):
 
 
 def test_a_million_values_leave_nothing_behind():
-    def resident_kb() -> int:
-        return int(open("/proc/self/statm").read().split()[1]) * 4
-
     value = ["some text that is not short"] * 100
     for _ in range(100):
         round_trip("texts", value)
-    before = resident_kb()
+    before = private_kb()
     for _ in range(1000):
         round_trip("texts", value)
-    assert resident_kb() - before < 2000
+    assert private_kb() - before < 2000

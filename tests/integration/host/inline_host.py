@@ -51,12 +51,6 @@ def bundle(source: str, files: dict[str, str] | None = None, **limits: float) ->
     return Bundle(Manifest(name="p", version="1.0", limits=Limits(**limits)), files=main | (files or {}))  # type: ignore[arg-type]
 
 
-def private_kb() -> int:
-    """Memory of this process that no file stands behind: of compiled code, more comes in whenever it is first run."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:")]
-    return int(line.split()[1])
-
-
 class InlineHost:
     """A host, its gateway and, if asked for, a core, in one thread."""
 

@@ -13,7 +13,8 @@ from pie_engine.protocol.to_host import (
     SaveFailed,
     Terminate,
 )
-from tests.integration.host.inline_host import BUSY, SLEEPER, WAITER, bundle, private_kb
+from tests.integration.host.inline_host import BUSY, SLEEPER, WAITER, bundle
+from tests.memory import private_kb
 
 
 def test_a_terminated_program_may_clean_up(inline):
