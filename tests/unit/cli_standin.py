@@ -72,6 +72,7 @@ class Process:
     program: str
     on_disconnect: str
     input: dict[str, object]
+    endowment: float | None = None
     inbox: Inbox = field(default_factory=Inbox)
     events: list[dict[str, Any]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -139,7 +140,11 @@ class StandIn:
     def launch(self, request: dict[str, Any]) -> Process:
         name = str(request.get("program") or request["bundle"]["manifest"]["name"]).removeprefix("digest-")
         process = Process(
-            f"p{next(self._pids)}", name, request.get("on_disconnect", "detach"), request.get("input") or {}
+            f"p{next(self._pids)}",
+            name,
+            request.get("on_disconnect", "detach"),
+            request.get("input") or {},
+            request.get("endowment"),
         )
         self.processes[process.pid] = process
         threading.Thread(target=self._run, args=(process, self.programs[name]), daemon=True).start()

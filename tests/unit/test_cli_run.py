@@ -297,6 +297,19 @@ def test_a_closed_stderr_does_not_fail_a_program(daemon: StandIn) -> None:
     assert (done.stdout, done.returncode) == (b"z\n", 0)
 
 
+def test_a_launch_asks_for_credits(daemon: StandIn) -> None:
+    assert invoke(["run", "chat", "hi", "--endowment", "50.5"]) == 0
+    assert invoke(["run", "echo", "--detach", "--endowment=0"]) == 0
+    assert [process.endowment for process in daemon.processes.values()] == [50.5, 0]
+
+
+def test_credits_are_left_to_the_daemon_unless_asked_for(daemon: StandIn, capsys: Capture) -> None:
+    assert invoke(["run", "chat", "hi"]) == 0
+    assert only_process(daemon).endowment is None
+    assert invoke(["run", "chat", "hi", "--endowment", "-1"]) == 2
+    assert "error: an endowment is a number of credits from 0 to 1000000; got -1\n" in capsys.readouterr().err
+
+
 def test_ps_shows_processes_and_pages(daemon: StandIn, capsys: Capture) -> None:
     assert invoke(["run", "echo", "--detach"]) == 0
     assert invoke(["run", "chat", "hi"]) == 0
