@@ -42,6 +42,7 @@ class Counts:
     num_last_sequences: int = 0
     """Of the last step alone."""
     num_last_tokens: int = 0
+    last_step_s: float = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -130,6 +131,8 @@ class Census:
             num_tokens=self.counts.num_last_tokens,
             max_sequences=section.max_batch_sequences,
             max_tokens=section.max_batch_tokens,
+            step_s=self.counts.last_step_s,
+            num_moved_out=process.num_moved_out,
             num_waiting=sum(not self._has_just_run(operation) for operation in self._scheduler.runnable),
         )
 

@@ -245,7 +245,8 @@ class Core:
         counts = self.counts
         counts.num_sequences += num_sequences
         counts.peak_sequences = max(counts.peak_sequences, num_sequences)
-        counts.step_s += ended_at - began_at
+        counts.num_last_sequences, counts.last_step_s = num_sequences, ended_at - began_at
+        counts.step_s += counts.last_step_s
         if self._last_ended_at is not None:
             counts.gap_s += began_at - self._last_ended_at
 
@@ -325,7 +326,6 @@ class Core:
             self._fail_device(error)
         finally:
             self.facts.masks.finish()
-        self.counts.num_last_sequences = len(rows)
         self.counts.num_steps += 1
         return results
 

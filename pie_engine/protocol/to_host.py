@@ -122,6 +122,10 @@ class MarketSeen(Message, frozen=True):
     max_tokens: int
     num_waiting: int
     """Contexts of anybody that could run and did not in the last step."""
+    step_s: float = 0.0
+    """How long the last step took."""
+    num_moved_out: int = 0
+    """Times that a context of the process has lost its pages."""
 
 
 class Charged(Message, frozen=True):

@@ -96,6 +96,7 @@ def test_a_process_sees_the_market():
     assert seen.num_pages == 40 - seen.num_free_pages > 0
     assert (seen.num_sequences, seen.num_tokens, seen.num_waiting) == (1, 1, 0)
     assert (seen.max_sequences, seen.max_tokens) == (32, 64)
+    assert (seen.step_s, seen.num_moved_out) == (0, 0)
 
 
 def test_what_is_not_there_is_an_answer_or_ignored():

@@ -31,6 +31,8 @@ class Market(msgspec.Struct, frozen=True):
     num_tokens: int
     max_tokens: int
     num_waiting: int
+    step_s: float
+    num_moved_out: int
 
     @classmethod
     def of(cls, seen: MarketSeen) -> Market:
@@ -51,6 +53,8 @@ class Market(msgspec.Struct, frozen=True):
             seen.num_tokens,
             seen.max_tokens,
             seen.num_waiting,
+            seen.step_s,
+            seen.num_moved_out,
         )
 
 

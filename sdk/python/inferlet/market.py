@@ -50,6 +50,10 @@ class Market:
     max_tokens: int
     num_waiting: int
     """Contexts of all programs that could run and had no place in the last step."""
+    step_s: float
+    """How long the last step took, in seconds: what a token takes now."""
+    num_moved_out: int
+    """Times that a context of the program has lost its pages. They come back before they are needed."""
 
     @property
     def occupancy(self) -> float:

@@ -14,7 +14,9 @@ from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.to_core import Endow, LookAtMarket, SetAway, SetBid, SetProcessBid
 from pie_engine.protocol.to_host import Failed, MarketSeen
 
-SEEN = MarketSeen(0, "market", 2500, -3 * CREDIT, 7 * CREDIT, 2 * CREDIT, CREDIT, 9, 1, 3, 4, 40, 5, 60, 8, 128, 2)
+SEEN = MarketSeen(
+    0, "market", 2500, -3 * CREDIT, 7 * CREDIT, 2 * CREDIT, CREDIT, 9, 1, 3, 4, 40, 5, 60, 8, 128, 2, 0.25, 11
+)
 
 
 def test_bids_are_handed_on_in_micro_credits(world):
@@ -50,6 +52,7 @@ def test_a_look_is_answered_once_in_credits(world):
     assert (seen.price, seen.balance, seen.endowment, seen.rent, seen.dividends) == (0.0025, -3.0, 7.0, 2.0, 1.0)
     assert (seen.bid, seen.num_made, seen.num_pages, seen.num_free_pages, seen.num_pages_in_all) == (1e-6, 9, 3, 4, 40)
     assert (seen.num_sequences, seen.max_sequences, seen.num_tokens, seen.max_tokens) == (5, 8, 60, 128)
+    assert (seen.step_s, seen.num_moved_out, seen.num_waiting) == (0.25, 11, 2)
     with pytest.raises(NotFound):
         scheduling.finish_look(world.process, look)
     assert not world.core.operations

@@ -19,7 +19,7 @@ class FakeMarket(FakeContexts):
         self.market = SimpleNamespace(
             policy="market", price=0.0, balance=1000.0, endowment=1000.0, rent=0.0, dividends=0.0, bid=0.0,
             num_made=0, num_pages=0, num_free_pages=64, num_pages_in_all=64, num_sequences=0, max_sequences=8,
-            num_tokens=0, max_tokens=128, num_waiting=0,
+            num_tokens=0, max_tokens=128, num_waiting=0, step_s=0.01, num_moved_out=0,
         )  # fmt: skip
         """What a look at it shows."""
         self.scheduling = self._interface(
