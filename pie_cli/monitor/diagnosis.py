@@ -28,6 +28,8 @@ IDLE_SHARE = 0.25
 SLOWER = 1.5
 """How much longer a step takes than it did."""
 LOW_ACCEPT, MANY_DRAFTS = 0.2, 256
+NO_FAILURES = frozenset({"cancelled"})
+"""Codes of programs that somebody has ended."""
 FAILED_SHARE, MANY_FAILURES = 0.1, 3
 LONG_QUEUE_S = 5.0
 NUM_NAMED = 3
@@ -56,9 +58,10 @@ def core_down(view: View) -> Iterator[Finding]:
 
 def failures(view: View) -> Iterator[Finding]:
     service = view.service
-    number = sum(service.new_errors.values())
+    errors = {code: number for code, number in service.new_errors.items() if code not in NO_FAILURES}
+    number = sum(errors.values())
     if number >= MANY_FAILURES and number >= FAILED_SHARE * max(service.num_ended, 1):
-        code, most = max(service.new_errors.items(), key=lambda item: item[1])
+        code, most = max(errors.items(), key=lambda item: item[1])
         sentence = (
             f"{number:,} of the last {plural(service.num_ended, 'program')} failed, {most:,} of them with `{code}`"
         )

@@ -47,6 +47,8 @@ def test_failures() -> None:
     bad = Requests(num_returned=20, num_failed=6, errors={"trap": 4, "cpu_limit": 2})
     found = findings(snapshot(1000, requests=good), snapshot(1010, requests=bad))
     assert found["failures"].sentence == "6 of the last 16 programs failed, 4 of them with `trap`"
+    ended = replace(bad, errors={"cancelled": 6})
+    assert findings(snapshot(1000, requests=good), snapshot(1010, requests=ended)) == {}
     few = replace(bad, num_returned=500)
     assert findings(snapshot(1000, requests=good), snapshot(1010, requests=few)) == {}
 
@@ -153,7 +155,7 @@ def test_alerts_come_first_and_every_code_is_known() -> None:
     codes = set()
     for load in ("idle", "contended"):
         reducer = Reducer()
-        for each in Engine(load, 60).stream(200, 0.5):
+        for each in Engine(load, 24).stream(100, 0.5):
             found = reducer.apply(each).findings
             codes |= {finding.code for finding in found}
             alerts = [finding.is_alert for finding in found]

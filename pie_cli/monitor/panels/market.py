@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from pie_cli.monitor import format
+from pie_cli.monitor.columns import BY_KEY, Column
 from pie_cli.monitor.panels.look import Look, chosen, heading, labelled
 from pie_cli.monitor.series import chart
 from pie_cli.monitor.text import Line, Span, cut_line, fit, line
 from pie_cli.monitor.view import Row, View
 
 LABEL_WIDTH = 9
-COLUMNS = (
-    ("PID", 8),
-    ("PROGRAM", 16),
-    ("PAGES", 6),
-    ("BID", 7),
-    ("RENT/S", 7),
-    ("PAID", 7),
-    ("GOT", 7),
-    ("BALANCE", 8),
-)
+COLUMNS = ("pid", "program", "pages", "bid", "paying", "rent", "dividends", "balance")
+DISPENSABLE = ("pages", "dividends", "rent")
+"""Columns that go first where there is too little room."""
 
 
 def lines(view: View, width: int, height: int, look: Look) -> list[Line]:
@@ -74,26 +68,24 @@ def _accounts(rows: list[Row], width: int, height: int) -> list[Line]:
     """Who pays most, the first of them."""
     if height < 2:
         return []
+    columns = _fitting(width)
     payers = sorted(rows, key=lambda row: (-row.rent_s, -row.now.rent, row.key))[: height - 1]
-    head = "  ".join(fit(title, cells, right=i > 1) for i, (title, cells) in enumerate(COLUMNS))
+    head = "  ".join(fit(column.title, column.width, right=column.is_number) for column in columns)
     drawn = [line((head, "title"))]
     for row in payers:
-        now = row.now
-        values = (
-            now.pid[:8],
-            row.label,
-            f"{now.num_pages:,}",
-            format.credits(now.bid),
-            format.credits(row.rent_s),
-            format.credits(now.rent),
-            format.credits(now.dividends),
-            format.credits(now.balance),
-        )
-        cells = zip(values, COLUMNS, strict=True)
-        text = "  ".join(fit(value, cell, right=i > 1) for i, (value, (_, cell)) in enumerate(cells))
-        owes = now.balance < 0
-        drawn.append(line(text, ("  in debt" if owes else "", "bad")))
+        text = "  ".join(fit(column.text(row), column.width, right=column.is_number) for column in columns)
+        drawn.append(line(text, ("  in debt" if row.now.balance < 0 else "", "bad")))
     return [cut_line(each, width) for each in drawn]
+
+
+def _fitting(width: int) -> list[Column]:
+    """As many of the columns as there is room for, those that matter most."""
+    keys = list(COLUMNS)
+    for least in DISPENSABLE:
+        if sum(BY_KEY[key].width + 2 for key in keys) - 2 <= width:
+            break
+        keys.remove(least)
+    return [BY_KEY[key] for key in keys]
 
 
 def moved_out(view: View, width: int, height: int) -> list[Line]:
