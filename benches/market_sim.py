@@ -288,7 +288,7 @@ def run(args: argparse.Namespace) -> None:
             print_figures(name, policy, figures)
             runs.setdefault(name, {})[policy] = engine, series
             results.append({"scenario": name, "policy": policy, **figures})
-    whole = {"programs": args.programs, "load": args.load, "seed": args.seed, "results": results}
+    whole = {"programs": args.programs, "load": args.load, "seed": args.seed, "steps": args.steps, "results": results}
     write_json(args.json_out, [whole | {"machine": describe_machine()}])
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from market_figures import market_lines
+
 BENCHES = Path(__file__).resolve().parent.parent / "benches"
 RESULTS = BENCHES / "results"
 
@@ -35,6 +37,7 @@ def performance_page() -> str:
             *_prefix(),
             *_offload(),
             *_loop(),
+            *_market(),
             *_fork(),
             *_deterministic(),
             *_precision(),
@@ -280,6 +283,12 @@ def _loop() -> list[str]:
             parts = [f"{row[part]['least']:,.0f} / {row[part]['median']:,.0f}" for part in LOOP_PARTS]
             lines.append(f"| {row['rows']} | {row['sampling']} | {' | '.join(parts)} | {row['budget_us']:,} |")
     return [*lines, "", _machine(results[0]), ""] if results else []
+
+
+def _market() -> list[str]:
+    steps = _read("market-step-*.json")
+    lines = market_lines(_read("market-sim-*.json"), steps)
+    return [*lines, _machine(steps[0]), ""] if steps else lines
 
 
 def _fork() -> list[str]:

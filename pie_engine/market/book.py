@@ -52,6 +52,8 @@ class Book:
         """Until this step nobody takes its pages: it had waited too long (`policy.Policy`)."""
         self.burst = Column()
         """Tokens of its prompt that have run since it began."""
+        self.version = 0
+        """Another one after rows were opened."""
         self._slots = Slots(
             self.account,
             self.standing,
@@ -75,6 +77,7 @@ class Book:
 
     def open(self, account: int, step: int, bid: int = PACED) -> int:
         """The row of a new context, on which nothing runs."""
+        self.version += 1
         row = self._slots.take()
         self.account[row], self.standing[row], self.bid[row] = account, Standing.IDLE, bid
         self.age[row] = self.since[row] = step

@@ -44,6 +44,9 @@ from pie_engine.protocol.credits import PolicyName
 
 MAX_WAIT_STEPS = 256
 """Default of `max_wait_steps`."""
+REFRESH_STEPS = 8
+"""Bids are computed anew after so many steps, and whenever contexts have come or bids were changed: balances change
+slowly."""
 TURN_STEPS = 32
 """The time of two pages of a decode, so that it was worth the move."""
 
@@ -86,9 +89,10 @@ class Policy:
         """The last step in which everything ran."""
         self._turn_row = -1
         """The overdue claim that had the last turn to have pages, or has it now."""
-        self._strengths: tuple[int, Ints, Ints] | None = None
-        """Of a step: see `strengths` and `_grades`."""
-        self._holders: tuple[int, Ints, Ints] | None = None
+        self._strengths = self._graded = np.zeros(0, np.int64)
+        self._strengths_of = (-REFRESH_STEPS, -1)
+        """The step and the version of the book for which they were computed."""
+        self._holders: tuple[tuple[int, int], Ints, Ints, Ints] | None = None
         """Of a step: see `_ranked_holders`."""
 
     # Who is there.
@@ -114,7 +118,8 @@ class Policy:
     def set_bid(self, row: int, bid: int) -> None:
         """`bid`: micro-credits for a page and a step, or `book.PACED`."""
         self.book.bid[row] = bid
-        self._strengths = self._holders = None
+        self._strengths_of = (-REFRESH_STEPS, -1)
+        self._holders = None
 
     def bid_of(self, row: int, step: int) -> int:
         """What the context bids in fact, in micro-credits for a page and a step; 0 where there is no market."""
@@ -149,13 +154,13 @@ class Policy:
         `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
         the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`.
         """
-        book, (rows, graded) = self.book, self._ranked_holders(step)
+        book, (rows, in_order, grade_of) = self.book, self._ranked_holders(step)
         is_turn, has_turn = self._may_take_turn(row, step), self._has_turn(step)
         if not is_turn:
             # Whoever is weaker comes first, then equals, of whom some give way.
-            grade = self._grades(step)[row]
-            num_weaker = int(np.searchsorted(graded, -grade))
-            rows = rows[: int(np.searchsorted(graded, -grade, "right"))]
+            mine = -grade_of[row]
+            num_weaker = int(np.searchsorted(in_order, mine))
+            rows = rows[: int(np.searchsorted(in_order, mine, "right"))]
         num_pages = book.num_pages.ints[rows]
         if not is_turn and num_weaker < len(rows):
             equals = rows[num_weaker:]
@@ -195,17 +200,17 @@ class Policy:
     # How strong somebody is.
 
     def strengths(self, step: int) -> Ints:
-        """By row of the book; the larger goes first. The same during a step."""
-        if self._strengths is None or self._strengths[0] != step or len(self._strengths[1]) != self.book.end:
-            strengths = self._strengths_now(step)
-            self._strengths = step, strengths, grades(strengths)
-        return self._strengths[1]
+        """By row of the book, as if something ran on all; the larger goes first. Less than `REFRESH_STEPS` old."""
+        at, version = self._strengths_of
+        if not 0 <= step - at < REFRESH_STEPS or version != self.book.version:
+            self._strengths = self._strengths_now(step)
+            self._graded = grades(self._strengths)
+            self._strengths_of = step, self.book.version
+        return self._strengths
 
-    def _grades(self, step: int) -> Ints:
-        """By row of the book; the smaller goes first."""
-        self.strengths(step)
-        assert self._strengths is not None
-        return self._strengths[2]
+    def _held_with(self, step: int) -> Ints:
+        """By row of the book, how strong it is as a holder of pages."""
+        return self.strengths(step)
 
     def _strengths_now(self, step: int) -> Ints:
         return np.zeros(self.book.end, np.int64)
@@ -220,20 +225,18 @@ class Policy:
         burst = self.book.burst.ints[rows]
         if burst.any():
             got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
-        return first_to_run(self._batch_grades(step)[rows], got, step - since)
+        self.strengths(step)
+        return first_to_run(self._graded[rows], got, step - since)
 
-    def _batch_grades(self, step: int) -> Ints:
-        """As `_grades`, of places in the batch."""
-        return self._grades(step)
-
-    def _ranked_holders(self, step: int) -> tuple[Ints, Ints]:
-        """All contexts, whoever gives pages up first first, and how strong they are: what `_grades` says, negative."""
-        if self._holders is None or self._holders[0] != step:
-            book, graded = self.book, self._grades(step)
-            standing = book.standing.ints[: book.end]
-            order = first_to_give_way(graded, standing, book.age.ints[: book.end], Standing.IDLE)
-            self._holders = step, order, -graded[order]
-        return self._holders[1], self._holders[2]
+    def _ranked_holders(self, step: int) -> tuple[Ints, Ints, Ints]:
+        """All contexts, whoever gives pages up first first; of those in this order, and of all by row, how strong they
+        are: a grade, in the first negative so that it grows."""
+        if self._holders is None or self._holders[0] != (step, self.book.version):
+            book, held_with = self.book, self._held_with(step)
+            graded, end = self._graded if held_with is self._strengths else grades(held_with), book.end
+            order = first_to_give_way(graded, book.standing.ints[:end], book.age.ints[:end], Standing.IDLE)
+            self._holders = (step, book.version), order, -graded[order], graded
+        return self._holders[1:]
 
     # Who has waited too long.
 
@@ -283,21 +286,21 @@ class MarketPolicy(Policy):
     """The higher bid goes first, and whoever has what others wanted pays what they would have."""
 
     name = "market"
-    _batch_bids: Ints
-    """Of the last step that asked, by row: what is bid for a place in the batch."""
+    _page_bids: Ints
+    """By row: what is bid for pages, as if something ran on all; as old as `strengths`, which are bids for the batch."""
 
     def made(self, seat: int, num_pages: int) -> None:
         self.ledger.make(seat, num_pages)
 
     def bid_of(self, row: int, step: int) -> int:
-        return int(self.strengths(step)[row])
+        return int(self._held_with(step)[row])
 
     def settle(self, record: StepRecord) -> None:
         """A page costs its holder the highest bid that lacked pages; one of a context that ran, the highest bid that
         found no place in the batch, if that is more. Nobody pays more than it bids."""
         ran = _ints(record.ran)
         self._settle(record, ran)
-        book, bids, batch_bids = self.book, self.strengths(record.step), self._batch_bids
+        book, bids, batch_bids = self.book, self._held_with(record.step), self.strengths(record.step)
         for_pages = price_of(bids[_ints(record.lacked_pages)])
         for_batch = price_of(batch_bids[_ints(record.lacked_batch)])
         self.price = max(for_pages, for_batch)
@@ -306,10 +309,6 @@ class MarketPolicy(Policy):
             prices[ran] = np.maximum(prices[ran], np.minimum(batch_bids[ran], for_batch))
             paid = rents(prices, prices, book.charge.ints[: len(bids)])
             self.ledger.collect(sums(book.account.ints[: len(bids)], paid, self.ledger.end))
-
-    def _batch_grades(self, step: int) -> Ints:
-        self.strengths(step)
-        return grades(self._batch_bids)
 
     def _strengths_now(self, step: int) -> Ints:
         """What they bid, as far as their processes can pay that for all that they hold or need.
@@ -325,14 +324,20 @@ class MarketPolicy(Policy):
         wanted = sums(seats, np.maximum(charge, np.where(is_out, num_wanted * PARTS, 0)), end)
         balances = self.ledger.balances.ints[:end]
         fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
-        fair = np.full(end, fair_charge)
         ages, asked, most = step - self._joined.ints[:end], book.bid.ints[: book.end], affordable(balances, wanted)
-        is_paced = asked < 0
-        for_batch = np.where(is_paced, paced_bids(balances, ages, fair, fair_charge)[seats], asked)
-        self._batch_bids = np.minimum(for_batch, most[seats])
-        bids = np.where(is_paced, paced_bids(balances, ages, wanted, fair_charge)[seats], asked)
-        bids[is_paced & (standing <= Standing.PARKED)] = 0
+        fair = np.full(end, fair_charge)
+        named = asked >= 0
+        bids = np.where(named, asked, paced_bids(balances, ages, wanted, fair_charge)[seats])
+        self._page_bids = np.minimum(bids, most[seats])
+        bids = np.where(named, asked, paced_bids(balances, ages, fair, fair_charge)[seats])
         return np.minimum(bids, most[seats])
+
+    def _held_with(self, step: int) -> Ints:
+        """Bids for pages. Who is away, or waits for its consumer, bids nothing unless its program has named a bid."""
+        self.strengths(step)
+        book, bids = self.book, self._page_bids
+        is_away = (book.standing.ints[: len(bids)] <= Standing.PARKED) & (book.bid.ints[: len(bids)] < 0)
+        return bids * ~is_away if is_away.any() else bids
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}
