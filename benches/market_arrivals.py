@@ -102,7 +102,7 @@ SCENARIOS: dict[str, tuple[Callable[[random.Random, int, float], list[Arrival]],
     "poisson": (poisson, 34.0),
     "bursty": (bursty, 30.0),
     "heavy": (heavy, 60.0),
-    "agents": (agents, 4.0),
+    "agents": (agents, 2.0),
     "adversarial": (adversarial, 10.0),
     "bidders": (bidders, 42.0),
 }

@@ -49,11 +49,11 @@ class Book:
         """Pages as they are charged, in `sharing.PARTS` of a page. Written by the core, from `sharing.charges`, every
         `sharing.EVERY_STEPS` while there is a price."""
         self.turn_end = Column()
-        """Until this step nobody takes its pages: it had waited too long (`policy.Policy`)."""
+        """Until this step nobody takes its pages: it had waited too long (`market.seam`)."""
         self.burst = Column()
         """Tokens of its prompt that have run since it began."""
         self.version = 0
-        """Another one after rows were opened."""
+        """Another one after rows were opened or bids were changed."""
         self._slots = Slots(
             self.account,
             self.standing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Self, TypeAlias, cast
 
 import numpy as np
@@ -70,3 +71,7 @@ class Slots:
 def sums(places: Ints, values: Ints, size: int) -> Ints:
     """Of the values at each of the places `0 … size - 1`; below 2⁵³, as they are added up in floating point."""
     return np.bincount(places, values, size).astype(np.int64)
+
+
+def ints_of(rows: Sequence[int]) -> Ints:
+    return rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64, len(rows))

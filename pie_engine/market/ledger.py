@@ -150,18 +150,17 @@ class Ledger:
         return cost
 
     def collect(self, rents: Ints) -> int:
-        """Everybody pays its rent (by seat, up to `end`), as far as its balance goes, and gets its part of the sum in
-        proportion to endowments. Returns the sum."""
-        end = self.end
-        balances = self.balances.ints[:end]
-        rents = np.minimum(rents, np.maximum(balances, 0))
+        """Everybody pays its rent (by seat; who is not in it pays nothing), as far as its balance goes, and gets its
+        part of the sum in proportion to endowments. Returns the sum."""
+        end, num_payers = self.end, len(rents)
+        rents = np.minimum(rents, np.maximum(self.balances.ints[:num_payers], 0))
         revenue = int(rents.sum())
         if not revenue:
             return 0
         dividends = self._dividends_of(revenue)
-        balances -= rents
-        balances += dividends
-        self._rents.ints[:end] += rents
+        self.balances.ints[:num_payers] -= rents
+        self.balances.ints[:end] += dividends
+        self._rents.ints[:num_payers] += rents
         self._dividends.ints[:end] += dividends
         self.rent += revenue
         return revenue

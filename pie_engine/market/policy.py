@@ -1,262 +1,30 @@
-"""The seam between the core's scheduler and those who decide: who runs, who gives pages up, and what that costs.
-
-    policy.join(pid, endowment, step) -> seat         a process; `leave(pid)` when it ends, after its contexts
-    policy.book.open(seat, step) -> row               a context; see `Book` for what happens to it
-    policy.made(seat, num_pages)                      pages were computed for a process
-
-    policy.all_ran(step)                              everything fitted: nothing else is asked, nothing is computed
-    policy.order(rows, step) -> places                not all of these claims fit: who is first, who next, …
-    policy.victims(row, num_missing, step) -> rows    `row` lacks pages: who gives theirs up, in this order
-    policy.settle(StepRecord)                         after a step in which not everything fitted
-
-A decision is about strength first: the bid, the priority, or nothing at all. Then:
-
-- Equally strong claims go by the service that their processes got lately (market, priority) or take turns (fcfs).
-- Pages go from the weak to the strong; of equally strong holders idle ones give way first, the longest idle before the
-  others, then parked ones, then operations that are younger than the one that asks, the youngest first.
-- Nobody starves. A claim that has waited longer than `max_wait_steps` is overdue, and every other place of the order is
-  for overdue claims: one of each process first, that process first whose last such place is longest ago. An overdue
-  claim may take pages from everybody and then has its turn: nobody takes its pages before its prompt has run and
-  `TURN_STEPS` more. Only one claim at a time has a turn. So with n processes waiting, and room for R rows, one claim of
-  each is in the batch after at most `max_wait_steps + 2n/R + 1` steps, and has had its turn with pages after
-  `max_wait_steps + n · (TURN_STEPS + p)` where p is what the longest prompt takes alone, whatever the others bid.
-
-The scheduler asks in the order of the step. Whoever is in the batch already keeps its pages for this step (`busy`).
-"""
+"""The policies: first come, first served; priorities; the market."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
-from pie_engine.market.book import Book, Standing
+from pie_engine.market.book import Standing
 from pie_engine.market.clearing import affordable, price_of, rents
-from pie_engine.market.columns import Column, Ints, sums
-from pie_engine.market.fairness import BURST_TOKENS, DECODE_COST, Service
+from pie_engine.market.columns import Ints, ints_of, sums
 from pie_engine.market.ledger import Ledger
-from pie_engine.market.ordering import first_to_come, first_to_give_way, first_to_run, grades, interleaved, ranks
+from pie_engine.market.ordering import first_to_come
 from pie_engine.market.pacing import paced_bids
+from pie_engine.market.seam import MAX_WAIT_STEPS, REFRESH_STEPS, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import PARTS
 from pie_engine.protocol.credits import PolicyName
 
-MAX_WAIT_STEPS = 256
-"""Default of `max_wait_steps`."""
-REFRESH_STEPS = 8
-"""Bids are computed anew after so many steps, and whenever contexts have come or bids were changed: balances change
-slowly."""
-TURN_STEPS = 32
-"""The time of two pages of a decode, so that it was worth the move."""
-
-
-@dataclass(slots=True)
-class StepRecord:
-    """What became of the claims of a step in which not everything fitted: rows of the book, each at most once."""
-
-    step: int
-    ran: Sequence[int]
-    num_tokens: Sequence[int]
-    """Of each of those."""
-    lacked_pages: Sequence[int] = ()
-    lacked_batch: Sequence[int] = ()
-    """Those that found no place in the batch, and lacked nothing else."""
-
-
-class Policy:
-    """What all policies have in common; nobody is stronger than anybody else. Not thread-safe."""
-
-    name: ClassVar[PolicyName]
-
-    def __init__(
-        self, ledger: Ledger | None = None, *, num_pages: int = 1, max_wait_steps: int = MAX_WAIT_STEPS
-    ) -> None:
-        """`num_pages`: of the pool."""
-        assert max_wait_steps > 0, max_wait_steps
-        self.book = Book()
-        self.ledger = Ledger() if ledger is None else ledger
-        self.price = 0
-        """Micro-credits for a page and a step: the highest bid that did not fit in the last step."""
-        self._num_pages = num_pages
-        self._max_wait_steps = max_wait_steps
-        self._service = Service()
-        self._joined = Column()
-        self._priorities = Column()
-        self._last_turns = Column()
-        """The step in which a claim of the process ran because it was overdue, or the one in which the process came."""
-        self._last_free_step = 0
-        """The last step in which everything ran."""
-        self._turn_row = -1
-        """The overdue claim that had the last turn to have pages, or has it now."""
-        self._strengths = self._graded = np.zeros(0, np.int64)
-        self._strengths_of = (-REFRESH_STEPS, -1)
-        """The step and the version of the book for which they were computed."""
-        self._holders: tuple[tuple[int, int], Ints, Ints, Ints] | None = None
-        """Of a step: see `_ranked_holders`."""
-
-    # Who is there.
-
-    def join(self, pid: str, endowment: int, step: int, *, parent: str | None = None, priority: int = 0) -> int:
-        """The seat of a new process; `endowment` in micro-credits, see `Ledger.join`."""
-        seat = self.ledger.join(pid, endowment, parent)
-        while seat >= len(self._joined):
-            for each in (self._joined, self._priorities, self._last_turns):
-                each.grow()
-        self._joined[seat] = self._last_turns[seat] = step
-        self._priorities[seat] = priority
-        self._service.join(seat)
-        return seat
-
-    def leave(self, pid: str) -> None:
-        """The process has ended, and its contexts are closed. Unknown ones are ignored."""
-        self.ledger.leave(pid)
-
-    def made(self, seat: int, num_pages: int) -> None:
-        """So many pages were computed for a process."""
-
-    def set_bid(self, row: int, bid: int) -> None:
-        """`bid`: micro-credits for a page and a step, or `book.PACED`."""
-        self.book.bid[row] = bid
-        self._strengths_of = (-REFRESH_STEPS, -1)
-        self._holders = None
-
-    def bid_of(self, row: int, step: int) -> int:
-        """What the context bids in fact, in micro-credits for a page and a step; 0 where there is no market."""
-        return 0
-
-    # What a step asks.
-
-    def all_ran(self, step: int) -> None:
-        """Nobody had to wait in this step."""
-        self._last_free_step, self.price = step, 0
-
-    def order(self, rows: Sequence[int], step: int) -> list[int]:
-        """Places in `rows`, whoever goes first in step `step` first. `rows`: those that can run, each once."""
-        claims = _ints(rows)
-        if not len(claims):
-            return []
-        since = np.maximum(self.book.since.ints[claims], self._last_free_step)
-        seats = self.book.account.ints[claims]
-        ranked = self._ranked(claims, seats, since, step)
-        if self._is_overdue(int(since.min()), step):
-            overdue = np.flatnonzero(since < step - self._max_wait_steps)
-            ranked = interleaved(overdue[self._in_turn(seats[overdue], since[overdue])], ranked)
-        if self._has_turn(step):
-            is_turn = claims[ranked] == self._turn_row
-            ranked = np.concatenate((ranked[is_turn], ranked[~is_turn]))
-        places: list[int] = ranked.tolist()
-        return places
-
-    def victims(self, row: int, num_missing: int, step: int, busy: Sequence[int] = ()) -> list[int]:
-        """Rows that give their pages up for `row`, in this order, until `num_missing` pages are free; empty if never.
-
-        `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
-        the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`.
-        """
-        book, (rows, in_order, grade_of) = self.book, self._ranked_holders(step)
-        is_turn, has_turn = self._may_take_turn(row, step), self._has_turn(step)
-        if not is_turn:
-            # Whoever is weaker comes first, then equals, of whom some give way.
-            mine = -grade_of[row]
-            num_weaker = int(np.searchsorted(in_order, mine))
-            rows = rows[: int(np.searchsorted(in_order, mine, "right"))]
-        num_pages = book.num_pages.ints[rows]
-        if not is_turn and num_weaker < len(rows):
-            equals = rows[num_weaker:]
-            is_lower = (book.standing.ints[equals] < Standing.RUNNABLE) | (book.age.ints[equals] > book.age[row])
-            num_pages[num_weaker:] *= is_lower
-        keeps = np.zeros(book.end, bool)
-        keeps[_ints(busy)] = keeps[row] = True
-        if has_turn:
-            keeps[self._turn_row] = True
-        num_pages[keeps[rows]] = 0
-        if int(num_pages.sum()) < num_missing:
-            return []
-        if is_turn and not has_turn:
-            self._turn_row, book.turn_end[row] = row, step + TURN_STEPS - 1
-        found: list[int] = rows[num_pages > 0].tolist()
-        return found
-
-    def settle(self, record: StepRecord) -> None:
-        """After a step in which not everything fitted."""
-        self._settle(record, _ints(record.ran))
-
-    def _settle(self, record: StepRecord, ran: Ints) -> None:
-        if not len(ran):
-            return
-        book, num_tokens = self.book, _ints(record.num_tokens)
-        since, seats = book.since.ints, book.account.ints[ran]
-        before = np.maximum(since[ran], self._last_free_step)
-        if self._is_overdue(int(before.min()), record.step):
-            self._last_turns.ints[seats[before < record.step - self._max_wait_steps]] = record.step
-        since[ran] = record.step
-        self._service.add(seats, num_tokens)
-        is_prompt = num_tokens > 1
-        book.burst.ints[ran] = np.where(is_prompt, book.burst.ints[ran] + num_tokens, 0) if is_prompt.any() else 0
-        if self._has_turn(record.step) and book.burst[self._turn_row]:
-            book.turn_end[self._turn_row] = record.step + TURN_STEPS
-
-    # How strong somebody is.
-
-    def strengths(self, step: int) -> Ints:
-        """By row of the book, as if something ran on all; the larger goes first. Less than `REFRESH_STEPS` old."""
-        at, version = self._strengths_of
-        if not 0 <= step - at < REFRESH_STEPS or version != self.book.version:
-            self._strengths = self._strengths_now(step)
-            self._graded = grades(self._strengths)
-            self._strengths_of = step, self.book.version
-        return self._strengths
-
-    def _held_with(self, step: int) -> Ints:
-        """By row of the book, how strong it is as a holder of pages."""
-        return self.strengths(step)
-
-    def _strengths_now(self, step: int) -> Ints:
-        return np.zeros(self.book.end, np.int64)
-
-    def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
-        """Places in `rows`, the strongest first; equals by the service that their processes got lately."""
-        unit = self._service.unit
-        got = self._service.look(seats, step)[seats]
-        among_own = ranks(seats, since)
-        if among_own is not None:
-            got += among_own * (DECODE_COST * unit)
-        burst = self.book.burst.ints[rows]
-        if burst.any():
-            got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
-        self.strengths(step)
-        return first_to_run(self._graded[rows], got, step - since)
-
-    def _ranked_holders(self, step: int) -> tuple[Ints, Ints, Ints]:
-        """All contexts, whoever gives pages up first first; of those in this order, and of all by row, how strong they
-        are: a grade, in the first negative so that it grows."""
-        if self._holders is None or self._holders[0] != (step, self.book.version):
-            book, held_with = self.book, self._held_with(step)
-            graded, end = self._graded if held_with is self._strengths else grades(held_with), book.end
-            order = first_to_give_way(graded, book.standing.ints[:end], book.age.ints[:end], Standing.IDLE)
-            self._holders = (step, book.version), order, -graded[order], graded
-        return self._holders[1:]
-
-    # Who has waited too long.
-
-    def _in_turn(self, seats: Ints, since: Ints) -> Ints:
-        """Overdue claims: one of each process, then a second one of each; the process first whose last turn, or whose
-        arrival, is longest ago. So nobody who comes later, and nobody with more claims, goes before twice."""
-        last_turns, among_own = self._last_turns.ints[seats], ranks(seats, since)
-        return np.argsort(last_turns) if among_own is None else np.lexsort((since, last_turns, among_own))
-
-    def _is_overdue(self, since: int, step: int) -> bool:
-        return step - since > self._max_wait_steps
-
-    def _has_turn(self, step: int) -> bool:
-        row, book = self._turn_row, self.book
-        return row >= 0 and book.turn_end[row] >= step and book.standing[row] == Standing.RUNNABLE
-
-    def _may_take_turn(self, row: int, step: int) -> bool:
-        if self._has_turn(step):
-            return row == self._turn_row
-        return self._is_overdue(max(self.book.since[row], self._last_free_step), step)
+__all__ = [
+    "MAX_WAIT_STEPS",
+    "POLICIES",
+    "REFRESH_STEPS",
+    "TURN_STEPS",
+    "FcfsPolicy",
+    "MarketPolicy",
+    "Policy",
+    "PriorityPolicy",
+    "StepRecord",
+]
 
 
 class FcfsPolicy(Policy):
@@ -286,8 +54,28 @@ class MarketPolicy(Policy):
     """The higher bid goes first, and whoever has what others wanted pays what they would have."""
 
     name = "market"
-    _page_bids: Ints
-    """By row: what is bid for pages, as if something ran on all; as old as `strengths`, which are bids for the batch."""
+
+    _num_owed = 0
+    """Steps of which rent is owed."""
+
+    def __init__(
+        self, ledger: Ledger | None = None, *, num_pages: int = 1, max_wait_steps: int = MAX_WAIT_STEPS
+    ) -> None:
+        super().__init__(ledger, num_pages=num_pages, max_wait_steps=max_wait_steps)
+        self._page_bids: Ints = np.zeros(0, np.int64)
+        """By row, as if something ran on all; as old as `strengths`, which are the bids for the batch."""
+        self._owed: Ints = np.zeros(0, np.int64)
+        """By seat."""
+        self._holding: tuple[tuple[int, int], Ints] | None = None
+        """Of a step: see `_held_with`."""
+
+    def leave(self, pid: str) -> None:
+        self._collect()
+        super().leave(pid)
+
+    def all_ran(self, step: int) -> None:
+        self._collect()
+        super().all_ran(step)
 
     def made(self, seat: int, num_pages: int) -> None:
         self.ledger.make(seat, num_pages)
@@ -298,23 +86,36 @@ class MarketPolicy(Policy):
     def settle(self, record: StepRecord) -> None:
         """A page costs its holder the highest bid that lacked pages; one of a context that ran, the highest bid that
         found no place in the batch, if that is more. Nobody pays more than it bids."""
-        ran = _ints(record.ran)
+        ran = ints_of(record.ran)
         self._settle(record, ran)
-        book, bids, batch_bids = self.book, self._held_with(record.step), self.strengths(record.step)
-        for_pages = price_of(bids[_ints(record.lacked_pages)])
-        for_batch = price_of(batch_bids[_ints(record.lacked_batch)])
+        bids, batch_bids = self._held_with(record.step), self.strengths(record.step)
+        for_pages = price_of(bids[ints_of(record.lacked_pages)])
+        for_batch = price_of(batch_bids[ints_of(record.lacked_batch)])
         self.price = max(for_pages, for_batch)
         if self.price:
             prices = np.minimum(bids, for_pages)
             prices[ran] = np.maximum(prices[ran], np.minimum(batch_bids[ran], for_batch))
-            paid = rents(prices, prices, book.charge.ints[: len(bids)])
-            self.ledger.collect(sums(book.account.ints[: len(bids)], paid, self.ledger.end))
+            self._charge(rents(prices, prices, self.book.charge.ints[: len(bids)]))
+
+    def _charge(self, owed: Ints) -> None:
+        """By row of the book. It is paid after some steps, all at once."""
+        book, end = self.book, self.ledger.end
+        owed = sums(book.account.ints[: len(owed)], owed, end)
+        owed[: len(self._owed)] += self._owed
+        self._owed, self._num_owed = owed, self._num_owed + 1
+        if self._num_owed >= REFRESH_STEPS:
+            self._collect()
+
+    def _collect(self) -> None:
+        if self._num_owed:
+            self.ledger.collect(self._owed)
+            self._owed, self._num_owed = np.zeros(0, np.int64), 0
 
     def _strengths_now(self, step: int) -> Ints:
-        """What they bid, as far as their processes can pay that for all that they hold or need.
+        """Bids for a place in the batch, as far as their processes can pay them for all that they hold or need.
 
-        Who names no bid bids for a place in the batch as if its process held the fair share of the pool: a program with
-        a thousand forks, each of which bids less for its pages, is there as strong as one with a single context.
+        Who names no bid bids as if its process held the fair share of the pool: a program with a thousand forks, each of
+        which bids less for its pages, is there as strong as one with a single context.
         """
         book, end = self.book, self.ledger.end
         seats, charge = book.account.ints[: book.end], book.charge.ints[: book.end]
@@ -325,15 +126,19 @@ class MarketPolicy(Policy):
         balances = self.ledger.balances.ints[:end]
         fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
         ages, asked, most = step - self._joined.ints[:end], book.bid.ints[: book.end], affordable(balances, wanted)
-        fair = np.full(end, fair_charge)
-        named = asked >= 0
-        bids = np.where(named, asked, paced_bids(balances, ages, wanted, fair_charge)[seats])
-        self._page_bids = np.minimum(bids, most[seats])
-        bids = np.where(named, asked, paced_bids(balances, ages, fair, fair_charge)[seats])
-        return np.minimum(bids, most[seats])
+        is_named, fair = asked >= 0, np.full(end, fair_charge)
+        for_pages, for_batch = (paced_bids(balances, ages, each, fair_charge)[seats] for each in (wanted, fair))
+        self._page_bids = np.minimum(np.where(is_named, asked, for_pages), most[seats])
+        return np.minimum(np.where(is_named, asked, for_batch), most[seats])
 
     def _held_with(self, step: int) -> Ints:
         """Bids for pages. Who is away, or waits for its consumer, bids nothing unless its program has named a bid."""
+        key = step, self.book.version
+        if self._holding is None or self._holding[0] != key:
+            self._holding = key, self._held_now(step)
+        return self._holding[1]
+
+    def _held_now(self, step: int) -> Ints:
         self.strengths(step)
         book, bids = self.book, self._page_bids
         is_away = (book.standing.ints[: len(bids)] <= Standing.PARKED) & (book.bid.ints[: len(bids)] < 0)
@@ -341,7 +146,3 @@ class MarketPolicy(Policy):
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}
-
-
-def _ints(rows: Sequence[int]) -> Ints:
-    return rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64, len(rows))

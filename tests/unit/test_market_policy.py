@@ -11,7 +11,16 @@ from hypothesis import given, settings
 
 from pie_engine.market.book import PACED, Standing
 from pie_engine.market.ledger import Ledger
-from pie_engine.market.policy import POLICIES, TURN_STEPS, FcfsPolicy, MarketPolicy, Policy, PriorityPolicy, StepRecord
+from pie_engine.market.policy import (
+    POLICIES,
+    REFRESH_STEPS,
+    TURN_STEPS,
+    FcfsPolicy,
+    MarketPolicy,
+    Policy,
+    PriorityPolicy,
+    StepRecord,
+)
 from pie_engine.market.sharing import PARTS
 from pie_engine.protocol.credits import CREDIT
 from tests.thoroughness import count
@@ -370,6 +379,7 @@ def test_winners_pay_the_highest_bid_that_found_no_place_and_losers_nothing():
     high, low, lowest = (table.add(pid, bid=bid, num_pages=10) for pid, bid in (("h", 9), ("l", 4), ("ll", 2)))
     assert table.run(1) == [high]
     assert table.policy.price == 4
+    table.policy.all_ran(2)
     ledger = table.policy.ledger
     assert [ledger.account(pid).rent for pid in ("h", "l", "ll")] == [40, 0, 0]
     assert ledger.account("l").dividends == 40 // 3
@@ -381,10 +391,34 @@ def test_when_pages_are_short_whoever_holds_any_pays_but_no_more_than_it_bids():
     running, idle = table.add("r", bid=9, num_pages=10), table.add("i", bid=1, num_pages=4, standing=Standing.IDLE)
     asking = table.add("a", bid=5)
     table.policy.settle(StepRecord(1, [running], [1], lacked_pages=[asking]))
-    ledger = table.policy.ledger
     assert table.policy.price == 5
+    table.policy.leave("unknown")
+    ledger = table.policy.ledger
     assert [ledger.account(pid).rent for pid in "ria"] == [50, 4, 0]
     assert idle == 1
+
+
+def test_rent_is_paid_every_few_steps():
+    table = market()
+    for pid in "ab":
+        table.add(pid, bid=8, num_pages=10)
+    for _ in range(REFRESH_STEPS - 1):
+        table.run(1)
+    assert table.policy.ledger.rent == 0
+    table.run(1)
+    assert table.policy.ledger.rent == REFRESH_STEPS * 80
+
+
+def test_rent_is_paid_before_a_process_leaves_also_after_others_came():
+    table = market()
+    for pid in "ab":
+        table.add(pid, bid=8, num_pages=10)
+    table.run(1)
+    for number in range(40):
+        table.policy.join(f"late {number}", ENDOWMENT, table.step)
+    table.policy.leave("late 0")
+    assert table.policy.ledger.rent == 80
+    assert not table.policy.ledger.violations()
 
 
 def test_a_bid_is_no_more_than_what_can_be_paid_for_all_that_is_held():
