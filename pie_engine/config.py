@@ -166,7 +166,7 @@ class SchedulingSection(Section, frozen=True):
     """`[scheduling]`: who gets the batch and who keeps the pages when they do not suffice for all."""
 
     policy: Literal["market", "fcfs", "priority"] = "market"
-    """`market`: the highest bid first. `fcfs`: who came first. `priority`: the user's priority, then who came first."""
+    """`market`: the highest bid first. `fcfs`: who came first. `priority`: the user's priority first."""
     endowment: Annotated[float, Meta(ge=0, le=MAX_ENDOWMENT)] = 1000.0
     """Credits of a process whose launch names none, `max_endowment` at most. Making a KV page costs one."""
     max_endowment: Annotated[float, Meta(ge=0, le=MAX_ENDOWMENT)] = 100_000.0

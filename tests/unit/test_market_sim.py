@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import xml.etree.ElementTree as ET
 from itertools import pairwise
@@ -299,6 +300,17 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["market_sim.py", "--arrivals", str(tmp_path / "a.jsonl")])
     with pytest.raises(SystemExit, match=r"market_sim: a\.jsonl, line 1"):
         market_sim.main()
+
+
+# The documentation.
+
+
+def test_every_promise_in_the_documentation_has_its_test():
+    root = Path(__file__).resolve().parents[2]
+    named = set(re.findall(r"`(test_\w+|Test\w+)`", (root / "docs" / "market.md").read_text("utf-8")))
+    tests = "".join(path.read_text("utf-8") for path in (root / "tests" / "unit").glob("test_market_*.py"))
+    assert len(named) > 15
+    assert sorted(name for name in named if not re.search(rf"^(def )?{name}\b", tests, re.MULTILINE)) == []
 
 
 # Charts.
