@@ -114,8 +114,8 @@ class MarketPolicy(Policy):
     def _strengths_now(self, step: int) -> Ints:
         """Bids for a place in the batch, as far as their processes can pay them for all that they hold or need.
 
-        Who names no bid bids as if its process held the fair share of the pool: a program with a thousand forks, each of
-        which bids less for its pages, is there as strong as one with a single context.
+        Who names no bid bids as if its process held the fair share of the pool: a program with a thousand forks, each
+        of which bids less for its pages, is there as strong as one with a single context.
         """
         book, end = self.book, self.ledger.end
         seats, charge = book.account.ints[: book.end], book.charge.ints[: book.end]
