@@ -14,7 +14,7 @@ from pie_engine.protocol.stats import DEFAULT_INTERVAL_MS
 from pie_engine.protocol.to_gateway import CoreStats
 
 EVERY_S = DEFAULT_INTERVAL_MS / 1000
-MAX_SHARE = 0.006
+MAX_SHARE = 0.005
 """Of the core's time, to look at its processes: many of them are looked at less often than the core itself."""
 
 
@@ -35,6 +35,7 @@ class Reports:
         self._every_s = EVERY_S
         self._began = clock()
         self._processes_at = 0.0
+        self._rss_bytes = 0
 
     def begin(self) -> None:
         """There is another gateway, which knows nothing yet, and has not asked for anything."""
@@ -56,6 +57,7 @@ class Reports:
             send(self._stats(with_processes=False))
             return
         began = self._spent()
+        self._rss_bytes = resident_bytes()
         self._core.tell_waiting()
         send(self._stats(with_processes=True))
         self._processes_at = now + (self._spent() - began) / MAX_SHARE
@@ -66,7 +68,7 @@ class Reports:
             self._core.stats(with_processes=with_processes),
             uptime_s=self._clock() - self._began,
             cpu_s=time.process_time(),
-            rss_bytes=resident_bytes(),
+            rss_bytes=self._rss_bytes,
             device_use=None if meter is None else meter.use,
             device_memory_bytes=0 if meter is None else meter.memory_bytes,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import NO_PAGE, PagePool
@@ -45,23 +46,36 @@ def distinct_pages(contexts: Iterable[KvContext]) -> set[int]:
 
 
 def count_pages(pool: PagePool, contexts: Sequence[KvContext]) -> tuple[int, int]:
-    """How many pages these hold, each once; and how many of those others hold as well."""
-    if len(contexts) == 1 and next(contexts[0].table.blocks(), None) is None:
-        own = contexts[0].table.own
-        return contexts[0].num_pages, sum(page != NO_PAGE and pool.is_shared(page) for page in own)
+    """How many pages these hold, each once; and how many of those others hold as well.
+
+    Asked for every process of a core, again and again, so pages are only looked at one by one where they must be.
+    """
     blocks = _blocks(contexts)
-    held = Counter(page for context in contexts for page in context.table.own)
-    held.update(page for block in blocks for page in block.pages)
-    del held[NO_PAGE]
-    shared = {page for page, num_holders in held.items() if pool.num_holders(page) > num_holders}
-    shared.update(page for block in _blocks_of_others(blocks, contexts) for page in block.pages if page != NO_PAGE)
-    return len(held), len(shared)
+    in_blocks = [block.pages for block in blocks]
+    own = Counter(contexts[0].table.own) if contexts else Counter()
+    for context in contexts[1:]:
+        own.update(context.table.own)
+    pages = set(own).union(*in_blocks)
+    others = _blocks_of_others(blocks, contexts) if blocks else ()
+    if NO_PAGE not in pages and len(pages) == len(own) + sum(map(len, in_blocks)):
+        num_shared = sum([pool.num_holders(page) > num_holders for page, num_holders in own.items()])
+        for block in blocks:
+            num_shared += len(block.pages) if block in others else pool.num_shared(block.pages)
+        return len(pages), num_shared
+    pages.discard(NO_PAGE)
+    held = own + Counter(chain.from_iterable(in_blocks))
+    shared = {page for page in pages if pool.num_holders(page) > held[page]}
+    shared.update(page for block in others for page in block.pages if page != NO_PAGE)
+    return len(pages), len(shared)
 
 
 def _blocks_of_others(blocks: Iterable[PageBlock], contexts: Iterable[KvContext]) -> set[PageBlock]:
     """Those of `blocks`, all that `contexts` have, that are also in other tables."""
-    holds = Counter(next(context.table.blocks(), None) for context in contexts)
-    holds.update(block.before for block in blocks)
+    holds: dict[PageBlock | None, int] = {}
+    for last in [next(context.table.blocks(), None) for context in contexts]:
+        holds[last] = holds.get(last, 0) + 1
+    for block in blocks:
+        holds[block.before] = holds.get(block.before, 0) + 1
     found: set[PageBlock] = set()
     for block in blocks:
         if block.num_holders > holds[block]:

@@ -46,6 +46,10 @@ class PagePool:
         """Lists of pages that it is in."""
         return self._num_holders[page]
 
+    def num_shared(self, pages: Sequence[int]) -> int:
+        """Of pages that are held, those that are in more than one list."""
+        return len(pages) - list(map(self._num_holders.__getitem__, pages)).count(1)
+
     def is_shared(self, page: int) -> bool:
         return self._num_holders[page] > 1
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pie_engine.errors import NotFound
 from pie_engine.kv.address import Sharing
-from pie_engine.kv.integrity import distinct_pages
+from pie_engine.kv.integrity import count_pages, distinct_pages
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import (
     Append,
@@ -331,6 +331,11 @@ class Machine(RuleBasedStateMachine):
         pool = self.rig.core.pool
         held = distinct_pages(self.rig.kv(context.ctx) for context in self.contexts)
         assert len(held) + pool.num_free == pool.num_pages
+        assert count_pages(pool, [self.rig.kv(context.ctx) for context in self.contexts]) == (len(held), 0)
+        for one in self.contexts:
+            others = distinct_pages(self.rig.kv(each.ctx) for each in self.contexts if each is not one)
+            own = distinct_pages([self.rig.kv(one.ctx)])
+            assert count_pages(pool, [self.rig.kv(one.ctx)]) == (len(own), len(own & others))
         stats = self.rig.core.stats()
         assert stats.num_used_host_pages <= stats.num_host_pages == self.options["num_host_pages"]
         if self.options["num_host_pages"] == 0:
