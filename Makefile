@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEMO_PROMPT ?= Tell me a story about a fox.
 
 .PHONY: demo test test-all lint format bench bench-cpu docs docs-check site clean

@@ -22,7 +22,8 @@ Usage: pie run [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
   here is not uploaded.
 
   The parameters of `main` are options: `pie run TARGET --help` shows them. Where exactly one required
-  parameter is a `str`, its value can be given without the option's name; `-` reads it from stdin.
+  parameter is a `str`, its value can be given without the option's name; `-` reads it from stdin. Where
+  none is, that is so of the first parameter, if it is a `str`.
   Options of `pie run` stand before TARGET, or after it where the program has none of that name.
 
   A daemon is started in the background where none runs. When stdin is a pipe or a file, or with -i,

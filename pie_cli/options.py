@@ -115,8 +115,11 @@ def read_options(label: str, signature: Signature, tokens: Sequence[str], verb: 
 
 
 def text_parameter(signature: Signature) -> Parameter | None:
-    """The one parameter that may be given without its name: the only required one that is a `str`."""
+    """The parameter that may be given without its name: the only required `str`, or where none is required, the first
+    parameter if it is one."""
     texts = [p for p in signature.parameters if p.required and schema.is_text(p.schema)]
+    if not texts and signature.parameters and schema.is_text(signature.parameters[0].schema):
+        return signature.parameters[0]
     return texts[0] if len(texts) == 1 else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from pie_engine.protocol.version import pie_version
 CRATE_FILE = "Cargo.toml"
 TARGET = "wasm32-wasip2"
 INSTALL_CARGO = "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+CHOOSE_TOOLCHAIN = "rustup default stable"
 INSTALL_TARGET = f"rustup target add {TARGET}"
 
 
@@ -87,9 +89,13 @@ def require_tools(root: Path | None = None) -> str:
 def _require_target(root: Path | None) -> None:
     """The standard library for `TARGET` lies where the compiler keeps those of all targets."""
     rustc = _required("rustc", INSTALL_CARGO)
-    done = subprocess.run([rustc, "--print", "sysroot"], cwd=root, capture_output=True, text=True)
+    # Whoever debugs programs in Rust may have set it; here it would show the inside of rustup.
+    env = {**os.environ, "RUST_BACKTRACE": "0"}
+    done = subprocess.run([rustc, "--print", "sysroot"], cwd=root, env=env, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Unsupported(f"rustc does not work: {done.stderr.strip()[:1000]}", hint="rustup update")
+        why = next(iter(done.stderr.strip().splitlines()), "").removeprefix("error: ")
+        hint = CHOOSE_TOOLCHAIN if CHOOSE_TOOLCHAIN in done.stderr else "rustup update"
+        raise Unsupported(f"rustc does not work: {why[:500]}", hint=hint)
     if not (Path(done.stdout.strip()) / "lib" / "rustlib" / TARGET).is_dir():
         raise Unsupported(f"Rust cannot build for {TARGET}: its target is not installed", hint=INSTALL_TARGET)
 

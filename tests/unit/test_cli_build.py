@@ -326,6 +326,17 @@ def test_what_is_missing_for_rust_is_named_with_the_command(
     assert hint in err
 
 
+def test_what_rustup_says_is_one_line_and_its_own_command(crate: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    install_rust("")
+    said = "error: no default is configured\\nhelp: run 'rustup default stable' now\\n\\nStack backtrace:\\n 0: x"
+    install("rustc", f'#!/bin/sh\nprintf "{said}" >&2; test "$RUST_BACKTRACE" = 0 && exit 1\n')
+    assert invoke(["build", "crate"]) == 1
+    assert capfd.readouterr().err.splitlines()[-2:] == [
+        "error: rustc does not work: no default is configured",
+        "hint: rustup default stable",
+    ]
+
+
 def test_a_crate_may_ask_for_a_tool_chain_of_its_own(crate: Path, capfd: pytest.CaptureFixture[str]) -> None:
     install_rust("", with_target=False)
     install("rustc", f"#!/bin/sh\ntest -f Cargo.toml && echo {Path('own').absolute()}\n")

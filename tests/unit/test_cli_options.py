@@ -61,6 +61,17 @@ def test_two_required_texts_have_no_short_form() -> None:
     assert text_parameter(Signature("", [PROMPT, Parameter("other", {"type": "string"})])) is None
 
 
+def test_where_no_text_is_required_it_is_the_first_parameter_that_is_one() -> None:
+    text, more = (
+        Parameter("text", {"type": "string"}, required=False),
+        Parameter("more", {"type": "string"}, required=False),
+    )
+    number = Parameter("n", {"type": "integer"}, required=False)
+    assert text_parameter(Signature("", [text, more, number])) is text
+    assert text_parameter(Signature("", [text, PROMPT])) is PROMPT
+    assert text_parameter(Signature("", [number, text])) is None
+
+
 def test_a_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a long text\n"))
     assert arguments_of("chat", CHAT, read("-"), Stdin()) == ({"prompt": "a long text\n"}, True)

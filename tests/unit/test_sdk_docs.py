@@ -18,7 +18,8 @@ OTHERS = (
 )
 PAGE = (DOCS / "sdk.md").read_text("utf-8")
 PAGES = [PAGE, *((DOCS / name).read_text("utf-8") for name in OTHERS)]
-PROGRAMS = re.findall(r"```python\n(.*?)```", "".join(PAGES), re.DOTALL)
+BLOCKS = re.findall(r"```python\n(.*?)```", "".join(PAGES), re.DOTALL)
+PROGRAMS = [source for source in BLOCKS if not source.startswith("def test_")]
 
 
 @pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source[:60].replace("\n", " "))
