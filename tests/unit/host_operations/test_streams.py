@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from pie_engine.errors import Busy, ErrorInfo, InvalidInput, LimitExceeded, NotFound
+from pie_engine.host.generations import GenerationLog
 from pie_engine.host.interfaces import context as contexts
 from pie_engine.host.interfaces import forward as passes
 from pie_engine.host.interfaces import generate
@@ -19,6 +20,7 @@ from pie_engine.protocol.to_core import (
     Steer,
     Stop,
 )
+from pie_engine.protocol.to_gateway import Generation
 from pie_engine.protocol.to_host import Chunk, Failed
 from tests.unit.host_operations.world import PLAN, World
 
@@ -221,3 +223,18 @@ def test_a_plan_crosses_with_its_time_and_its_guessing(world):
     fields = msgspec.to_builtins(Plan(timeout_s=1.5, speculation=Speculation("lookup", 5)))
     op = generate.start(world.process, world.ctx, {"sampler": {}, **fields})
     assert world.sent()[-1] == Generate(op, world.ctx, Plan(timeout_s=1.5, speculation=Speculation("lookup", 5)))
+
+
+def test_generations_are_written_down_for_traces(world):
+    now = [10.0]
+    world.process.generations = log = GenerationLog("p1", lambda: now[0])
+    op = world.stream()
+    now[0] = 11.0
+    world.chunk(op, [1], 0)
+    now[0] = 12.0
+    world.chunk(op, [2], 1, finish="stop")
+    generate.take_next(world.process, op)
+    world.answer(Failed(world.stream(), ErrorInfo("out_of_pages", "no")))
+    done, failed = log.told().generations
+    assert done == Generation("tiny", 10.0, 11.0, 12.0, "stop", Usage(3, 0, 2))
+    assert (failed.first_token, failed.ended, failed.finish) == (None, 12.0, "error")
