@@ -84,6 +84,7 @@ class MarketLook(Future):
         else:
             assert isinstance(result, MarketSeen)
             self._seen = result
+            self.process.wallet.charged(self.core, result.endowment - result.balance)
         self.forget()
         self.process.notify(self.handle)
 

@@ -48,6 +48,7 @@ def test_a_look_is_answered_once_in_credits(world):
         scheduling.finish_look(world.process, look)
     world.answer(msgspec.structs.replace(SEEN, op=look))
     assert world.ready() == [look]
+    assert world.process.usage.spent == 10 * CREDIT, "what a program has seen is what its host says at its end"
     seen = scheduling.finish_look(world.process, look)
     assert (seen.price, seen.balance, seen.endowment, seen.rent, seen.dividends) == (0.0025, -3.0, 7.0, 2.0, 1.0)
     assert (seen.bid, seen.num_made, seen.num_pages, seen.num_free_pages, seen.num_pages_in_all) == (1e-6, 9, 3, 4, 40)
