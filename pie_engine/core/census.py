@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import islice
 
 from pie_engine.config import ModelSection
@@ -16,6 +17,7 @@ from pie_engine.core.state import Context, Host, Process
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.integrity import count_pages, violations
 from pie_engine.kv.pool import PagePool
+from pie_engine.protocol.credits import shown
 from pie_engine.protocol.stats import Batches, ContextState
 from pie_engine.protocol.to_gateway import CoreStats, ProcessUsage
 from pie_engine.protocol.to_host import MarketSeen, Waits
@@ -63,6 +65,8 @@ class Census:
         clock: Callable[[], float],
     ) -> None:
         self.counts = Counts()
+        self._held: dict[Process, tuple[int, int]] = {}
+        """Pages that each process had when they were last counted, and those of them that others have as well."""
         self._section = section
         self._hosts, self._scheduler, self._pool = hosts, scheduler, pool
         self._draft_model, self._latencies, self._clock = draft_model, latencies, clock
@@ -70,6 +74,11 @@ class Census:
     def stats(self, *, with_processes: bool = True) -> CoreStats:
         """What it does now, for people and for the gateway. Begins a new peak."""
         processes = [process for host in self._hosts.values() for process in host.processes.values()]
+        if with_processes:
+            self._held = {
+                process: count_pages(self._pool, [context.kv for context in process.contexts.values()])
+                for process in processes
+            }
         return CoreStats(
             model=self._section.label,
             num_pages=self._pool.num_pages,
@@ -158,7 +167,7 @@ class Census:
 
     def _usage_of(self, process: Process) -> ProcessUsage:
         contexts, account = process.contexts.values(), process.account
-        num_pages, num_shared = count_pages(self._pool, [context.kv for context in contexts])
+        num_pages, num_shared = self._held[process]
         operations = process.operations
         num_needed = self._num_pages_needed(operations)
         return ProcessUsage(
@@ -166,7 +175,7 @@ class Census:
             len(contexts),
             num_pages,
             process.num_generated,
-            "paused" if process.paused_at is not None else self._state_of(operations, num_needed),
+            "paused" if process.paused_at is not None else self._state_of(process, operations, num_needed),
             process.num_prompt,
             process.num_cached,
             process.num_drafted,
@@ -192,7 +201,8 @@ class Census:
         num_pages, num_shared = count_pages(self._pool, [context.kv])
         operations = list(islice(context.queue, 1))
         is_paused = context.process.paused_at is not None
-        state = "paused" if is_paused else self._state_of(operations, self._num_pages_needed(operations))
+        num_needed = self._num_pages_needed(operations)
+        state = "paused" if is_paused else self._state_of(context.process, operations, num_needed)
         return ContextState(
             ctx=context.ctx,
             parent=context.parent if context.parent in context.process.contexts else None,
@@ -215,19 +225,30 @@ class Census:
     def _has_just_run(self, operation: Operation) -> bool:
         return operation.is_runnable and operation.last_step == self.counts.num_steps
 
-    def _state_of(self, operations: Sequence[Operation], num_pages_needed: int) -> str:
+    def _state_of(self, process: Process, operations: Sequence[Operation], num_pages_needed: int) -> str:
         """Of what they do, the first in this order."""
         if not operations:
             return "idle"
         if num_pages_needed:
-            return f"waiting: pages ({num_pages_needed} needed, {self._pool.num_free} free)"
+            return f"waiting: pages ({num_pages_needed} needed, {self._pool.num_free} free{self._others_have(process)})"
         if any(self._has_just_run(operation) for operation in operations):
             return "running"
         if any(operation.awaits_disk for operation in operations):
             return "waiting: disk"
         if any(not operation.is_ready for operation in operations):
             return "waiting: grammar"
-        return "waiting: batch" if any(operation.is_runnable for operation in operations) else "waiting: consumer"
+        if not any(operation.is_runnable for operation in operations):
+            return "waiting: consumer"
+        price, bid = self._scheduler.claims.policy.price, self._highest_bid(process)
+        if not price:
+            return "waiting: batch"
+        what = "batch" if process.account.balance > 0 else "credits"
+        return f"waiting: {what} (bids {shown(bid)}, the price is {shown(price)})"
+
+    def _others_have(self, process: Process) -> str:
+        """The two that hold most of the pages, besides `process`."""
+        others = [(num_pages, each.pid) for each, (num_pages, _) in self._held.items() if each is not process]
+        return "".join(f", {pid} has {num_pages}" for num_pages, pid in nlargest(2, others) if num_pages)
 
     def _highest_bid(self, process: Process) -> int:
         claims = self._scheduler.claims

@@ -305,7 +305,7 @@ class Core:
         assert self.facts.archive is not None
         assert context.backing is not None
         self.facts.archive.restore(context.kv, reading)
-        context.has_found_pages()
+        context.has_found(context.kv.num_full_at(reading.end + 1))
         context.backing.drop()
 
     def _settle_saves(self, archive: Archive) -> None:

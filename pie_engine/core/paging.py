@@ -118,8 +118,8 @@ class Paging:
         if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
             return False
         if pages:
+            operation.context.has_found(kv.num_committed_pages + len(pages))
             kv.adopt(pages)
-            operation.context.has_found_pages()
             self.num_page_hits += len(pages)
         return True
 
@@ -155,7 +155,7 @@ class Paging:
             pool.moves.move_in(slot, page)
         pool.tier.retire(keys[: len(slots)])
         kv.advance(min((first + len(slots)) * pool.page_size, kv.num_tokens - 1))
-        operation.context.has_found_pages()
+        operation.context.has_found(first + len(slots))
         self.num_page_returns += len(slots)
 
     def _announce(self, operation: Operation, tokens_left: int) -> None:

@@ -136,9 +136,9 @@ class Context:
             return 0
         return self.bid if self.process.bid is None else self.process.bid
 
-    def has_found_pages(self) -> None:
-        """Its computed pages were not all computed here."""
-        self.num_made = max(self.num_made, self.kv.num_committed_pages)
+    def has_found(self, num_pages: int) -> None:
+        """So many of its first pages are there, not all of them computed here."""
+        self.num_made = max(self.num_made, num_pages)
 
     def extend(self, tokens: list[int], placement: Placement | None, facts: ModelFacts) -> None:
         """Raises `InvalidInput` for a placement that does not fit, `Unsupported` for one that the model cannot have."""

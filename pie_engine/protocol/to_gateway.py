@@ -90,7 +90,7 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_tokens: int
     """Generated so far."""
     state: str
-    """`running`, `idle`, `waiting: batch`, `waiting: pages (N needed, M free)`, `waiting: disk`, `waiting: grammar`,
+    """`running`, `idle`, `waiting: batch`, `waiting: pages (N needed, M free, PID has K)`, `waiting: disk`, `waiting: grammar`,
     `waiting: consumer`."""
     num_prompt: int = 0
     """Tokens of the prompts of its plans that are over, and those of them that did not have to run."""

@@ -190,7 +190,7 @@ def test_a_process_that_waits_for_pages_says_so_with_the_numbers():
     waiting = rig.flush(rig.context("b" * 27, pid="p2"))
     rig.step()
     usage = {usage.pid: usage.state for usage in rig.core.stats().processes}
-    assert usage == {"p1": "running", "p2": "waiting: pages (7 needed, 4 free)"}
+    assert usage == {"p1": "running", "p2": "waiting: pages (7 needed, 4 free, p1 has 4)"}
     waits = {each.pid: each.num_pages_needed for each in rig.core.stats().processes}
     assert waits == {"p1": 0, "p2": 7}
     rig.run()

@@ -1,0 +1,234 @@
+"""The market in a core: who runs first, who keeps its pages, what that costs, and that nobody starves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pie_engine.config import SchedulingSection
+from pie_engine.market.policy import TURN_STEPS
+from pie_engine.protocol.credits import CREDIT
+from pie_engine.protocol.to_core import Endow, OpenProcess, PauseProcess, SetAway, SetBid, SetProcessBid
+from tests.unit.core_rig import RANDOM, Rig
+
+
+def open_all(rig: Rig, *pids: str, endowment: int = 1000 * CREDIT) -> None:
+    rig.send(*(OpenProcess(pid, "test", endowment=endowment) for pid in pids))
+
+
+def go(rig: Rig, num_steps: int) -> None:
+    for _ in range(num_steps):
+        rig.step(after_s=0.1)
+        rig.take_all()
+
+
+def steps_until(rig: Rig, op: int, most: int = 2000) -> int:
+    for number in range(1, most):
+        go(rig, 1)
+        if op in rig.heard and rig.heard[op].num_answers and (rig.heard[op].finish or rig.heard[op].is_flushed):
+            return number
+    raise AssertionError(f"{op} is not over after {most} steps")
+
+
+def usage(rig: Rig, pid: str):
+    return next(each for each in rig.core.stats().processes or [] if each.pid == pid)
+
+
+def crowd(rig: Rig, number: int, *, prompt: str = "abcd", bid: int | None = CREDIT // 100) -> list[int]:
+    """Programs of one endless plan each."""
+    ops = []
+    for index in range(number):
+        open_all(rig, f"crowd {index}")
+        ctx = rig.context(f"{index}{prompt}", pid=f"crowd {index}")
+        rig.send(SetBid(ctx, bid))
+        ops.append(rig.generate(ctx, ignore_eos=True))
+    return ops
+
+
+def latency(bid: int | None, *, num_pages: int, max_batch_sequences: int, prompt: str) -> int:
+    """Steps that a program takes for 10 tokens among six others."""
+    scheduling = SchedulingSection(max_wait_steps=50)
+    rig = Rig(num_pages=num_pages, max_batch_sequences=max_batch_sequences, scheduling=scheduling)
+    crowd(rig, 6, prompt=prompt)
+    go(rig, 10)
+    open_all(rig, "p2")
+    ctx = rig.context(prompt, pid="p2")
+    rig.send(SetBid(ctx, bid))
+    steps = steps_until(rig, rig.generate(ctx, max_tokens=10, ignore_eos=True))
+    rig.check()
+    return steps
+
+
+def test_a_higher_bid_waits_less_for_a_place_in_the_batch():
+    low, equal, high = (
+        latency(bid, num_pages=4000, max_batch_sequences=2, prompt="abcd") for bid in (0, CREDIT // 100, CREDIT // 10)
+    )
+    assert high <= 12
+    assert high < equal < low
+
+
+def test_a_higher_bid_waits_less_for_pages():
+    low, high = (latency(bid, num_pages=45, max_batch_sequences=32, prompt="x" * 40) for bid in (0, CREDIT // 10))
+    assert high <= 15
+    assert high < low / 2
+
+
+def test_nobody_starves_beside_one_that_bids_everything():
+    max_wait = 20
+    rig = Rig(num_pages=4000, max_batch_sequences=2, scheduling=SchedulingSection(max_wait_steps=max_wait))
+    open_all(rig, "rich", endowment=100_000 * CREDIT)
+    open_all(rig, "poor", endowment=0)
+    for _ in range(8):
+        ctx = rig.context("rich", pid="rich")
+        rig.send(SetBid(ctx, 100_000 * CREDIT))
+        rig.generate(ctx, ignore_eos=True)
+    go(rig, 10)
+    op = rig.generate(rig.context("poor", pid="poor"), max_tokens=10, ignore_eos=True)
+    # `market.policy` states the bound: a turn for one claim of each of two processes.
+    assert steps_until(rig, op) <= 12 * (max_wait + 2 * 2 // 2 + 1)
+    rig.check()
+
+
+def test_nobody_starves_for_pages_beside_one_that_bids_everything():
+    max_wait = 20
+    rig = Rig(num_pages=40, scheduling=SchedulingSection(max_wait_steps=max_wait))
+    open_all(rig, "rich", endowment=100_000 * CREDIT)
+    open_all(rig, "poor", endowment=0)
+    for index in range(8):
+        ctx = rig.context(f"{index}" * 30, pid="rich")
+        rig.send(SetBid(ctx, 100_000 * CREDIT))
+        rig.generate(ctx, max_tokens=100, ignore_eos=True)
+    go(rig, 30)
+    op = rig.generate(rig.context("p" * 30, pid="poor"), max_tokens=10, ignore_eos=True)
+    assert steps_until(rig, op) <= 2 * (max_wait + 2 * (TURN_STEPS + 2))
+    rig.check()
+
+
+def test_while_everything_fits_nobody_pays_but_for_pages_made():
+    rig = Rig()
+    open_all(rig, "p2")
+    for pid in ("p1", "p2"):
+        rig.generate(rig.context(pid * 20, pid=pid), max_tokens=20, ignore_eos=True)
+    rig.run()
+    market = rig.core.stats().market
+    assert (market.price, market.rent) == (0, 0)
+    for pid in ("p1", "p2"):
+        seen = usage(rig, pid)
+        assert seen.num_made == 14  # 40 tokens and 19 whose KV is there: the last one was never read
+        assert seen.balance == seen.endowment - 14 * CREDIT
+
+
+def test_a_page_is_paid_once_and_what_was_found_is_not():
+    rig = Rig(num_pages=24)
+    first = rig.context("a" * 40)
+    rig.flush(first)
+    rig.run()
+    again = rig.context("a" * 40)
+    rig.flush(again)
+    rig.run()
+    assert usage(rig, "p1").num_made == 10
+    # It loses its pages, and computes them again.
+    rig.flush(rig.context("b" * 88))
+    rig.run()
+    assert rig.num_computed(first) == 0
+    made = usage(rig, "p1").num_made
+    rig.generate(first, max_tokens=1)
+    rig.run()
+    assert usage(rig, "p1").num_made == made
+
+
+def test_rents_are_paid_by_those_who_have_and_come_back_as_dividends():
+    rig = Rig(num_pages=4000, max_batch_sequences=2)
+    crowd(rig, 2, bid=CREDIT)
+    crowd_of(rig, "waits", bid=CREDIT // 2)
+    go(rig, 100)
+    stats = rig.core.stats()
+    assert stats.market.price == CREDIT // 2
+    assert stats.market.rent > 0
+    payer = usage(rig, "crowd 0")
+    assert payer.rent > payer.dividends > 0
+    assert usage(rig, "waits").dividends > 0
+    assert usage(rig, "waits").state.startswith("waiting: batch (bids 0.5, the price is 0.5)")
+    rig.check()
+
+
+def crowd_of(rig: Rig, pid: str, *, bid: int | None) -> int:
+    open_all(rig, pid)
+    ctx = rig.context("abcd", pid=pid)
+    rig.send(SetBid(ctx, bid))
+    return rig.generate(ctx, ignore_eos=True)
+
+
+def test_who_has_no_credits_says_so_and_still_gets_on():
+    rig = Rig(num_pages=4000, max_batch_sequences=1, scheduling=SchedulingSection(max_wait_steps=5))
+    open_all(rig, "poor", endowment=0)
+    crowd(rig, 2)
+    op = rig.generate(rig.context("poor", pid="poor"), max_tokens=40, ignore_eos=True)
+    go(rig, 60)
+    assert usage(rig, "poor").balance < 0
+    states = set()
+    for _ in range(10):
+        go(rig, 1)
+        states.add(usage(rig, "poor").state)
+    assert "waiting: credits (bids 0, the price is 0.01)" in states
+    steps_until(rig, op)
+    rig.check()
+
+
+def test_who_is_idle_parked_away_or_paused_bids_nothing_unless_it_says_so():
+    rig = Rig(max_batch_sequences=1)
+    claims = rig.core._scheduler.claims
+    ctx = rig.context("abcd")
+    context = rig.core._hosts["host-1"].contexts[ctx]
+
+    def bid() -> int:
+        claims.step += 1
+        return claims.bid_of(context)
+
+    assert bid() == 0  # idle
+    op = rig.generate(ctx, sampler=RANDOM, ignore_eos=True)
+    assert bid() > 0
+    rig.run(takes=False)  # until it has run ahead as far as it may
+    assert bid() == 0
+    rig.take_all()
+    assert bid() > 0
+    rig.send(PauseProcess("p1"))
+    assert bid() == 0
+    rig.stop(op)
+    kept = rig.context("efgh")
+    context = rig.core._hosts["host-1"].contexts[kept]
+    rig.send(SetBid(kept, 3))
+    assert bid() == 0  # paused
+    open_all(rig, "p2")
+    kept = rig.context("efgh", pid="p2")
+    context = rig.core._hosts["host-1"].contexts[kept]
+    rig.send(SetBid(kept, 4))
+    assert bid() == 4
+    rig.send(SetAway(kept, True))
+    assert bid() == 0
+    rig.generate(kept, max_tokens=1)
+    assert bid() == 4
+    rig.send(SetProcessBid("p2", 8))
+    assert bid() == 8
+
+
+def test_credits_that_do_not_add_up_are_found_and_counted():
+    rig = Rig()
+    rig.send(Endow("p1", 5 * CREDIT))
+    rig.check()
+    rig.core._scheduler.claims.ledger.balances[0] += 1
+    assert rig.core.check_integrity()
+    assert rig.core.stats().num_violations > 0
+
+
+@pytest.mark.parametrize("policy", ["market", "fcfs", "priority"])
+def test_the_policy_is_what_the_configuration_names(policy: str):
+    rig = Rig(num_pages=4000, max_batch_sequences=1, scheduling=SchedulingSection(policy=policy))  # type: ignore[arg-type]
+    rig.send(OpenProcess("low", "test"), OpenProcess("high", "test", priority=5))
+    ops: Sequence[int] = [
+        rig.generate(rig.context(pid, pid=pid), max_tokens=30, ignore_eos=True) for pid in ("low", "high")
+    ]
+    high = steps_until(rig, ops[1])
+    assert rig.core.stats().market.policy == policy
+    assert (high <= 32) == (policy == "priority")
