@@ -90,8 +90,8 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_tokens: int
     """Generated so far."""
     state: str
-    """`running`, `idle`, `waiting: batch`, `waiting: pages (N needed, M free, PID has K)`, `waiting: disk`, `waiting: grammar`,
-    `waiting: consumer`."""
+    """`running`, `idle`, `paused`, `waiting: batch`, `waiting: pages (N needed, M free, PID has K)`, `waiting: disk`,
+    `waiting: grammar`, `waiting: consumer`, `waiting: credits (bids B, the price is P)`."""
     num_prompt: int = 0
     """Tokens of the prompts of its plans that are over, and those of them that did not have to run."""
     num_cached: int = 0

@@ -1,4 +1,6 @@
-"""More context than pages: programs of every kind, all at once, end as each of them does alone, and none fails."""
+"""More context than pages: programs of every kind, all at once, end as each of them does alone, and none fails.
+
+Whatever they bid, and whoever goes meanwhile."""
 
 from __future__ import annotations
 
@@ -9,21 +11,29 @@ from pathlib import Path
 
 import pytest
 
+from pie_engine.config import SchedulingSection
+from pie_engine.protocol.credits import PolicyName
 from pie_engine.protocol.plan import BeamPlan, Speculation
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import (
     Append,
     CloseProcess,
     CreateContext,
+    Endow,
     OpenProcess,
+    PauseProcess,
     Release,
     Restore,
+    ResumeProcess,
     Save,
     Search,
+    SetAway,
+    SetBid,
+    SetProcessBid,
     Truncate,
 )
 from pie_engine.store.contexts import SavedContexts
-from tests.unit.core_rig import PAGE_SIZE, RANDOM, Heard, Rig
+from tests.unit.core_rig import HOST, PAGE_SIZE, RANDOM, Heard, Rig
 
 Program = Generator[list[int], None, None]
 """Says which operations it waits for; goes on when they are over."""
@@ -96,8 +106,13 @@ KINDS: list[Callable[[Rig, str, int], Program]] = [replies, passes, saves, searc
 class Run:
     """Programs on a core, each a process."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, *, is_restless: bool = False) -> None:
+        """`is_restless`: what programs bid changes all the time, and programs come that are killed."""
         self.rig = rig
+        self._chance = random.Random(5)
+        self._is_restless = is_restless
+        self.killed: list[str] = []
+        """Programs that are not meant to end by themselves, as far as they are there."""
         self.said: dict[str, list[object]] = {}
         self._programs: dict[str, tuple[Program, list[int]]] = {}
         self.most_pages: dict[str, int] = {}
@@ -121,12 +136,37 @@ class Run:
             if self.rig.core.num_steps % 8 == 0:
                 self.rig.check()
                 self._look()
+                if self._is_restless:
+                    self._stir()
             for pid, (program, awaited) in list(self._programs.items()):
                 if all(self._is_over(op) for op in awaited):
                     self.said[pid] += [self._outcome(op) for op in awaited]
                     self._go_on(pid, program)
         waiting = {usage.pid: usage.state for usage in self.rig.core.stats().processes}
         raise AssertionError(f"still waiting: {waiting}")
+
+    def _stir(self) -> None:
+        """Somebody bids something else, is away or back, pauses, comes or is killed."""
+        chance, send = self._chance, self.rig.send
+        for context in chance.sample(
+            contexts := [*self.rig.core._hosts[HOST].contexts.values()], min(4, len(contexts))
+        ):
+            send(SetBid(context.ctx, chance.choice([None, 0, chance.randrange(10**6)])))
+            send(SetAway(context.ctx, chance.random() < 0.3))
+        pid = chance.choice([*self._programs])
+        send(SetProcessBid(pid, chance.choice([None, None, chance.randrange(10**6)])))
+        send(PauseProcess(pid))
+        send(ResumeProcess(pid))
+        if chance.random() < 0.3:
+            send(Endow(pid, chance.randrange(10**9)))
+        if len(self.killed) < 3:
+            self.killed.append(pid := f"killed {self.rig.new_id()}")
+            send(OpenProcess(pid, "test", endowment=chance.choice([0, 10**9])))
+            ctx = self.rig.context(text_of(self.rig.new_id(), 40), pid=pid)
+            for _ in range(3):
+                self.rig.generate(self.rig.fork(ctx, 40), sampler=RANDOM)
+        elif chance.random() < 0.5:
+            send(CloseProcess(self.killed.pop(0)))
 
     def _look(self) -> None:
         for usage in self.rig.core.stats().processes:
@@ -150,22 +190,35 @@ class Run:
         return heard.ids, heard.finish, heard.forwarded and heard.forwarded.token, found
 
 
-def run(rig: Rig, num_programs: int, *, at_once: bool) -> Run:
-    programs = Run(rig)
+def run(rig: Rig, num_programs: int, *, at_once: bool, is_restless: bool = False) -> Run:
+    programs = Run(rig, is_restless=is_restless)
     for number in range(num_programs):
         programs.launch(number)
         if not at_once:
             programs.finish()
     programs.finish()
+    rig.send(*map(CloseProcess, programs.killed))
     assert rig.core.pool.num_free == rig.core.pool.num_pages
     return programs
 
 
+POLICIES: list[PolicyName] = ["market", "fcfs", "priority"]
+
+
 @pytest.mark.parametrize(
-    ("num_programs", "num_host_pages"),
-    [(10, 30), *(pytest.param(50, num_slots, marks=pytest.mark.slow) for num_slots in (0, 30, 2000))],
+    ("policy", "num_programs", "num_host_pages"),
+    [
+        ("market", 10, 30),
+        *(
+            pytest.param(policy, 50, num_slots, marks=pytest.mark.slow)
+            for num_slots in (0, 30, 2000)
+            for policy in POLICIES
+        ),
+    ],
 )
-def test_everything_at_once_ends_as_it_does_alone(tmp_path: Path, num_programs: int, num_host_pages: int):
+def test_everything_at_once_ends_as_it_does_alone(
+    tmp_path: Path, policy: PolicyName, num_programs: int, num_host_pages: int
+):
     roomy = Rig(num_pages=4000, max_batch_sequences=400, saved=SavedContexts(tmp_path / "roomy"))
     alone = run(roomy, num_programs, at_once=False)
     assert sum(alone.most_pages.values()) > 4 * NUM_PAGES
@@ -175,8 +228,9 @@ def test_everything_at_once_ends_as_it_does_alone(tmp_path: Path, num_programs: 
         max_batch_tokens=20,
         max_batch_sequences=9,
         saved=SavedContexts(tmp_path / "tight"),
+        scheduling=SchedulingSection(policy=policy, max_wait_steps=40),
     )
-    assert run(rig, num_programs, at_once=True).said == alone.said
+    assert run(rig, num_programs, at_once=True, is_restless=True).said == alone.said
     stats = rig.core.stats()
     assert stats.num_preemptions > num_programs // 2
     assert (stats.num_page_returns > 0) == (num_host_pages > 0)
