@@ -3,9 +3,12 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 
-from pie_client import InvalidInput, NotFound
+from pie_cli.app import build_app
+from pie_cli.commands import bid, endow, pause, ps, resume, stats
+from pie_client import InvalidInput, NotFound, Snapshot
 from tests.integration.gateway.steps import BUNDLE, does
 
 
@@ -53,4 +56,33 @@ async def test_what_cannot_be_done_is_refused(client, http):
     for body in (b"{}", b"no", b'{"credits": "many"}', b'{"credits": 1, "more": 2}'):
         status, _, text = await http("POST", f"/v1/processes/{process.pid}/bid", body)
         assert (status, json.loads(text)["error"]["code"]) == (400, "invalid_input")
+    await process.terminate()
+
+
+async def test_the_command_line_does_the_same(engine, client, monkeypatch, capfd):
+    monkeypatch.setenv("PIE_HOME", str(engine.home))
+    process = await client.launch_process(BUNDLE, does(["message", 1], ["receive"]))
+    assert (await process.recv())[1] == {"program": "steps", "version": "1.0.0"}
+
+    commands = []
+    for command in (bid, endow, pause, ps, resume, stats):
+        monkeypatch.setattr(command, "run_async", commands.append)
+
+    async def pie(*words):
+        build_app()([*words], standalone_mode=False)
+        await commands.pop()
+        return tuple(capfd.readouterr())
+
+    pid = process.pid
+    assert await pie("pause", pid[:8], pid) == ("", f"{pid} is paused\n")
+    assert "paused" in (await pie("ps"))[0]
+    snapshot = msgspec.json.decode((await pie("stats", "--json"))[0], type=Snapshot)
+    assert [program.state for program in snapshot.programs if program.pid == pid] == ["paused"]
+    assert "LATENCY" in (await pie("stats"))[0]
+    assert await pie("bid", pid, "0.5") == ("", f"{pid} bids 0.5\n")
+    assert await pie("bid", pid, "default") == ("", f"{pid} bids for itself\n")
+    with pytest.raises(InvalidInput, match="a bid is a number of credits or `default`; got `much`"):
+        await pie("bid", pid, "much")
+    assert await pie("endow", pid, "12.5") == ("", f"{pid} got 12.5 credits\n")
+    assert await pie("resume", pid) == ("", f"{pid} goes on\n")
     await process.terminate()
