@@ -14,7 +14,7 @@ from pie_engine.protocol.to_core import (
     SetProcessBid,
 )
 from pie_engine.protocol.to_host import Failed, MarketSeen
-from tests.unit.core_rig import HOST, Rig
+from tests.unit.core_rig import HOST, PAGE_SIZE, Rig
 
 
 def context_of(rig: Rig, ctx: int):
@@ -106,4 +106,32 @@ def test_what_is_not_there_is_an_answer_or_ignored():
     assert seen.error.code == "not_found"
     rig.send(Endow("nobody", 1), SetProcessBid("nobody", 1), SetBid(99, 1), SetAway(99, True))
     rig.send(CreateContext(5, "p1", 1), CloseProcess("p1"))
+    rig.check()
+
+
+def test_hosts_hear_what_operations_have_cost_with_the_last_page_of_each():
+    rig = Rig(reply="x" * 64)
+    ctx = rig.context("a" * (2 * PAGE_SIZE))
+    rig.flush(ctx)
+    rig.run()
+    assert [charged.spent for charged in rig.charged] == [2 * CREDIT]
+    rig.generate(ctx, max_tokens=PAGE_SIZE + 1, ignore_eos=True)
+    rig.run()
+    assert [charged.spent for charged in rig.charged] == [2 * CREDIT, 3 * CREDIT]
+    rig.flush(ctx)
+    rig.run()
+    assert len(rig.charged) == 2, "nothing new is not told"
+
+
+def test_nobody_hears_of_processes_that_are_gone():
+    rig = Rig()
+    ctx = rig.context("a" * (2 * PAGE_SIZE))
+    rig.flush(ctx)
+    rig.step()
+    rig.charged.clear()
+    rig.generate(ctx, max_tokens=1)
+    rig.core.step()
+    rig.send(CloseProcess("p1"))
+    rig.hear()
+    assert rig.charged == []
     rig.check()
