@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pie_engine.core.operation import ModelFacts, Operation
-from pie_engine.core.probes import NOTHING_REPORTED, TokenProbes, probes_of
+from pie_engine.core.probes import TokenProbes, probes_of
 from pie_engine.core.state import Context
 from pie_engine.core.text import ReplyText
 from pie_engine.protocol.plan import RUN_AHEAD_TOKENS, FinishReason, Plan, Usage
@@ -66,10 +66,14 @@ class Delivery(Operation):
         self.next_chunk_at = now + self._chunk_s
         start, end = self.num_sent, self._text.num_ready
         self.num_sent = end
-        reported = self._reported.between(start, end) if self._reports else NOTHING_REPORTED
-        so_far = self.usage if start == 0 or self.guesses else None
         ids, text = self._reply(start, end), self._text.between(start, end)
-        self.context.process.host.send(Chunk(self.op, self.epoch, ids, text, start, *reported, so_far=so_far))
+        if start and not self._reports and not self.guesses:
+            chunk = Chunk(self.op, self.epoch, ids, text, start)
+        else:
+            reported = self._reported.between(start, end)
+            so_far = self.usage if start == 0 or self.guesses else None
+            chunk = Chunk(self.op, self.epoch, ids, text, start, *reported, so_far=so_far)
+        self.context.process.host.send(chunk)
 
     def deliver(self, epoch: int, num_tokens: int) -> None:
         """The program has taken `num_tokens` tokens of the reply in all."""

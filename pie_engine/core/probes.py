@@ -20,9 +20,6 @@ class Reported(NamedTuple):
     entropies: list[float]
 
 
-NOTHING_REPORTED = Reported([], [], [])
-
-
 class TokenProbes:
     """Of the reply's tokens so far."""
 

@@ -72,16 +72,15 @@ class ReplyText:
     def push(self, token: int) -> bool:
         """One more token. True when a stop string is complete; `cut_stop` then takes it off."""
         piece = self._read(token)
-        num_held = 0
         if self._has_stops:
             recent = self._recent + piece
             if self._stops.find(recent) is not None:
                 return True
             self._recent = recent[max(0, len(recent) - self._stops.max_overlap) :]
-            num_held = self._stops.num_held(self._recent)
-        if num_held:
-            self._hold(num_held)
-        elif self._is_whole[-1]:
+            if num_held := self._stops.num_held(self._recent):
+                self._hold(num_held)
+                return False
+        if self._is_whole[-1]:
             self.num_ready = len(self._pieces)
         return False
 
@@ -135,7 +134,7 @@ class ReplyText:
     def _read(self, token: int) -> str:
         piece = self._detokenizer.push_one(token)
         self._pieces.append(piece)
-        self._is_whole.append(not self._detokenizer.has_held)
+        self._is_whole.append(not self._detokenizer.states[-1][0])
         return piece
 
     def _hold(self, num_held: int) -> None:

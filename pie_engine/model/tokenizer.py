@@ -196,40 +196,43 @@ class Detokenizer:
         self._decoder = tokenizer._decoder
         self._skipped = tokenizer.special_ids if skip_special else frozenset()
         self._texts = tokenizer._texts[skip_special]
-        self._states: list[tuple[bytes, int]] = [(b"", self._decoder.initial_state)]
-        """After each token: the bytes held back, and how far the start of the text has been handled."""
+        self.states: list[tuple[bytes, int]] = [(b"", self._decoder.initial_state)]
+        """To be read only. After each token: the bytes held back, and how far the start of the text was handled."""
 
     def fork(self) -> Detokenizer:
         """Another one at the same place, which goes its own way."""
         child = copy(self)
-        child._states = self._states[:]
+        child.states = self.states[:]
         return child
 
     @property
     def num_tokens(self) -> int:
-        return len(self._states) - 1
+        return len(self.states) - 1
 
     @property
     def has_held(self) -> bool:
         """Whether the last tokens end within a character."""
-        return bool(self._states[-1][0])
+        return bool(self.states[-1][0])
 
     def push_one(self, token_id: int) -> str:
         """The text that one more token completes. Most are whole characters, of which the text is known."""
-        state = self._states[-1]
-        if state == _CLEAN:
+        states = self.states
+        is_clean = states[-1] is _CLEAN
+        if is_clean:
             text = self._texts.get(token_id)
             if text is not None:
-                self._states.append(state)
+                states.append(_CLEAN)
                 return text
         text = self.push((token_id,))
-        if state == _CLEAN == self._states[-1]:
-            self._texts[token_id] = text
+        if states[-1] == _CLEAN:
+            states[-1] = _CLEAN
+            if is_clean:
+                self._texts[token_id] = text
         return text
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that `ids` complete."""
-        held, start = self._states[-1]
+        held, start = self.states[-1]
         text = [held]
         for token_id in ids:
             piece = b""
@@ -241,21 +244,21 @@ class Detokenizer:
                 text.append(piece)
                 held = held + piece if piece[-1] >= 0x80 else b""
                 held = held[len(held) - num_incomplete_bytes(held) :]
-            self._states.append((held, start))
+            self.states.append((held, start))
         whole = b"".join(text)
         return whole[: len(whole) - len(held)].decode("utf-8", "replace")
 
     def flush(self) -> str:
         """What is held back, at the end of the stream: an unfinished character becomes U+FFFD."""
-        held, start = self._states[-1]
-        self._states[-1] = (b"", start)
+        held, start = self.states[-1]
+        self.states[-1] = (b"", start)
         return held.decode("utf-8", "replace")
 
     def rewind(self, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens."""
         if not 0 <= num_tokens <= self.num_tokens:
             raise InvalidInput(f"cannot rewind {num_tokens} tokens: {self.num_tokens} were pushed")
-        del self._states[len(self._states) - num_tokens :]
+        del self.states[len(self.states) - num_tokens :]
 
 
 def num_incomplete_bytes(data: bytes) -> int:
