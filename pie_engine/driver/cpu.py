@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
-from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_tables
+from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_wishes
 from pie_engine.driver.cpu_choice import choose
 from pie_engine.driver.cpu_tuning import choose_num_threads
 from pie_engine.errors import OutOfPages
@@ -154,12 +154,12 @@ class CpuDriver:
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
         cache = self._allocated()
-        check_rows(rows, self._capabilities, self._adapters)
+        check_wishes(rows, self._capabilities, self._adapters)
         if not rows:
             return []
         if self._capabilities.kernels == "compiled":
-            return self._run(rows, cache)  # looks at the page ids itself
-        check_tables(rows, cache.num_pages)
+            return self._run(rows, cache)  # its kernels check the rest
+        check_rows(rows, self._capabilities, cache.num_pages)
         lengths = [len(row.tokens) for row in rows]
         order = row_order(lengths, [row.end for row in rows])
         results = dict(zip(order, self._run([rows[index] for index in order], cache), strict=True))

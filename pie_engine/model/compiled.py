@@ -7,7 +7,6 @@ does not (`kernels.support`). Activations are fp32.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,7 +31,6 @@ from pie_engine.model.lora.weights import Adapter
 from pie_engine.model.quantization import Quantization
 from pie_engine.model.quants import Quants
 from pie_engine.model.rope import Rope
-from pie_engine.model.span import Span
 from pie_engine.model.weights import WeightReader
 from pie_engine.sampling.sampler import Choose
 
@@ -97,7 +95,8 @@ class CompiledDecoder(Model):
     def logits(self, inputs: Inputs) -> np.ndarray:
         """What a row gets is the same bit for bit in any batch and any chunk."""
         spans, num_tokens = inputs.spans, len(inputs.tokens)
-        step = self._step_for(num_tokens, spans, inputs.cache)
+        ends = [span.start + span.length if span.layout is None else span.num_positions for span in spans]
+        step = self._step_for(num_tokens, max(ends), inputs.cache)
         step.place(spans, inputs.tokens, inputs.wanted)
         self._embedding.into(step.ids(num_tokens), step.hidden_of(num_tokens))
         step.run(self._team, spans, num_tokens, self._adapters)
@@ -120,10 +119,9 @@ class CompiledDecoder(Model):
             logits = capped.numpy()
         return logits
 
-    def _step_for(self, num_tokens: int, spans: Sequence[Span], cache: KvCache) -> Step:
+    def _step_for(self, num_tokens: int, num_positions: int, cache: KvCache) -> Step:
         step = self._step
-        ends = [span.start + span.length if span.layout is None else span.num_positions for span in spans]
-        num_positions = max(ends)
+        assert num_positions <= self.config.max_context_tokens, f"{num_positions} positions"
         if step is None or step.capacity < num_tokens or step.num_positions < num_positions or step.cache is not cache:
             ropes = [self._turns_of(rope, num_positions) for rope in self._ropes]
             capacity = max(num_tokens, 16 if step is None else step.capacity)

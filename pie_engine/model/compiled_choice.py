@@ -29,6 +29,7 @@ class Choice:
         self._samplers: list[Sampler] = []
         """Of the last rows: step after step they are mostly the same."""
         self._settings, self._tokens = np.zeros((0, NUM_SETTINGS)), np.zeros(0, np.int64)
+        self._is_random = self._has_masks = False
 
     def __call__(self, logits: np.ndarray, draws: Sequence[Draw]) -> list[int]:
         assert logits.shape == (len(draws), self._vocab_size), logits.shape
@@ -38,8 +39,11 @@ class Choice:
             self._set(samplers)
         masks = [draw.mask for draw in draws if draw.mask is not None]
         settings, size, bits = self._settings, self._mask_bytes, 0
-        settings[:, 4] = [draw.uniform for draw in draws]
-        settings[:, 5] = [draw.mask is not None for draw in draws] if masks else 0.0
+        if self._is_random:
+            settings[:, 4] = [draw.uniform for draw in draws]
+        if masks or self._has_masks:
+            settings[:, 5] = [draw.mask is not None for draw in draws]
+            self._has_masks = bool(masks)
         if masks:
             joined = np.frombuffer(b"".join([mask[:size].ljust(size, b"\0") for mask in masks]), np.uint8)
             bits = joined.ctypes.data
@@ -52,4 +56,5 @@ class Choice:
     def _set(self, samplers: list[Sampler]) -> None:
         self._samplers, num_rows = samplers, len(samplers)
         self._tokens, self._settings = np.zeros(num_rows, np.int64), np.zeros((num_rows, NUM_SETTINGS))
+        self._is_random, self._has_masks = not all(sampler.is_greedy for sampler in samplers), False
         self._settings[:, :4] = [sampler.settings or GREEDY_SETTINGS for sampler in samplers]

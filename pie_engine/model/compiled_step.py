@@ -18,7 +18,7 @@ from pie_engine.model.kernels import attention, codes
 from pie_engine.model.kernels.blocks import WIDTH
 from pie_engine.model.kernels.packed import AnyPacked
 from pie_engine.model.kernels.program import Program, row_bytes
-from pie_engine.model.kernels.start import lay_out
+from pie_engine.model.kernels.start import FAULTS, lay_out
 from pie_engine.model.kernels.team import Team
 from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.lora.layout import Projection
@@ -77,6 +77,7 @@ class Step:
         self._windows = list(dict.fromkeys(block.window for block in blocks))
         num_columns = attention.FIRST_SIGHT + attention.SIGHT_COLUMNS * len(self._windows)
         self._spans = np.zeros((capacity, num_columns), np.int64)
+        self._writers = np.zeros(cache.num_pages + 1, np.int64)
         self._blocks = blocks
         self._mlp = _MlpSteps(config, capacity)
         self._reduced = torch.empty(0)
@@ -122,17 +123,17 @@ class Step:
         return int(self._numbers[_WANTED].ctypes.data)
 
     def place(self, spans: Sequence[Span], tokens: Sequence[int], wanted: Sequence[int]) -> None:
-        """Say what the next `run` works on."""
+        """Say what the next `run` works on. A fault in it is our bug and must never become wrong text: see `FAULTS`."""
         lengths, starts = [span.length for span in spans], [span.start for span in spans]
         tables = [span.page_ids for span in spans]
         # One array for all, since each costs more than what is in it.
         numbers = array("q", [*lengths, *starts, *map(len, tables), *tokens, *wanted])
         self._tables, page_size = np.frombuffer(joined(tables), np.int64), self.cache.page_size
-        is_right = lay_out(
-            np.frombuffer(numbers, np.int64), len(spans), len(tokens), page_size, self.cache.num_pages, self._tables,
-            self._spans, self._numbers,
+        fault = lay_out(
+            np.frombuffer(numbers, np.int64), len(spans), len(tokens), self._config.vocab_size, page_size,
+            self._tables, self._writers, self._spans, self._numbers,
         )  # fmt: skip
-        assert is_right, f"a page id of {tables} is out of range (there are {self.cache.num_pages})"
+        assert not fault, f"{FAULTS[fault]}: tokens {tokens}, lengths {lengths}, positions {starts}, pages {tables}"
         self._max_pages = -(-max(map(add, starts, lengths)) // page_size)
         self._kept: list[np.ndarray] = []
         for row, span in enumerate(spans):

@@ -88,6 +88,11 @@ class Sampler(msgspec.Struct, frozen=True, omit_defaults=True, repr_omit_default
         return self.temperature, self.top_k, self.top_p, self.min_p
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether its `settings` are all that it asks for."""
+        return self.settings is not None and not self.changes_logits
+
+    @cached_property
     def changes_logits(self) -> bool:
         """Whether logits change before anything is chosen."""
         return (

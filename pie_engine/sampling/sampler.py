@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ Choose = Callable[[Array, Sequence[Draw]], list[int]]
 """A token for each row of logits [rows, vocab]; -1: it has no distribution, -2: its mask leaves nothing of it. What it
 draws is what `_sample_rows` would, up to rounding; the likeliest where a sampler has no `settings`. It applies masks,
 and nothing else that comes before the temperature."""
+_is_plain = attrgetter("sampler.is_plain")
 _FAULTS = {-1: NO_DISTRIBUTION, -2: NOTHING_ALLOWED}
 _PREFIXES = (128, 2048)
 """How many of the likeliest tokens are looked at, one after the other, before a row's whole vocabulary is sorted: if
@@ -40,7 +42,8 @@ def sample(logits: Tensor | Array, draws: Sequence[Draw], choose: Choose | None 
         return []
     values = logits if isinstance(logits, np.ndarray) else logits.numpy()
     assert len(values) == len(draws)
-    # Without a call for each, since this is done for every token of every reply.
+    if choose is not None and all(map(_is_plain, draws)):
+        return _drawn(choose(values, draws))
     changed = [
         row
         for row, draw in enumerate(draws)
@@ -69,11 +72,16 @@ def _chosen(logits: Array, draws: Sequence[Draw], choose: Choose | None) -> list
         drawn = _greedy(logits)
         _draw_random(logits, draws, drawn, [row for row, draw in enumerate(draws) if not draw.sampler.is_greedy])
         return drawn
-    drawn = [Drawn(token) if token >= 0 else Drawn(fault=_FAULTS[token]) for token in choose(logits, draws)]
+    drawn = _drawn(choose(logits, draws))
     others = [row for row, draw in enumerate(draws) if draw.sampler.settings is None]
     if others:
         _draw_random(logits, draws, drawn, others)
     return drawn
+
+
+def _drawn(tokens: Sequence[int]) -> list[Drawn]:
+    """What `Choose` has chosen."""
+    return [Drawn(token) if token >= 0 else Drawn(fault=_FAULTS[token]) for token in tokens]
 
 
 def _greedy(logits: Array) -> list[Drawn]:

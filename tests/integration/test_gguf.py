@@ -159,7 +159,7 @@ def test_what_the_kept_weights_take(tmp_path: Path) -> None:
     folder, _ = written(tmp_path, "gqa-tied", "Q4_K", **K_SIZES, head_dim=32, num_attention_heads=8)
     checkpoint = Checkpoint.open(folder)
     model = CompiledDecoder(checkpoint, torch.float32)
-    step = model._step_for(1, model.new_cache(1, 16))._program
+    step = model._step_for(1, 1, model.new_cache(1, 16))._program
     held = {tensor.data_ptr(): tensor.nbytes for tensor in step._kept if tensor.dtype == torch.uint8}
     in_layers = sum(held.values()) + model._head.panels.nbytes
     norms = checkpoint.num_parameters - sum(

@@ -143,7 +143,8 @@ def test_a_model_gives_the_same_bits_in_any_chunk_and_company(kind: str, checkpo
         model.set_num_threads(num_threads)
         one = [model.forward([Span(0, 1, at, [2, 3])], [PROMPT[at]], cache, [0]) for at in range(18)]
         assert torch.equal(torch.cat(one), whole)
-        spans = [Span(0, 18, 0, [4, 5]), *(Span(18 + row, 1, 17, [2, 3]) for row in range(3))]
+        cache.copy_pages([(3, 6), (3, 7)])
+        spans = [Span(0, 18, 0, [4, 5]), *(Span(18 + row, 1, 17, [2, page]) for row, page in enumerate((3, 6, 7)))]
         beside = model.forward(spans, PROMPT + [PROMPT[17]] * 3, cache, range(21))
         assert torch.equal(beside, torch.cat([whole, whole[[17] * 3]]))
 

@@ -41,6 +41,7 @@ _BLOCK = 256
 _FLOORS = (2e-2, 1e-4, 1e-38)
 """Weights, the likeliest token's being 1, from which on tokens are looked at: more and more, until they decide."""
 _LAST_FLOOR = _FLOORS[-1]
+_CHAINS = 4
 _ENOUGH = 64
 """Tokens that are no reason to look for a higher floor."""
 _NUM_LOOKS = 16
@@ -60,14 +61,29 @@ def highest(_typing: Any, row: Any, count: Any) -> Any:
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         row, count = arguments
-        most = cgutils.alloca_once_value(builder, constant(float("-inf")))
-        wrong = cgutils.alloca_once_value(builder, constant(0.0))
-        with each_vector(builder, count) as loop:
-            value = load(builder, at(builder, row, loop.index))
-            builder.store(operation(builder, "maxnum", builder.load(most), value), most)
+        most = [cgutils.alloca_once_value(builder, constant(float("-inf"))) for _ in range(_CHAINS)]
+        wrong = [cgutils.alloca_once_value(builder, constant(0.0)) for _ in range(_CHAINS)]
+
+        def look(index: Any, chain: int) -> None:
+            value = load(builder, at(builder, row, index))
+            builder.store(operation(builder, "maxnum", builder.load(most[chain]), value), most[chain])
             is_wrong = builder.fcmp_unordered("uno", value, value)
-            builder.store(builder.select(is_wrong, value, builder.load(wrong)), wrong)
-        return builder.fadd(fold(builder, "max", builder.load(most)), fold(builder, "add", builder.load(wrong)))
+            builder.store(builder.select(is_wrong, value, builder.load(wrong[chain])), wrong[chain])
+
+        # In chains, since each of these steps waits for the one before it in its own.
+        num_groups = builder.udiv(count, ir.Constant(INT, LANES * _CHAINS))
+        first_left = builder.mul(num_groups, ir.Constant(INT, _CHAINS))
+        with cgutils.for_range(builder, num_groups) as loop:
+            first = builder.mul(loop.index, ir.Constant(INT, _CHAINS))
+            for chain in range(_CHAINS):
+                look(builder.add(first, ir.Constant(INT, chain)), chain)
+        with each_vector(builder, builder.sub(count, builder.mul(first_left, ir.Constant(INT, LANES)))) as loop:
+            look(builder.add(first_left, loop.index), 0)
+        for chain in range(1, _CHAINS):
+            highest_of = operation(builder, "maxnum", builder.load(most[0]), builder.load(most[chain]))
+            builder.store(highest_of, most[0])
+            builder.store(builder.fadd(builder.load(wrong[0]), builder.load(wrong[chain])), wrong[0])
+        return builder.fadd(fold(builder, "max", builder.load(most[0])), fold(builder, "add", builder.load(wrong[0])))
 
     return types.float32(types.int64, types.int64), emit
 
