@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 from pie_engine.errors import ModelError, NotFound
 from pie_engine.ipc.child import EXIT_START_FAILED, be_born
@@ -37,7 +38,8 @@ def main() -> None:
         os._exit(3)
     Hub(child.context, birth.address, birth.boot_id, CoreMessage)
     child.progress("loading", 0.5)
-    time.sleep(1.0 if birth.name == "slow" else 0.0)
+    if birth.name == "slow":
+        _wait_for(Path(child.config.home) / "go")
     detail = {
         "driver": "fake",
         "max_context_tokens": 2048,
@@ -80,6 +82,13 @@ def main() -> None:
                         link = Link(child.context, member.address, birth.boot_id, member.boot_id, CoreOrder)
                         links[member.boot_id] = link
                         link.send([stats(birth.name)])
+
+
+def _wait_for(file: Path) -> None:
+    """The test makes it."""
+    end = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,8 @@ async def test_children_are_shown_while_they_start(engine):
         await engine.until_health(client, lambda health: "loading" in str(member(health, "slow")["detail"]))
         progress = member(await client.health(), "slow")["detail"]["progress"]
         assert progress == {"text": "loading", "fraction": 0.5}
+        (engine.home / "go").touch()
+        await engine.until_health(client, lambda health: member(health, "slow")["ready"])
 
 
 async def test_what_cannot_start_says_why_and_stays_down(engine):
