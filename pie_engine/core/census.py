@@ -24,6 +24,9 @@ from pie_engine.protocol.to_host import MarketSeen, Waits
 
 log = logging.getLogger(__name__)
 
+NUM_NAMED = 2
+"""Of those that hold the pages, when somebody waits for some."""
+
 
 @dataclass(slots=True)
 class Counts:
@@ -67,6 +70,8 @@ class Census:
         self.counts = Counts()
         self._held: dict[Process, tuple[int, int]] = {}
         """Pages that each process had when they were last counted, and those of them that others have as well."""
+        self._largest: list[Process] = []
+        """Those of them that have most, the largest first."""
         self._section = section
         self._hosts, self._scheduler, self._pool = hosts, scheduler, pool
         self._draft_model, self._latencies, self._clock = draft_model, latencies, clock
@@ -79,6 +84,7 @@ class Census:
                 process: count_pages(self._pool, [context.kv for context in process.contexts.values()])
                 for process in processes
             }
+            self._largest = nlargest(NUM_NAMED + 1, self._held, key=lambda process: self._held[process][0])
         return CoreStats(
             model=self._section.label,
             num_pages=self._pool.num_pages,
@@ -247,8 +253,8 @@ class Census:
 
     def _others_have(self, process: Process) -> str:
         """The two that hold most of the pages, besides `process`."""
-        others = [(num_pages, each.pid) for each, (num_pages, _) in self._held.items() if each is not process]
-        return "".join(f", {pid} has {num_pages}" for num_pages, pid in nlargest(2, others) if num_pages)
+        others = [each for each in self._largest if each is not process and self._held[each][0]]
+        return "".join(f", {each.pid} has {self._held[each][0]}" for each in others[:NUM_NAMED])
 
     def _highest_bid(self, process: Process) -> int:
         claims = self._scheduler.claims
