@@ -13,7 +13,7 @@ from pie_client import Event, PieClient
 from pie_engine.errors import PieError
 from pie_engine.protocol.program import Bundle, Manifest
 
-RECOVERY_S = 30
+RECOVERY_S = 90
 
 LONG = Bundle(
     Manifest(name="long"),

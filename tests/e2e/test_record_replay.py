@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_ctrl_c_leaves_a_whole_recording(daemon, program, tmp_path):
     file = tmp_path / "interrupted.rec"
     run = start(daemon, "--record", str(file), str(program), "--waits")
     run.send_signal(signal.SIGINT)
-    assert run.wait(30) == 130
+    assert run.wait(90) == 130
     assert read_recording(file).end.kind == "error"
     again = daemon.pie("replay", str(file))
     assert again.returncode == 0
@@ -90,7 +89,7 @@ def test_one_whose_writer_is_killed_is_cut_off_and_can_be_fetched_whole(daemon, 
     file = tmp_path / "killed.rec"
     run = start(daemon, "--record", str(file), str(program), "--waits")
     run.kill()
-    run.wait(30)
+    run.wait(90)
     assert read_recording(file).end is None
     again = daemon.pie("replay", str(file))
     assert again.returncode == 0
@@ -116,7 +115,6 @@ def test_what_cannot_be_recorded_is_refused_in_words(daemon, program, tmp_path):
     assert refused.returncode == 2
     assert "there is no folder" in refused.stderr
     pid = daemon.pie("run", "--detach", str(program)).stdout.strip()
-    time.sleep(0.1)
     unrecorded = daemon.pie("logs", pid, "--record", str(tmp_path / "x.rec"))
     assert unrecorded.returncode == 4
     assert f"process {pid} was not recorded" in unrecorded.stderr
