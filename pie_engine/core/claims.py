@@ -107,7 +107,6 @@ class Claims:
 
     def rank(self, operations: Sequence[Operation]) -> None:
         """Put them in order, who goes first: sets their `rank`."""
-        self._count_pages()
         rows = [operation.context.row for operation in operations]
         for rank, place in enumerate(self.policy.order(rows, self.step)):
             operations[place].rank = rank
@@ -126,6 +125,10 @@ class Claims:
         rows = self.policy.victims(context.row, num_missing, self.step, kept)
         return (self._contexts[row] for row in rows)
 
+    def has_pages(self, context: Context) -> None:
+        """It has got some."""
+        self._book.num_pages[context.row] = context.kv.num_pages
+
     def moved_in(self, context: Context, num_steps: int) -> None:
         """It has got pages, and its prompt takes so many steps at least."""
         context.term_end = self.step + TURN_STEPS + PATIENCE * num_steps
@@ -137,7 +140,8 @@ class Claims:
         self._book.put_back(context.row)
 
     def _count_pages(self) -> None:
-        """Once in a step that asks: later on only those have more that are busy."""
+        """Once in a step that asks, as contexts also give pages back by themselves; later on only those have more that
+        are busy."""
         if self._counted_at != self.step:
             self._counted_at = self.step
             num_pages = self._book.num_pages

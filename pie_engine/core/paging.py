@@ -82,6 +82,7 @@ class Paging:
                     is_blocked = is_blocked or is_newcomer
                     self._lack(operation)
                     continue
+                self._claims.has_pages(operation.context)
             self.let_in.add(operation.context)
             if reading is not None:
                 self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import signal
 import sys
 
@@ -84,8 +85,8 @@ async def test_programs_wait_for_pages_visibly_and_end_as_alone(crowded, client,
     notes = [event["data"] for event in await client.events(last.pid) if event["kind"] == "log"]
     assert len(notes) == 1
     assert notes[0]["level"] == "info"
-    assert notes[0]["message"].startswith("waiting for 13 KV pages of pie-tiny: ")
-    assert f"of {NUM_PAGES} are free" in notes[0]["message"]
+    # As many as it needs then: it may have had pages, and lost them to a program that needs fewer.
+    assert re.fullmatch(rf"waiting for 1\d KV pages of pie-tiny: \d+ of {NUM_PAGES} are free, .*", notes[0]["message"])
     for number in (0, 2):
         alone = await result_of(await client.launch_process(BUNDLE, arguments(number)))
         assert together[number] == alone
