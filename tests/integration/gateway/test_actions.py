@@ -12,6 +12,7 @@ from pie_client import InvalidInput, NotFound, Snapshot
 from tests.integration.gateway.steps import BUNDLE, does
 
 
+@pytest.mark.slow
 async def test_a_paused_process_says_so_and_goes_on_after_its_gateway_has_died(own):
     engine, client = await own()
     process = await client.launch_process(BUNDLE, does(["message", 1], ["receive"]))
@@ -64,12 +65,12 @@ async def test_the_command_line_does_the_same(engine, client, monkeypatch, capfd
     process = await client.launch_process(BUNDLE, does(["message", 1], ["receive"]))
     assert (await process.recv())[1] == {"program": "steps", "version": "1.0.0"}
 
-    commands = []
+    app, commands = build_app(has_options=False), []
     for command in (bid, endow, pause, ps, resume, stats):
         monkeypatch.setattr(command, "run_async", commands.append)
 
     async def pie(*words):
-        build_app()([*words], standalone_mode=False)
+        app([*words], standalone_mode=False)
         await commands.pop()
         return tuple(capfd.readouterr())
 
@@ -84,5 +85,6 @@ async def test_the_command_line_does_the_same(engine, client, monkeypatch, capfd
     with pytest.raises(InvalidInput, match="a bid is a number of credits or `default`; got `much`"):
         await pie("bid", pid, "much")
     assert await pie("endow", pid, "12.5") == ("", f"{pid} got 12.5 credits\n")
+    await process.send("late")
     assert await pie("resume", pid) == ("", f"{pid} goes on\n")
-    await process.terminate()
+    assert [value async for value in process.messages()] == [1, "late"]
