@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -38,6 +40,8 @@ from pie_engine.protocol.stats import Snapshot
 
 DRAW_S = 0.1
 """At most ten pictures a second, however many snapshots come."""
+SAVED_S = 60.0
+"""Between two looks at the saved contexts."""
 MAX_HELD = 600
 """Snapshots that wait while the picture is frozen; of more the newest are kept."""
 THEMES = ("textual-dark", "textual-light")
@@ -74,10 +78,11 @@ class MonitorApp(App[None]):
 
     # Updates.
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         self.theme = self._theme_at_start if self._theme_at_start in self.available_themes else THEMES[0]
-        self.push_screen(self.main)
+        await self.push_screen(self.main)
         self.run_worker(self._follow(), exit_on_error=True)
+        self.run_worker(self._look_at_saved())
 
     async def _follow(self) -> None:
         try:
@@ -89,6 +94,14 @@ class MonitorApp(App[None]):
         except PieError as error:
             self.problem = error
             self.exit()
+
+    async def _look_at_saved(self) -> None:
+        """Saved contexts, of which snapshots say nothing."""
+        while True:
+            # Not there, not allowed, or a recording: then nothing is said of them.
+            with contextlib.suppress(PieError):
+                self.reducer.note_saved(await self.engine.contexts())
+            await asyncio.sleep(SAVED_S)
 
     def take(self, snapshot: Snapshot) -> None:
         """One more snapshot; it is drawn soon."""

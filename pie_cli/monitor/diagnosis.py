@@ -13,6 +13,7 @@ from statistics import median
 from pie_cli.monitor.format import milliseconds, percent, plural
 from pie_cli.monitor.series import History
 from pie_cli.monitor.view import Finding, ModelView, Row, View
+from pie_cli.sizes import bytes_text
 
 STARVED_BUSY = 0.5
 """Of the time, the part in which a core works, below which it starves if programs wait for other things."""
@@ -23,6 +24,7 @@ LOW_PAGES = 0.05
 LOOP_SHARE = 0.3
 """Of the time of a step, the part between two steps that is too much."""
 MANY_FORKS, NEW_FORKS = 32, 8
+MANY_SAVED, NEW_SAVED = 32, 8
 IDLE_SHARE = 0.25
 """Of all pages, the part that an idle program holds."""
 SLOWER = 1.5
@@ -172,6 +174,17 @@ def queue(view: View) -> Iterator[Finding]:
         yield Finding("queue", False, sentence, _pids(queued))
 
 
+def saved_contexts(view: View) -> Iterator[Finding]:
+    """Saved contexts that only become more. Which program saves them is not known; their names say it."""
+    saved = view.saved
+    if saved and saved.num_contexts >= MANY_SAVED and saved.num_new >= NEW_SAVED and not saved.num_deleted:
+        sentence = (
+            f"saved contexts pile up: {saved.num_contexts:,} with {bytes_text(saved.num_bytes)} on the disk, "
+            f"{saved.num_new:,} of them new since you look, none deleted; the newest is `{saved.newest}`"
+        )
+        yield Finding("saved-contexts", False, sentence)
+
+
 def loop_share(view: View) -> Iterator[Finding]:
     """The engine's own work between two steps, which is Pie's fault and no program's."""
     for model in view.models:
@@ -207,6 +220,7 @@ RULES: tuple[Rule, ...] = (
     starved,
     queue,
     forks,
+    saved_contexts,
     loop_share,
     drafts,
 )
@@ -220,6 +234,7 @@ CODES = (
     "starved",
     "queue",
     "forks",
+    "saved-contexts",
     "loop",
     "drafts",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pie_engine.errors import Unsupported
+from pie_engine.protocol.http import ContextView
 from pie_engine.protocol.stats import ContextState
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ class Engine(Protocol):
     async def contexts_of(self, pid: str) -> list[ContextState]: ...
 
     async def events(self, pid: str, after: int = 0) -> list[dict[str, Any]]: ...
+
+    async def contexts(self) -> list[ContextView]:
+        """Those that are saved."""
 
     async def terminate(self, pid: str) -> None: ...
 
@@ -38,6 +42,7 @@ class Live:
         self._client = client
         self.contexts_of = client.contexts_of
         self.events = client.events
+        self.contexts = client.contexts
         self.pause, self.resume = client.pause, client.resume
         self.bid, self.endow = client.bid, client.endow
 
@@ -51,4 +56,4 @@ class Recorded:
     async def _refuse(self, *_: object) -> Any:
         raise Unsupported("this is a recording: there is no engine to ask", hint="`pie monitor` shows a running one")
 
-    contexts_of = events = terminate = pause = resume = bid = endow = _refuse
+    contexts_of = events = contexts = terminate = pause = resume = bid = endow = _refuse

@@ -9,7 +9,7 @@ from pie_engine.protocol.credits import CREDIT
 
 NOTHING = "-"
 """Where there is no value."""
-NUM_KEPT = 4096
+NUM_KEPT = 1024
 """Texts of each kind that are remembered: most numbers are the same in the next picture."""
 
 

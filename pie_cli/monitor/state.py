@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pie_cli.monitor import diagnosis
 from pie_cli.monitor.percentiles import percentiles, since
 from pie_cli.monitor.series import Marks
 from pie_cli.monitor.tracks import SLOW_S, HostTrack, ModelTrack, ProgramTrack, per_second
-from pie_cli.monitor.view import Finding, Happening, HostView, ModelView, Row, Service, ServiceHistory, View
+from pie_cli.monitor.view import Finding, Happening, HostView, ModelView, Row, Saved, Service, ServiceHistory, View
+from pie_engine.protocol.http import ContextView
 from pie_engine.protocol.stats import HostState, ModelState, ProgramState, Requests, Snapshot
 
 LATENCY_S = 60.0
@@ -30,6 +32,8 @@ class Reducer:
         self._log: deque[Happening] = deque(maxlen=NUM_HAPPENINGS)
         self._slow: Marks[Requests] | None = None
         self._minute: Marks[Requests] | None = None
+        self._saved: Saved | None = None
+        self._saved_names: frozenset[str] | None = None
         self._findings: tuple[Finding, ...] = ()
         self._diagnosed_at = 0.0
 
@@ -37,6 +41,20 @@ class Reducer:
     def view(self) -> View | None:
         """The newest one."""
         return self._view
+
+    def note_saved(self, contexts: Sequence[ContextView]) -> None:
+        """The saved contexts of now, which are in no snapshot; in the next view."""
+        names = frozenset(f"{context.model} {context.name}" for context in contexts)
+        known = names if self._saved_names is None else self._saved_names
+        before = self._saved or Saved(0, 0)
+        self._saved_names = names
+        self._saved = Saved(
+            len(contexts),
+            sum(context.bytes for context in contexts),
+            before.num_new + len(names - known),
+            before.num_deleted + len(known - names),
+            max(contexts, key=lambda context: context.saved).name if contexts else "",
+        )
 
     def apply(self, snapshot: Snapshot) -> View:
         """One more snapshot. One that came already, or is older than the last one of its gateway, changes nothing."""
@@ -52,7 +70,7 @@ class Reducer:
             track.tick(snapshot.at)
         hosts = tuple(self._host(snapshot.at, host) for host in snapshot.hosts)
         service = self._service(snapshot.at, snapshot.requests, models)
-        view = View(snapshot, models, hosts, rows, service, self._history, self._log)
+        view = View(snapshot, models, hosts, rows, service, self._history, self._log, self._saved)
         self._view = replace(view, findings=self._diagnosis(view))
         self._last = snapshot
         return self._view

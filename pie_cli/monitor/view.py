@@ -210,6 +210,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """Saved contexts of this user on the disk."""
+
+    num_contexts: int
+    num_bytes: int
+    num_new: int = 0
+    """Since the monitor began to look, and below."""
+    num_deleted: int = 0
+    newest: str = ""
+    """Name of the one that was saved last."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """All of it."""
 
@@ -221,6 +234,8 @@ class View:
     history: ServiceHistory
     log: Sequence[Happening]
     """The newest last."""
+    saved: Saved | None = None
+    """None: nobody has looked."""
     findings: tuple[Finding, ...] = ()
     """The gravest first."""
 

@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 from pie_cli.monitor.app import MonitorApp
 from pie_cli.monitor.source import Update
 from pie_engine.errors import PieError
+from pie_engine.protocol.http import ContextView
 from pie_engine.protocol.stats import ContextState
 from tests.loads import Engine, Load
 
@@ -25,14 +26,17 @@ class FakeEngine:
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.refusal: PieError | None = None
-        self.contexts: list[ContextState] = []
+        self.held: list[ContextState] = []
         self.said: list[dict[str, Any]] = []
 
     async def contexts_of(self, pid: str) -> list[ContextState]:
-        return self.contexts
+        return self.held
 
     async def events(self, pid: str, after: int = 0) -> list[dict[str, Any]]:
         return [event for event in self.said if event["seq"] > after]
+
+    async def contexts(self) -> list[ContextView]:
+        return []
 
     async def terminate(self, pid: str) -> None:
         self._note("terminate", pid)
@@ -115,5 +119,6 @@ async def shown(
     app = MonitorApp(nothing(), engine, home)
     async with app.run_test(size=size, notifications=True) as pilot:
         rig = Rig(app, pilot, engine, Engine(load, programs))
+        await rig.settle()
         await rig.feed(snapshots)
         yield rig

@@ -216,7 +216,7 @@ async def endowing(rig: Rig) -> None:
 async def looking_closer(rig: Rig) -> None:
     row = rig.app.main.programs.chosen
     assert row is not None
-    rig.engine.contexts = [ContextState(7, None, "qwen-3-8b", "idle", 123, 8, 2, 0, 500)]
+    rig.engine.held = [ContextState(7, None, "qwen-3-8b", "idle", 123, 8, 2, 0, 500)]
     rig.engine.said = [{"seq": 1, "kind": "stdout", "data": "hello there\n", "time": 0.0}]
     await rig.press("enter")
     assert isinstance(rig.app.screen, ProgramScreen)

@@ -62,7 +62,7 @@ async def test_pages_and_screens_at_80_by_24(tmp_path: Path) -> None:
         await _open(rig, "g", "groups")
         await _open(rig, "question_mark", "help")
         await rig.press("escape", "g")
-        rig.engine.contexts = [
+        rig.engine.held = [
             ContextState(1, None, "qwen-3-8b", "running", 480, 30, 28, 0, 21_000),
             ContextState(2, 1, "qwen-3-8b", "waiting: pages", 512, 32, 28, 2, 21_000),
             ContextState(3, 1, "qwen-3-8b", "idle", 490, 31, 28, 0, 0),

@@ -11,6 +11,7 @@ import pytest
 from pie_cli.monitor import diagnosis
 from pie_cli.monitor.state import Reducer
 from pie_cli.monitor.view import Finding
+from pie_engine.protocol.http import ContextView
 from pie_engine.protocol.stats import HostState, Requests, Snapshot
 from tests.loads import Engine
 from tests.unit.test_monitor_state import MODEL, PROGRAM, ran, snapshot
@@ -129,6 +130,24 @@ def test_contexts_pile_up() -> None:
     found = findings(snapshot(1000), snapshot(1005, programs=(many,)))["forks"]
     assert "90, 90 more than some seconds ago, with 400 pages" in found.sentence
     assert findings(snapshot(1000, programs=(many,)), snapshot(1005, programs=(many,))) == {}
+
+
+def test_saved_contexts_pile_up() -> None:
+    def saved(*numbers: int) -> list[ContextView]:
+        return [ContextView(f"turn-{i}", "m", bytes=1 << 20, saved=float(i)) for i in numbers]
+
+    reducer = Reducer()
+    reducer.note_saved(saved(*range(30)))
+    assert not reducer.apply(snapshot(1000)).findings
+    reducer.note_saved(saved(*range(40)))
+    found = reducer.apply(snapshot(1002)).findings
+    assert [each.sentence for each in found] == [
+        "saved contexts pile up: 40 with 40.0 MiB on the disk, 10 of them new since you look, none deleted; "
+        "the newest is `turn-39`"
+    ]
+    # Whoever deletes some knows of them.
+    reducer.note_saved(saved(*range(1, 60)))
+    assert not reducer.apply(snapshot(1004)).findings
 
 
 def test_programs_that_have_spent_their_credits() -> None:
