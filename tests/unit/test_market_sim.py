@@ -176,7 +176,8 @@ def test_long_prompts_do_not_stall_decoders():
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_thousands_of_programs_end_and_no_credit_is_lost(scenario):
     machine = Machine(num_pages=market_sim.PAGES.get(scenario, Machine.num_pages))
-    engine, _ = simulate(drawn(scenario, 2000, seed=5), "market", machine, max_steps=60_000, check_every=50)
+    num_programs = {"agents": 600, "adversarial": 1000}.get(scenario, 3000)
+    engine, _ = simulate(drawn(scenario, num_programs, seed=5), "market", machine, max_steps=60_000, check_every=50)
     awaited = [each for each in engine.programs if each.arrival.kind != market_sim.ENDLESS]
     assert all(each.ended_at is not None for each in awaited)
     if scenario != "adversarial":
