@@ -1,9 +1,10 @@
 """What a profile costs: the CPU time of a program on the engine in one process, with and without.
 
-    python benches/profiling.py [--model pie-tiny] [--tokens 400] [--rounds 15] [--json-out FILE]
+    python benches/profiling.py [--model pie-tiny|fake] [--tokens 400] [--rounds 15] [--json-out FILE]
 
 `chunks` takes a reply chunk by chunk, `passes` runs pass after pass, `forks` has eight tasks at once. On pie-tiny,
-whose steps take a millisecond, all that is not the model weighs most: that is the worst case. With and without take
+whose steps take a millisecond, all that is not the model weighs most: that is the worst case. `fake` is a model that
+takes no time: it tells the microseconds for each token, also on a machine that others use. With and without take
 turns; host, sandbox and core are in one thread. The least CPU time of all rounds counts, and the median of the pairs'
 ratios tells how far it can be trusted.
 """
@@ -21,6 +22,7 @@ from common import describe_machine
 from report import write_json
 
 from pie_engine.config import HostSection, ModelSection
+from pie_engine.driver.fake_script import FakeScript
 from pie_engine.embedded import Embedded
 from pie_engine.protocol.program import Bundle, Manifest
 
@@ -60,6 +62,7 @@ async def main(prompt: str, num_tokens: int) -> int:
 """,
 }
 PROMPT = "Tell me about the sea and the ships on it. " * 8
+FAKE = "fake"
 Number = float | int
 
 
@@ -72,7 +75,10 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, Any] = {}
     with Embedded(HostSection(warm_instances=1)) as engine:
-        engine.load(ModelSection(path=options.model, driver="cpu", prefix_cache="off"))
+        if options.model == FAKE:
+            engine.load(ModelSection(driver="fake", name=FAKE, prefix_cache="off"), FakeScript())
+        else:
+            engine.load(ModelSection(path=options.model, driver="cpu", prefix_cache="off"))
         for name, source in PROGRAMS.items():
             bundle = Bundle(Manifest(name=name), {"main.py": source})
             results[name] = measured(engine, bundle, options.tokens, options.rounds)
@@ -95,6 +101,7 @@ def measured(engine: Embedded, bundle: Bundle, num_tokens: int, num_rounds: int)
     return {
         "cpu_s": round(without, 5),
         "cpu_s_profiled": round(profiled, 5),
+        "us_per_token": round((profiled - without) / num_tokens * 1e6, 1),
         "overhead": round(profiled / without - 1, 4),
         "overhead_median": round(statistics.median(b / a for a, b in pairs) - 1, 4),
     }

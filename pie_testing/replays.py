@@ -44,9 +44,12 @@ class ReplayItem(pytest.Item):
 
     def _program(self, recording: Replayable) -> Bundle:
         """The program that was recorded, as it is now."""
-        name = recording.head.bundle.manifest.name
+        recorded = recording.head.bundle
+        name = recorded.manifest.name
         bundles = [pack(folder) for folder in self._folders]
         found = next((bundle for bundle in bundles if bundle.manifest.name == name), None)
+        if found is None:
+            found = next((bundle for bundle in bundles if _is_file_of(recorded, bundle)), None)
         if found is None:
             here = ", ".join(f"`{bundle.manifest.name}`" for bundle in bundles) or "none"
             raise NotFound(
@@ -65,6 +68,12 @@ class ReplayItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self._file, None, f"replay of {self._file.name}"
+
+
+def _is_file_of(recorded: Bundle, bundle: Bundle) -> bool:
+    """Whether it was recorded as `main.py`, without the folder that has another name."""
+    entry = bundle.manifest.entry
+    return recorded.manifest.name == entry and recorded.files.keys() == {f"{entry}.py"}
 
 
 def replay_items(session: pytest.Session, recordings: list[str]) -> list[ReplayItem]:

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 BUILD_S = 800
+"""A component is built, and compiled at its first run."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Program:
     """Its input, as options of `pie run`."""
     edit: Edit
 
-    def pie(self, verb: str, *words: str, code: int = 0, timeout_s: float = 110) -> Any:
-        done = self.daemon.pie(verb, *words, timeout_s=timeout_s)
+    def pie(self, verb: str, *words: str, code: int = 0) -> Any:
+        done = self.daemon.pie(verb, *words, timeout_s=BUILD_S)
         assert done.returncode == code, (verb, words, done.stdout, done.stderr)
         return done
 
@@ -192,7 +193,7 @@ def test_it_is_developed_in_place(program: Program) -> None:
 
 def test_as_a_component_it_is_inspected_and_does_the_same(program: Program, tmp_path: Path) -> None:
     file, folder = str(tmp_path / "it.wasm"), str(program.folder)
-    assert program.pie("build", folder, "-o", file, timeout_s=BUILD_S).stdout == f"{file}\n"
+    assert program.pie("build", folder, "-o", file).stdout == f"{file}\n"
     facts = json.loads(program.pie("inspect", file, "--json").stdout)
     assert (facts["kind"], facts["fits"], facts["manifest"]["name"]) == ("component", True, program.folder.name)
     assert program.returned(target=file) == program.returned()

@@ -62,3 +62,10 @@ def test_recordings_are_tests(project):
     other.stdout.fnmatch_lines(["*is a recording of `greeter`; programs here: `other`"])
     file.write_bytes(b"nothing")
     project.runpytest_inprocess(*run).assert_outcomes(failed=1)
+
+
+def test_one_of_the_file_is_one_of_its_folder(project):
+    (project.path / "main.py").write_text("async def main() -> int:\n    print(1)\n    return 1\n")
+    file = project.path / "it.rec"
+    record(project.path / "main.py", file)
+    project.runpytest_inprocess(*QUIET, f"--pie-replay={file}").assert_outcomes(passed=1)
