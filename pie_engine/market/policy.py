@@ -6,9 +6,9 @@ import numpy as np
 
 from pie_engine.market.book import Standing
 from pie_engine.market.clearing import affordable, price_of, rents
-from pie_engine.market.columns import Ints, ints_of, sums
+from pie_engine.market.columns import Bools, Ints, ints_of, sums
 from pie_engine.market.ledger import Ledger
-from pie_engine.market.ordering import first_to_come
+from pie_engine.market.ordering import first_to_come, grades
 from pie_engine.market.pacing import paced_bids
 from pie_engine.market.seam import MAX_WAIT_STEPS, REFRESH_STEPS, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import PARTS
@@ -63,11 +63,10 @@ class MarketPolicy(Policy):
     ) -> None:
         super().__init__(ledger, num_pages=num_pages, max_wait_steps=max_wait_steps)
         self._page_bids: Ints = np.zeros(0, np.int64)
+        self._page_grades: Ints = np.zeros(0, np.int64)
         """By row, as if something ran on all; as old as `strengths`, which are the bids for the batch."""
         self._owed: Ints = np.zeros(0, np.int64)
         """By seat."""
-        self._holding: tuple[tuple[int, int], Ints] | None = None
-        """Of a step: see `_held_with`."""
 
     def leave(self, pid: str) -> None:
         self._collect()
@@ -129,20 +128,26 @@ class MarketPolicy(Policy):
         is_named, fair = asked >= 0, np.full(end, fair_charge)
         for_pages, for_batch = (paced_bids(balances, ages, each, fair_charge)[seats] for each in (wanted, fair))
         self._page_bids = np.minimum(np.where(is_named, asked, for_pages), most[seats])
+        self._page_grades = grades(self._page_bids)
         return np.minimum(np.where(is_named, asked, for_batch), most[seats])
 
     def _held_with(self, step: int) -> Ints:
-        """Bids for pages. Who is away, or waits for its consumer, bids nothing unless its program has named a bid."""
-        key = step, self.book.version
-        if self._holding is None or self._holding[0] != key:
-            self._holding = key, self._held_now(step)
-        return self._holding[1]
+        """Bids for pages. Who is away bids nothing."""
+        is_away = self._away(step)
+        return self._page_bids * ~is_away if is_away.any() else self._page_bids
 
-    def _held_now(self, step: int) -> Ints:
+    def _held_grades(self, step: int) -> Ints:
+        is_away = self._away(step)
+        if not is_away.any():
+            return self._page_grades
+        least = int(self._page_grades.max()) + (int(self._page_bids.min()) > 0)
+        return np.where(is_away, least, self._page_grades)
+
+    def _away(self, step: int) -> Bools:
+        """By row: nothing runs on it, or it waits for its consumer, and its program has named no bid."""
         self.strengths(step)
-        book, bids = self.book, self._page_bids
-        is_away = (book.standing.ints[: len(bids)] <= Standing.PARKED) & (book.bid.ints[: len(bids)] < 0)
-        return bids * ~is_away if is_away.any() else bids
+        book, end = self.book, len(self._page_bids)
+        return (book.standing.ints[:end] <= Standing.PARKED) & (book.bid.ints[:end] < 0)
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}

@@ -206,9 +206,10 @@ class Policy:
             self._strengths_of = step, self.book.version
         return self._strengths
 
-    def _held_with(self, step: int) -> Ints:
-        """By row of the book, how strong it is as a holder of pages."""
-        return self.strengths(step)
+    def _held_grades(self, step: int) -> Ints:
+        """By row of the book, how strong it is as a holder of pages: 0 for the strongest, 1 for the next, …"""
+        self.strengths(step)
+        return self._graded
 
     def _strengths_now(self, step: int) -> Ints:
         return np.zeros(self.book.end, np.int64)
@@ -230,8 +231,7 @@ class Policy:
         """All contexts, whoever gives pages up first first; of those in this order, and of all by row, how strong they
         are: a grade, in the first negative so that it grows."""
         if self._holders is None or self._holders[0] != (step, self.book.version):
-            book, held_with = self.book, self._held_with(step)
-            graded, end = self._graded if held_with is self._strengths else grades(held_with), book.end
+            book, end, graded = self.book, self.book.end, self._held_grades(step)
             order = first_to_give_way(graded, book.standing.ints[:end], book.age.ints[:end], Standing.IDLE)
             self._holders = (step, book.version), order, -graded[order], graded
         return self._holders[1:]
