@@ -8,7 +8,7 @@ time of the thread; the budget is 150 + 10 for each row. First with the layers l
 
 - core: composing, pages, keys, settling, text and chunks
 - messages: decoding what the hosts say and encoding what they get
-- driver: what surrounds the kernels, choosing the tokens included
+- driver: what surrounds the kernels of the model (embedding, layers, head), choosing the tokens included
 
 Then all of it with the layers, which leave the processor's caches full of weights.
 """
@@ -83,6 +83,15 @@ class WatchedDriver:
             clock.lap("kernels")
 
         team.run = timed
+        embedding = driver._model._embedding
+        look_up = embedding.into
+
+        def timed_look_up(*arrays: Any) -> None:
+            clock.lap("driver")
+            look_up(*arrays)
+            clock.lap("kernels")
+
+        embedding.into = timed_look_up
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._driver, name)
