@@ -30,7 +30,7 @@ LOADS = {"idle": 12, "saturated": 60, "contended": 60}
 """With how many programs each is made."""
 SIZE = (150, 42)
 NUM_SNAPSHOTS = 240
-LOOK_S = 60.0
+LOOK_S = 40.0
 REAL: dict[str, list[tuple[str, int, dict[str, object]]]] = {
     "idle": [("chat", 4, {"max_tokens": 20, "rest_s": 8.0})],
     "saturated": [("chat", 14, {"max_tokens": 60}), ("agent", 2, {"max_tokens": 60, "branches": 3})],
