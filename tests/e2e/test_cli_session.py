@@ -93,7 +93,9 @@ def test_the_same_prompt_gives_the_same_text_and_a_summary(daemon: Any, tmp_path
     first = daemon.pie("run", target, "Hello", "--summary")
     second = daemon.pie("run", target, "Hello", "--json")
     assert first.returncode == 0, first.stderr
-    assert re.fullmatch(r"(\d+ tokens( \(.+\))?, )?TTFT \d+ ms, (\d+\.\d tokens/s, )?\d+\.\d\d s\n", first.stderr)
+    assert re.fullmatch(
+        r"(\d+ tokens( \(.+\))?, )?TTFT \d+ ms, (\d+\.\d tokens/s, )?([\d,.]+ credits?, )?\d+\.\d\d s\n", first.stderr
+    )
     events = [json.loads(line) for line in second.stdout.splitlines()]
     assert [events[0]["event"], events[-1]["event"]] == ["started", "return"]
     assert "".join(event["value"] for event in events if event["event"] == "message") + "\n" == first.stdout
