@@ -93,6 +93,13 @@ def crowded() -> Iterator[Daemon]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def queueing() -> Iterator[Daemon]:
+    """As `crowded`, where who came first has the pages."""
+    with _running("num_pages = 24\noffload_memory_mb = 2\n", more='[scheduling]\npolicy = "fcfs"\n') as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
 def mortal() -> Iterator[Daemon]:
     """A daemon for tests that kill a part of it, wait until that is back, and leave nothing running. Who has lost all

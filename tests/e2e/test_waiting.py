@@ -40,8 +40,8 @@ def arguments(number: int, max_tokens: int = 160) -> dict[str, object]:
 
 
 @pytest.fixture
-async def client(crowded):
-    async with PieClient(home=crowded.home) as connected:
+async def client(queueing):
+    async with PieClient(home=queueing.home) as connected:
         yield connected
 
 
@@ -69,14 +69,14 @@ async def is_free(client):
     return model["num_free_pages"] == NUM_PAGES and not await client.list_processes()
 
 
-async def test_programs_wait_for_pages_visibly_and_end_as_alone(crowded, client, eventually):
+async def test_programs_wait_for_pages_visibly_and_end_as_alone(queueing, client, eventually):
     first = await client.launch_process(BUNDLE, LONG)
     await eventually(lambda: has_pages(client, first.pid))
     processes = [await client.launch_process(BUNDLE, arguments(number)) for number in range(3)]
     last = processes[-1]
     usage = await until_waiting(client, last.pid, eventually)
     assert usage["state"].startswith(f"waiting: pages ({usage['pages_needed']} needed, ")
-    shown = crowded.pie("ps")
+    shown = queueing.pie("ps")
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith(last.pid)]
     assert "waiting: pages (" in line
     assert f"of {NUM_PAGES} pages in use" in shown.stdout
@@ -98,14 +98,14 @@ async def has_pages(client, pid):
     return usage is not None and usage["pages"] > 12
 
 
-async def test_who_is_ended_while_it_waits_gives_its_place_to_the_next(crowded, client, eventually, tmp_path):
+async def test_who_is_ended_while_it_waits_gives_its_place_to_the_next(queueing, client, eventually, tmp_path):
     (tmp_path / "waiter.py").write_text(SOURCE)
     first = await client.launch_process(BUNDLE, LONG)
     large = {"prompt": prompt_of(2, 16 * NUM_PAGES - 9), "max_tokens": 5}
     terminated = await client.launch_process(BUNDLE, large)
     command = [sys.executable, "-m", "pie_cli", "run", str(tmp_path / "waiter.py"), "--input", json.dumps(large)]
     pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    run = await asyncio.create_subprocess_exec(*command, env=crowded.env, **pipes)
+    run = await asyncio.create_subprocess_exec(*command, env=queueing.env, **pipes)
     await until_waiting(client, terminated.pid, eventually)
     interrupted = await eventually(lambda: pid_of(client, "waiter"), timeout_s=20.0)
     await until_waiting(client, interrupted, eventually)
