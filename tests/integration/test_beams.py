@@ -15,7 +15,7 @@ from pie_engine.driver.cpu import CpuDriver
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import BeamPlan
 from pie_engine.protocol.to_core import Append, CreateContext, OpenProcess, Search
-from pie_engine.protocol.to_host import Searched
+from pie_engine.protocol.to_host import Charged, Searched
 from tests import models
 
 PROMPT = [5 + 7 * i % 300 for i in range(21)]
@@ -50,7 +50,7 @@ def found(core: Core, op: int, prompt: list[int], plan: BeamPlan) -> Searched:
     core.receive("h", [CreateContext(ctx, "p", 0), Append(ctx, prompt), Search(op, ctx, plan)])
     while not core.is_idle:
         core.step()
-    [answer] = core.take_outgoing()["h"]
+    [answer] = [each for each in core.take_outgoing()["h"] if not isinstance(each, Charged)]
     assert core.check_integrity() == []
     assert isinstance(answer, Searched), answer
     return answer

@@ -29,7 +29,7 @@ from pie_engine.protocol.to_core import (
     Restore,
     Save,
 )
-from pie_engine.protocol.to_host import Chunk, Flushed, Forwarded, Saved
+from pie_engine.protocol.to_host import Charged, Chunk, Flushed, Forwarded, Saved
 from pie_engine.store.contexts import SavedContexts
 from tests import models
 
@@ -106,6 +106,8 @@ class Rig:
     def step(self) -> None:
         self.core.step()
         for result in self.core.take_outgoing().get("h", []):
+            if isinstance(result, Charged):
+                continue
             assert isinstance(result, Chunk | Forwarded | Flushed | Saved), result
             heard = self.heard[result.op % 500]
             if isinstance(result, Chunk):

@@ -19,7 +19,7 @@ from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Grammar, Plan, Speculation, Usage
 from pie_engine.protocol.sampling import GREEDY, Sampler
 from pie_engine.protocol.to_core import Append, CreateContext, Delivered, Draft, Generate, OpenProcess
-from pie_engine.protocol.to_host import Chunk
+from pie_engine.protocol.to_host import Charged, Chunk
 from tests import models
 
 NUM_TOKENS = 48
@@ -55,6 +55,8 @@ class Rig:
     def step(self) -> None:
         self.core.step()
         for result in self.core.take_outgoing().get("h", []):
+            if isinstance(result, Charged):
+                continue
             assert isinstance(result, Chunk), result
             self.ids[result.op] += result.ids
             if result.usage is not None:
