@@ -2,6 +2,7 @@
 
     python benches/compare.py                        (make bench-cpu)
     python benches/compare.py --shapes 7m --rounds 1 --engines pie llamacpp
+    python benches/compare.py --shapes 135m --rounds 2 --json-out FILE --resume     the rounds that FILE lacks
 
 Each round starts each engine anew, warms it up, and runs every workload once, with prompts of its own; the order of the
 engines turns from round to round. Only one is up at a time. benches/README.md says how to set the peers up and what is
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import describe_machine
+from common import BenchError, describe_machine
 from hf_bench import Transformers
 from llamacpp_bench import LlamaCpp
 from peer import DEFAULT_PEERS, Peer
@@ -33,6 +34,7 @@ from workloads import NAMED
 
 HERE = Path(__file__).resolve().parent
 CHECKPOINTS = HERE.parent / "build" / "bench-models"
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,22 @@ class Comparison:
             self.described[engine] = {**result["engine"], "model": _without_name(result["model"])}
             if "floor" in result:
                 self.floors.setdefault(shape, result["floor"])
+
+    def resume(self, kept: dict[str, Any]) -> None:
+        """Go on from an earlier result of this machine; of other shapes and engines it must have none."""
+        if (cpu := kept["machine"]["cpu"]) != describe_machine()["cpu"]:
+            raise BenchError(f"the result to go on from was measured on another machine: {cpu}")
+        for shape, by_engine in kept["results"].items():
+            for engine, workloads in by_engine.items():
+                if engine not in self.figures.get(shape, {}):
+                    raise BenchError(f"the result to go on from has {engine} on {shape}, which are not asked for")
+                self.figures[shape][engine].update(workloads)
+        self.described, self.floors = kept["engines"], kept["floors"]
+        self.failures = [failure for failure in kept["failures"] if failure != INTERRUPTED]
+
+    def has(self, shape: str, engine: str, number: int) -> bool:
+        """Whether round `number` (from 0) is there. One that failed counts as far as it came."""
+        return any(len(rounds) > number for rounds in self.figures[shape][engine].values())
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -146,10 +164,12 @@ def run_within(command: Sequence[str | Path], timeout_s: float) -> int:
 def compare(args: argparse.Namespace) -> Comparison:
     """Ctrl-C ends it with what has been measured until then."""
     comparison = Comparison(args, installed(args.engines, args.peers))
+    if args.resume and args.json_out.is_file():
+        comparison.resume(json.loads(args.json_out.read_text()))
     try:
         _measure(args, comparison)
     except KeyboardInterrupt:
-        comparison.failures.append("interrupted")
+        comparison.failures.append(INTERRUPTED)
     return comparison
 
 
@@ -158,6 +178,8 @@ def _measure(args: argparse.Namespace, comparison: Comparison) -> None:
         turned = number % max(1, len(comparison.engines))
         for shape in args.shapes:
             for name in comparison.engines[turned:] + comparison.engines[:turned]:
+                if comparison.has(shape, name, number):
+                    continue
                 print(f"-- round {number + 1} of {args.rounds}: {name} on {shape}", file=sys.stderr)
                 results, status = run_once(args, name, shape, number)
                 comparison.add(shape, name, results)
@@ -179,12 +201,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--timeout-s", type=float, default=3600, help="of one engine on one shape in one round")
     parser.add_argument("--note", default="", help="kept in the result, for example that the machine was busy")
     parser.add_argument("--json-out", type=Path)
-    return parser.parse_args()
+    parser.add_argument("--resume", action="store_true", help="go on from what --json-out holds")
+    args = parser.parse_args()
+    if args.resume and args.json_out is None:
+        parser.error("--resume goes on from the file of --json-out, which is not given")
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    comparison = compare(args)
+    try:
+        comparison = compare(args)
+    except BenchError as error:
+        sys.exit(f"error: {error}")
     print(comparison.report())
     sys.exit(1 if comparison.failures else 0)
 

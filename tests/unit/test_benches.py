@@ -28,7 +28,7 @@ from common import (
     waves_of,
     worst_gap_s,
 )
-from compare import Comparison, installed
+from compare import INTERRUPTED, Comparison, installed
 from llamacpp_bench import LlamaCpp
 from load import run_workload
 from openai_stream import CompletionClient, SseParser, TokenCounts
@@ -248,6 +248,31 @@ def test_a_comparison_keeps_every_round_and_what_each_engine_was():
     told = json.loads(json.dumps(compared.as_json()))
     assert told["engines"]["pie"]["model"] == {"dtype": "bfloat16", "num_threads": 2, "device": "cpu"}
     assert len(told["results"]["7m"]["pie"]["single"]) == 2
+
+
+def kept_of(name: str = "pie") -> dict:
+    compared = comparison([name])
+    compared.figures["7m"][name]["single"] = [{"tpot_ms": 1}]
+    compared.failures.append(INTERRUPTED)
+    return json.loads(json.dumps(compared.as_json()))
+
+
+def test_a_comparison_goes_on_from_an_earlier_result():
+    compared = comparison(["pie", "hf"])
+    compared.resume(kept_of())
+    assert compared.has("7m", "pie", 0)
+    assert not compared.has("7m", "pie", 1)
+    assert not compared.has("7m", "hf", 0)
+    assert compared.failures == []
+
+
+def test_it_goes_on_only_with_what_was_asked_for_and_on_the_same_machine():
+    with pytest.raises(BenchError, match="has hf on 7m, which are not asked for"):
+        comparison(["pie"]).resume(kept_of("hf"))
+    elsewhere = kept_of()
+    elsewhere["machine"]["cpu"] = "a 6502"
+    with pytest.raises(BenchError, match="another machine: a 6502"):
+        comparison(["pie"]).resume(elsewhere)
 
 
 def test_engines_that_are_not_set_up_are_named_and_left_out(tmp_path, capsys):
