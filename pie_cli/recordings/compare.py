@@ -71,7 +71,8 @@ class Pair:
 
 def compare(first: Recording, second: Recording) -> list[Pair]:
     """Both from their beginnings to their ends: what they did, not how long it took."""
-    left, right = seen_calls(first), seen_calls(second)
+    by_line = _has_lines(first) and _has_lines(second)
+    left, right = seen_calls(first, by_line), seen_calls(second, by_line)
     num_begin = _num_common(left, right)
     num_end = _num_common(left[num_begin:][::-1], right[num_begin:][::-1])
     middle = list(_aligned(left[num_begin : len(left) - num_end], right[num_begin : len(right) - num_end]))
@@ -80,8 +81,11 @@ def compare(first: Recording, second: Recording) -> list[Pair]:
     return [*begin, *middle, *end]
 
 
-def seen_calls(recording: Recording) -> list[Seen]:
-    """Those that count, with handles numbered in the order in which they came, and texts in pieces put together."""
+def seen_calls(recording: Recording, by_line: bool = True) -> list[Seen]:
+    """Those that count, with handles numbered in the order in which they came, and texts in pieces put together.
+
+    `by_line`: only the pieces of one line of the program. Standalone components do not say which line that is.
+    """
     handles: dict[int, Handle] = {}
     calls: list[Seen] = []
     for number, call in enumerate(recording.calls, 1):
@@ -96,18 +100,24 @@ def seen_calls(recording: Recording) -> list[Seen]:
         elif isinstance(call, Call) and call.function == "context.open":
             result = {**result, "ctx": handles.setdefault(result["ctx"], Handle(f"#{len(handles) + 1}"))}
         seen = Seen(call, number, arguments, result)
-        if calls and (whole := _joined(calls[-1], seen)) is not None:
+        if calls and (whole := _joined(calls[-1], seen, by_line)) is not None:
             calls[-1] = whole
         else:
             calls.append(seen)
     return calls
 
 
-def _joined(before: Seen, seen: Seen) -> Seen | None:
-    """Two texts that one line sends or prints in a row, as one: a reply comes in pieces of the machine's choice."""
-    function, place = seen.call.function, seen.call.place
+def _has_lines(recording: Recording) -> bool:
+    return any(call.place for call in recording.calls)
+
+
+def _joined(before: Seen, seen: Seen, by_line: bool) -> Seen | None:
+    """Two texts that are sent or printed in a row, as one: a reply comes in pieces of the machine's choice."""
+    function = seen.call.function
     pieces = (before.arguments, seen.arguments)
-    if function not in SAYS_TEXT or (before.call.function, before.call.place, before.result) != (function, place, None):
+    if function not in SAYS_TEXT or (before.call.function, before.result) != (function, None):
+        return None
+    if by_line and before.call.place != seen.call.place:
         return None
     if function == "log.write" and pieces[0][0] == pieces[1][0]:
         return msgspec.structs.replace(before, arguments=[pieces[0][0], pieces[0][1] + pieces[1][1]])

@@ -68,6 +68,17 @@ def test_a_text_that_is_sent_or_printed_in_other_pieces_is_the_same():
     assert len(seen_calls(Recording(HEAD, streams))) == 2
 
 
+def test_texts_of_two_lines_are_two_unless_a_recording_knows_no_lines():
+    def sent(*pieces: tuple[str, str]) -> Recording:
+        return Recording(HEAD, [Call(1, 2, line, "session.send", [text], None) for text, line in pieces])
+
+    two_lines = sent(('"He"', "main.py:1"), ('"llo"', "main.py:2"))
+    one_line = sent(('"Hello"', "main.py:1"))
+    component = sent(('"H"', ""), ('"ello"', ""))
+    assert not all(pair.is_same for pair in compare(two_lines, one_line))
+    assert all(pair.is_same for pair in compare(two_lines, component))
+
+
 def test_what_models_wrote_is_put_together():
     assert texts(chat(5, "Hello there")) == ["Hello there"]
     found = call("generate.finish-search", 4, result={"hypotheses": [{"text": "best"}, {"text": "second"}]})
