@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from pie_engine.errors import Cancelled, ErrorInfo
 from pie_engine.gateway.problems import Conflict
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.quotas import Quotas
-from pie_engine.gateway.turn import Turn
+from pie_engine.gateway.turn import Then, Turn, nothing
 from pie_engine.protocol.to_host import BidForProcess, Deliver, EndowProcess, Pause, Resume, Terminate
 from pie_engine.store.store import Store
 
@@ -25,6 +26,8 @@ class Orders:
         self._turn = turn
         self._quotas = quotas
         self._end = end
+        self._changing_credits = asyncio.Lock()
+        """One change at a time: the next one begins with what is committed, also where the database has refused."""
 
     def say_again(self, process: Process) -> None:
         """All that a host has to hear that is new to the process, or may not have heard. Twice does no harm."""
@@ -81,33 +84,36 @@ class Orders:
         Raises `InvalidInput` and `LimitExceeded` with the numbers when that is more than its user may have, `Conflict`
         when it has ended.
         """
-        endowment = self._quotas.more(process, amount)
-        self._quotas.check_hour(process.record.user, amount)
-        await self._set_credits(process, endowment, process.bid, EndowProcess(process.pid, endowment))
-        self._quotas.give(process.record.user, amount)
+        async with self._changing_credits:
+            endowment, user = self._quotas.more(process, amount), process.record.user
+            self._quotas.check_hour(user, amount)
+            order = EndowProcess(process.pid, endowment)
+            await self._set_credits(process, endowment, process.bid, order, lambda: self._quotas.give(user, amount))
 
     async def bid(self, process: Process, bid: int | None) -> None:
         """What all its contexts bid from now on, in micro-credits for a page and a step; None: it bids for itself
         again. Returns when it is committed. Raises `Conflict` when it has ended."""
-        await self._set_credits(process, process.endowment, bid, BidForProcess(process.pid, bid))
+        async with self._changing_credits:
+            await self._set_credits(process, process.endowment, bid, BidForProcess(process.pid, bid))
 
     async def _set_credits(
-        self, process: Process, endowment: int, bid: int | None, order: EndowProcess | BidForProcess
+        self,
+        process: Process,
+        endowment: int,
+        bid: int | None,
+        order: EndowProcess | BidForProcess,
+        then: Then = nothing,
     ) -> None:
         if process.has_terminal:
             raise Conflict(f"process `{process.pid}` has ended")
-        before = process.endowment, process.bid
-        process.endowment, process.bid = endowment, bid
 
-        def tell() -> None:
+        def committed() -> None:
+            process.endowment, process.bid = endowment, bid
             if process.is_dispatched and process.host_boot is not None and not process.has_terminal:
                 self._turn.say(process.host_boot, order)
+            then()
 
-        try:
-            await self._turn.write(lambda store: store.set_credits(process.id, endowment, bid), tell)
-        except Exception:
-            process.endowment, process.bid = before
-            raise
+        await self._turn.write(lambda store: store.set_credits(process.id, endowment, bid), committed)
 
     async def terminate(self, process: Process) -> None:
         """Returns when the wish is committed; the host, or the queue, does the rest. Again: nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import msgspec
@@ -167,6 +168,21 @@ async def test_what_the_store_refuses_has_not_happened(gateway, monkeypatch):
         await gateway.table.orders.bid(process, 1)
     assert (process.bid, process.endowment) == (None, 100 * CREDIT)
     assert gateway.said(BidForProcess) == []
+
+
+async def test_of_several_at_once_that_are_refused_nothing_stays(gateway, monkeypatch):
+    process = await gateway.launch("joe")
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.store, "set_credits", lambda *_credits: 1 / 0)
+        wishes = (gateway.table.orders.endow(process, CREDIT) for _ in range(3))
+        outcomes = await asyncio.gather(*wishes, return_exceptions=True)
+    assert all(isinstance(outcome, PieError) for outcome in outcomes), outcomes
+    assert process.endowment == 100 * CREDIT
+    together = (gateway.table.orders.endow(process, 60 * CREDIT) for _ in range(3))
+    assert [type(each) for each in await asyncio.gather(*together, return_exceptions=True)] == [
+        type(None), type(None), LimitExceeded,
+    ]  # fmt: skip
+    assert gateway.store.process(process.pid).endowment == process.endowment == 220 * CREDIT
 
 
 def test_the_launch_request_has_credits():
