@@ -50,7 +50,8 @@ class Timing:
         if usage and usage.spent:
             from pie_engine.protocol.credits import shown
 
-            parts.append(f"{shown(usage.spent)} credits")
+            spent = shown(usage.spent)
+            parts.append(f"{spent} credit" if spent == "1" else f"{spent} credits")
         return ", ".join([*parts, f"{self.wall_s:.2f} s"])
 
 

@@ -34,10 +34,18 @@ def require_terminal() -> None:
 async def show_engine(url: str, interval_s: float, record: str) -> None:
     """Until the user leaves. Raises `NoDaemon` when there is nothing to show yet."""
     from pie_cli.daemon import require_daemon
-    from pie_client import PieClient
+    from pie_client import NoDaemon, PieClient
 
     async with PieClient(url=url or None) as client:
-        await require_daemon(client)
+        try:
+            await require_daemon(client)
+        except NoDaemon:
+            if not url:
+                raise
+            raise NoDaemon(
+                f"no daemon answers at {url}",
+                hint="`pie serve --listen HOST:PORT` is one that does; without `--url` it is your own",
+            ) from None
         await show_client(client, interval_s, record)
 
 

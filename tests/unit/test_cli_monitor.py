@@ -53,6 +53,16 @@ def test_without_a_daemon_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "error: no daemon is running" in capsys.readouterr().err
 
 
+def test_a_daemon_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "require_terminal", lambda: None)
+    assert invoke(["monitor", "--url", "http://127.0.0.1:1"]) == 3
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: no daemon answers at http://127.0.0.1:1"
+    assert "pie serve --listen" in hint
+
+
 def test_only_the_monitor_imports_textual(tmp_path: Path) -> None:
     """It takes longer to import than most commands take to run."""
     code = (

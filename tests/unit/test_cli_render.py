@@ -96,7 +96,13 @@ def test_the_summary_says_what_was_read_and_guessed(usage: ProcessUsage, words: 
 
 
 @pytest.mark.parametrize(
-    ("spent", "words"), [(11_250_000, ", 11.25 credits, "), (-500_000, ", -0.5 credits, "), (0, " tokens/s, 0.")]
+    ("spent", "words"),
+    [
+        (11_250_000, ", 11.25 credits, "),
+        (-500_000, ", -0.5 credits, "),
+        (1_000_000, ", 1 credit, "),
+        (0, " tokens/s, 0."),
+    ],
 )
 def test_the_summary_says_what_was_spent(spent: int, words: str) -> None:
     timing = Timing()
