@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
-import platform
 import pty
 import select
 import signal
@@ -24,6 +22,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import describe_machine
+from report import write_json
 
 from pie_cli.monitor.recording import Recorder
 from tests.loads import Engine
@@ -84,9 +85,7 @@ def main() -> None:
             }
             rows.append(row)
             print(f"{row['size']:>7}  {row['core']:6.1%} of a core  {row['bytes_s'] / 1000:6.1f} kB/s to the terminal")
-    if options.json_out:
-        machine = {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()}
-        options.json_out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    write_json(options.json_out, [{"machine": describe_machine(), "rows": rows}])
 
 
 if __name__ == "__main__":

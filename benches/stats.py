@@ -121,7 +121,7 @@ def main() -> None:
             f"{each['share']:5.2%}  {each['processes_every_s']:13.2f} s"
         )
     if options.json_out is not None:
-        write_json(options.json_out, {"machine": describe_machine(), "stats": found})
+        write_json(options.json_out, [{"machine": describe_machine(), "stats": found}])
     worst = max(each["share"] for each in found)
     raise SystemExit(f"more than {MAX_SHARE:.0%}: {worst:.2%}" if worst > MAX_SHARE else 0)
 
