@@ -20,14 +20,13 @@ import msgspec
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import ErrorInfo, Lost, PieError, info_of
-from pie_engine.host.cores import Cores, CoreView, core_lost
+from pie_engine.host.core_results import CoreResults
+from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.generations import GenerationLog
 from pie_engine.host.guests import Guests
-from pie_engine.host.market import MarketLook
 from pie_engine.host.models import HostAdapter, HostModel
-from pie_engine.host.operations import Operation
 from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
 from pie_engine.host.programs import ProgramCache
@@ -39,7 +38,6 @@ from pie_engine.protocol.to_core import CoreMessage
 from pie_engine.protocol.to_gateway import Described, HostReport
 from pie_engine.protocol.to_host import (
     BidForProcess,
-    Charged,
     CoreResult,
     Deliver,
     Describe,
@@ -49,11 +47,8 @@ from pie_engine.protocol.to_host import (
     GatewayOrder,
     Launch,
     Pause,
-    Profiled,
     Resume,
-    SaveFailed,
     Terminate,
-    Waits,
 )
 from pie_engine.store.contexts import SavedContexts
 
@@ -90,6 +85,7 @@ class Host:
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
         self._outbox = Outbox()
+        self._results = CoreResults(self.processes, self._end)
         self._watched: dict[str, Process] = {}
         """Those with a tap."""
         self._num_gateways = 0
@@ -119,54 +115,8 @@ class Host:
 
     def receive_results(self, boot_id: str, results: Iterable[CoreResult]) -> None:
         core = self.cores.get(boot_id)
-        if core is None:
-            return
-        for result in results:
-            if isinstance(result, SaveFailed):
-                self._report_save(result)
-                continue
-            if isinstance(result, Waits):
-                self._tell_waiting(core, result)
-                continue
-            if isinstance(result, Charged):
-                self._charge(core, result)
-                continue
-            if isinstance(result, Profiled):
-                self._profile(core, result)
-                continue
-            operation = core.operations.get(result.op)
-            if operation is not None:  # else the program has called it off
-                self._receive(operation, result)
-
-    def _report_save(self, failed: SaveFailed) -> None:
-        """The program has its answer and may have ended: what is left is to log it."""
-        process = self.processes.get(failed.pid)
-        if process is not None:
-            message = f"context `{failed.name}` could not be saved: {failed.error.message}"
-            process.events.add("log", json_text({"level": "error", "message": message}))
-            self.has_output(process)
-
-    def _charge(self, core: CoreView, charged: Charged) -> None:
-        process = self.processes.get(charged.pid)
-        if process is not None:
-            process.wallet.charged(core, charged.spent)
-
-    def _profile(self, core: CoreView, times: Profiled) -> None:
-        process = self.processes.get(times.pid)
-        if process is not None and process.profile is not None:
-            process.profile.core(core.model.name, times)
-
-    def _receive(self, operation: Operation | MarketLook, result: CoreResult) -> None:
-        try:
-            operation.receive(result)
-        except Exception as error:
-            log.exception("result %.200r", result)
-            self._end(operation.process, info_of(error))
-
-    def _tell_waiting(self, core: CoreView, news: Waits) -> None:
-        process = self.processes.get(news.pid)
-        if process is not None:
-            process.wait_for_pages(core.model.name, news)
+        if core is not None:
+            self._results.receive(core, results)
 
     def add_core(self, boot_id: str, model: HostModel) -> None:
         self.cores.add(boot_id, model)
@@ -297,9 +247,7 @@ class Host:
 
     def _tell_compiling(self, process: Process) -> None:
         if process.guest is None and not process.has_ended:
-            message = f"compiling the component of {process.program.name}, once"
-            process.events.add("log", json_text({"level": "info", "message": message}))
-            self.has_output(process)
+            process.tell("info", f"compiling the component of {process.program.name}, once")
 
     def _resume(self, process: Process) -> None:
         """Let a process run until it waits, ends or has had its turn."""
@@ -370,7 +318,7 @@ class Host:
         if process.tap is not None:
             self._watched[process.pid] = process
         for cut in process.limits.cuts():
-            process.events.add("log", json_text({"level": "warning", "message": cut}))
+            process.tell("warning", cut)
 
     def _refuse(self, order: GatewayOrder, error: ErrorInfo) -> None:
         """Whoever waits for an answer gets one."""
@@ -434,23 +382,19 @@ class Host:
             return
         process.pause.begin()
         process.wallet.stand_still(True, self.cores)
-        self._tell_client(process, "paused")
+        process.tell("info", "paused")
 
     def _go_on(self, order: Resume) -> None:
         process = self.processes.get(order.pid)
         if process is None or not process.pause.is_on:
             return
-        self._tell_client(process, "resumed")
+        process.tell("info", "resumed")
         self._end_pause(process)
 
     def _end_pause(self, process: Process) -> None:
         if process.pause.is_on:
             process.wallet.stand_still(False, self.cores)
             process.pause.end()
-
-    def _tell_client(self, process: Process, message: str) -> None:
-        process.events.add("log", json_text({"level": "info", "message": message}))
-        self.has_output(process)
 
     def _endow(self, order: EndowProcess) -> None:
         process = self.processes.get(order.pid)

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
@@ -285,8 +285,7 @@ class Process:
             f"waiting for {news.num_pages} KV pages of {model}: {news.num_free} of {news.num_in_all} are free, "
             "other contexts have the rest"
         )
-        self.events.add("log", json_text({"level": "info", "message": message}))
-        self._services.has_output(self)
+        self.tell("info", message)
 
     def secret(self, name: str) -> str:
         """Raises `NotFound` saying how to get at it."""
@@ -299,6 +298,11 @@ class Process:
         return value
 
     # Output.
+
+    def tell(self, level: Literal["info", "warning", "error"], message: str) -> None:
+        """A line of Pie's own among the program's logs."""
+        self.events.add("log", json_text({"level": level, "message": message}))
+        self._services.has_output(self)
 
     def output(self, kind: EventKind, data: str) -> None:
         """JSON that counts as output; over the limit the program ends."""

@@ -254,20 +254,11 @@ class EventsSeen(Message, frozen=True):
     seq: int
 
 
-CoreResult = (
-    Chunk
-    | Flushed
-    | Saved
-    | SaveFailed
-    | Forwarded
-    | Looked
-    | Searched
-    | Waits
-    | MarketSeen
-    | Charged
-    | Profiled
-    | Failed
-)
+CoreAnswer = Chunk | Flushed | Saved | Forwarded | Looked | Searched | MarketSeen | Failed
+"""To an operation."""
+CoreNews = SaveFailed | Waits | Charged | Profiled
+"""About a process."""
+CoreResult = CoreAnswer | CoreNews
 GatewayOrder = (
     Launch | Describe | Deliver | Terminate | Pause | Resume | EndowProcess | BidForProcess | EventsStored | EventsSeen
 )
