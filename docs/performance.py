@@ -384,7 +384,7 @@ def _compare() -> list[str]:
         "`make bench-cpu`: the median of the rounds, least and most. A ratio above 1 means that Pie is ahead. How the",
         "others are set up, and what is and is not comparable: [benches/README.md](../benches/README.md).",
         "All of them run the checkpoint in bf16. The processor below has no instructions for that, which costs those",
-        "most that count on them; quantized files, with which llama.cpp is faster, are not compared here.",
+        "most that count on them. Quantized files are compared [below](#fewer-bits).",
         "",
     ]
     for result in results:
