@@ -79,15 +79,25 @@ TRACES = """
 ## Traces
 
 With `otlp_endpoint` under `[telemetry]` in the [configuration](configuration.md), each process that ends becomes a
-trace for a collector of OpenTelemetry, as OTLP over HTTP with JSON: one span for the process, with children for its
-wait in the queue and for each of its generations (tokens read and written, the time of the first one). A collector
-that is slow or away loses traces, which the log says once; nothing else notices. Without the setting nothing is
-gathered.
+trace for a collector of OpenTelemetry, as OTLP over HTTP with JSON (`POST /v1/traces` below the endpoint), within a
+second. A collector that is slow or away loses traces, which the log says once; nothing else notices. Without the
+setting nothing is gathered.
 
 ```toml
 [telemetry]
 otlp_endpoint = "http://127.0.0.1:4318"
 ```
+
+The service is `pie`. The first span of a trace has the name of the program, and lasts from launch to end; its status is
+an error where the process failed. Its attributes are `pie.pid`, `pie.program`, `pie.program.version`, `pie.user`,
+`pie.host`, `pie.outcome` (`return` or the code of the error), `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`
+and `pie.usage.cached_tokens`. Its children are
+
+- `queue`, from launch to start;
+- `generate MODEL` for each generation, with an event `first token`, and the attributes `gen_ai.operation.name`,
+  `gen_ai.request.model`, `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`, `pie.usage.cached_tokens` and
+  `pie.finish` ([the reasons](sdk.md#generate)). Of one process at most 1,000 are told; `pie.generations_left_out` of
+  the first span counts the rest.
 """
 
 

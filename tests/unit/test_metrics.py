@@ -118,9 +118,24 @@ def test_every_metric_that_the_dashboard_asks_for_is_there():
         "pie_host_processes",
         "pie_host_warm_guests",
     }
+    labels = {each.name + suffix: {*each.labels, "le"} for each in METRICS for suffix in SUFFIXES[each.kind]}
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            for name, label in asked_labels(target["expr"]):
+                assert label in labels[name], (panel["title"], name, label)
     places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard["panels"]]
     assert len(set(places)) == len(places)
 
 
 def names(expression: str) -> list[str]:
     return re.findall(r"pie_\w+", expression)
+
+
+def asked_labels(expression: str) -> list[tuple[str, str]]:
+    """By what an expression chooses a metric, or groups it."""
+    chosen = re.findall(r"(pie_\w+)\{([^}]*)\}", expression)
+    grouped = re.findall(r"by \((\w+)\) \((?:rate\()?(pie_\w+)", expression)
+    return [
+        *((name, label) for name, choice in chosen for label in re.findall(r"(\w+)\s*=", choice)),
+        *((name, label) for label, name in grouped),
+    ]

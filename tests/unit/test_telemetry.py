@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +93,15 @@ def lasts(first: dict, last: dict, end: str = "endTimeUnixNano") -> float:
 
 def known(span: dict) -> dict:
     return {each["key"]: each["value"] for each in span["attributes"]}
+
+
+def test_the_documentation_names_every_span_and_attribute():
+    process = ended()
+    told = Generations(process.pid, [Generation("MODEL", process.record.created)], num_left_out=1)
+    root, *children = spans_of(process, None, told)
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
+    wanted = {child["name"] for child in children} | {key for span in (root, *children) for key in known(span)}
+    assert not {name for name in wanted if f"`{name}`" not in page}
 
 
 def test_a_process_that_failed_or_never_began():
