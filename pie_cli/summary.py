@@ -48,10 +48,9 @@ class Timing:
         if num_tokens and self.wall_s > 0:
             parts.append(f"{num_tokens / self.wall_s:.1f} tokens/s")
         if usage and usage.spent:
-            from pie_engine.protocol.credits import shown
+            from pie_engine.protocol.credits import counted, shown
 
-            spent = shown(usage.spent)
-            parts.append(f"{spent} credit" if spent == "1" else f"{spent} credits")
+            parts.append(counted(shown(usage.spent)))
         return ", ".join([*parts, f"{self.wall_s:.2f} s"])
 
 

@@ -26,7 +26,7 @@ def bid(
     from pie_cli.acting import act_on
 
     amount = None if credits == DEFAULT else _credits(credits)
-    outcome = "bids for itself" if amount is None else f"bids {amount:g}"
+    outcome = "bids for itself" if amount is None else f"bids {amount:.10g}"
     run_async(act_on([pid], lambda client, pid: client.bid(pid, amount), outcome))
 
 

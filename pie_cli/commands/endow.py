@@ -19,5 +19,6 @@ def endow(
 ) -> None:
     """Give a process more credits."""
     from pie_cli.acting import act_on
+    from pie_engine.protocol.credits import counted
 
-    run_async(act_on([pid], lambda client, pid: client.endow(pid, credits), f"got {credits:g} credits"))
+    run_async(act_on([pid], lambda client, pid: client.endow(pid, credits), f"got {counted(f'{credits:.10g}')}"))

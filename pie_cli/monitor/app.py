@@ -36,6 +36,7 @@ from pie_cli.monitor.state import Reducer
 from pie_cli.monitor.view import Row
 from pie_cli.monitor.widgets.programs import TABLE_KEYS, ProgramsTable
 from pie_engine.errors import PieError
+from pie_engine.protocol.credits import counted
 from pie_engine.protocol.stats import Snapshot
 
 DRAW_S = 0.1
@@ -264,7 +265,7 @@ class MonitorApp(App[None]):
     def action_endow(self) -> None:
         def typed(row: Row, text: str | None) -> None:
             if text:
-                self._do(row, self.engine.endow(row.now.pid, float(text)), f"got {text} credits")
+                self._do(row, self.engine.endow(row.now.pid, float(text)), f"got {counted(text)}")
 
         about = "on top of what it has; Escape: never mind"
         self._with_chosen(

@@ -40,3 +40,8 @@ def shown(micro: int) -> str:
     """`998.5`, `0.0021`, `-12`: credits with four digits that count, whole ones in full."""
     credits = micro / CREDIT
     return f"{credits:.0f}" if abs(credits) >= 1000 else f"{credits:.4g}"
+
+
+def counted(number: str) -> str:
+    """`1 credit`, `0.5 credits`."""
+    return f"{number} credit" if number == "1" else f"{number} credits"

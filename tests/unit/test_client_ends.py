@@ -329,3 +329,13 @@ async def test_what_json_does_not_have_is_named(tmp_path, value, says):
         process = client._process("1a", None, after=0, with_trace=False)
         with pytest.raises(InvalidInput, match="the message cannot be sent"):
             await process.send(value)
+
+
+@pytest.mark.parametrize("credits", [float("nan"), float("inf"), -1.0])
+async def test_what_is_no_amount_of_credits_is_refused_before_it_is_sent(tmp_path, credits):
+    """JSON has no NaN: a bid would be taken back, in place of the error."""
+    async with PieClient(home=tmp_path) as client:
+        with pytest.raises(InvalidInput, match="a bid is a number of credits from 0 "):
+            await client.bid("1a", credits)
+        with pytest.raises(InvalidInput, match="an endowment is a number of credits from 0 "):
+            await client.endow("1a", credits)

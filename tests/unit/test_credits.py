@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pie_engine.errors import InvalidInput
-from pie_engine.protocol.credits import MAX_BID, bid_of, endowment_of, shown
+from pie_engine.protocol.credits import MAX_BID, bid_of, counted, endowment_of, shown
 
 
 @pytest.mark.parametrize(("credits", "micro"), [(0, 0), (1, 10**6), (0.1, 10**5), (1e-6, 1), (MAX_BID, 10**12)])
@@ -37,3 +37,8 @@ def test_shown_with_the_digits_that_count(micro, text):
 
 def test_large_amounts_are_shown_in_full():
     assert shown(123_456_789_000) == "123457"
+
+
+@pytest.mark.parametrize(("number", "text"), [("1", "1 credit"), ("0.5", "0.5 credits"), ("0", "0 credits")])
+def test_one_credit_is_one(number, text):
+    assert counted(number) == text

@@ -24,7 +24,7 @@ from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_client.walk import BUILT
 from pie_engine.config import load_paths
 from pie_engine.errors import NotFound, PieError
-from pie_engine.protocol.credits import endowment_of
+from pie_engine.protocol.credits import bid_of, endowment_of
 from pie_engine.protocol.http import (
     EVENT_STREAM,
     PID_HEADER,
@@ -169,13 +169,17 @@ class PieClient:
 
         Raises `NotFound`, and `InvalidInput` for what is no bid and when it has ended.
         """
+        if credits is not None:
+            bid_of(credits)  # JSON has no NaN, and would say None
         await self.request("POST", f"/v1/processes/{pid}/bid", {"credits": credits}, can_repeat=True)
 
     async def endow(self, pid: str, credits: float) -> None:
         """Give a process so many credits more, in each model.
 
-        Raises `NotFound`, and `InvalidInput` when that is more than it may have and when it has ended.
+        Raises `NotFound`, and `InvalidInput` for what is no amount, when that is more than it may have and when it has
+        ended.
         """
+        endowment_of(credits)  # JSON has no NaN
         await self.request("POST", f"/v1/processes/{pid}/endow", {"credits": credits})
 
     async def list_processes(self, *, with_ended: bool = False, limit: int | None = None) -> list[dict[str, Any]]:
