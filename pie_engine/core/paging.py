@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice, takewhile
 
 from pie_engine.core.archive import Backing, Reading
@@ -11,7 +11,7 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.policy import is_worth_waiting, num_pages_wanted
 from pie_engine.core.state import Context
 from pie_engine.kv.context import KvContext
-from pie_engine.kv.layout import Range
+from pie_engine.kv.layout import Spans, outside
 from pie_engine.kv.pool import PagePool
 
 
@@ -68,14 +68,16 @@ class Paging:
                 self._lack(operation)
                 continue
             reading: Reading | None = None
+            gaps: Spans = ()
             operation.lacks_pages = operation.awaits_disk = False
             if is_prefill:
-                if not self._look_up(operation, tokens_left):
+                gaps = self._gaps_of(kv)
+                if not self._look_up(operation, gaps, tokens_left):
                     continue
-                reading = self._fetch(operation)
+                reading = None if gaps else self._fetch(operation)
                 if operation.awaits_disk:
                     continue
-            end, gaps = self._goal(kv, reading)
+            end, gaps = self._goal(kv, reading, gaps)
             if gaps or end > kv.writable_end:
                 num_growing = num_growing_before(operation) if is_newcomer else 0
                 if not self._reserve(operation, is_newcomer, end, gaps, num_growing):
@@ -88,7 +90,7 @@ class Paging:
                 self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
                 continue
             if is_prefill:
-                self._take_back(operation)
+                self._take_back(operation, gaps)
                 if not kv.num_writable:
                     # All that it has pages for came back; a bounded context goes on from there.
                     continue
@@ -104,13 +106,26 @@ class Paging:
 
     # What is there already.
 
-    def _look_up(self, operation: Operation, tokens_left: int) -> bool:
+    def _gaps_of(self, kv: KvContext) -> Spans:
+        """Pages without which a context that forgets can come back: nobody sees them, and all others are known.
+
+        Without them it does not depend on how long it has lived what that takes.
+        """
+        if not kv.is_bounded or kv.num_computed:
+            return ()
+        gaps = kv.out_of_sight()
+        keys = _keys_but(kv, gaps) if gaps else []
+        num_published = len(self._pool.index.run(keys))
+        is_known = bool(keys) and num_published + len(self._pool.tier.run(keys[num_published:])) == len(keys)
+        return gaps if is_known else ()
+
+    def _look_up(self, operation: Operation, gaps: Spans, tokens_left: int) -> bool:
         """Take over what is published of the operation's tokens. False when it had better wait for the next step.
 
         It waits for pages that an operation before it makes full in this step, and finds them published then.
         """
         kv, tier, size = operation.kv, self._pool.tier, self._pool.page_size
-        keys = list(kv.coming_keys())
+        keys = _keys_but(kv, gaps)
         pages = self._pool.index.run(keys)
         num_known = len(pages) + len(tier.run(keys[len(pages) :]))
         tier.want(keys[len(pages) : num_known])
@@ -119,8 +134,7 @@ class Paging:
         if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
             return False
         if pages:
-            operation.context.has_found(kv.num_committed_pages + len(pages))
-            kv.adopt(pages)
+            operation.context.has_found(kv.adopt(pages, gaps))
             self.num_page_hits += len(pages)
         return True
 
@@ -141,23 +155,25 @@ class Paging:
         operation.awaits_disk = pages is None and not backing.is_gone
         return None if pages is None else Reading(pages, end, backing.gaps)
 
-    def _take_back(self, operation: Operation) -> None:
+    def _take_back(self, operation: Operation, gaps: Spans) -> None:
         """Move in what the host tier has of the context's tokens, into pages that are reserved for them.
 
         Tokens behind the last whole page that is known are computed again.
         """
         kv, pool = operation.kv, self._pool
-        first = kv.num_committed_pages
-        keys = list(kv.coming_keys())
-        slots = pool.tier.run(keys)[: len(kv.page_ids) - first]
-        if not slots:
+        keys, end = _keys_but(kv, gaps), kv.num_committed_pages
+        places = takewhile(lambda place: place < len(kv.page_ids), outside(gaps, end))
+        slots = pool.tier.run(keys)
+        num_moved = 0
+        for place, slot in zip(places, slots, strict=False):
+            pool.moves.move_in(slot, kv.page_ids[place])
+            num_moved, end = num_moved + 1, place + 1
+        if not num_moved:
             return
-        for page, slot in zip(kv.page_ids[first : first + len(slots)], slots, strict=True):
-            pool.moves.move_in(slot, page)
-        pool.tier.retire(keys[: len(slots)])
-        kv.advance(min((first + len(slots)) * pool.page_size, kv.num_tokens - 1))
-        operation.context.has_found(first + len(slots))
-        self.num_page_returns += len(slots)
+        pool.tier.retire(keys[:num_moved])
+        kv.advance(min(end * pool.page_size, kv.num_tokens - 1))
+        operation.context.has_found(end)
+        self.num_page_returns += num_moved
 
     def _announce(self, operation: Operation, tokens_left: int) -> None:
         """Who comes later in this step may wait for what the operation computes in it."""
@@ -178,14 +194,14 @@ class Paging:
 
     def num_new(self, kv: KvContext) -> int:
         """Free pages that the context takes, if nothing is found and nothing read."""
-        return kv.num_new_pages(self._end_for_now(kv))
+        return kv.num_new_pages(*self._goal(kv, None, self._gaps_of(kv)))
 
-    def _goal(self, kv: KvContext, reading: Reading | None) -> tuple[int, Sequence[Range]]:
+    def _goal(self, kv: KvContext, reading: Reading | None, gaps: Spans) -> tuple[int, Spans]:
         """Up to where the context needs pages now, and those that it need not have, since nobody will see them."""
+        # Where there are gaps all at once: in between it would lack what is seen there.
         if reading is not None and reading.gaps:
-            # All at once: in between it would lack what is seen there.
             return reading.end, reading.gaps
-        return self._end_for_now(kv), ()
+        return (kv.num_tokens, gaps) if gaps else (self._end_for_now(kv), ())
 
     def _end_for_now(self, kv: KvContext) -> int:
         """Up to where the context needs pages: to its end, or for some of it, if it lets go of others as it grows."""
@@ -194,9 +210,7 @@ class Paging:
         most = min(self._max_tokens, max(self._pool.num_pages // 4, 1) * self._pool.page_size)
         return min(kv.num_tokens, kv.num_computed + most)
 
-    def _reserve(
-        self, operation: Operation, is_newcomer: bool, end: int, gaps: Sequence[Range], num_growing: int
-    ) -> bool:
+    def _reserve(self, operation: Operation, is_newcomer: bool, end: int, gaps: Spans, num_growing: int) -> bool:
         """Pages for the first `end` tokens of the operation's context but `gaps`, taken from others if need be."""
         kv, pool = operation.kv, self._pool
         if kv.num_pages_at(end, gaps) > pool.num_pages:
@@ -205,7 +219,7 @@ class Paging:
         if not self._make_room(operation, end, gaps, num_growing, is_newcomer=is_newcomer):
             if is_newcomer:
                 # What it has found stays where it is until there is room for the rest.
-                self.num_page_hits -= kv.num_committed_pages
+                self.num_page_hits -= kv.num_pages
                 kv.uncompute(0)
             return False
         if is_newcomer:
@@ -217,9 +231,7 @@ class Paging:
                 profile.copied(operation)
         return True
 
-    def _make_room(
-        self, operation: Operation, end: int, gaps: Sequence[Range], num_growing: int, *, is_newcomer: bool
-    ) -> bool:
+    def _make_room(self, operation: Operation, end: int, gaps: Spans, num_growing: int, *, is_newcomer: bool) -> bool:
         pool, kv = self._pool, operation.kv
         num_missing = num_pages_wanted(kv.num_new_pages(end, gaps), num_growing) - pool.num_free
         if num_missing <= 0:
@@ -238,6 +250,15 @@ class Paging:
         self.has_put_back = True
         context.process.num_moved_out += 1
         self.num_preemptions += not context.is_idle
+
+
+def _keys_but(kv: KvContext, gaps: Spans) -> list[bytes]:
+    """The `coming_keys` of all places but `gaps`."""
+    if not gaps:
+        return list(kv.coming_keys())
+    first, keys = kv.num_committed_pages, list(kv.coming_keys())
+    places = takewhile(lambda place: place < first + len(keys), outside(gaps, first))
+    return [keys[place - first] for place in places]
 
 
 def _readable_end(context: Context, backing: Backing) -> int:

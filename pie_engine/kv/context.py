@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from pie_engine.kv.address import page_key
 from pie_engine.kv.laid_out import laid_out
-from pie_engine.kv.layout import Layout, Range, Spans, common, united, without
+from pie_engine.kv.layout import Layout, Range, Spans, common, outside, united, without
 from pie_engine.kv.pool import NO_PAGE, PagePool
 from pie_engine.kv.shared import SharedList
 from pie_engine.kv.table import PageTable
@@ -216,19 +217,34 @@ class KvContext:
             for index in range(self.num_committed_pages, self.num_tokens // self._pool.page_size):
                 yield self.key(index)
 
-    def adopt(self, pages: list[int]) -> None:
-        """Go on with the published pages of the first `coming_keys`, which were not computed here.
+    def out_of_sight(self) -> list[Range]:
+        """Full pages that nobody sees when what is behind the last full page is computed, and what comes later."""
+        num_full = self.num_full_at(self.num_tokens)
+        return self._hidden_pages(min(num_full * self._pool.page_size, max(self.num_tokens - 1, 0)), num_full)
 
-        The last token stays uncomputed: its logits may be wanted.
+    def adopt(self, pages: list[int], gaps: Spans = ()) -> int:
+        """Go on with published pages, at least one, of the first `coming_keys`, which were not computed here.
+
+        Those of the places `gaps`, which are `out_of_sight`, are left out. The last token stays uncomputed: its logits
+        may be wanted. Returns how many full pages it has then, or has let go.
         """
         first = self.num_committed_pages
+        places = list(islice(outside(gaps, first), len(pages)))
+        end = places[-1] + 1
+        laid = [NO_PAGE] * (end - first)
+        for place, page in zip(places, pages, strict=True):
+            laid[place - first] = page
         self._pool.share(pages)
-        self.table.replace(first, pages)
-        self.num_computed = min((first + len(pages)) * self._pool.page_size, self.num_tokens - 1)
+        self.table.replace(first, laid)
+        if gaps:
+            self.gone = united([*self.gone, *common(gaps, [(first, end)])])
+            self._mark()
+        self.num_computed = min(end * self._pool.page_size, self.num_tokens - 1)
         self.writable_end = self.num_computed
         self.table.seal(self.num_committed_pages)
         if self.is_bounded:
             self._let_go()
+        return end
 
     def fork(self, length: int) -> KvContext:
         """A context of the first `length` tokens that shares the pages of those that are computed."""
@@ -297,14 +313,17 @@ class KvContext:
 
         Nor the last one, which may be read again: its logits may be wanted.
         """
-        size, num_full = self._pool.page_size, self.num_committed_pages
         seen_from = min(self.num_computed, max(self.num_tokens - 1, 0))
-        hidden = [(-(-first // size), min(end // size, num_full)) for first, end in self._hidden_from(seen_from)]
-        going = without(united(hidden), self.gone)
+        going = without(self._hidden_pages(seen_from, self.num_committed_pages), self.gone)
         for first, end in going:
             self.table.let_go(first, end)
         self.gone = united([*self.gone, *going])
         self._mark()
+
+    def _hidden_pages(self, number: int, num_full: int) -> list[Range]:
+        """Of the first `num_full` pages, those of which no token from `number` on sees anything."""
+        size = self._pool.page_size
+        return united((-(-first // size), min(end // size, num_full)) for first, end in self._hidden_from(number))
 
     def _hidden_from(self, number: int) -> list[Range]:
         """What no token from `number` on sees."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 Range = tuple[int, int]
 """First and end."""
@@ -96,3 +96,11 @@ def common(left: Spans, right: Spans) -> list[Range]:
             found.append((max(first, right[at][0]), min(end, right[at][1])))
             at += 1
     return found
+
+
+def outside(spans: Spans, first: int) -> Iterator[int]:
+    """The numbers from `first` on that are not in `spans`, without an end."""
+    for start, stop in spans:
+        yield from range(first, start)
+        first = max(first, stop)
+    yield from count(first)

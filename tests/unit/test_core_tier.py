@@ -259,6 +259,31 @@ def test_a_context_that_lets_pages_go_comes_back_bit_by_bit():
     assert rig.core.stats().num_page_returns > 0
 
 
+@pytest.mark.parametrize(("num_host_pages", "most_computed"), [(24, 8 + PAGE_SIZE), (4, 190)])
+@pytest.mark.parametrize("options", [{"script": FakeScript(window=16)}, {}])
+def test_a_context_that_forgets_comes_back_with_what_it_still_sees(num_host_pages, most_computed, options):
+    """However long it has lived: what it let go long ago is not in host memory any more, and nobody asks for it."""
+    window = {} if options else {"window": 16, "sinks": 5}
+    rig, alone = Rig(num_pages=12, num_host_pages=num_host_pages, **options), Rig(**options)
+    said = []
+    for each in (rig, alone):
+        ctx = each.context("a" * 20)
+        each.generate(ctx, sampler=RANDOM, max_tokens=150, ignore_eos=True, **window)
+        each.run()
+        if each is rig:
+            for letter in "bc":
+                flushed(rig, letter * 40)
+            assert rig.kv(ctx).num_pages == 0
+            num_steps = len(rig.driver.steps)
+        op = each.generate(ctx, sampler=RANDOM, max_tokens=9, ignore_eos=True, **window)
+        each.run()
+        said.append(each.heard[op].ids)
+    assert said[0] == said[1]
+    computed = tokens_run(rig, num_steps)
+    assert computed <= most_computed
+    assert (computed < 100) == (num_host_pages == 24), "where a page that it sees is lost all is computed again"
+
+
 def test_stats_count_pages_in_both_tiers():
     rig = Rig(num_pages=10, num_host_pages=20)
     for index, prompt in enumerate(PROMPTS):
