@@ -11,10 +11,10 @@ import msgspec
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from pie_engine.config import ModelSection, SchedulingSection
+from pie_engine.config import MIB, ModelSection, SchedulingSection
 from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.loop import DEFAULT_SCHEDULING, Core
-from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult
+from pie_engine.driver.base import Capabilities, Driver, KvPages, Row, RowResult
 from pie_engine.driver.fake import FakeDriver
 from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.errors import ErrorInfo
@@ -76,9 +76,9 @@ def byte_tokenizer(merges: Sequence[tuple[str, str]] = ()) -> Tokenizer:
 
 
 class RecordingDriver:
-    """The fake driver, with a look at what it was asked."""
+    """A driver, the fake one as a rule, with a look at what it was asked."""
 
-    def __init__(self, inner: FakeDriver) -> None:
+    def __init__(self, inner: Driver) -> None:
         self._inner = inner
         self.steps: list[list[tuple[int, int]]] = []
         """Of each step, (start, number of tokens) of each row."""
@@ -108,6 +108,7 @@ class RecordingDriver:
         self._inner.write_pages(page_ids, pages)
 
     def tokens_in(self, page_ids: Sequence[int], end: int) -> list[int]:
+        assert isinstance(self._inner, FakeDriver)
         return self._inner.tokens_in(page_ids, end)
 
     def adapter_bytes(self, files: AdapterFiles) -> int:
@@ -174,13 +175,17 @@ class Rig:
         num_draft_pages: int = 256,
         step_ms: float = 0.0,
         scheduling: SchedulingSection = DEFAULT_SCHEDULING,
+        driver: Driver | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
-        self.tokenizer = byte_tokenizer(merges)
+        """`driver`, `tokenizer`: of a model, instead of the fake one."""
+        self.tokenizer = tokenizer or byte_tokenizer(merges)
         if reply is not None:
             script = FakeScript(replies=(Reply(reply),))
         # Of a MiB each, so that the configuration counts them.
         self.script = script = msgspec.structs.replace(script or FakeScript(), page_bytes=1 << 20)
-        self.driver = RecordingDriver(FakeDriver(self.tokenizer, script, page_size=PAGE_SIZE))
+        self.driver = RecordingDriver(driver or FakeDriver(self.tokenizer, script, page_size=PAGE_SIZE))
+        page_bytes = self.driver.capabilities.page_bytes
         self.now = 100.0
         section = ModelSection(
             path="test-model",
@@ -191,7 +196,7 @@ class Rig:
             saved_contexts_mb=saved_contexts_mb,
             adapters=dict(adapters or {}),
             adapter_memory_mb=adapter_memory_mb,
-            offload_memory_mb=num_host_pages,
+            offload_memory_mb=-(-num_host_pages * page_bytes // MIB),
             step_ms=step_ms,
         )
         self.draft_model = None
