@@ -31,6 +31,10 @@ def steps_until(rig: Rig, op: int, most: int = 2000) -> int:
     raise AssertionError(f"{op} is not over after {most} steps")
 
 
+def is_over(rig: Rig, op: int) -> bool:
+    return op in rig.heard and rig.heard[op].finish is not None
+
+
 def usage(rig: Rig, pid: str):
     return next(each for each in rig.core.stats().processes or [] if each.pid == pid)
 
@@ -232,3 +236,29 @@ def test_the_policy_is_what_the_configuration_names(policy: str):
     high = steps_until(rig, ops[1])
     assert rig.core.stats().market.policy == policy
     assert (high <= 32) == (policy == "priority")
+
+
+def test_programs_that_need_nearly_all_pages_take_turns_and_compute_little_twice():
+    """Three that grow beside one that forgets, which bid the same, on pages for one of them: no two fit together."""
+    max_wait = 60
+    rig = Rig(num_pages=24, num_host_pages=40, scheduling=SchedulingSection(max_wait_steps=max_wait))
+    pids = ["forgets", *(f"grows {number}" for number in range(3))]
+    open_all(rig, *pids)
+    contexts = [rig.context(str(number) * 52, pid=pid) for number, pid in enumerate(pids)]
+    rig.generate(contexts[0], max_tokens=10_000, window=64, ignore_eos=True)
+    ops = [rig.generate(ctx, max_tokens=40, ignore_eos=True) for ctx in contexts[1:]]
+    processes = [rig.core._hosts["host-1"].processes[pid] for pid in pids]
+    ran, ran_at, longest = [0] * 4, [0] * 4, 0
+    while not all(is_over(rig, op) for op in ops):
+        go(rig, 1)
+        for number, process in enumerate(processes):
+            if process.num_batch_tokens > ran[number] or (number and is_over(rig, ops[number - 1])):
+                ran[number], ran_at[number] = process.num_batch_tokens, rig.core.num_steps
+            longest = max(longest, rig.core.num_steps - ran_at[number])
+    num_useful = sum(52 + len(heard.ids) for heard in rig.heard.values())
+    num_run = sum(length for step in rig.driver.steps for _, length in step)
+    assert rig.core.stats().num_preemptions > 3
+    # `market.policy` states the bound: a turn for one claim of each of four processes, whose prompts take two steps.
+    assert longest <= max_wait + 4 * (TURN_STEPS + 2)
+    assert num_run <= 1.5 * num_useful
+    rig.check()
