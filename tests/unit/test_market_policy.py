@@ -116,6 +116,21 @@ def test_with_fcfs_claims_take_turns_whatever_they_bid():
     assert [table.run(1) for _ in range(4)] == [[rows[0]], [rows[1]], [rows[2]], [rows[0]]]
 
 
+@given(num_rows=st.integers(1, 6), adds=st.lists(st.integers(0, 9), min_size=2, max_size=25))
+@settings(max_examples=count(10, 300), deadline=None)
+def test_with_fcfs_every_claim_runs_when_the_others_have(num_rows, adds):
+    """Whatever they bid, whenever they came: of n claims each runs once in n / R steps."""
+    table = Table(FcfsPolicy(max_wait_steps=1))
+    last: dict[int, int] = {}
+    for bid in adds:
+        for _ in range(bid % 3):
+            last.update(dict.fromkeys(table.run(num_rows), table.step))
+        last[table.add("crowd" if bid > 4 else "", bid=bid, priority=bid)] = table.step
+    for _ in range(60):
+        last.update(dict.fromkeys(table.run(num_rows), table.step))
+        assert max(table.step - at for at in last.values()) < -(-len(adds) // num_rows) + 1
+
+
 def test_two_equal_programs_get_equal_service(fair):
     rows = [fair.add(num_pages=4) for _ in range(2)]
     for _ in range(1000):
@@ -182,13 +197,14 @@ def test_a_prompt_that_has_begun_goes_on():
 # Nobody starves.
 
 
+@pytest.mark.parametrize("policy", ["market", "priority"])
 @pytest.mark.parametrize("num_rows", [1, 2, 16])
-def test_the_wait_is_bounded_though_an_adversary_bids_everything(num_rows):
-    table = market(max_wait_steps=20)
+def test_the_wait_is_bounded_though_an_adversary_bids_everything(num_rows, policy):
+    table = Table(POLICIES[policy](max_wait_steps=20))
     for number in range(40):
-        table.add(f"adversary {number}", bid=ENDOWMENT, num_pages=1)
+        table.add(f"adversary {number}", bid=ENDOWMENT, num_pages=1, priority=1000)
     for _ in range(30):
-        table.add("crowd", bid=ENDOWMENT, num_pages=1)
+        table.add("crowd", bid=ENDOWMENT, num_pages=1, priority=1000)
     victim = table.add(bid=0, endowment=0)
     num_processes, waited, longest = 42, 0, 0
     for _ in range(400):
@@ -249,6 +265,25 @@ def test_idle_contexts_give_way_first_then_parked_ones_then_the_youngest():
     younger, youngest = table.add(num_pages=3), table.add(num_pages=3)
     assert table.victims(asking, 4) == [idle, later_idle, late_parked, parked, youngest, younger]
     assert older not in table.victims(asking, 4)
+
+
+@given(
+    ages=st.lists(st.tuples(st.sampled_from(Standing), st.integers(1, 5)), min_size=1, max_size=20),
+    num_missing=st.integers(1, 60),
+)
+@settings(max_examples=count(20, 400), deadline=None)
+def test_with_fcfs_nobody_loses_pages_to_a_younger_operation(ages, num_missing):
+    """Not even one that waits for ever."""
+    table = Table(FcfsPolicy(max_wait_steps=1))
+    kinds = [(standing, num_pages) for standing, num_pages in ages if standing]
+    rows = [table.add(num_pages=num_pages, standing=standing, bid=1) for standing, num_pages in kinds]
+    asking = table.add("asks", bid=9, priority=9)
+    table.step = 100
+    allowed = {row for row, (standing, _) in zip(rows, kinds, strict=True) if standing < Standing.RUNNABLE}
+    assert set(table.victims(asking, num_missing)) <= allowed
+    first = table.add("first")
+    table.policy.book.age[first] = 0
+    assert set(table.victims(first, 1)) == {*rows} - {first}
 
 
 @pytest.mark.parametrize("policy", POLICIES.values())
@@ -322,9 +357,10 @@ def overdue(table: Table, row: int, holder: int) -> None:
         table.policy.settle(StepRecord(table.step, [holder], [1], lacked_pages=[row]))
 
 
-def test_an_overdue_claim_takes_pages_from_everybody_and_keeps_them_for_a_turn():
-    table = market(max_wait_steps=20)
-    rich = table.add(bid=ENDOWMENT, num_pages=8)
+@pytest.mark.parametrize("policy", ["market", "priority"])
+def test_an_overdue_claim_takes_pages_from_everybody_and_keeps_them_for_a_turn(policy):
+    table = Table(POLICIES[policy](max_wait_steps=20))
+    rich = table.add(bid=ENDOWMENT, num_pages=8, priority=9)
     poor = table.add(bid=0)
     assert table.victims(poor, 4) == []
     overdue(table, poor, rich)
