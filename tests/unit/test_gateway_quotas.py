@@ -185,6 +185,23 @@ async def test_of_several_at_once_that_are_refused_nothing_stays(gateway, monkey
     assert gateway.store.process(process.pid).endowment == process.endowment == 220 * CREDIT
 
 
+@pytest.mark.parametrize("num_turns", range(5))
+async def test_one_that_is_cut_off_takes_nothing_from_the_next(gateway, num_turns):
+    """Its client may go at any moment; before it is committed, after it, and in the very turn."""
+    process = await gateway.launch("joe")
+    first, second = (asyncio.create_task(gateway.table.orders.endow(process, each * CREDIT)) for each in (30, 60))
+    for _ in range(num_turns):
+        await asyncio.sleep(0)
+    first.cancel()
+    await second
+    told = gateway.said(EndowProcess)
+    wanted = [160 * CREDIT] if not num_turns else [130 * CREDIT, 190 * CREDIT]
+    assert [order.endowment for order in told] == wanted
+    assert gateway.store.process(process.pid).endowment == process.endowment == wanted[-1]
+    with pytest.raises(LimitExceeded, match=f"were given {wanted[-1] // CREDIT} credits within the last hour"):
+        await gateway.table.orders.endow(process, 250 * CREDIT)
+
+
 def test_the_launch_request_has_credits():
     request = msgspec.json.decode(b'{"program": "a", "endowment": 2.5}', type=LaunchRequest)
     assert request.endowment == 2.5
