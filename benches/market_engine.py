@@ -181,31 +181,31 @@ class Engine:
         program.ended_at = self.now
         program.rent = self.policy.ledger.account(program.pid).rent
         for context in program.contexts:
-            self._set_pages(context, 0)
-            self.policy.book.close(context.row)
+            self.num_free += context.num_pages
+            self.policy.close(context.row)
             del self._contexts[context.row]
         self.policy.leave(program.pid)
 
     # Pages.
 
     def _set_pages(self, context: Context, num_pages: int) -> None:
-        book = self.policy.book
         self.num_free += context.num_pages - num_pages
-        context.num_pages = book.num_pages[context.row] = num_pages
-        book.charge[context.row] = num_pages * PARTS
+        context.num_pages = self.policy.book.num_pages[context.row] = num_pages
+        self.policy.charge([context.row], num_pages * PARTS)
 
     def _put_back(self, context: Context) -> None:
         context.num_stored = self.machine.pages_for(context.num_computed)
         context.program.num_moved_out += 1
-        self.policy.book.put_back(context.row)
-        self._set_pages(context, 0)
+        self.policy.put_back(context.row)
+        self.num_free += context.num_pages
+        context.num_pages = 0
 
     def _reserve(self, context: Context, busy: list[int]) -> bool:
         """Pages for all tokens of the context, from others if need be."""
         num_wanted = self.machine.pages_for(context.num_tokens)
         num_missing = num_wanted - context.num_pages - self.num_free
         if num_missing > 0:
-            for row in self.policy.victims(context.row, num_missing, self.step_number, busy):
+            for row in self.policy.victims(context.row, num_missing, self.step_number, busy).tolist():
                 self._put_back(self._contexts[row])
                 if num_wanted - context.num_pages <= self.num_free:
                     break
@@ -258,29 +258,32 @@ class Engine:
 
     def _compose(self, claims: list[Context]) -> tuple[Batch, StepRecord]:
         machine, step = self.machine, self.step_number
-        order = self.policy.order([each.row for each in claims], step)
+        order = self.policy.order([each.row for each in claims], step).tolist()
         num_prompts = sum(each.need > 1 for each in claims)
         decodes_left, rows_left = machine.max_rows - bool(num_prompts), machine.max_rows
         tokens_left = machine.max_tokens - min(len(claims) - num_prompts, decodes_left)
         batch: Batch = []
         busy: list[int] = []
-        record = StepRecord(step, busy, [], [], [])
+        tokens: list[int] = []
+        lacked_batch: list[int] = []
+        lacked_pages: list[int] = []
+        record = StepRecord(step, busy, tokens, lacked_pages, lacked_batch)
         is_blocked = False
         for place in order:
             context = claims[place]
             need = context.need
             if not rows_left or (tokens_left <= 0 if need > 1 else decodes_left <= 0):
-                record.lacked_batch.append(context.row)
+                lacked_batch.append(context.row)
                 continue
             is_newcomer = not context.num_pages
             if (is_newcomer and is_blocked) or not self._reserve(context, busy):
                 is_blocked = is_blocked or is_newcomer
-                record.lacked_pages.append(context.row)
+                lacked_pages.append(context.row)
                 continue
             num_tokens = min(need, max(tokens_left, 1))
             batch.append((context, num_tokens))
             busy.append(context.row)
-            record.num_tokens.append(num_tokens)
+            tokens.append(num_tokens)
             rows_left -= 1
             if need > 1:
                 tokens_left -= num_tokens

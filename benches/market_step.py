@@ -8,8 +8,7 @@ Every program has a context that decodes, a quarter of them fits, and they are p
 - victims: a claim that lacks pages asks who gives way (`Policy.victims`)
 - settle: price, rents, dividends, service (`Policy.settle`)
 
-`fits`: the same programs when all of them fit. The budget for all parts together is 200 µs at 256 programs and 2 ms at
-4,096.
+`fits`: the same programs when all of them fit. It is a part of what a core takes for a step (`core_step.py`).
 """
 
 from __future__ import annotations
@@ -21,20 +20,21 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 from common import describe_machine
 from report import write_json
 
 from pie_engine.market.book import PACED
+from pie_engine.market.columns import Ints
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.policy import POLICIES, Policy, StepRecord
 from pie_engine.market.sharing import PARTS
 from pie_engine.protocol.credits import CREDIT
 
 PARTS_OF_STEP = ("order", "victims", "settle", "sum", "fits")
-BUDGET_US = {256: 200, 4096: 2000}
 
 
-def crowd(policy: Policy, num_programs: int) -> list[int]:
+def crowd(policy: Policy, num_programs: int) -> Ints:
     """Rows of decoding contexts; some programs bid, some are poor, some are rich."""
     rng = random.Random(num_programs)
     rows = []
@@ -45,7 +45,7 @@ def crowd(policy: Policy, num_programs: int) -> list[int]:
         policy.book.wake(row, number, 0, num_pages)
         policy.book.num_pages[row], policy.book.charge[row] = num_pages, num_pages * PARTS
         rows.append(row)
-    return rows
+    return np.array(rows)
 
 
 def measure(name: str, num_programs: int, num_steps: int) -> dict[str, list[float]]:
@@ -60,13 +60,12 @@ def measure(name: str, num_programs: int, num_steps: int) -> dict[str, list[floa
         began = time.thread_time_ns()
         order = policy.order(rows, step)
         ordered = time.thread_time_ns()
-        ran = [rows[place] for place in order[:num_rows]]
-        lacked = [rows[place] for place in order[num_rows:]]
+        ran, lacked = rows[order[:num_rows]], rows[order[num_rows:]]
         asking = time.thread_time_ns()
-        for row in lacked[:1]:
+        for row in lacked[:1].tolist():
             policy.victims(row, 10**9, step, ran)
         asked = time.thread_time_ns()
-        policy.settle(StepRecord(step, ran, [1] * len(ran), lacked[:1], lacked[1:]))
+        policy.settle(StepRecord(step, ran, np.ones(len(ran), np.int64), lacked[:1], lacked[1:]))
         settled = time.thread_time_ns()
         for part, took_ns in (
             ("order", ordered - began),
@@ -86,7 +85,7 @@ def result_of(name: str, num_programs: int, num_steps: int) -> dict[str, object]
     """Least and median of each part."""
     spent = measure(name, num_programs, num_steps)
     figures = {part: {"least": min(us), "median": statistics.median(us)} for part, us in spent.items()}
-    return {"policy": name, "programs": num_programs, "budget_us": BUDGET_US.get(num_programs), **figures}
+    return {"policy": name, "programs": num_programs, **figures}
 
 
 def main() -> None:

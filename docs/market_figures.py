@@ -1,10 +1,15 @@
-"""The section of docs/performance.md on the market, from what benches/market_sim.py and market_step.py left."""
+"""The section of docs/performance.md on the market, from what its benches left."""
 
 from __future__ import annotations
 
 from typing import Any
 
 STEP_PARTS = ("order", "victims", "settle", "sum")
+CASES = {
+    "fits": "all fit",
+    "places": "a quarter has a place in the batch, 256 at most",
+    "pages": "a quarter has pages",
+}
 SCENARIOS = {
     "poisson": "chats, a little more than the machine can take",
     "bursty": "the same, 40 at a time",
@@ -15,14 +20,29 @@ SCENARIOS = {
 }
 
 
-def market_lines(simulated: list[dict[str, Any]], steps: list[dict[str, Any]]) -> list[str]:
-    """`simulated` and `steps`: results of the two benches."""
+def market_lines(
+    simulated: list[dict[str, Any]], composed: list[dict[str, Any]], steps: list[dict[str, Any]]
+) -> list[str]:
+    """Results of benches/market_sim.py, core_step.py and market_step.py."""
     lines = ["## The market", ""]
+    for result in composed:
+        lines += [
+            "`python benches/core_step.py`: what it costs a core to decide who runs in a step, on whose pages and at",
+            "what price, in µs of CPU time, least / median / mean; and to put the rows together of those that run.",
+            "The budget for the decision is 200 µs at 256 programs and 2 ms at 4,096.",
+            "",
+            "| programs | | policy | decision | rows |",
+            "|--:|---|---|--:|--:|",
+        ]
+        for row in result["results"]:
+            what = CASES[row["case"]] if row["policy"] == "market" else ""
+            parts = [" / ".join(f"{us:,.0f}" for us in row[part].values()) for part in ("decision", "rows")]
+            lines.append(f"| {row['programs']:,} | {what} | {row['policy']} | {' | '.join(parts)} |")
+        lines.append("")
     for result in steps:
         lines += [
-            "`python benches/market_step.py`: what decisions cost in a step that cannot hold all, in µs of CPU time,",
-            "least / median: who goes first, who gives pages up for one that lacks some, prices and rents. The",
-            "budget is 200 µs at 256 programs and 2 ms at 4,096; where everything fits it is a microsecond.",
+            "`python benches/market_step.py`: of those decisions, what the policy takes where not everything fits: who",
+            "goes first, who gives pages up for one that lacks some, prices and rents.",
             "",
             "| programs | policy | order | victims | settle | sum |",
             "|--:|---|--:|--:|--:|--:|",
@@ -50,4 +70,4 @@ def market_lines(simulated: list[dict[str, Any]], steps: list[dict[str, Any]]) -
             ]
             lines.append(f"| {what} | {row['policy']} | {' | '.join(cells)} |")
         lines += ["", f"`left`: had not ended after {result['steps']:,} steps.", ""]
-    return lines if simulated or steps else []
+    return lines if simulated or composed or steps else []

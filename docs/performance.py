@@ -287,7 +287,7 @@ def _loop() -> list[str]:
 
 def _market() -> list[str]:
     steps = _read("market-step-*.json")
-    lines = market_lines(_read("market-sim-*.json"), steps)
+    lines = market_lines(_read("market-sim-*.json"), _read("core-step-*.json"), steps)
     return [*lines, _machine(steps[0]), ""] if steps else lines
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pie_engine.config import SchedulingSection
+from pie_engine.core.ranking import Ranking
 from pie_engine.core.state import Context, Process
 from pie_engine.kv.pool import PagePool
 from pie_engine.market.book import PACED
+from pie_engine.market.columns import Ints
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.policy import POLICIES, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import EVERY_STEPS, charges
@@ -47,8 +51,7 @@ class Claims:
         """Contexts that lost their pages to others."""
         self.step = 0
         """As the policy counts: also steps in which nobody could run."""
-        self._counted_at = 0
-        self._charged_at = -EVERY_STEPS
+        self._counted_at = -EVERY_STEPS
 
     # Who is there.
 
@@ -72,10 +75,11 @@ class Claims:
         """Nothing runs on it yet."""
         context.row = self._book.open(context.process.seat, self.step)
         self._contexts[context.row] = context
+        self.has_pages(context)
         self.bid(context)
 
     def close(self, context: Context) -> None:
-        self._book.close(context.row)
+        self.policy.close(context.row)
         del self._contexts[context.row]
 
     def bid(self, context: Context) -> None:
@@ -89,64 +93,62 @@ class Claims:
 
     def wake(self, operation: Operation) -> None:
         """It can run from the next step on."""
+        self.has_pages(operation.context)
         num_wanted = self._pool.num_pages_for(operation.kv.num_tokens)
         self._book.wake(operation.context.row, operation.arrival, self.step, num_wanted)
 
     def park(self, context: Context) -> None:
         """Its operation waits for something that is not the core's to give."""
-        context.term_end = 0
+        self.has_pages(context)
         if context.process.paused_at is None:
             self._book.park(context.row)
 
     def rest(self, context: Context) -> None:
         """Nothing runs on it any more."""
-        context.term_end = 0
+        self.has_pages(context)
         self._book.rest(context.row, self.step)
 
     # What a step asks.
 
-    def rank(self, operations: Sequence[Operation]) -> None:
-        """Put them in order, who goes first: sets their `rank`."""
-        rows = [operation.context.row for operation in operations]
-        for rank, place in enumerate(self.policy.order(rows, self.step)):
-            operations[place].rank = rank
+    def ranking(self, operations: Sequence[Operation], rows: Ints) -> Ranking:
+        """Who goes first of operations that can run; `rows` of their contexts."""
+        places = self.policy.order(rows, self.step)
+        return Ranking(operations, rows, places, self._book.num_pages.ints[rows[places]] > 0)
 
     def victims(
         self, context: Context, num_missing: int, busy: Iterable[Context], *, is_newcomer: bool
     ) -> Iterable[Context]:
         """Who gives its pages up for `context`, in this order, until `num_missing` are free; nobody if never. `busy`
         contexts keep theirs. So do those that have just come, where a newcomer asks that bids hardly more."""
-        self._count_pages()
-        kept = [each.row for each in busy]
+        kept = np.array([each.row for each in busy], np.int64)
         if is_newcomer and self.policy.name == "market":
             bids = self.policy.strengths(self.step)
-            most = int(bids[context.row]) // WORTH_A_MOVE
-            kept += [row for row, each in self._contexts.items() if each.term_end > self.step and bids[row] >= most]
+            has_come = self._book.term_end.ints[: len(bids)] > self.step
+            has_come &= bids >= int(bids[context.row]) // WORTH_A_MOVE
+            kept = np.concatenate((kept, np.flatnonzero(has_come)))
         rows = self.policy.victims(context.row, num_missing, self.step, kept)
-        return (self._contexts[row] for row in rows)
+        return (self._contexts[row] for row in rows.tolist())
 
     def has_pages(self, context: Context) -> None:
-        """It has got some."""
+        """It has others than before."""
         self._book.num_pages[context.row] = context.kv.num_pages
 
     def moved_in(self, context: Context, num_steps: int) -> None:
         """It has got pages, and its prompt takes so many steps at least."""
-        context.term_end = self.step + TURN_STEPS + PATIENCE * num_steps
+        self._book.term_end[context.row] = self.step + TURN_STEPS + PATIENCE * num_steps
 
     def put_back(self, context: Context) -> None:
         """It has lost its pages."""
-        context.term_end = 0
         self.num_moved_out += 1
-        self._book.put_back(context.row)
+        self.policy.put_back(context.row)
 
-    def _count_pages(self) -> None:
-        """Once in a step that asks, as contexts also give pages back by themselves; later on only those have more that
-        are busy."""
-        if self._counted_at != self.step:
-            self._counted_at = self.step
-            num_pages = self._book.num_pages
-            for row, each in self._contexts.items():
-                num_pages[row] = each.kv.num_pages
+    def lacks_pages(self, context: Context) -> bool:
+        """Whether there were none for it when it was looked at last."""
+        return bool(self._book.lacks_pages[context.row])
+
+    def note_lack(self, context: Context, lacks_pages: bool) -> None:
+        """It was looked at."""
+        self._book.lacks_pages[context.row] = lacks_pages
 
     # What becomes of it.
 
@@ -157,35 +159,26 @@ class Claims:
             self.policy.made(context.process.seat, num_full - context.num_made)
             context.num_made = num_full
 
-    def settle(
-        self,
-        ran: Sequence[tuple[Operation, int]],
-        lacked_pages: Sequence[Operation],
-        lacked_batch: Sequence[Operation],
-    ) -> None:
-        """After a step: who ran, with so many tokens each, and who did not fit."""
-        if not lacked_pages and not lacked_batch:
-            self.policy.all_ran(self.step)
-            return
-        if self.policy.name == "market" and self.step - self._charged_at >= EVERY_STEPS:
-            self._charge()
-        self.policy.settle(
-            StepRecord(
-                self.step,
-                [operation.context.row for operation, _ in ran],
-                [num_tokens for _, num_tokens in ran],
-                [operation.context.row for operation in lacked_pages],
-                [operation.context.row for operation in lacked_batch],
-            )
-        )
+    def all_ran(self) -> None:
+        """Nobody had to wait in this step."""
+        self.policy.all_ran(self.step)
 
-    def _charge(self) -> None:
-        """Split the pages among those that hold them."""
-        self._charged_at = self.step
-        charge = self._book.charge
-        shares = charges([each.kv.page_ids for each in self._contexts.values()], self._pool.num_pages)
-        for row, share in zip(self._contexts, shares.tolist(), strict=True):
-            charge[row] = share
+    def settle(self, ran: Ints, num_tokens: Ints, lacked_pages: Ints, lacked_batch: Ints) -> None:
+        """After a step that did not hold all: rows of those who ran, with so many tokens each, and of the others."""
+        self._book.lacks_pages.ints[lacked_pages] = 1
+        if self.step - self._counted_at >= EVERY_STEPS:
+            self._count_pages()
+        self.policy.settle(StepRecord(self.step, ran, num_tokens, lacked_pages, lacked_batch))
+
+    def _count_pages(self) -> None:
+        """And split them among those that hold them. A few come and go without a word: of what a model does not look
+        at any more, of guesses that did not come true."""
+        self._counted_at = self.step
+        rows = np.fromiter(self._contexts, np.int64, len(self._contexts))
+        kvs = [each.kv for each in self._contexts.values()]
+        self._book.num_pages.ints[rows] = [kv.num_pages for kv in kvs]
+        if self.policy.name == "market":
+            self.policy.charge(rows, charges([kv.page_ids for kv in kvs], self._pool.num_pages))
 
     def state(self) -> MarketState:
         """Of the market, for people."""

@@ -220,6 +220,7 @@ class Intake:
     def _truncate(self, host: Host, message: Truncate) -> None:
         context = self._idle_context(host, message.ctx, "truncate")
         context.truncate(min(message.length, context.kv.num_tokens))
+        self._scheduler.claims.has_pages(context)
         context.random.turn()
         self._turns.forget_ended(context)
 
@@ -229,12 +230,14 @@ class Intake:
             raise Internal(f"drop of {message.first} … {message.end - 1}, of {context.kv.num_tokens} tokens")
         self._facts.check_layouts()
         context.drop(message.first, message.end)
+        self._scheduler.claims.has_pages(context)
         self._turns.forget_ended(context)
 
     def _slide(self, host: Host, message: Slide) -> None:
         context = self._idle_context(host, message.ctx, "window")
         self._facts.check_window(message.window, message.sinks)
         context.slide(message.window, message.sinks)
+        self._scheduler.claims.has_pages(context)
         self._turns.forget_ended(context)
 
     def _restore(self, host: Host, message: Restore) -> None:

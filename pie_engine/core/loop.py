@@ -122,7 +122,7 @@ class Core:
         self._census = Census(section, self._hosts, self._scheduler, self.pool, draft_model, latencies, clock)
         self.counts = self._census.counts
         self._turns = Turns(self._scheduler)
-        self._profiler = Profiler(self.pool, clock)
+        self._profiler = Profiler(self.pool, self._scheduler.claims, clock)
         self._intake = Intake(
             self.facts, self.pool, sharers, self._scheduler, self._turns, self._profiler, self._census, clock
         )

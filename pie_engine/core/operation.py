@@ -123,7 +123,6 @@ class Operation:
         "is_over",
         "is_runnable",
         "kv",
-        "lacks_pages",
         "last_step",
         "num_run",
         "op",
@@ -142,10 +141,9 @@ class Operation:
         self.last_step = 0
         """The step in which it last ran."""
         self.rank = 0
-        """Who goes first in this step, where not all fit: small is first."""
+        """In a step that may not hold all, see `Ranking`."""
         self.num_run = 0
         """Tokens that have gone through the model for it."""
-        self.lacks_pages = False
         self.awaits_disk = False
         """Its KV is being read."""
         self.has_begun = False

@@ -32,47 +32,57 @@ class Paging:
         """Prompts of the last step that were not looked at, since others take all its tokens."""
         self.let_in: set[Context] = set()
         """Contexts that keep their pages in this step."""
-        self.has_put_back = False
-        """Whether somebody has lost its pages in this step."""
+        self.put_back: list[Operation] = []
+        """Those that can run and have lost their pages in this step."""
+        self.num_moved_in = 0
+        """Newcomers that have got pages in this step."""
+        self.is_blocked = False
+        """Whether a newcomer has got none: no other one gets any in this step."""
+        self._tokens_left = 0
+        """Of this step, for prompts."""
         self.num_preemptions = self.num_page_hits = self.num_page_returns = 0
         self._coming: set[bytes] = set()
         """Keys of the pages that the prefills chosen so far make full in this step."""
 
     def begin(self) -> None:
         """A step: nobody has got anything yet."""
-        self.outgrown, self.restores, self.lacking, self.passed_over = [], [], [], []
-        self.has_put_back = False
+        self.outgrown, self.restores, self.lacking, self.passed_over, self.put_back = [], [], [], [], []
+        self.is_blocked, self.num_moved_in, self._tokens_left = False, 0, self._max_tokens
+        self._coming.clear()
         if self.let_in:
             self.let_in = set()
 
+    @property
+    def takes_newcomers(self) -> bool:
+        """Whether one more can get pages in this step."""
+        return self._tokens_left > 0 and not self.is_blocked
+
     def give(
         self, operations: Iterable[Operation], num_growing_before: Callable[[Operation], int]
-    ) -> tuple[list[Operation], list[int]]:
+    ) -> list[tuple[Operation, int]]:
         """Those that get pages for all tokens of their contexts, and how many tokens each of them has to run.
 
         Whoever was let in keeps its pages in this step. `num_growing_before`: see `num_pages_wanted`.
         """
-        found: list[Operation] = []
-        needs: list[int] = []
-        tokens_left, is_blocked = self._max_tokens, False
-        self._coming.clear()
+        found: list[tuple[Operation, int]] = []
         for operation in operations:
             kv = operation.kv
             is_prefill = kv.num_uncomputed > 1
-            if is_prefill and tokens_left <= 0:
+            if is_prefill and self._tokens_left <= 0:
                 self.passed_over.append(operation)
                 continue
             # Contexts without pages are let in one after the other: a small one must not overtake a large one for ever.
             is_newcomer = not kv.num_computed and not kv.num_pages
-            if is_newcomer and is_blocked:
+            if is_newcomer and self.is_blocked:
                 self._lack(operation)
                 continue
             reading: Reading | None = None
             gaps: Spans = ()
-            operation.lacks_pages = operation.awaits_disk = False
+            operation.awaits_disk = False
+            self._claims.note_lack(operation.context, False)
             if is_prefill:
                 gaps = self._gaps_of(kv)
-                if not self._look_up(operation, gaps, tokens_left):
+                if not self._look_up(operation, gaps):
                     continue
                 reading = None if gaps else self._fetch(operation)
                 if operation.awaits_disk:
@@ -81,10 +91,10 @@ class Paging:
             if gaps or end > kv.writable_end:
                 num_growing = num_growing_before(operation) if is_newcomer else 0
                 if not self._reserve(operation, is_newcomer, end, gaps, num_growing):
-                    is_blocked = is_blocked or is_newcomer
+                    self.is_blocked = self.is_blocked or is_newcomer
                     self._lack(operation)
                     continue
-                self._claims.has_pages(operation.context)
+                self.num_moved_in += is_newcomer
             self.let_in.add(operation.context)
             if reading is not None:
                 self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
@@ -94,15 +104,14 @@ class Paging:
                 if not kv.num_writable:
                     # All that it has pages for came back; a bounded context goes on from there.
                     continue
-                self._announce(operation, tokens_left)
-                tokens_left -= kv.num_uncomputed
-            found.append(operation)
-            needs.append(min(kv.num_uncomputed, kv.num_writable))
-        return found, needs
+                self._announce(operation)
+                self._tokens_left -= kv.num_uncomputed
+            found.append((operation, min(kv.num_uncomputed, kv.num_writable)))
+        return found
 
     def _lack(self, operation: Operation) -> None:
-        operation.lacks_pages = True
         self.lacking.append(operation)
+        self._claims.note_lack(operation.context, True)
 
     # What is there already.
 
@@ -119,7 +128,7 @@ class Paging:
         is_known = bool(keys) and num_published + len(self._pool.tier.run(keys[num_published:])) == len(keys)
         return gaps if is_known else ()
 
-    def _look_up(self, operation: Operation, gaps: Spans, tokens_left: int) -> bool:
+    def _look_up(self, operation: Operation, gaps: Spans) -> bool:
         """Take over what is published of the operation's tokens. False when it had better wait for the next step.
 
         It waits for pages that an operation before it makes full in this step, and finds them published then.
@@ -131,10 +140,11 @@ class Paging:
         tier.want(keys[len(pages) : num_known])
         num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[num_known:]))
         num_left = kv.num_tokens - (kv.num_committed_pages + num_known) * size
-        if is_worth_waiting(num_coming * size, min(num_left, tokens_left)):
+        if is_worth_waiting(num_coming * size, min(num_left, self._tokens_left)):
             return False
         if pages:
             operation.context.has_found(kv.adopt(pages, gaps))
+            self._claims.has_pages(operation.context)
             self.num_page_hits += len(pages)
         return True
 
@@ -175,17 +185,17 @@ class Paging:
         operation.context.has_found(end)
         self.num_page_returns += num_moved
 
-    def _announce(self, operation: Operation, tokens_left: int) -> None:
+    def _announce(self, operation: Operation) -> None:
         """Who comes later in this step may wait for what the operation computes in it."""
         kv, size = operation.kv, self._pool.page_size
-        end = min(kv.num_computed + tokens_left, kv.num_tokens)
+        end = min(kv.num_computed + self._tokens_left, kv.num_tokens)
         self._coming.update(islice(kv.coming_keys(), max(end // size - kv.num_committed_pages, 0)))
 
     # Free pages.
 
     def num_needed(self, operation: Operation) -> int:
         """That it waits for; 0: it does not wait for pages."""
-        if not operation.lacks_pages or not operation.is_runnable:
+        if not operation.is_runnable or not self._claims.lacks_pages(operation.context):
             return 0
         kv, backing = operation.kv, operation.context.backing
         if backing is not None and backing.gaps and backing.is_read:
@@ -221,10 +231,12 @@ class Paging:
                 # What it has found stays where it is until there is room for the rest.
                 self.num_page_hits -= kv.num_pages
                 kv.uncompute(0)
+                self._claims.has_pages(operation.context)
             return False
         if is_newcomer:
             self._claims.moved_in(operation.context, -(-kv.num_tokens // self._max_tokens))
         copy = kv.reserve(end, gaps)
+        self._claims.has_pages(operation.context)
         if copy is not None:
             pool.moves.copy(*copy)
             if (profile := operation.context.process.profile) is not None:
@@ -237,7 +249,8 @@ class Paging:
         if num_missing <= 0:
             return True
         for context in self._claims.victims(operation.context, num_missing, self.let_in, is_newcomer=is_newcomer):
-            self._put_back(context)
+            if context.kv.num_pages:
+                self._put_back(context)
             # Asked anew: a page that was shared with the victim need not be copied any more.
             if pool.num_free >= num_pages_wanted(kv.num_new_pages(end, gaps), num_growing):
                 return True
@@ -247,9 +260,11 @@ class Paging:
         """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
         context.kv.uncompute(0)
         self._claims.put_back(context)
-        self.has_put_back = True
         context.process.num_moved_out += 1
-        self.num_preemptions += not context.is_idle
+        if context.queue:
+            self.num_preemptions += 1
+            if context.queue[0].is_runnable:
+                self.put_back.append(context.queue[0])
 
 
 def _keys_but(kv: KvContext, gaps: Spans) -> list[bytes]:

@@ -6,45 +6,34 @@ from collections.abc import Callable, Sequence
 
 
 def share_step(
-    needs: Sequence[int],
+    num_decodes: int,
+    prompts: Sequence[int],
     max_tokens: int,
     max_sequences: int,
-    in_turn: Callable[[Sequence[int]], Sequence[int]],
     chunk: Callable[[int, int], int] | None = None,
-) -> Sequence[int]:
-    """How many tokens each operation runs in this step, 0 for none.
+) -> tuple[int, list[int]]:
+    """How many of the decodes run in this step, and how many tokens of each prompt, 0 for none.
 
-    `needs`: uncomputed tokens of each runnable operation; 1 is a decode, more is a prefill.
+    `prompts`: their uncomputed tokens, in their order.
 
-    Decodes come first, so that no prompt stalls them; prefills share the remaining tokens, in their order, in chunks.
-    When not all decodes fit, those run that are first `in_turn`: given their indices, it puts them in order. The first
-    prefill always gets at least one token: it would wait for ever behind decodes that never end. `chunk` says how many
-    tokens, of at most so many, prefill `index` may have beside decodes (`core.pace`); it is asked in order, and none
-    comes after one that got less than that.
+    Decodes come first, so that no prompt stalls them; prompts share the remaining tokens, in their order, in chunks.
+    The first prompt always gets at least one token: it would wait for ever behind decodes that never end. `chunk` says
+    how many tokens, of at most so many, prompt `index` may have beside decodes (`core.pace`); it is asked in order, and
+    none comes after one that got less than that.
     """
-    num_prefills = len(needs) - needs.count(1)
-    max_rows = min(max_tokens, max_sequences)
-    if not num_prefills and len(needs) <= max_rows:
-        return needs
-    shares = [0] * len(needs)
-    decodes: Sequence[int] = [index for index, need in enumerate(needs) if need == 1]
-    num_decode_rows = max(max_rows - bool(num_prefills), 0)
-    if len(decodes) > num_decode_rows:
-        decodes = in_turn(decodes)[:num_decode_rows]
-    for index in decodes:
-        shares[index] = 1
-    tokens_left, rows_left = max_tokens - len(decodes), max_sequences - len(decodes)
-    for index, need in enumerate(needs):
+    num_running = max(min(num_decodes, min(max_tokens, max_sequences) - bool(prompts)), 0)
+    shares = [0] * len(prompts)
+    tokens_left, rows_left = max_tokens - num_running, max_sequences - num_running
+    for index, need in enumerate(prompts):
         if not tokens_left or not rows_left:
             break
-        if need > 1:
-            most = min(need, tokens_left)
-            shares[index] = most if chunk is None else chunk(index, most)
-            if shares[index] < most:
-                break
-            tokens_left -= most
-            rows_left -= 1
-    return shares
+        most = min(need, tokens_left)
+        shares[index] = most if chunk is None else chunk(index, most)
+        if shares[index] < most:
+            break
+        tokens_left -= most
+        rows_left -= 1
+    return num_running, shares
 
 
 def num_pages_wanted(num_new: int, num_growing: int) -> int:

@@ -15,6 +15,7 @@ from pie_engine.protocol.profile import ForkTimes, OperationTimes, StepTimes
 from pie_engine.protocol.to_host import Profiled
 
 if TYPE_CHECKING:
+    from pie_engine.core.claims import Claims
     from pie_engine.core.operation import Operation
     from pie_engine.core.scheduler import Batch
     from pie_engine.core.state import Context, Process
@@ -90,9 +91,10 @@ class _Seen:
 class ProcessProfile:
     """Of one process; what it has to say goes out when one of its operations is over."""
 
-    def __init__(self, process: Process, pool: PagePool, clock: Callable[[], float]) -> None:
+    def __init__(self, process: Process, pool: PagePool, claims: Claims, clock: Callable[[], float]) -> None:
         self._process = process
         self._pool = pool
+        self._claims = claims
         self._clock = clock
         self._under_way: dict[Operation, _Seen] = {}
         self._over: list[OperationTimes] = []
@@ -130,7 +132,8 @@ class ProcessProfile:
     def look(self, now: int) -> None:
         """Who waits for pages?"""
         for operation, seen in self._under_way.items():
-            seen.note_pages(operation.lacks_pages and operation.is_runnable, now)
+            lacks_pages = operation.is_runnable and self._claims.lacks_pages(operation.context)
+            seen.note_pages(lacks_pages, now)
 
     def stepped(self, step: StepTimes, batch: Batch) -> None:
         """`batch` has run, and nothing of it is settled."""
@@ -177,8 +180,9 @@ class ProcessProfile:
 class Profiler:
     """All processes of a core that are profiled."""
 
-    def __init__(self, pool: PagePool, clock: Callable[[], float]) -> None:
+    def __init__(self, pool: PagePool, claims: Claims, clock: Callable[[], float]) -> None:
         self._pool = pool
+        self._claims = claims
         self._clock = clock
         self._profiles: dict[Process, ProcessProfile] = {}
 
@@ -187,7 +191,7 @@ class Profiler:
         return bool(self._profiles)
 
     def open(self, process: Process) -> None:
-        process.profile = self._profiles[process] = ProcessProfile(process, self._pool, self._clock)
+        process.profile = self._profiles[process] = ProcessProfile(process, self._pool, self._claims, self._clock)
 
     def close(self, process: Process) -> None:
         self._profiles.pop(process, None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Callable, Sequence
-from itertools import chain
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from itertools import chain, repeat
 from operator import attrgetter
+
+import numpy as np
 
 from pie_engine.core.claims import Claims
 from pie_engine.core.drafting import num_draftable
@@ -13,13 +17,18 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.paging import Paging
 from pie_engine.core.policy import share_step
+from pie_engine.core.ranking import Ranking, Ready
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row
 from pie_engine.kv.pool import PagePool
+from pie_engine.market.columns import Ints
 from pie_engine.market.policy import Policy
 
 Batch = list[tuple[Operation, Row]]
+Share = tuple[Operation, int]
+"""And how many tokens of it."""
 _arrival, _rank = attrgetter("arrival"), attrgetter("rank")
+_NOBODY: Ints = np.zeros(0, np.int64)
 
 
 class Scheduler:
@@ -49,10 +58,14 @@ class Scheduler:
         """Of prompts, in the last step."""
         self._is_looking = False
         """Whether prompts sit this step out, to show what the decodes take."""
-        self._is_ranked = False
-        """Whether this step may not hold all, so that the policy has said who goes first."""
+        self._ranking: Ranking | None = None
+        """Who goes first; None: this step holds all."""
+        self._has_lacked = False
+        """Whether somebody had to wait in the last step; then the next one may not hold all, either."""
         self.runnable: list[Operation] = []
         """Begun, not over and not parked; oldest first."""
+        self._rows = array("q")
+        """Of their contexts."""
         self.contexts: dict[int, Context] = {}
         """All contexts there are, by the identity of the object: ids are only unique within a host."""
 
@@ -63,15 +76,20 @@ class Scheduler:
 
     def add(self, operation: Operation) -> None:
         """It can run. That of a paused process is added again when it goes on."""
-        if not operation.is_runnable and operation.context.process.paused_at is None:
+        if operation.is_runnable:
+            self.claims.has_pages(operation.context)
+        elif operation.context.process.paused_at is None:
             operation.is_runnable = True
-            insort(self.runnable, operation, key=_arrival)
+            place = bisect_left(self.runnable, operation.arrival, key=_arrival)
+            self.runnable.insert(place, operation)
+            self._rows.insert(place, operation.context.row)
             self.claims.wake(operation)
 
     def remove(self, operation: Operation) -> None:
         if operation.is_runnable:
             operation.is_runnable = False
-            self.runnable.remove(operation)
+            place = self.runnable.index(operation, bisect_left(self.runnable, operation.arrival, key=_arrival))
+            del self.runnable[place], self._rows[place]
             self.claims.park(operation.context)
 
     def adopt(self, context: Context) -> None:
@@ -100,53 +118,70 @@ class Scheduler:
 
         `spent_s` have gone by since the last one.
         """
-        self.claims.step += 1
-        self.paging.begin()
-        operations, needs = self._with_pages()
-
-        def in_turn(indices: Sequence[int]) -> Sequence[int]:
-            return sorted(indices, key=lambda index: operations[index].rank)
-
-        chunk = self._chunk_of(operations, needs, spent_s)
-        shares = share_step(needs, self._max_tokens, self._max_sequences, in_turn, chunk)
-        self._settle(operations, shares)
+        decodes, prompts = self._decide(spent_s)
+        self._num_decodes, self._parts = len(decodes), []
+        num_spare = self._max_tokens - len(decodes)
+        for operation, num_tokens in prompts:
+            num_spare -= num_tokens
+            if num_tokens > 1:
+                self._parts.append(Part(operation.kv.num_computed, num_tokens))
+            else:
+                self._num_decodes += 1
         batch = Batch()
-        self._num_decodes, self._parts = 0, []
-        num_spare = self._max_tokens - sum(shares)
-        for operation, num_tokens in zip(operations, shares, strict=True):
-            if num_tokens:
-                operation.last_step = step
-                if num_tokens == 1:
-                    self._num_decodes += 1
-                else:
-                    self._parts.append(Part(operation.kv.num_computed, num_tokens))
-                if operation.guesses and num_tokens == operation.kv.num_uncomputed and operation.is_writing:
-                    num_spare -= self._draft(operation, num_spare)
-                row = operation.row(num_tokens)
-                if not operation.kv.is_plain:
-                    row.page_ids, row.start, row.layout = operation.kv.laid_out(row.start, row.end)
-                batch.append((operation, row))
+        for operation, num_tokens in chain(zip(decodes, repeat(1)), prompts):
+            operation.last_step = step
+            if operation.guesses and num_tokens == operation.kv.num_uncomputed and operation.is_writing:
+                num_spare -= self._draft(operation, num_spare)
+            row = operation.row(num_tokens)
+            if not operation.kv.is_plain:
+                row.page_ids, row.start, row.layout = operation.kv.laid_out(row.start, row.end)
+            batch.append((operation, row))
         return batch
 
     def learn(self, took_s: float) -> None:
         """How long the step that was composed last has taken."""
         self.pace.learn(self._num_decodes, self._parts, took_s)
 
-    def _chunk_of(
-        self, operations: Sequence[Operation], needs: Sequence[int], spent_s: float
-    ) -> Callable[[int, int], int] | None:
+    def _decide(self, spent_s: float) -> tuple[list[Operation], list[Share]]:
+        """The decodes that run, and the prompts."""
+        self.claims.step += 1
+        self.paging.begin()
+        ready, found = self._with_pages()
+        growing = [operation for operation, need in found if need == 1]
+        prompts = [(operation, need) for operation, need in found if need > 1]
+        num_decodes = len(ready.operations) + len(growing)
+        needs, chunk = [need for _, need in prompts], self._chunk_of(num_decodes, prompts, spent_s)
+        num_running, parts = share_step(num_decodes, needs, self._max_tokens, self._max_sequences, chunk)
+        num_growing = ready.num_among(growing, num_running) if num_running < num_decodes else len(growing)
+        num_ready = num_running - num_growing
+        shares = [(operation, part) for (operation, _), part in zip(prompts, parts, strict=True) if part]
+        if self._ranking is None:
+            self.claims.all_ran()
+            self._has_lacked = False
+        else:
+            left = [operation for (operation, _), part in zip(prompts, parts, strict=True) if not part]
+            if self._is_looking:
+                left = []
+            self._settle(
+                self._ranking,
+                _with_rows(ready.rows[:num_ready], growing[:num_growing] + [each for each, _ in shares]),
+                [1] * num_running + [part for _, part in shares],
+                _with_rows(ready.rows[num_ready:], growing[num_growing:] + left),
+            )
+        return ready.operations[:num_ready] + growing[:num_growing], shares
+
+    def _chunk_of(self, num_decodes: int, prompts: Sequence[Share], spent_s: float) -> Callable[[int, int], int] | None:
         """How much of each prompt runs where others decode, or did just now: a program that runs pass after pass has
         not asked for its next one yet. None: as much as there is room for."""
         self._is_looking = False
-        num_decodes = needs.count(1)
-        if self.pace.is_free or len(needs) == num_decodes or not (num_decodes or self._num_decodes):
+        if self.pace.is_free or not prompts or not (num_decodes or self._num_decodes):
             return None
         # One row is for a prompt.
         allowance = self.pace.allowance(min(num_decodes, self._max_decodes - 1), spent_s)
         if allowance is None:
             self._is_looking = True
             return lambda index, most: 0
-        return lambda index, most: allowance.take(operations[index].kv.num_computed, most)
+        return lambda index, most: allowance.take(prompts[index][0].kv.num_computed, most)
 
     def _draft(self, operation: Operation, num_spare: int) -> int:
         """Let a plan guess ahead with tokens that nobody else needs in this step, and pages that nobody holds."""
@@ -158,45 +193,56 @@ class Scheduler:
         if end > kv.writable_end:
             copy = kv.reserve(end)
             assert copy is None, "the page that is written is its own"
+            self.claims.has_pages(operation.context)
         return num_drafts
 
-    def _with_pages(self) -> tuple[list[Operation], list[int]]:
-        """The operations that could run now, with pages for all tokens of their contexts. And how many tokens each of
-        them has to run."""
-        ready: list[Operation] = []
-        others: list[Operation] = []
-        for operation in self.runnable:
-            kv = operation.kv
-            num_tokens = kv.num_tokens
-            if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
-                # A decode with room in its page: nothing to look up, nothing to reserve.
-                operation.awaits_disk = False
-                ready.append(operation)
-            else:
-                others.append(operation)
-        self._is_ranked = not self._hold_all(ready, others)
-        if self._is_ranked:
-            self.claims.rank(self.runnable)
-            others.sort(key=_rank)
-        if not others:
-            return ready, [1] * len(ready)
-        put_back = (each for each in ready if not each.kv.writable_end)
-        found, needs = self.paging.give(chain(others, put_back), self._num_growing_before)
-        if self.paging.has_put_back:
-            kept = (each for each in ready if each.kv.writable_end >= each.kv.num_tokens)
-            ready = [each for each in kept if each.context not in self.paging.let_in]
-        return ready + found, [1] * len(ready) + needs
+    def _with_pages(self) -> tuple[Ready, list[Share]]:
+        """The operations that could run now, with pages for all tokens of their contexts: decodes that have them, and
+        the others with how many tokens each of them has to run."""
+        self._ranking, operations, paging = None, self.runnable, self.paging
+        if self._has_lacked or len(operations) > self._max_decodes:
+            operations = self._rank()
+        ready, others = _split(operations)
+        if self._ranking is None and not self._hold_all(len(ready), others):
+            ready, others = _split(self._rank())
+        if self._ranking is None:
+            found = paging.give(others, self._num_growing_before) if others else []
+            return Ready(ready, _NOBODY, _NOBODY), found
+        rows = self._ranking.rows
+        is_ready = np.ones(len(rows), bool)
+        is_ready[[operation.rank for operation in others]] = False
+        ranks = np.flatnonzero(is_ready)
+        found = paging.give(merge(self._newcomers(self._ranking), others, key=_rank), self._num_growing_before)
+        if paging.put_back:
+            lost = [place for place, operation in enumerate(ready) if not operation.kv.writable_end]
+            for place in lost:
+                ready[place].rank = int(ranks[place])
+            found += paging.give([ready[place] for place in lost], self._num_growing_before)
+            kept = [place for place, each in enumerate(ready) if each.kv.writable_end and place not in lost]
+            ready, ranks = [ready[place] for place in kept], ranks[kept]
+        return Ready(ready, rows[ranks], ranks), found
 
-    def _hold_all(self, ready: Sequence[Operation], others: Sequence[Operation]) -> bool:
+    def _rank(self) -> list[Operation]:
+        """Have the policy say who goes first. Returns those with pages."""
+        self._ranking = self.claims.ranking(self.runnable, np.array(self._rows))
+        return self._ranking.holders
+
+    def _newcomers(self, ranking: Ranking) -> Iterator[Operation]:
+        """As many as there are pages and tokens for, and one that there are none for."""
+        newcomers = ranking.newcomers()
+        while self.paging.takes_newcomers and (operation := next(newcomers, None)) is not None:
+            yield operation
+
+    def _hold_all(self, num_ready: int, others: Sequence[Operation]) -> bool:
         """Whether the step and the pool hold everybody for certain."""
-        if len(self.runnable) <= 1 or not others:
-            return len(self.runnable) <= self._max_decodes
-        num_free, tokens_left, num_prompts, has_newcomer = self._pool.num_free, self._max_tokens - len(ready), 0, False
+        if not others:
+            return num_ready <= self._max_decodes
+        num_free, tokens_left, num_prompts, has_newcomer = self._pool.num_free, self._max_tokens - num_ready, 0, False
         for operation in others:
             kv = operation.kv
             num_free -= self.paging.num_new(kv)
             tokens_left -= kv.num_uncomputed
-            if num_free < 0 or tokens_left < 0:
+            if num_free < 0 or (tokens_left < 0 and len(self.runnable) > 1):
                 return False
             num_prompts += kv.num_uncomputed > 1
             has_newcomer = has_newcomer or not kv.num_pages
@@ -207,18 +253,43 @@ class Scheduler:
 
     def _num_growing_before(self, operation: Operation) -> int:
         """Contexts with pages of operations that go before it."""
-        if not self._is_ranked:
+        if self._ranking is None:
             return 0
-        return sum(bool(other.kv.num_pages) for other in self.runnable if other.rank < operation.rank)
+        return self._ranking.num_growing_before(operation, self.paging.put_back) + self.paging.num_moved_in
 
-    def _settle(self, operations: Sequence[Operation], shares: Sequence[int]) -> None:
-        """Tell the policy what became of the claims."""
-        if not self._is_ranked:
-            self.claims.settle((), (), ())
-            return
-        ran = [(operation, share) for operation, share in zip(operations, shares, strict=True) if share]
-        lacked = [] if self._is_looking else [*self.paging.passed_over]
-        for operation, share in zip(operations, shares, strict=True):
-            if not share and not (self._is_looking and operation.kv.num_uncomputed > 1):
-                lacked.append(operation)
-        self.claims.settle(ran, self.paging.lacking, lacked)
+    def _settle(self, ranking: Ranking, ran: Ints, num_tokens: list[int], lacked_batch: Ints) -> None:
+        """Tell the policy what became of the claims: rows of those who ran, and of those with pages that did not."""
+        lacked_pages = _with_rows(ranking.unseen if self.paging.is_blocked else _NOBODY, self.paging.lacking)
+        if not self._is_looking:
+            lacked_batch = _with_rows(lacked_batch, self.paging.passed_over)
+            if not self.paging.is_blocked:
+                lacked_batch = np.concatenate((lacked_batch, ranking.unseen))
+        self._has_lacked = bool(len(lacked_pages) or len(lacked_batch))
+        if self._has_lacked:
+            self.claims.settle(ran, np.array(num_tokens, np.int64), lacked_pages, lacked_batch)
+        else:
+            self.claims.all_ran()
+
+
+def _split(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
+    """Decodes with room in their pages, for which nothing has to be looked up or reserved; and the others, which have
+    their places as ranks."""
+    ready: list[Operation] = []
+    others: list[Operation] = []
+    for place, operation in enumerate(operations):
+        kv = operation.kv
+        num_tokens = kv.num_tokens
+        if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
+            operation.awaits_disk = False
+            ready.append(operation)
+        else:
+            operation.rank = place
+            others.append(operation)
+    return ready, others
+
+
+def _with_rows(rows: Ints, operations: Sequence[Operation]) -> Ints:
+    """And those of the contexts of `operations`."""
+    if not operations:
+        return rows
+    return np.concatenate((rows, np.array([each.context.row for each in operations], np.int64)))

@@ -110,8 +110,6 @@ class Context:
         self.adapter_id = ""
         self.matchers: dict[int, HeldMatcher] = {}
         """That its program holds, by id."""
-        self.term_end = 0
-        """Until this step of the policy it has just come, see `Claims.victims`."""
         self.row = 0
         """In the book of the policy."""
         self.num_made = kv.num_committed_pages

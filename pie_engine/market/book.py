@@ -42,18 +42,28 @@ class Book:
         self.since = Column()
         """The last step in which it ran or had nothing to wait for: it has waited since."""
         self.num_pages = Column()
-        """That it holds. Written by the core before it asks for victims."""
+        """That it holds. Written by the core when it changes."""
         self.num_wanted = Column()
         """Pages that it needs to run, while it holds none. See `wake` and `put_back`."""
         self.charge = Column()
-        """Pages as they are charged, in `sharing.PARTS` of a page. Written by the core, from `sharing.charges`, every
-        `sharing.EVERY_STEPS` while there is a price."""
+        """Pages as they are charged, in `sharing.PARTS` of a page: see `Policy.charge`, which the core calls every
+        `sharing.EVERY_STEPS` while not everything fits."""
         self.turn_end = Column()
         """Until this step nobody takes its pages: it had waited too long (`market.seam`)."""
+        self.term_end = Column()
+        """Until this step it has just come, see `core.claims`. Written by the core."""
+        self.lacks_pages = Column()
+        """1: it waits for pages. Written by the core."""
+        self.num_ran = Column()
+        """Steps with a price in which it ran, since its rent was reckoned."""
+        self.num_reckoned = Column()
+        """Steps with a price of which its rent was reckoned, since rents were paid."""
         self.burst = Column()
         """Tokens of its prompt that have run since it began."""
         self.version = 0
         """Another one after rows were opened or bids were changed."""
+        self.num_moves = 0
+        """Times that somebody began or ceased to do something, or that a context came or went."""
         self._slots = Slots(
             self.account,
             self.standing,
@@ -64,6 +74,10 @@ class Book:
             self.num_wanted,
             self.charge,
             self.turn_end,
+            self.term_end,
+            self.lacks_pages,
+            self.num_ran,
+            self.num_reckoned,
             self.burst,
         )
 
@@ -78,6 +92,7 @@ class Book:
     def open(self, account: int, step: int, bid: int = PACED) -> int:
         """The row of a new context, on which nothing runs."""
         self.version += 1
+        self.num_moves += 1
         row = self._slots.take()
         self.account[row], self.standing[row], self.bid[row] = account, Standing.IDLE, bid
         self.age[row] = self.since[row] = step
@@ -85,24 +100,30 @@ class Book:
 
     def close(self, row: int) -> None:
         """The context is gone."""
+        self.num_moves += 1
         self.standing[row] = Standing.GONE
         self.num_pages[row] = self.num_wanted[row] = self.charge[row] = 0
         self._slots.give_back(row)
 
     def wake(self, row: int, arrival: int, step: int, num_wanted: int) -> None:
         """Its operation number `arrival` can run from step `step + 1` on. `num_wanted`: pages for all of its tokens."""
+        self.num_moves += 1
         self.standing[row], self.age[row], self.since[row] = Standing.RUNNABLE, arrival, step
-        self.num_wanted[row], self.burst[row] = num_wanted, 0
+        self.num_wanted[row], self.burst[row], self.lacks_pages[row] = num_wanted, 0, 0
 
     def put_back(self, row: int) -> None:
         """It has lost its pages."""
         self.num_wanted[row] = max(self.num_pages[row], self.num_wanted[row])
-        self.num_pages[row] = self.charge[row] = 0
+        self.num_pages[row] = self.charge[row] = self.term_end[row] = 0
 
     def park(self, row: int) -> None:
         """Its operation waits for something else than the batch or pages."""
+        self.num_moves += 1
+        self.term_end[row] = 0
         self.standing[row] = Standing.PARKED
 
     def rest(self, row: int, step: int) -> None:
         """Nothing runs on it from step `step` on."""
+        self.num_moves += 1
+        self.term_end[row] = 0
         self.standing[row], self.age[row] = Standing.IDLE, step

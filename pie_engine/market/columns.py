@@ -73,5 +73,5 @@ def sums(places: Ints, values: Ints, size: int) -> Ints:
     return np.bincount(places, values, size).astype(np.int64)
 
 
-def ints_of(rows: Sequence[int]) -> Ints:
+def ints_of(rows: Sequence[int] | Ints) -> Ints:
     return rows if isinstance(rows, np.ndarray) else np.fromiter(rows, np.int64, len(rows))

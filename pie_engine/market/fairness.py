@@ -8,11 +8,9 @@ have at least, else leaving and coming back would be an advantage. Only steps in
 
 from __future__ import annotations
 
-from array import array
-
 import numpy as np
 
-from pie_engine.market.columns import Floats, Ints
+from pie_engine.market.columns import Bools, Floats, Ints
 
 HALF_LIFE_STEPS = 512
 DECODE_COST = 2
@@ -33,8 +31,8 @@ class Service:
     """
 
     def __init__(self) -> None:
-        self._got = array("d", bytes(8))
-        self._seen = array("q", bytes(8))
+        self._got = np.zeros(1)
+        self._seen = np.zeros(1, np.int64)
         """The step in which it wanted something last."""
         self._step = self._step_before = 0
         """The last two in which somebody was looked at."""
@@ -43,27 +41,28 @@ class Service:
 
     def join(self, seat: int) -> None:
         while seat >= len(self._got):
-            self._got.frombytes(bytes(8 * len(self._got)))
-            self._seen.frombytes(bytes(8 * len(self._seen)))
+            self._got = np.concatenate((self._got, np.zeros(len(self._got))))
+            self._seen = np.concatenate((self._seen, np.zeros(len(self._seen), np.int64)))
         self._got[seat], self._seen[seat] = 0.0, 0
 
     def look(self, seats: Ints, step: int) -> Floats:
-        """What those that want something in step `step` have got, each of them once or more often. By seat."""
-        got, seen = np.frombuffer(self._got), np.frombuffer(self._seen, np.int64)
+        """What each of those has got that want something in step `step`; they may be there more often than once."""
+        got, seen = self._got, self._seen[seats]
         if step != self._step:
             self._step, self._step_before = step, self._step
-        were_there = seen[seats] > max(self._step_before - PATIENCE_STEPS, 0)
-        if not were_there.all():
+        long_ago = max(self._step_before - PATIENCE_STEPS, 0)
+        if np.minimum.reduce(seen) <= long_ago:
+            were_there = seen > long_ago
             known, comers = got[seats[were_there]], seats[~were_there]
             got[comers] = np.maximum(got[comers], known.min() if len(known) else got[comers].max())
-        seen[seats] = step
-        return got
+        self._seen[seats] = step
+        return got[seats]
 
-    def add(self, seats: Ints, num_tokens: Ints) -> None:
-        """They ran so many tokens in a step."""
-        costs = np.where(num_tokens == 1, DECODE_COST, num_tokens) * self.unit
-        np.add.at(np.frombuffer(self._got), seats, costs)
+    def add(self, seats: Ints, num_tokens: Ints, is_prompt: Bools | None) -> None:
+        """They ran so many tokens in a step. `is_prompt`: which of them ran more than one; None: nobody did."""
+        costs = DECODE_COST if is_prompt is None else np.where(is_prompt, num_tokens, DECODE_COST)
+        np.add.at(self._got, seats, costs * self.unit)
         self.unit *= _GROWTH
         if self.unit > _LARGEST:
-            np.frombuffer(self._got)[:] /= self.unit
+            self._got /= self.unit
             self.unit = 1.0

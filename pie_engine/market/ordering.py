@@ -9,12 +9,14 @@ from pie_engine.market.columns import Floats, Ints
 
 _PLACE_BITS, _WAIT_BITS, _GOT_BITS = 14, 10, 22
 _AGE_BITS, _STANDING_BITS = 44, 2
+_LONGEST_WAIT = (1 << _WAIT_BITS) - 1
+_PLACES = np.arange(1 << _PLACE_BITS)
 
 
 def grades(strengths: Ints) -> Ints:
     """0 for the strongest, 1 for the next strongest, …; the same for equals."""
     found = np.zeros(len(strengths), np.int64)
-    if not len(strengths) or strengths.min() == strengths.max():
+    if not len(strengths) or np.minimum.reduce(strengths) == np.maximum.reduce(strengths):
         return found
     order = np.argsort(-strengths)
     in_order = strengths[order]
@@ -22,19 +24,22 @@ def grades(strengths: Ints) -> Ints:
     return found
 
 
-def first_to_run(graded: Ints, got: Floats, waited: Ints) -> Ints:
+def first_to_run(graded: Ints, got: Floats, since: Ints, step: int) -> Ints:
     """Places of claims: by grade; of a grade, those that have `got` least; of those, the longest waiting; of those, in
-    the order given. `got` is compared to about a four millionth of the largest."""
-    least = got.min()
-    span = max(float(got.max()) - float(least), 1e-300)
-    keys = graded << _GOT_BITS
-    keys |= ((got - least) * (((1 << _GOT_BITS) - 1) / span)).astype(np.int64)
+    the order given. `got` is compared to about a four millionth of the largest, and changed."""
+    least = np.minimum.reduce(got)
+    got -= least
+    got *= ((1 << _GOT_BITS) - 1) / max(float(np.maximum.reduce(got)), 1e-300)
+    keys = got.astype(np.int64)
+    keys |= graded << _GOT_BITS
     keys <<= _WAIT_BITS
-    most = (1 << _WAIT_BITS) - 1
-    keys |= most - np.minimum(waited, most)
+    waited_since = np.maximum(since, step - _LONGEST_WAIT)
+    waited_since -= step - _LONGEST_WAIT
+    keys |= waited_since
     keys <<= _PLACE_BITS
-    keys |= np.arange(len(keys)) & ((1 << _PLACE_BITS) - 1)
-    return np.argsort(keys)
+    num_claims = len(keys)
+    keys |= _PLACES[:num_claims] if num_claims <= len(_PLACES) else np.arange(num_claims) % len(_PLACES)
+    return keys.argsort()
 
 
 def first_to_come(ages: Ints, waited: Ints) -> Ints:

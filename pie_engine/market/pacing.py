@@ -32,7 +32,8 @@ MIN_REST_STEPS = 4096
 def paced_bids(balances: Ints, ages: Ints, charges: Ints, fair_charge: int) -> Ints:
     """By account, in micro-credits for a page and a step.
 
-    `ages`: steps since each of them has joined. `charges` and `fair_charge`: in `sharing.PARTS` of a page.
+    `ages`: steps since each of them has joined. `charges` and `fair_charge`: in `sharing.PARTS` of a page; of several
+    rows of charges there come as many of bids.
     """
     num_pages = np.maximum(charges, max(fair_charge, PARTS)) / PARTS
     bids = np.maximum(balances, 0) / (np.maximum(ages, MIN_REST_STEPS) * num_pages)

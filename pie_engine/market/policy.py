@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pie_engine.market.book import Standing
@@ -33,7 +35,10 @@ class FcfsPolicy(Policy):
     name = "fcfs"
 
     def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
-        waited = np.where(self.book.burst.ints[rows] > 0, step, step - since)
+        waited = step - since
+        burst = self.book.burst.ints[rows]
+        if np.count_nonzero(burst):
+            waited[burst > 0] = step
         return first_to_come(self.book.age.ints[rows], waited)
 
     def _is_overdue(self, since: int, step: int) -> bool:
@@ -55,21 +60,35 @@ class MarketPolicy(Policy):
 
     name = "market"
 
-    _num_owed = 0
-    """Steps of which rent is owed."""
-
     def __init__(
         self, ledger: Ledger | None = None, *, num_pages: int = 1, max_wait_steps: int = MAX_WAIT_STEPS
     ) -> None:
         super().__init__(ledger, num_pages=num_pages, max_wait_steps=max_wait_steps)
         self._page_bids: Ints = np.zeros(0, np.int64)
-        self._page_grades: Ints = np.zeros(0, np.int64)
         """By row, as if something ran on all; as old as `strengths`, which are the bids for the batch."""
+        self._page_grades: Ints | None = None
+        """Of those bids, if somebody has asked."""
+        self._num_steps = self._for_pages = self._for_batch = 0
+        """Steps with a price since rents were paid, and the sums of their prices."""
         self._owed: Ints = np.zeros(0, np.int64)
-        """By seat."""
+        """What was reckoned and not paid yet, by seat."""
+
+    def put_back(self, row: int) -> None:
+        self._reckon(slice(row, min(row + 1, len(self._page_bids))))
+        super().put_back(row)
+
+    def close(self, row: int) -> None:
+        self._reckon(slice(row, min(row + 1, len(self._page_bids))))
+        super().close(row)
+
+    def charge(self, rows: Sequence[int] | Ints, shares: Ints | int) -> None:
+        claims = ints_of(rows)
+        self._reckon(claims[claims < len(self._page_bids)])
+        self.book.num_reckoned.ints[claims] = self._num_steps
+        super().charge(claims, shares)
 
     def leave(self, pid: str) -> None:
-        self._collect()
+        self._pay()
         super().leave(pid)
 
     def all_ran(self, step: int) -> None:
@@ -87,28 +106,49 @@ class MarketPolicy(Policy):
         found no place in the batch, if that is more. Nobody pays more than it bids."""
         ran = ints_of(record.ran)
         self._settle(record, ran)
-        bids, batch_bids = self._held_with(record.step), self.strengths(record.step)
-        for_pages = price_of(bids[ints_of(record.lacked_pages)])
+        batch_bids = self.strengths(record.step)
+        for_pages = price_of(self._page_bids[ints_of(record.lacked_pages)])
         for_batch = price_of(batch_bids[ints_of(record.lacked_batch)])
         self.price = max(for_pages, for_batch)
-        if self.price:
-            prices = np.minimum(bids, for_pages)
-            prices[ran] = np.maximum(prices[ran], np.minimum(batch_bids[ran], for_batch))
-            self._charge(rents(prices, prices, self.book.charge.ints[: len(bids)]))
-
-    def _charge(self, owed: Ints) -> None:
-        """By row of the book. It is paid after some steps, all at once."""
-        book, end = self.book, self.ledger.end
-        owed = sums(book.account.ints[: len(owed)], owed, end)
-        owed[: len(self._owed)] += self._owed
-        self._owed, self._num_owed = owed, self._num_owed + 1
-        if self._num_owed >= REFRESH_STEPS:
+        if not self.price:
+            return
+        self._num_steps += 1
+        self._for_pages += for_pages
+        self._for_batch += for_batch
+        self.book.num_ran.ints[ran] += 1
+        if self._num_steps >= REFRESH_STEPS:
             self._collect()
 
+    def _reckon(self, rows: Ints | slice) -> None:
+        """What these owe for the steps since the last time: at the mean of their prices, for the pages that they hold
+        now, and for a place in the batch in those in which they ran."""
+        if not self._num_steps:
+            return
+        book = self.book
+        charges, num_ran = book.charge.ints[rows], book.num_ran.ints[rows]
+        num_held = self._num_steps - book.num_reckoned.ints[rows] - num_ran
+        is_away = (book.standing.ints[rows] <= Standing.PARKED) & (book.bid.ints[rows] < 0)
+        held = np.minimum(np.where(is_away, 0, self._page_bids[rows]), self._for_pages // self._num_steps)
+        ran = np.maximum(held, np.minimum(self._strengths[rows], self._for_batch // self._num_steps))
+        owed = rents(held, held, charges) * num_held + rents(ran, ran, charges) * num_ran
+        if len(self._owed) < self.ledger.end:
+            self._owed = np.concatenate((self._owed, np.zeros(self.ledger.end - len(self._owed), np.int64)))
+        np.add.at(self._owed, book.account.ints[rows], owed)
+        book.num_reckoned.ints[rows] = self._num_steps
+        book.num_ran.ints[rows] = 0
+
     def _collect(self) -> None:
-        if self._num_owed:
+        if not self._num_steps:
+            return
+        self._reckon(slice(0, len(self._page_bids)))
+        self.book.num_ran.ints[:] = self.book.num_reckoned.ints[:] = 0
+        self._num_steps = self._for_pages = self._for_batch = 0
+        self._pay()
+
+    def _pay(self) -> None:
+        if len(self._owed):
             self.ledger.collect(self._owed)
-            self._owed, self._num_owed = np.zeros(0, np.int64), 0
+            self._owed = np.zeros(0, np.int64)
 
     def _strengths_now(self, step: int) -> Ints:
         """Bids for a place in the batch, as far as their processes can pay them for all that they hold or need.
@@ -124,12 +164,14 @@ class MarketPolicy(Policy):
         wanted = sums(seats, np.maximum(charge, np.where(is_out, num_wanted * PARTS, 0)), end)
         balances = self.ledger.balances.ints[:end]
         fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
-        ages, asked, most = step - self._joined.ints[:end], book.bid.ints[: book.end], affordable(balances, wanted)
-        is_named, fair = asked >= 0, np.full(end, fair_charge)
-        for_pages, for_batch = (paced_bids(balances, ages, each, fair_charge)[seats] for each in (wanted, fair))
-        self._page_bids = np.minimum(np.where(is_named, asked, for_pages), most[seats])
-        self._page_grades = grades(self._page_bids)
-        return np.minimum(np.where(is_named, asked, for_batch), most[seats])
+        asked, ages = book.bid.ints[: book.end], step - self._joined.ints[:end]
+        shares = np.empty((2, end), np.int64)
+        shares[0], shares[1] = wanted, fair_charge
+        for_pages, for_batch = paced_bids(balances, ages, shares, fair_charge)[:, seats]
+        most, is_named = affordable(balances, wanted)[seats], asked >= 0
+        self._page_bids = np.minimum(np.where(is_named, asked, for_pages), most)
+        self._page_grades = None
+        return np.minimum(np.where(is_named, asked, for_batch), most)
 
     def _held_with(self, step: int) -> Ints:
         """Bids for pages. Who is away bids nothing."""
@@ -138,7 +180,9 @@ class MarketPolicy(Policy):
 
     def _held_grades(self, step: int) -> Ints:
         is_away = self._away(step)
-        if not is_away.any():
+        if self._page_grades is None:
+            self._page_grades = grades(self._page_bids)
+        if not np.count_nonzero(is_away):
             return self._page_grades
         least = int(self._page_grades.max()) + (int(self._page_bids.min()) > 0)
         return np.where(is_away, least, self._page_grades)

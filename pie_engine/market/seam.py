@@ -9,6 +9,8 @@
     policy.victims(row, num_missing, step) -> rows    `row` lacks pages: who gives theirs up, in this order
     policy.settle(StepRecord)                         after a step in which not everything fitted
 
+Rows come as arrays or lists, and go as arrays.
+
 A decision is about strength first: the bid, the priority, or nothing at all. Then:
 
 - Equally strong claims go by the service that their processes got lately (market, priority) or take turns (fcfs).
@@ -53,11 +55,11 @@ class StepRecord:
     """What became of the claims of a step in which not everything fitted: rows of the book, each at most once."""
 
     step: int
-    ran: Sequence[int]
-    num_tokens: Sequence[int]
+    ran: Sequence[int] | Ints
+    num_tokens: Sequence[int] | Ints
     """Of each of those."""
-    lacked_pages: Sequence[int] = ()
-    lacked_batch: Sequence[int] = ()
+    lacked_pages: Sequence[int] | Ints = ()
+    lacked_batch: Sequence[int] | Ints = ()
     """Those that found no place in the batch, and lacked nothing else."""
 
 
@@ -89,8 +91,8 @@ class Policy:
         self._strengths = self._graded = np.zeros(0, np.int64)
         self._strengths_of = (-REFRESH_STEPS, -1)
         """The step and the version of the book for which they were computed."""
-        self._holders: tuple[tuple[int, int], Ints, Ints, Ints] | None = None
-        """Of a step: see `_ranked_holders`."""
+        self._holders: tuple[tuple[int, int, int], Ints, Ints, Ints] | None = None
+        """As long as nobody's standing changes, and bids are the same: see `_ranked_holders`."""
 
     # Who is there.
 
@@ -115,9 +117,19 @@ class Policy:
     def set_bid(self, row: int, bid: int) -> None:
         """`bid`: micro-credits for a page and a step, or `book.PACED`."""
         self.book.bid[row] = bid
-        self._strengths_of = (-REFRESH_STEPS, -1)
-        self._holders = None
         self.book.version += 1
+
+    def put_back(self, row: int) -> None:
+        """It has lost its pages."""
+        self.book.put_back(row)
+
+    def close(self, row: int) -> None:
+        """The context is gone."""
+        self.book.close(row)
+
+    def charge(self, rows: Sequence[int] | Ints, shares: Ints | int) -> None:
+        """Their pages were counted anew: `shares` of each, from `sharing.charges`."""
+        self.book.charge.ints[ints_of(rows)] = shares
 
     def bid_of(self, row: int, step: int) -> int:
         """What the context bids in fact, in micro-credits for a page and a step; 0 where there is no market."""
@@ -129,24 +141,26 @@ class Policy:
         """Nobody had to wait in this step."""
         self._last_free_step, self.price = step, 0
 
-    def order(self, rows: Sequence[int], step: int) -> list[int]:
+    def order(self, rows: Sequence[int] | Ints, step: int) -> Ints:
         """Places in `rows`, whoever goes first in step `step` first. `rows`: those that can run, each once."""
         claims = ints_of(rows)
         if not len(claims):
-            return []
-        since = np.maximum(self.book.since.ints[claims], self._last_free_step)
-        seats = self.book.account.ints[claims]
+            return claims
+        since, seats = self.book.since.ints[claims], self.book.account.ints[claims]
+        oldest = int(np.minimum.reduce(since))
+        if oldest < self._last_free_step:
+            oldest = self._last_free_step
+            np.maximum(since, oldest, out=since)
         ranked = self._ranked(claims, seats, since, step)
-        if self._is_overdue(int(since.min()), step):
+        if self._is_overdue(oldest, step):
             overdue = np.flatnonzero(since < step - self._max_wait_steps)
             ranked = interleaved(overdue[self._in_turn(seats[overdue], since[overdue])], ranked)
         if self._has_turn(step):
             is_turn = claims[ranked] == self._turn_row
             ranked = np.concatenate((ranked[is_turn], ranked[~is_turn]))
-        places: list[int] = ranked.tolist()
-        return places
+        return ranked
 
-    def victims(self, row: int, num_missing: int, step: int, busy: Sequence[int] = ()) -> list[int]:
+    def victims(self, row: int, num_missing: int, step: int, busy: Sequence[int] | Ints = ()) -> Ints:
         """Rows that give their pages up for `row`, in this order, until `num_missing` pages are free; empty if never.
 
         `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
@@ -157,23 +171,22 @@ class Policy:
         if not is_turn:
             # Whoever is weaker comes first, then equals, of whom some give way.
             mine = -grade_of[row]
-            num_weaker = int(np.searchsorted(in_order, mine))
-            rows = rows[: int(np.searchsorted(in_order, mine, "right"))]
-        num_pages = book.num_pages.ints[rows]
+            num_weaker = int(in_order.searchsorted(mine))
+            rows = rows[: int(in_order.searchsorted(mine, "right"))]
+        held = book.num_pages.ints[: book.end].copy()
+        held[ints_of(busy)] = held[row] = 0
+        if has_turn:
+            held[self._turn_row] = 0
+        num_pages = held[rows]
         if not is_turn and num_weaker < len(rows):
             equals = rows[num_weaker:]
             is_lower = (book.standing.ints[equals] < Standing.RUNNABLE) | (book.age.ints[equals] > book.age[row])
             num_pages[num_weaker:] *= is_lower
-        keeps = np.zeros(book.end, bool)
-        keeps[ints_of(busy)] = keeps[row] = True
-        if has_turn:
-            keeps[self._turn_row] = True
-        num_pages[keeps[rows]] = 0
-        if int(num_pages.sum()) < num_missing:
-            return []
+        if int(np.add.reduce(num_pages)) < num_missing:
+            return rows[:0]
         if is_turn and not has_turn:
             self._turn_row, book.turn_end[row] = row, step + TURN_STEPS - 1
-        found: list[int] = rows[num_pages > 0].tolist()
+        found: Ints = rows[num_pages > 0]
         return found
 
     def settle(self, record: StepRecord) -> None:
@@ -185,13 +198,18 @@ class Policy:
             return
         book, num_tokens = self.book, ints_of(record.num_tokens)
         since, seats = book.since.ints, book.account.ints[ran]
-        before = np.maximum(since[ran], self._last_free_step)
-        if self._is_overdue(int(before.min()), record.step):
-            self._last_turns.ints[seats[before < record.step - self._max_wait_steps]] = record.step
+        before = since[ran]
+        if self._is_overdue(max(int(np.minimum.reduce(before)), self._last_free_step), record.step):
+            is_late = np.maximum(before, self._last_free_step) < record.step - self._max_wait_steps
+            self._last_turns.ints[seats[is_late]] = record.step
         since[ran] = record.step
-        self._service.add(seats, num_tokens)
         is_prompt = num_tokens > 1
-        book.burst.ints[ran] = np.where(is_prompt, book.burst.ints[ran] + num_tokens, 0) if is_prompt.any() else 0
+        if np.count_nonzero(is_prompt):
+            self._service.add(seats, num_tokens, is_prompt)
+            book.burst.ints[ran] = np.where(is_prompt, book.burst.ints[ran] + num_tokens, 0)
+        else:
+            self._service.add(seats, num_tokens, None)
+            book.burst.ints[ran] = 0
         if self._has_turn(record.step) and book.burst[self._turn_row]:
             book.turn_end[self._turn_row] = record.step + TURN_STEPS
 
@@ -217,23 +235,25 @@ class Policy:
     def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
         """Places in `rows`, the strongest first; equals by the service that their processes got lately."""
         unit = self._service.unit
-        got = self._service.look(seats, step)[seats]
+        got = self._service.look(seats, step)
         among_own = ranks(seats, since)
         if among_own is not None:
             got += among_own * (DECODE_COST * unit)
         burst = self.book.burst.ints[rows]
-        if burst.any():
+        if np.count_nonzero(burst):
             got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
         self.strengths(step)
-        return first_to_run(self._graded[rows], got, step - since)
+        return first_to_run(self._graded[rows], got, since, step)
 
     def _ranked_holders(self, step: int) -> tuple[Ints, Ints, Ints]:
         """All contexts, whoever gives pages up first first; of those in this order, and of all by row, how strong they
         are: a grade, in the first negative so that it grows."""
-        if self._holders is None or self._holders[0] != (step, self.book.version):
+        self.strengths(step)
+        version = *self._strengths_of, self.book.num_moves
+        if self._holders is None or self._holders[0] != version:
             book, end, graded = self.book, self.book.end, self._held_grades(step)
             order = first_to_give_way(graded, book.standing.ints[:end], book.age.ints[:end], Standing.IDLE)
-            self._holders = (step, book.version), order, -graded[order], graded
+            self._holders = version, order, -graded[order], graded
         return self._holders[1:]
 
     # Who has waited too long.

@@ -30,7 +30,7 @@ def charges(tables: Sequence[array[int]], num_pages: int) -> Ints:
     held = np.zeros(len(tables), np.int64)
     if not lengths.any():
         return held
-    pages = np.concatenate([np.frombuffer(table, np.int64) for table in tables if table])
+    pages = np.frombuffer(b"".join(tables), np.int64)
     holders = np.repeat(np.arange(len(tables)), lengths)
     if pages.min() < 0:
         there = pages >= 0

@@ -83,7 +83,7 @@ class Table:
         return ran
 
     def victims(self, row: int, num_missing: int, busy: tuple[int, ...] = ()) -> list[int]:
-        return self.policy.victims(row, num_missing, self.step + 1, busy)
+        return self.policy.victims(row, num_missing, self.step + 1, busy).tolist()
 
 
 def market(quota: int = 16, **options: int) -> Table:
@@ -339,7 +339,7 @@ def test_equal_programs_do_not_throw_one_another_out():
     asking = table.add()
     table.policy.book.num_wanted[asking] = 4
     assert table.victims(asking, 4) == []
-    table.policy.book.put_back(holders[1])
+    table.policy.put_back(holders[1])
     assert table.victims(holders[1], 4) == []
 
 
@@ -393,7 +393,7 @@ def test_one_overdue_claim_at_a_time_has_a_turn_and_a_turn_ends_with_its_context
     overdue(table, first, rich)
     assert table.victims(first, 4) == [rich]
     assert table.victims(second, 4) == []
-    table.policy.book.close(first)
+    table.policy.close(first)
     assert table.victims(second, 4) == [rich]
 
 
@@ -428,7 +428,7 @@ def test_when_pages_are_short_whoever_holds_any_pays_but_no_more_than_it_bids():
     asking = table.add("a", bid=5)
     table.policy.settle(StepRecord(1, [running], [1], lacked_pages=[asking]))
     assert table.policy.price == 5
-    table.policy.leave("unknown")
+    table.policy.all_ran(2)
     ledger = table.policy.ledger
     assert [ledger.account(pid).rent for pid in "ria"] == [50, 4, 0]
     assert idle == 1
@@ -445,16 +445,46 @@ def test_rent_is_paid_every_few_steps():
     assert table.policy.ledger.rent == REFRESH_STEPS * 80
 
 
-def test_rent_is_paid_before_a_process_leaves_also_after_others_came():
+def test_who_leaves_pays_first_also_after_others_came():
     table = market()
-    for pid in "ab":
-        table.add(pid, bid=8, num_pages=10)
-    table.run(1)
+    rows = {pid: table.add(pid, bid=8, num_pages=10) for pid in "ab"}
+    [ran] = table.run(1)
     for number in range(40):
         table.policy.join(f"late {number}", ENDOWMENT, table.step)
-    table.policy.leave("late 0")
+    table.policy.close(ran)
+    table.policy.leave(next(pid for pid, row in rows.items() if row == ran))
     assert table.policy.ledger.rent == 80
     assert not table.policy.ledger.violations()
+
+
+def test_who_loses_its_pages_pays_for_the_steps_in_which_it_had_them():
+    table = market()
+    running, holder = table.add("r", bid=9, num_pages=10), table.add("h", bid=3, num_pages=4)
+    asking = table.add("a", bid=5)
+
+    def go(num_steps: int) -> None:
+        for _ in range(num_steps):
+            table.step += 1
+            table.policy.settle(StepRecord(table.step, [running], [1], lacked_pages=[asking]))
+
+    go(2)
+    table.policy.put_back(holder)
+    table.policy.charge([asking], 4 * PARTS)
+    go(1)
+    table.policy.all_ran(table.step + 1)
+    ledger = table.policy.ledger
+    assert [ledger.account(pid).rent for pid in "rha"] == [3 * 50, 2 * 4 * 3, 1 * 4 * 5]
+
+
+def test_rent_is_of_the_mean_price_and_no_more_than_the_bid():
+    table = market()
+    high, low = table.add("h", bid=9, num_pages=10), table.add("l", bid=4, num_pages=10)
+    asking = [table.add(pid, bid=bid) for pid, bid in (("3", 3), ("7", 7))]
+    for row in asking:
+        table.step += 1
+        table.policy.settle(StepRecord(table.step, [high, low], [1, 1], lacked_pages=[row]))
+    table.policy.all_ran(table.step + 1)
+    assert [table.policy.ledger.account(pid).rent for pid in "hl"] == [2 * 50, 2 * 40]
 
 
 def test_a_bid_is_no_more_than_what_can_be_paid_for_all_that_is_held():
@@ -523,5 +553,5 @@ def test_rows_and_seats_are_used_again_and_grow():
 
 
 def test_no_claims_no_order():
-    assert market().policy.order([], 1) == []
-    assert market().policy.order(np.array([], np.int64), 1) == []  # type: ignore[arg-type]
+    assert market().policy.order([], 1).tolist() == []
+    assert market().policy.order(np.array([], np.int64), 1).tolist() == []

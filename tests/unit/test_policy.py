@@ -8,42 +8,41 @@ from hypothesis import given
 from pie_engine.core.policy import num_pages_wanted, share_step
 
 
-def share(needs: list[int], max_tokens: int, max_sequences: int = 100) -> list[int]:
-    return list(share_step(needs, max_tokens, max_sequences, in_turn=lambda indices: indices[::-1]))
+def test_decodes_come_first_and_prompts_share_the_rest_in_their_order():
+    assert share_step(3, [100, 50], 110, 100) == (3, [100, 7])
+    assert share_step(3, [100, 50], 32, 100) == (3, [29, 0])
 
 
-def test_decodes_come_first_and_prefills_share_the_rest_in_their_order():
-    assert share([100, 1, 50, 1, 1], max_tokens=110) == [100, 1, 7, 1, 1]
-    assert share([100, 1, 50, 1, 1], max_tokens=32) == [29, 1, 0, 1, 1]
+def test_a_prompt_is_never_kept_out_by_decodes():
+    assert share_step(4, [50], 4, 100) == (3, [1])
+    assert share_step(4, [50], 64, 4) == (3, [50])
 
 
-def test_a_prefill_is_never_kept_out_by_decodes():
-    assert share([1, 1, 1, 1, 50], max_tokens=4) == [0, 1, 1, 1, 1]
-    assert share([1, 1, 1, 1, 50], max_tokens=64, max_sequences=4) == [0, 1, 1, 1, 50]
+def test_as_many_decodes_run_as_there_are_tokens_and_sequences():
+    assert share_step(4, [], 2, 100) == (2, [])
+    assert share_step(4, [], 100, 3) == (3, [])
 
 
-def test_decodes_run_in_turn_where_not_all_fit():
-    assert share([1, 1, 1, 1], max_tokens=2) == [0, 0, 1, 1]
-
-
-def test_one_row_at_a_time_still_serves_prefills():
-    assert share([50], max_tokens=1, max_sequences=1) == [1]
-    assert share([1, 50], max_tokens=1, max_sequences=1) == [0, 1]
+def test_one_row_at_a_time_still_serves_prompts():
+    assert share_step(0, [50], 1, 1) == (0, [1])
+    assert share_step(1, [50], 1, 1) == (0, [1])
 
 
 @given(
-    needs=st.lists(st.integers(1, 40), max_size=30),
+    num_decodes=st.integers(0, 20),
+    prompts=st.lists(st.integers(2, 40), max_size=20),
     max_tokens=st.integers(1, 64),
     max_sequences=st.integers(1, 12),
 )
-def test_shares_keep_the_limits_and_waste_nothing(needs, max_tokens, max_sequences):
-    shares = share(needs, max_tokens, max_sequences)
-    assert all(0 <= part <= need for part, need in zip(shares, needs, strict=True))
-    num_rows, num_tokens = sum(part > 0 for part in shares), sum(shares)
+def test_shares_keep_the_limits_and_waste_nothing(num_decodes, prompts, max_tokens, max_sequences):
+    num_running, shares = share_step(num_decodes, prompts, max_tokens, max_sequences)
+    assert 0 <= num_running <= num_decodes
+    assert all(0 <= part <= need for part, need in zip(shares, prompts, strict=True))
+    num_rows, num_tokens = num_running + sum(part > 0 for part in shares), num_running + sum(shares)
     assert num_rows <= max_sequences
     assert num_tokens <= max_tokens
-    if num_tokens < max_tokens and num_rows < min(max_sequences, max_tokens, len(needs)):
-        assert shares == needs
+    if num_tokens < max_tokens and num_rows < min(max_sequences, max_tokens, num_decodes + len(prompts)):
+        assert (num_running, shares) == (num_decodes, prompts)
 
 
 def test_a_newcomer_leaves_a_page_to_each_that_grows():
