@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -66,7 +68,8 @@ async def _lines(client: PieClient, everything: bool, as_json: bool) -> list[str
     if as_json:
         return [msgspec.json.encode({"processes": processes, "models": models}).decode()]
     now = time.time()
-    rows = [_row(process, now) for process in processes]
+    queue = sorted(process.created for process in processes if process.state == "queued")
+    rows = [_row(process, now, queue) for process in processes]
     return [*_table(rows, console.data_width()), *map(_pages_line, models)]
 
 
@@ -86,12 +89,13 @@ def _width(rows: list[tuple[str, ...]], columns: list[int]) -> int:
     return sum(2 + max(len(line[column]) for line in (HEADER, *rows)) for column in columns) - 2
 
 
-def _row(process: ProcessView, now: float) -> tuple[str, ...]:
+def _row(process: ProcessView, now: float, queue: Sequence[float]) -> tuple[str, ...]:
+    """`queue`: when those came that are queued."""
     usage = process.usage
     return (
         process.pid,
         process.program,
-        state_of(process),
+        state_of(process, queue),
         pages_of(usage) if usage else "-",
         str(usage.tokens) if usage else "-",
         accept_rate(usage) if usage else "-",
@@ -101,12 +105,15 @@ def _row(process: ProcessView, now: float) -> tuple[str, ...]:
     )
 
 
-def state_of(process: ProcessView) -> str:
-    """What it does, or waits for, or how it ended."""
+def state_of(process: ProcessView, queue: Sequence[float] = ()) -> str:
+    """What it does, or waits for and behind how many, or how it ended."""
     if process.state == "ended":
         return f"ended: {process.outcome}"
     if process.state == "running" and process.usage:
         return process.usage.state
+    if process.state == "queued":
+        num_before = bisect_left(queue, process.created)
+        return f"queued (no host has room, {f'{num_before} before it' if num_before else 'it is next'})"
     return process.state
 
 

@@ -236,7 +236,9 @@ class Census:
         if not operations:
             return "idle"
         if num_pages_needed:
-            return f"waiting: pages ({num_pages_needed} needed, {self._pool.num_free} free{self._others_have(process)})"
+            debt = ", no credits" if self._is_broke(process) else ""
+            free = f"{self._pool.num_free} free{self._others_have(process)}{debt}"
+            return f"waiting: pages ({num_pages_needed} needed, {free})"
         if any(self._has_just_run(operation) for operation in operations):
             return "running"
         if any(operation.awaits_disk for operation in operations):
@@ -248,8 +250,12 @@ class Census:
         price, bid = self._scheduler.claims.policy.price, self._highest_bid(process)
         if not price:
             return "waiting: batch"
-        what = "batch" if process.account.balance > 0 else "credits"
+        what = "credits" if self._is_broke(process) else "batch"
         return f"waiting: {what} (bids {shown(bid)}, the price is {shown(price)})"
+
+    def _is_broke(self, process: Process) -> bool:
+        """It can bid nothing, so that whoever bids anything goes first."""
+        return self._scheduler.claims.policy.name == "market" and process.account.balance <= 0
 
     def _others_have(self, process: Process) -> str:
         """The two that hold most of the pages, besides `process`."""

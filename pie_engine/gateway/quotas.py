@@ -90,7 +90,8 @@ class Quotas:
             "queue_limit",
             f"processes of `{user}` were given {shown(total)} credits within the last hour, and {shown(amount)} more "
             f"would be above {shown(most)}",
-            hint=f"try again in {max(wait_s / 60, 1):.0f} min, or raise `scheduling.users.{user}.credits_per_hour`",
+            hint=f"{shown(max(most - total, 0))} are left: ask for less, try again in {max(wait_s / 60, 1):.0f} min, "
+            f"or raise `scheduling.users.{user}.credits_per_hour`",
         )
 
     def _check_count(self, user: str, most: int, alive: Iterable[Process]) -> None:

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from pie_cli import console
-from pie_cli.commands.ps import HEADER, _table, accept_rate, age, balance_of, bid_of
+from pie_cli.commands.ps import HEADER, _table, accept_rate, age, balance_of, bid_of, state_of
 from pie_cli.render import JsonPrinter, Printer, TextPrinter
 from pie_cli.summary import Timing
-from pie_engine.protocol.http import ProcessUsage
+from pie_engine.protocol.http import ProcessUsage, ProcessView
 
 Capture = pytest.CaptureFixture[str]
 
@@ -132,6 +132,12 @@ def test_a_narrow_terminal_has_fewer_columns(width: int | None, left_out: set[st
     header, *lines = _table([row], width)
     assert set(HEADER) - set(header.split()) == left_out
     assert all(len(line) <= (width or 999) for line in (header, *lines)) or width == 20
+
+
+def test_who_is_queued_is_shown_with_how_many_are_before_it() -> None:
+    process = ProcessView("p", "chat", "1", "d", "queued", None, 20.0, None, None, 0, None)
+    assert state_of(process, [20.0, 30.0]) == "queued (no host has room, it is next)"
+    assert state_of(process, [3.0, 4.0, 20.0, 30.0]) == "queued (no host has room, 2 before it)"
 
 
 def test_the_accept_rate_of_a_process() -> None:

@@ -180,6 +180,17 @@ def test_who_has_no_credits_says_so_and_still_gets_on():
     rig.check()
 
 
+def test_who_waits_for_pages_without_credits_says_so():
+    rig = Rig(num_pages=20, scheduling=SchedulingSection(max_wait_steps=500))
+    open_all(rig, "rich")
+    open_all(rig, "poor", endowment=0)
+    rig.generate(rig.context("r" * 40, pid="rich"), ignore_eos=True)
+    go(rig, 3)
+    rig.generate(rig.context("p" * 40, pid="poor"), ignore_eos=True)
+    go(rig, 2)
+    assert usage(rig, "poor").state == "waiting: pages (10 needed, 9 free, rich has 11, no credits)"
+
+
 def test_who_is_idle_parked_away_or_paused_bids_nothing_unless_it_says_so():
     rig = Rig(max_batch_sequences=1)
     claims = rig.core._scheduler.claims

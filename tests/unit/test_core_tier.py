@@ -224,7 +224,15 @@ def test_a_short_wait_is_not_told():
         True,
         False,
     ]
-    assert [wait.is_news(0, 21.0), wait.is_news(1, 22.0), wait.is_news(1, 30.0)] == [False, False, True]
+
+
+def test_who_waits_again_and_again_is_told_once_a_minute():
+    """Programs that take turns on the same pages would hear of nothing else."""
+    wait = PageWait()
+    told = [second for second in range(1000) if wait.is_news(3 * (second % 10 > 2), float(second))]
+    assert told == [4, 64, 124, 184, 244, 304, 364, 424, 484, 544, 604, 664, 724, 784, 844, 904, 964]
+    assert not wait.is_news(0, 1000.0)
+    assert [wait.is_news(1, 2000.0), wait.is_news(1, 2001.0), wait.is_news(1, 3000.0)] == [False, True, False]
 
 
 def test_who_is_ended_while_it_waits_gives_its_place_to_the_next():

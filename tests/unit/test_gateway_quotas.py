@@ -228,7 +228,8 @@ async def test_a_user_is_given_so_many_credits_an_hour(tmp_path, monkeypatch):
         await gateway.launch("joe", 31)
     message = "processes of `joe` were given 220 credits within the last hour, and 31 more would be above 250"
     assert caught.value.message == message
-    assert caught.value.hint == "try again in 50 min, or raise `scheduling.users.joe.credits_per_hour`"
+    hint = "30 are left: ask for less, try again in 50 min, or raise `scheduling.users.joe.credits_per_hour`"
+    assert caught.value.hint == hint
     assert caught.value.code == "queue_limit"
     await gateway.launch("joe", 30)
     with pytest.raises(LimitExceeded):
