@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -96,12 +97,18 @@ def _changed(y: int, old: Line | None, new: Line | None, width: int) -> Region:
     for before, now in zip(old, new, strict=False):
         if before != now:
             break
-        x += len(now.text)
+        x += cell_len(now.text)
+    old_end, new_end = (sum(cell_len(span.text) for span in spans) for spans in (old, new))
+    # A shared end stays only where it was.
+    end = _shared_end(old, new) if old_end == new_end else 0
+    return Region(x, y, max(max(old_end, new_end) - x - end, 1), 1)
+
+
+def _shared_end(old: Line, new: Line) -> int:
+    """How many cells the last spans take that are the same in both."""
     end = 0
-    if len(old) == len(new):
-        for before, now in zip(reversed(old), reversed(new), strict=True):
-            if before != now or len(before.text) != len(now.text):
-                break
-            end += len(now.text)
-    total = max(sum(len(span.text) for span in old), sum(len(span.text) for span in new))
-    return Region(x, y, max(total - x - end, 1), 1)
+    for before, now in zip(reversed(old), reversed(new), strict=False):
+        if before != now:
+            break
+        end += cell_len(now.text)
+    return end
