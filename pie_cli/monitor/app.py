@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-from textual import on
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
@@ -165,6 +165,11 @@ class MonitorApp(App[None]):
     def action_filter(self) -> None:
         self.main.show_page(PAGES[0])
         self.main.ask("filter")
+
+    def on_key(self, event: events.Key) -> None:
+        """Letters that were typed before the line for them was there: they are no commands."""
+        if self.screen is self.main and self.main.is_asking and self.main.take_key(event):
+            event.prevent_default()
 
     def action_search_for(self, words: str) -> None:
         self._search = words

@@ -86,11 +86,20 @@ class Rig:
     async def press(self, *keys: str) -> None:
         """As `Pilot.press`, which waits 40 ms at each key for a processor that is idle."""
         for key in keys:
-            character = key if len(key) == 1 else None
-            event = events.Key(_character_to_key(key) if character and not key.isalnum() else key, character)
-            event.set_sender(self.app)
-            self.app.post_message(event)
+            self._post(key)
             await self.settle()
+
+    async def press_at_once(self, *keys: str) -> None:
+        """As a terminal hands them over that was stuck for a moment."""
+        for key in keys:
+            self._post(key)
+        await self.settle()
+
+    def _post(self, key: str) -> None:
+        character = key if len(key) == 1 else None
+        event = events.Key(_character_to_key(key) if character and not key.isalnum() else key, character)
+        event.set_sender(self.app)
+        self.app.post_message(event)
 
     async def settle(self) -> None:
         """Until everything that was asked for has been done, and what that asked for, too."""

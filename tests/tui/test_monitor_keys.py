@@ -325,6 +325,17 @@ async def test_what_the_engine_refuses_is_shown_with_the_way_out(tmp_path: Path)
 
 
 @pytest.mark.slow
+async def test_words_that_are_typed_in_one_go_are_no_commands(tmp_path: Path) -> None:
+    async with shown(tmp_path) as rig:
+        await rig.press_at_once("slash", *"sky", "enter")
+        await rig.settle()
+        assert (rig.engine.asked, rig.app.screen) == ([], rig.app.main)
+        assert "no program has `sky`" in rig.notes
+        await rig.press_at_once("f", *"debate")
+        await rig.settle()
+        assert rig.app.main.programs.order.filter == "debate"
+
+
 async def test_the_mouse_sorts_chooses_turns_pages_and_opens(tmp_path: Path) -> None:
     async with shown(tmp_path, programs=3, snapshots=2) as rig:
         await rig.pilot.click("#programs", offset=(2, 0))

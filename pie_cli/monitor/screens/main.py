@@ -149,6 +149,17 @@ class MainScreen(Screen[None]):
     def is_asking(self) -> bool:
         return bool(self._asked)
 
+    def take_key(self, event: events.Key) -> bool:
+        """Into the line of words, where the key belongs there. Its own keys never come this far."""
+        words = self.query_one("#words", Input)
+        if event.is_printable and event.character:
+            words.insert_text_at_cursor(event.character)
+        elif event.key == "enter":
+            self._done(Input.Submitted(words, words.value))
+        else:
+            return False
+        return True
+
     def stop_asking(self) -> None:
         """A filter stays to be seen."""
         was_filter, self._asked = self._asked == "filter", ""
