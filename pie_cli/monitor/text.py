@@ -69,6 +69,18 @@ def beside(left: Line, right: Line, width: int) -> Line:
     return (*shown, Span(" " * (width - width_of(shown) - width_of(right))), *right)
 
 
+def flowing(parts: Iterable[Line], width: int, gap: int = 2) -> list[Line]:
+    """As many parts on a line as there is room for; none is broken."""
+    drawn: list[Line] = []
+    spans: Line = ()
+    for part in parts:
+        if spans and width_of(spans) + gap + width_of(part) > width:
+            drawn.append(spans)
+            spans = ()
+        spans = (*spans, Span(" " * gap), *part) if spans else part
+    return [*drawn, spans] if spans else drawn
+
+
 def wrap(text: str, width: int) -> list[str]:
     """Lines of whole words."""
     import textwrap

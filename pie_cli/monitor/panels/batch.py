@@ -69,7 +69,7 @@ def _tokens_line(model: ModelView, width: int) -> Line:
     texts: list[Span] = []
     for value, (name, mark) in zip(values, KINDS, strict=True):
         texts += [Span(f"  {mark} ", name), Span(format.rate(value), "bold"), Span(f" {name}", "dim")]
-    limit = (f" of {format.count(batches.max_tokens)} tokens a step", "dim")
+    limit = (f" of {format.count(batches.max_tokens)} a step", "dim")
     numbers = line((f" {format.rate(rates.tokens)}", "bold"), limit, *texts)
     bar_width = min(max(width - sum(len(span.text) for span in numbers) - LABEL_WIDTH, 8), 60)
     label = Span("tokens".ljust(LABEL_WIDTH), "dim")

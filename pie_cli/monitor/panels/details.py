@@ -10,7 +10,7 @@ from pie_cli.monitor import format
 from pie_cli.monitor.columns import pages_text, state_text
 from pie_cli.monitor.panels.look import heading, labelled
 from pie_cli.monitor.series import Series, chart
-from pie_cli.monitor.text import Line, Span, cut, cut_line, line, wrap
+from pie_cli.monitor.text import Line, cut, cut_line, flowing, line, wrap
 from pie_cli.monitor.view import Details, Row
 from pie_engine.protocol.stats import ContextState
 
@@ -65,22 +65,7 @@ def _summary(row: Row, width: int, *, has_ended: bool) -> list[Line]:
     drawn = [heading(f"{row.label} {now.pid}", width)]
     if now.waits_for and not has_ended:
         drawn += [line(("why: ", "dim"), (text, "warn")) for text in wrap(now.waits_for, width - 5)]
-    return [*drawn, *_flowing(pairs, width)]
-
-
-def _flowing(pairs: Sequence[tuple[str, str]], width: int) -> list[Line]:
-    """As many on a line as there is room for."""
-    drawn: list[Line] = []
-    spans: list[Span] = []
-    used = 0
-    for label, value in pairs:
-        size = len(label) + 1 + len(value) + 3
-        if used + size > width and spans:
-            drawn.append(tuple(spans))
-            spans, used = [], 0
-        spans += [*labelled(label, value), Span("   ")]
-        used += size
-    return [*drawn, tuple(spans)]
+    return [*drawn, *flowing((labelled(label, value) for label, value in pairs), width, gap=3)]
 
 
 def _contexts(details: Details, width: int) -> list[Line]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pie_cli.monitor import format
-from pie_cli.monitor.text import Line, Span, bar, beside, cut, cut_line, line, wrap
+from pie_cli.monitor.text import Line, Span, bar, beside, cut, cut_line, line, width_of, wrap
 from pie_cli.monitor.view import ModelView, View
 
 CONNECTED = "live"
-BAR_WIDTH = 20
+BAR_WIDTH, MIN_BAR_WIDTH = 20, 8
 
 
 def status_line(view: View | None, width: int, connection: str, *, is_frozen: bool) -> Line:
@@ -73,7 +73,8 @@ def _pages_line(model: ModelView, width: int) -> Line:
         (host, "dim"),
     )
     parts = [(float(model.num_used_pages), "█", "accent"), (float(pages.num_cached), "░", "accent")]
-    return cut_line((Span("KV ", "dim"), *bar(parts, pages.num_pages, BAR_WIDTH), *numbers), width)
+    bar_width = min(max(width - len("KV ") - width_of(numbers), MIN_BAR_WIDTH), BAR_WIDTH)
+    return cut_line((Span("KV ", "dim"), *bar(parts, pages.num_pages, bar_width), *numbers), width)
 
 
 def _short_line(model: ModelView, width: int) -> Line:

@@ -6,7 +6,7 @@ from pie_cli.monitor import format
 from pie_cli.monitor.columns import BY_KEY, Column
 from pie_cli.monitor.panels.look import Look, chosen, heading, labelled
 from pie_cli.monitor.series import chart
-from pie_cli.monitor.text import Line, Span, cut_line, fit, line
+from pie_cli.monitor.text import Line, cut_line, fit, flowing, line
 from pie_cli.monitor.view import Row, View
 
 LABEL_WIDTH = 9
@@ -24,21 +24,15 @@ def lines(view: View, width: int, height: int, look: Look) -> list[Line]:
     dividends_s = sum(row.dividends_s for row in rows)
     drawn = [
         heading(f"Market of {model.now.name}", width, f"{look.span} (z)"),
-        cut_line(
+        *flowing(
             (
-                *labelled("policy", market.policy),
-                Span("  "),
-                *labelled("price", format.credits(market.price)),
-                Span("  "),
-                *labelled("rent/s", format.credits(model.rent_s)),
-                Span("  "),
-                *labelled("dividends/s", format.credits(dividends_s)),
-                Span("  "),
-                *labelled("rent so far", format.credits(market.rent)),
-                Span("  "),
-                *labelled("pages made", format.count(market.made)),
-                Span("  "),
-                *labelled("moved out", format.count(market.num_moved_out)),
+                labelled("policy", market.policy),
+                labelled("price", format.credits(market.price)),
+                labelled("rent/s", format.credits(model.rent_s)),
+                labelled("dividends/s", format.credits(dividends_s)),
+                labelled("rent so far", format.credits(market.rent)),
+                labelled("pages made", format.count(market.made)),
+                labelled("moved out", format.count(market.num_moved_out)),
             ),
             width,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pie_cli.monitor import format
 from pie_cli.monitor.panels.look import Look, heading, labelled
 from pie_cli.monitor.series import History, chart
-from pie_cli.monitor.text import Line, Span, cut_line, fit, line
+from pie_cli.monitor.text import Line, cut_line, fit, flowing, line
 from pie_cli.monitor.view import Percentiles, View
 
 LABEL_WIDTH = 11
@@ -30,20 +30,15 @@ def _rates(view: View, width: int) -> list[Line]:
     service = view.service
     decoded = sum(model.rates.decode * model.rates.steps_s for model in view.models)
     prefilled = sum(model.rates.prefill * model.rates.steps_s for model in view.models)
-    first = (
-        *labelled("generated", f"{format.rate(decoded)} tok/s"),
-        Span("  "),
-        *labelled("prefilled", f"{format.rate(prefilled)} tok/s"),
-        Span("  "),
-        *labelled("launches", f"{format.rate(service.launches_s)}/s"),
-        Span("  "),
-        *labelled("returns", f"{format.rate(service.returns_s)}/s"),
-        Span("  "),
-        *labelled("failures", f"{format.rate(service.failures_s)}/s", "bad" if service.failures_s else "bold"),
+    rates = (
+        labelled("generated", f"{format.rate(decoded)} tok/s"),
+        labelled("prefilled", f"{format.rate(prefilled)} tok/s"),
+        labelled("launches", f"{format.rate(service.launches_s)}/s"),
+        labelled("returns", f"{format.rate(service.returns_s)}/s"),
+        labelled("failures", f"{format.rate(service.failures_s)}/s", "bad" if service.failures_s else "bold"),
     )
     hits = "  ".join(f"{model.now.name} {format.percent(model.hit_rate)}" for model in view.models)
-    second = (*labelled("prefix cache hits", hits or format.NOTHING),)
-    return [cut_line(first, width), cut_line(second, width)]
+    return [*flowing(rates, width), cut_line(labelled("prefix cache hits", hits or format.NOTHING), width)]
 
 
 def _latencies(view: View, width: int) -> list[Line]:
