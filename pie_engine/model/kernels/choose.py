@@ -26,7 +26,7 @@ from pie_engine.model.kernels.vector import (
     bits,
     constant,
     each_vector,
-    exp,
+    exp2,
     fold,
     load,
     number_at,
@@ -47,6 +47,7 @@ _ENOUGH = 64
 _NUM_LOOKS = 16
 """For a higher floor."""
 _MIN_TEMPERATURE = 1e-20
+_LOG2_E = math.log2(math.e)
 _NOWHERE = -1
 NO_DISTRIBUTION, NOTHING_ALLOWED = -1, -2
 NUM_SETTINGS = 6
@@ -65,8 +66,10 @@ def highest(_typing: Any, row: Any, count: Any) -> Any:
         wrong = [cgutils.alloca_once_value(builder, constant(0.0)) for _ in range(_CHAINS)]
 
         def look(index: Any, chain: int) -> None:
-            value = load(builder, at(builder, row, index))
-            builder.store(operation(builder, "maxnum", builder.load(most[chain]), value), most[chain])
+            value, highest_yet = load(builder, at(builder, row, index)), builder.load(most[chain])
+            # One instruction, where `maxnum` is three, since a NaN may get lost here.
+            is_higher = builder.fcmp_ordered(">", value, highest_yet)
+            builder.store(builder.select(is_higher, value, highest_yet), most[chain])
             is_wrong = builder.fcmp_unordered("uno", value, value)
             builder.store(builder.select(is_wrong, value, builder.load(wrong[chain])), wrong[chain])
 
@@ -90,7 +93,7 @@ def highest(_typing: Any, row: Any, count: Any) -> Any:
 
 @intrinsic
 def weigh(_typing: Any, row: Any, count: Any, most: Any, factor: Any, out: Any) -> Any:
-    """out[count] = exp((row - most) * factor), 0 where that is below e**-87; returns their sum. Whole vectors."""
+    """out[count] = 2**((row - most) * factor), 0 where that is below 2**-125; returns their sum. Whole vectors."""
 
     def emit(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         row, count, most, factor, out = arguments
@@ -98,8 +101,9 @@ def weigh(_typing: Any, row: Any, count: Any, most: Any, factor: Any, out: Any) 
         total = cgutils.alloca_once_value(builder, constant(0.0))
         with each_vector(builder, count) as loop:
             value = builder.fmul(builder.fsub(load(builder, at(builder, row, loop.index)), top), scale)
-            is_some = builder.fcmp_ordered(">", value, constant(-87.0))
-            weight = builder.select(is_some, exp(builder, value), constant(0.0))
+            is_some = builder.fcmp_ordered(">", value, constant(-125.0))
+            weight = exp2(builder, operation(builder, "maxnum", value, constant(-125.0)))
+            weight = builder.select(is_some, weight, constant(0.0))
             store(builder, weight, at(builder, out, loop.index))
             builder.store(builder.fadd(builder.load(total), weight), total)
         return fold(builder, "add", builder.load(total))
@@ -162,12 +166,14 @@ def choose_kernel() -> Any:
         mass_of=ranks.mass_of,
     )(_decide)
     gather = compiled("int64(float32[::1], int64, float32, int64[::1])", name="gather_from")(_gather)
+    gather_equal = compiled("int64(int64, int64, float32, int64, int64[::1])", name="gather_equal")(_gather_equal)
     raised = compiled("float64(float32[::1], int64, float64, int64)", name="raised")(_raised)
     draw = compiled(
         "int64(int64, int64, float32, float64[::1], float32[::1], int64[:, ::1], int64[::1], float64[::1])",
         name="draw_token",
         raised=raised,
         gather=gather,
+        gather_equal=gather_equal,
         fill_buckets=ranks.fill_buckets,
         decide=decide,
     )(_draw)
@@ -248,7 +254,7 @@ def _first_of(x, vocab, most):
 def _draw(x, vocab, most, setting, weights, orders, starts, sums):
     """A token by inverse CDF over what is left, sorted by probability."""
     room, whole = weights.ctypes.data, vocab // LANES * LANES
-    factor = types.float32(1.0 / max(setting[0], _MIN_TEMPERATURE))
+    factor = types.float32(_LOG2_E / max(setting[0], _MIN_TEMPERATURE))
     total = 0.0
     for first in range(0, whole, _BLOCK):
         total += weigh(x + first * 4, min(_BLOCK, whole - first), most, factor, room + first * 4)
@@ -258,8 +264,11 @@ def _draw(x, vocab, most, setting, weights, orders, starts, sums):
         total += weigh(room + whole * 4, LANES, most, factor, room + whole * 4)
     token, top_k = _NOWHERE, int(setting[1])
     for least in _FLOORS:
-        floor = raised(weights, vocab, least, top_k) if top_k > 0 else least
-        count = gather(weights, vocab, floor, orders[0])
+        floor, count = raised(weights, vocab, least, top_k) if top_k > 0 else least, 0
+        if floor > least:
+            count = gather_equal(x, vocab, most, top_k, orders[0])
+        if count < max(top_k, 1):
+            count = gather(weights, vocab, floor, orders[0])
         num_buckets = fill_buckets(x, weights, orders[1], starts, sums, count, orders[0])
         token = decide(x, weights, orders[1], starts, sums, num_buckets, count, floor, total, setting)
         if token != _NOWHERE:
@@ -297,6 +306,21 @@ def _gather(weights, vocab, floor, order):
                 order[count] = token
                 count += 1
             found, token = found >> 1, token + 1
+    return count
+
+
+def _gather_equal(x, vocab, most, limit, order):
+    """The first tokens with the logit `most`, at the start of `order`, up to a limit; returns how many."""
+    count, whole = 0, vocab // LANES * LANES
+    for first in range(0, vocab, LANES):
+        if first < whole and lanes_from(x + first * 4, most) == 0:
+            continue
+        for token in range(first, min(first + LANES, vocab)):
+            if number_at(x + token * 4) == most:
+                order[count] = token
+                count += 1
+                if count == limit:
+                    return count
     return count
 
 

@@ -18,9 +18,8 @@ LISTS = "int64, float32[::1], int64[::1], int64[::1], float64[::1]"
 """The types of a row's logits, and of the weights, order, starts and sums that are kept of it (see `_fill_buckets`)."""
 _ONE = 0x3F800000
 """The bits of 1.0 in fp32; those of the numbers below it fall as they do."""
-_BUCKET_BITS = 17
-"""64 buckets for each halving; more where there are many tokens of nearly one weight."""
-NUM_BUCKETS = (_ONE >> _BUCKET_BITS) + 2
+NUM_BUCKETS = (_ONE >> 17) + 2
+"""At most: 64 for each halving, where the weights are any. There are no more than tokens."""
 _FEW = 32
 """Tokens that are put in order by insertion."""
 
@@ -60,11 +59,11 @@ def _fill_buckets(x, weights, order, starts, sums, count, tokens):
         starts[1] = count
         return 1
     bits = weights.view(np.int32)
-    farthest, shift = 0, _BUCKET_BITS
+    farthest, shift = 0, 0
     for place in range(count):
         farthest = max(farthest, _ONE - bits[tokens[place]])
-    while shift > 0 and farthest >> (shift - 1) < min(count, NUM_BUCKETS - 1):
-        shift -= 1
+    while farthest >> shift >= min(count, NUM_BUCKETS - 1):
+        shift += 1
     num_buckets = (farthest >> shift) + 1
     for bucket in range(num_buckets + 1):
         starts[bucket] = 0

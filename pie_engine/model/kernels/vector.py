@@ -32,6 +32,13 @@ _LOG2_E = math.log2(math.e)
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 _EXP_TERMS = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 """Cephes' polynomial for expf."""
+_EXP2_TERMS = (
+    1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3,
+    5.550332471162809e-2, 2.402264791363012e-1, 6.931472028550421e-1, 1.0,
+)  # fmt: skip
+"""And that for exp2f."""
+_ROUNDER = 1.5 * 2.0**23
+"""Added to a number of fp32, it leaves none of its bits behind the point."""
 
 
 def constant(value: float) -> Any:
@@ -77,6 +84,18 @@ def exp(builder: Any, x: Any) -> Any:
     p = operation(builder, "fma", p, builder.fmul(r, r), builder.fadd(r, constant(1.0)))
     biased = builder.add(builder.fptosi(n, _WORDS), ir.Constant(_WORDS, [127] * LANES))
     return builder.fmul(p, builder.bitcast(builder.shl(biased, ir.Constant(_WORDS, [23] * LANES)), VECTOR))
+
+
+def exp2(builder: Any, x: Any) -> Any:
+    """2**x to about one unit in the last place, for x from -125.5 to 125; exactly 1 for 0."""
+    shifted = builder.fadd(x, constant(_ROUNDER))
+    r = builder.fsub(x, builder.fsub(shifted, constant(_ROUNDER)))
+    p = constant(_EXP2_TERMS[0])
+    for term in _EXP2_TERMS[1:]:
+        p = operation(builder, "fma", p, r, constant(term))
+    # What was rounded off lies in the last bits, and goes where the exponent is.
+    power = builder.shl(builder.bitcast(shifted, _WORDS), ir.Constant(_WORDS, [23] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(p, _WORDS), power), VECTOR)
 
 
 def prefetch(builder: Any, address: Any) -> None:
