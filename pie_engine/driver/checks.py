@@ -22,8 +22,21 @@ def check_rows(rows: Sequence[Row], capabilities: Capabilities, num_pages: int) 
     assert len(set(written)) == len(written), f"two rows write one of the pages {sorted(written)}"
 
 
+def special(rows: Sequence[Row]) -> list[Row]:
+    """Those that ask for more than a token of the model as it is: few of them, mostly none."""
+    return [
+        row
+        for row in rows
+        if row.want_logprob
+        or row.probes is not NO_PROBES
+        or row.draft_uniforms
+        or row.adapter
+        or row.layout is not None
+    ]
+
+
 def check_wishes(rows: Sequence[Row], capabilities: Capabilities, adapters: Container[str]) -> None:
-    """What few rows ask for can be had: adapters are loaded, layouts, probes and drafts are in order."""
+    """What `special` rows ask for can be had: adapters are loaded, layouts, probes and drafts are in order."""
     for row in rows:
         if row.adapter:
             assert row.adapter in adapters, f"adapter {row.adapter} is not loaded"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
-from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_wishes
+from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult
+from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_wishes, special
 from pie_engine.driver.cpu_choice import choose
+from pie_engine.driver.cpu_sampling import look, sample_rows
 from pie_engine.driver.cpu_tuning import choose_num_threads
 from pie_engine.errors import OutOfPages
 from pie_engine.hub.memory import WORK_BYTES, available_bytes
@@ -28,11 +30,9 @@ from pie_engine.model.lora.files import AdapterFiles
 from pie_engine.model.lora.weights import read_adapter
 from pie_engine.model.one_by_one import OneByOne
 from pie_engine.model.quantization import Quantization
-from pie_engine.model.span import Span, row_order
+from pie_engine.model.span import row_order
 from pie_engine.model.steady import Steady
 from pie_engine.model.steady import deterministic as make_deterministic
-from pie_engine.protocol.sampling import NO_PROBES, NOTHING_PROBED
-from pie_engine.sampling import probes, sampler
 
 log = logging.getLogger(__name__)
 
@@ -153,45 +153,51 @@ class CpuDriver:
         self._cache = self._model.new_cache(num_pages, self._page_size)
 
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
-        cache = self._allocated()
-        check_wishes(rows, self._capabilities, self._adapters)
+        cache, asking = self._allocated(), special(rows)
+        check_wishes(asking, self._capabilities, self._adapters)
         if not rows:
             return []
         if self._capabilities.kernels == "compiled":
-            return self._run(rows, cache)  # its kernels check the rest
+            return self._run(rows, cache, asking)  # its kernels check the rest
         check_rows(rows, self._capabilities, cache.num_pages)
         lengths = [len(row.tokens) for row in rows]
         order = row_order(lengths, [row.end for row in rows])
-        results = dict(zip(order, self._run([rows[index] for index in order], cache), strict=True))
+        results = dict(zip(order, self._run([rows[index] for index in order], cache, asking), strict=True))
         return [results[index] for index in range(len(rows))]
 
-    def _run(self, rows: Sequence[Row], cache: KvCache) -> list[RowResult]:
-        """`execute` in the order in which the model takes rows."""
-        spans, tokens = list[Span](), list[int]()
-        asked, wanted = list[Row](), list[int]()
-        for row in rows:
-            own, first = row.tokens, len(tokens)
-            tokens += own
-            spans.append(Span(first, len(tokens) - first, row.start, row.page_ids, row.layout, row.adapter))
-            if row.sampler is not None:
-                asked.append(row)
-                # The last one, and the one before each draft.
-                if row.draft_uniforms:
-                    wanted.extend(range(len(tokens) - 1 - len(row.draft_uniforms), len(tokens) - 1))
-                wanted.append(len(tokens) - 1)
-        states = self._new_states(asked, len(wanted))
-        logits = self._model.logits(Inputs(spans, tokens, cache, wanted, states))
-        sampled = sample_rows(logits, states, asked, self._model.choose)
-        if len(asked) == len(rows):
-            return sampled
-        rest = iter(sampled)
+    def _run(self, rows: Sequence[Row], cache: KvCache, asking: Sequence[Row]) -> list[RowResult]:
+        """`execute` in the order in which the model takes rows; `asking` are those that are `special`."""
+        lengths, sampled = [len(row.tokens) for row in rows], [row for row in rows if row.sampler is not None]
+        wanted = [end - 1 for row, end in zip(rows, accumulate(lengths), strict=True) if row.sampler is not None]
+        if asking:
+            # The last one, and the one before each draft.
+            ends = zip(sampled, wanted, strict=True)
+            wanted = [place for row, end in ends for place in range(end - len(row.draft_uniforms), end + 1)]
+        states = self._new_states(asking, len(wanted))
+        inputs = Inputs(
+            lengths,
+            [row.start for row in rows],
+            [row.page_ids for row in rows],
+            list(chain.from_iterable([row.tokens for row in rows])),
+            cache,
+            wanted,
+            states,
+            [row.layout for row in rows] if any(row.layout for row in asking) else (),
+            [row.adapter for row in rows] if any(row.adapter for row in asking) else (),
+        )
+        logits = self._model.logits(inputs)
+        results = sample_rows(logits, sampled, self._model.choose)
+        if asking:
+            results = look(logits, states, sampled, results)
+        if len(sampled) == len(rows):
+            return results
+        rest = iter(results)
         return [RowResult() if row.sampler is None else next(rest) for row in rows]
 
     def _new_states(self, rows: Sequence[Row], count: int) -> Tensor | None:
         """Room for `count` hidden states, if one of `rows` asks for its."""
-        for row in rows:
-            if row.probes is not NO_PROBES and row.probes.hidden:
-                return torch.empty(count, self._capabilities.hidden_size)
+        if any(row.probes.hidden for row in rows):
+            return torch.empty(count, self._capabilities.hidden_size)
         return None
 
     def copy_pages(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -239,43 +245,3 @@ class CpuDriver:
 def _as_array(tensor: Tensor) -> np.ndarray:
     """numpy has no bf16: its bits, then."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def sample_rows(
-    logits: np.ndarray, states: Tensor | None, rows: Sequence[Row], choose: sampler.Choose | None = None
-) -> list[RowResult]:
-    """Sample and probe each of `rows` as it asks.
-
-    `logits` [positions, vocab] and `states` [positions, hidden size]: one more than it has drafts of each.
-    `choose`: see `sampler.sample`.
-    """
-    draws = [draw for row in rows for draw in row.draws()]
-    drawn = sampler.sample(logits, draws, choose)
-    results = [RowResult(one.token, None, NOTHING_PROBED, one.mirostat_mu, (), one.fault) for one in drawn]
-    if not any(row.want_logprob or row.draft_uniforms or row.probes is not NO_PROBES for row in rows):
-        return results
-    of_rows, at = list[RowResult](), 0
-    for row in rows:
-        end = at + len(row.draft_uniforms) + 1
-        for place in range(at, end):
-            if results[place].token is not None:
-                said = torch.from_numpy(logits[place])
-                _look(row, results[place], said, None if states is None else states[place], draws[place].mask)
-        *before, result = results[at:end]
-        if before:
-            result.error = next((each.error for each in (result, *before) if each.error is not None), None)
-            result.before_drafts = [
-                Sample(each.token, each.logprob, each.probed) for each in before if each.token is not None
-            ]
-        of_rows.append(result)
-        at = end
-    return of_rows
-
-
-def _look(row: Row, result: RowResult, logits: Tensor, state: Tensor | None, mask: bytes | None) -> None:
-    """Put in what `row` wants to know besides the token."""
-    assert result.token is not None
-    if row.want_logprob:
-        result.logprob = probes.logprobs(logits, [result.token])[0]
-    if not row.probes.is_empty:
-        result.probed = probes.probed(logits, state, row.probes, mask)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pie_engine.driver.base import Capabilities, KvPages, Row, RowResult, Sample
-from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_wishes
+from pie_engine.driver.checks import check_pages, check_pairs, check_rows, check_wishes, special
 from pie_engine.driver.fake_kv import FakeKv, Seen
 from pie_engine.driver.fake_replies import Place, Replies
 from pie_engine.driver.fake_script import FakeScript
@@ -109,7 +109,7 @@ class FakeDriver:
     def execute(self, rows: Sequence[Row]) -> list[RowResult]:
         kv = self._allocated()
         check_rows(rows, self._capabilities, kv.num_pages)
-        check_wishes(rows, self._capabilities, self._writers)
+        check_wishes(special(rows), self._capabilities, self._writers)
         if not rows:
             return []
         self._read_again()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate, repeat
+from operator import add
 from typing import Protocol
 
 import msgspec
@@ -11,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pie_engine.kv.layout import Layout
 from pie_engine.model.description import Kernels, ModelConfig
 from pie_engine.model.kv_cache import KvCache
 from pie_engine.model.lora.weights import Adapter
@@ -18,18 +22,63 @@ from pie_engine.model.span import Span
 from pie_engine.sampling.sampler import Choose
 
 
-class Inputs(msgspec.Struct, frozen=True, gc=False):
-    """What goes through a model at once."""
+class Inputs(msgspec.Struct, frozen=True, dict=True):
+    """What goes through a model at once: the spans of a step, in the order of `span.row_order`, in columns."""
 
-    spans: Sequence[Span]
-    """Of whom the tokens are, in the order of `span.row_order`."""
+    lengths: Sequence[int]
+    """Tokens of each span."""
+    starts: Sequence[int]
+    """Their first slots."""
+    tables: Sequence[Sequence[int]]
+    """Their pages."""
     tokens: Sequence[int]
+    """Of all spans, one after the other."""
     cache: KvCache
     """Has the KV of what came before, and gets that of `tokens`."""
     wanted: Sequence[int]
     """Indices into `tokens`: whose logits are wanted."""
     states: Tensor | None = None
     """[len(wanted), hidden size] gets what the output layer gets: the last hidden states after the final norm."""
+    layouts: Sequence[Layout | None] = ()
+    """Of each span; empty: none has one."""
+    adapters: Sequence[str] = ()
+    """Of each span; empty: none has one."""
+
+    @classmethod
+    def of(
+        cls, spans: Sequence[Span], tokens: Sequence[int], cache: KvCache, wanted: Sequence[int], states: Tensor | None
+    ) -> Inputs:
+        """Of `spans`, whose tokens lie one after the other."""
+        return cls(
+            [span.length for span in spans],
+            [span.start for span in spans],
+            [span.page_ids for span in spans],
+            tokens,
+            cache,
+            wanted,
+            states,
+            [span.layout for span in spans],
+            [span.adapter for span in spans],
+        )
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """The same, one by one."""
+        firsts = accumulate(self.lengths, initial=0)
+        layouts, adapters = self.layouts or repeat(None), self.adapters or repeat("")
+        columns = zip(firsts, self.lengths, self.starts, self.tables, layouts, adapters, strict=False)
+        return [Span(*each) for each in columns]
+
+    @cached_property
+    def num_slots(self) -> int:
+        """One more than the highest slot that is written."""
+        highest: int = max(map(add, self.starts, self.lengths))
+        return highest
+
+    @cached_property
+    def num_positions(self) -> int:
+        """One more than the highest position that a span knows of."""
+        return max(span.num_positions for span in self.spans) if any(self.layouts) else self.num_slots
 
 
 class Model(Protocol):
@@ -75,7 +124,7 @@ class Model(Protocol):
         states: Tensor | None = None,
     ) -> Tensor:
         """`compute`, with the parts of its `Inputs` one by one."""
-        return self.compute(Inputs(spans, tokens, cache, wanted, states))
+        return self.compute(Inputs.of(spans, tokens, cache, wanted, states))
 
 
 class Wrapper(Model):

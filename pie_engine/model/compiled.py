@@ -94,12 +94,11 @@ class CompiledDecoder(Model):
 
     def logits(self, inputs: Inputs) -> np.ndarray:
         """What a row gets is the same bit for bit in any batch and any chunk."""
-        spans, num_tokens = inputs.spans, len(inputs.tokens)
-        ends = [span.start + span.length if span.layout is None else span.num_positions for span in spans]
-        step = self._step_for(num_tokens, max(ends), inputs.cache)
-        step.place(spans, inputs.tokens, inputs.wanted)
+        num_tokens = len(inputs.tokens)
+        step = self._step_for(num_tokens, inputs.num_positions, inputs.cache)
+        step.place(inputs)
         self._embedding.into(step.ids(num_tokens), step.hidden_of(num_tokens))
-        step.run(self._team, spans, num_tokens, self._adapters)
+        step.run(self._team, inputs, self._adapters)
         return self._end(step, num_tokens, len(inputs.wanted), inputs.states)
 
     def _end(self, step: Step, num_tokens: int, num_wanted: int, states: Tensor | None) -> np.ndarray:

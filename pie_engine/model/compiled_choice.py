@@ -10,7 +10,6 @@ from pie_engine.model.kernels.choose import NUM_SETTINGS, choose_kernel
 from pie_engine.model.kernels.ranks import NUM_BUCKETS
 from pie_engine.model.kernels.support import whole_vectors
 from pie_engine.protocol.sampling import GREEDY_SETTINGS, Sampler
-from pie_engine.sampling.draw import Draw
 
 
 class Choice:
@@ -31,21 +30,26 @@ class Choice:
         self._settings, self._tokens = np.zeros((0, NUM_SETTINGS)), np.zeros(0, np.int64)
         self._is_random = self._has_masks = False
 
-    def __call__(self, logits: np.ndarray, draws: Sequence[Draw]) -> list[int]:
-        assert logits.shape == (len(draws), self._vocab_size), logits.shape
+    def __call__(
+        self,
+        logits: np.ndarray,
+        samplers: Sequence[Sampler],
+        uniforms: Sequence[float],
+        masks: Sequence[bytes | None] = (),
+    ) -> list[int]:
+        assert logits.shape == (len(samplers), self._vocab_size), logits.shape
         assert logits.strides[1] == logits.itemsize, "the numbers of a row lie side by side"
-        samplers = [draw.sampler for draw in draws]
         if samplers != self._samplers:
-            self._set(samplers)
-        masks = [draw.mask for draw in draws if draw.mask is not None]
+            self._set(list(samplers))
         settings, size, bits = self._settings, self._mask_bytes, 0
         if self._is_random:
-            settings[:, 4] = [draw.uniform for draw in draws]
-        if masks or self._has_masks:
-            settings[:, 5] = [draw.mask is not None for draw in draws]
-            self._has_masks = bool(masks)
-        if masks:
-            joined = np.frombuffer(b"".join([mask[:size].ljust(size, b"\0") for mask in masks]), np.uint8)
+            settings[:, 4] = uniforms
+        some = [mask for mask in masks if mask is not None]
+        if some or self._has_masks:
+            settings[:, 5] = [mask is not None for mask in masks] if some else 0.0
+            self._has_masks = bool(some)
+        if some:
+            joined = np.frombuffer(b"".join([mask[:size].ljust(size, b"\0") for mask in some]), np.uint8)
             bits = joined.ctypes.data
         self._kernel(
             logits.ctypes.data, logits.strides[0], self._vocab_size, settings, bits, size, *self._room, self._tokens

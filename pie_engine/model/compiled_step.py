@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from operator import add
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pie_engine.kv.table import joined
+from pie_engine.model.base import Inputs
 from pie_engine.model.compiled_lora import PackedAdapter, segments_of, site_of
 from pie_engine.model.compiled_weights import Norm, PackedBlock, PackedMixture, PackedMlp
 from pie_engine.model.description import ModelConfig
@@ -122,23 +122,22 @@ class Step:
         """The address of the indices of those that are wanted."""
         return int(self._numbers[_WANTED].ctypes.data)
 
-    def place(self, spans: Sequence[Span], tokens: Sequence[int], wanted: Sequence[int]) -> None:
+    def place(self, inputs: Inputs) -> None:
         """Say what the next `run` works on. A fault in it is our bug and must never become wrong text: see `FAULTS`."""
-        lengths, starts = [span.length for span in spans], [span.start for span in spans]
-        tables = [span.page_ids for span in spans]
+        lengths, starts, tables, tokens = inputs.lengths, inputs.starts, inputs.tables, inputs.tokens
         # One array for all, since each costs more than what is in it.
-        numbers = array("q", [*lengths, *starts, *map(len, tables), *tokens, *wanted])
+        numbers = array("q", [*lengths, *starts, *map(len, tables), *tokens, *inputs.wanted])
         self._tables, page_size = np.frombuffer(joined(tables), np.int64), self.cache.page_size
         fault = lay_out(
-            np.frombuffer(numbers, np.int64), len(spans), len(tokens), self._config.vocab_size, page_size,
+            np.frombuffer(numbers, np.int64), len(lengths), len(tokens), self._config.vocab_size, page_size,
             self._tables, self._writers, self._spans, self._numbers,
         )  # fmt: skip
         assert not fault, f"{FAULTS[fault]}: tokens {tokens}, lengths {lengths}, positions {starts}, pages {tables}"
-        self._max_pages = -(-max(map(add, starts, lengths)) // page_size)
         self._kept: list[np.ndarray] = []
-        for row, span in enumerate(spans):
-            if span.layout is not None:
-                self._place_by_layout(row, span)
+        if any(inputs.layouts):
+            for row, span in enumerate(inputs.spans):
+                if span.layout is not None:
+                    self._place_by_layout(row, span)
 
     def _place_by_layout(self, row: int, span: Span) -> None:
         """What the kernels need besides of a span with a layout, for each window."""
@@ -152,22 +151,21 @@ class Step:
             self._tables = np.concatenate([self._tables, np.array(sight.page_ids, np.int64)])
         self._spans[row, attention.FIRST_SIGHT :] = numbers
 
-    def run(
-        self, team: Team, spans: Sequence[Span], num_tokens: int, adapters: Mapping[str, PackedAdapter] = NO_ADAPTERS
-    ) -> None:
+    def run(self, team: Team, inputs: Inputs, adapters: Mapping[str, PackedAdapter] = NO_ADAPTERS) -> None:
         """What was placed goes through the layers."""
-        config, max_pages = self._config, self._max_pages
+        config, num_spans = self._config, len(inputs.lengths)
+        max_pages = -(-inputs.num_slots // self.cache.page_size)
         numbers = attention.scratch_numbers(config.head_dim, max_pages)
         if self._scratch.numel() < numbers * self._num_threads:
             self._scratch = torch.empty(2 * numbers * self._num_threads)
-        program, segments = self._plain, segments_of(spans, adapters) if adapters else None
+        program, segments = self._plain, segments_of(inputs.spans, adapters) if any(inputs.adapters) else None
         if segments is not None:
             program = self._adapted_for(max(adapter.num_ranks for adapter in adapters.values()))
-        program.set_num_rows(num_tokens)
-        program.set_attention(len(spans) * config.num_kv_heads, self._scratch, numbers, max_pages)
+        program.set_num_rows(len(inputs.tokens))
+        program.set_attention(num_spans * config.num_kv_heads, self._scratch, numbers, max_pages)
         if segments is not None:
             program.set_adapters(segments)
-        team.run(program, self._spans[: len(spans)], self._tables, self._numbers[_SLOTS])
+        team.run(program, self._spans[:num_spans], self._tables, self._numbers[_SLOTS])
 
     def _add_block(self, index: int, block: PackedBlock) -> None:
         steps, config, rotated = self._program, self._config, self._rotated
