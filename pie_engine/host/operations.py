@@ -231,9 +231,9 @@ class ChunkOutput(msgspec.Struct, frozen=True):
 
     ids: list[int]
     text: str
-    logprobs: list[float]
+    logprobs: Sequence[float]
     top: list[str]
-    entropies: list[float]
+    entropies: Sequence[float]
     index: int
     finish: FinishReason | None
     usage: Usage | None

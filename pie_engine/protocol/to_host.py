@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -24,7 +25,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 # From a core.
 
 
-class Chunk(Message, frozen=True):
+# Without lists that nobody fills, and nothing for the collector to look at: most of what a core says is this.
+class Chunk(Message, frozen=True, gc=False):
     """Tokens `index … index + len(ids) - 1` of plan `op`. The one with a finish reason is the last of the plan."""
 
     op: int
@@ -32,10 +34,10 @@ class Chunk(Message, frozen=True):
     ids: list[int]
     text: str
     index: int
-    logprobs: list[float] = []
+    logprobs: Sequence[float] = ()
     """These three, if asked for, have one entry for each id; 0 and empty for what was forced."""
-    top: list[list[TopToken]] = []
-    entropies: list[float] = []
+    top: Sequence[list[TopToken]] = ()
+    entropies: Sequence[float] = ()
     finish: FinishReason | None = None
     usage: Usage | None = None
     """Of the last chunk."""
