@@ -30,7 +30,7 @@ class Delivery(Operation):
 
     def __init__(self, op: int, plan: Plan, context: Context, facts: ModelFacts, arrival: int) -> None:
         super().__init__(op, context, facts, arrival)
-        self._ask(plan.sampler, probes_of(plan), plan.logprobs)
+        self._ask(plan.sampler, probes_of(plan), plan.logprobs, has_mask=plan.grammar is not None)
         self._plan = plan
         self._chunk_s = plan.chunk_ms / 1000
         self.epoch = 0
@@ -62,9 +62,11 @@ class Delivery(Operation):
         return self._text.num_ready > self.num_sent
 
     def send_chunk(self, now: float) -> None:
-        """Send what may be delivered."""
-        self.next_chunk_at = now + self._chunk_s
+        """Send what may be delivered, if there is anything."""
         start, end = self.num_sent, self._text.num_ready
+        if end <= start:
+            return
+        self.next_chunk_at = now + self._chunk_s
         self.num_sent = end
         ids, text = self._reply(start, end), self._text.between(start, end)
         if start and not self._reports and not self.guesses:
@@ -77,8 +79,8 @@ class Delivery(Operation):
 
     def deliver(self, epoch: int, num_tokens: int) -> None:
         """The program has taken `num_tokens` tokens of the reply in all."""
-        if epoch == self.epoch:
-            self.num_taken = max(self.num_taken, min(num_tokens, self.num_sent))
+        if epoch == self.epoch and num_tokens > self.num_taken:
+            self.num_taken = num_tokens if num_tokens < self.num_sent else self.num_sent
 
     def _send_last(self, reason: FinishReason, ids: list[int], text: str) -> None:
         self.is_over = True
@@ -106,4 +108,4 @@ class Delivery(Operation):
         return min(self._start, max(self.kv.num_computed - self.num_run, 0))
 
     def _reply(self, start: int, end: int) -> list[int]:
-        return list(self.kv.tokens.part(self._start + start, self._start + end))
+        return [*self.kv.tokens.part(self._start + start, self._start + end)]

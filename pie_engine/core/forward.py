@@ -27,7 +27,7 @@ class PassOperation(Operation):
         super().__init__(message.op, context, facts, arrival)
         # A distribution without a sample still needs the logits.
         sampler = message.sampler or (None if message.probes.is_empty else GREEDY)
-        self._ask(sampler, message.probes, message.sampler is not None)
+        self._ask(sampler, message.probes, message.sampler is not None, has_mask=held is not None)
         self._prompt_length = message.prompt_length
         self._message = message
         self._held = held

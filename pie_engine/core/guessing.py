@@ -153,18 +153,17 @@ class Guessing(Delivery):
         matcher.rewind(count)
         return guess[:count]
 
-    def row(self, num_tokens: int) -> Row:
-        row = super().row(num_tokens)
-        if self._drafts:
-            first = row.end
-            row.tokens = [*row.tokens, *self._drafts]
-            row.draft_masks = self._draft_masks
-            if not self._plan.sampler.is_greedy:
-                draw = self.context.random.draw
-                *row.draft_uniforms, row.uniform = [draw(position) for position in range(first, row.end + 1)]
-            else:
-                row.draft_uniforms = [0.0] * len(self._drafts)
-        return row
+    def add_drafts(self, row: Row) -> None:
+        if not self._drafts:
+            return
+        first = row.end
+        row.tokens = [*row.tokens, *self._drafts]
+        row.draft_masks = self._draft_masks
+        if self.is_random:
+            draw = self.context.random.draw
+            *row.draft_uniforms, row.uniform = [draw(position) for position in range(first, row.end + 1)]
+        else:
+            row.draft_uniforms = [0.0] * len(self._drafts)
 
     def settle(self, result: RowResult, now: float) -> None:
         assert result.token is not None, "the driver gave no token"

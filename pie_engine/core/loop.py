@@ -331,17 +331,15 @@ class Core:
 
     def _settle(self, batch: Batch, results: list[RowResult]) -> None:
         now, counts, made = self._clock(), self.counts, self._scheduler.claims.made
-        num_before = counts.num_tokens
+        num_all = num_decode = num_drafts = 0
         for (operation, row), result in zip(batch, results, strict=True):
-            num_drafts = len(row.draft_uniforms)
-            kv, num_tokens = operation.kv, len(row.tokens) - num_drafts
+            kv, num_in_row = operation.kv, len(row.tokens)
+            num_tokens = num_in_row - len(row.draft_uniforms)
             operation.num_run += num_tokens
-            operation.context.process.num_batch_tokens += num_tokens + num_drafts
-            counts.num_draft_tokens += num_drafts
-            if num_tokens == 1:
-                counts.num_decode_tokens += 1
-            else:
-                counts.num_prefill_tokens += num_tokens
+            operation.context.process.num_batch_tokens += num_in_row
+            num_all += num_tokens
+            num_drafts += num_in_row - num_tokens
+            num_decode += num_tokens == 1
             if result.error is not None:
                 kv.uncompute(kv.num_computed)
                 operation.refuse(result.error)
@@ -355,7 +353,10 @@ class Core:
                 self._settle_sample(operation, result, now)
             if num_full or operation.guesses:
                 made(operation.context)
-        counts.num_last_tokens = counts.num_tokens - num_before
+        counts.num_draft_tokens += num_drafts
+        counts.num_decode_tokens += num_decode
+        counts.num_prefill_tokens += num_all - num_decode
+        counts.num_last_tokens = num_all
 
     def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:
         try:
@@ -371,7 +372,7 @@ class Core:
     def _send_due(self) -> None:
         now = self._clock()
         for plan in self._turns.plans:
-            if plan.next_chunk_at <= now and plan.holds_chunk:
+            if plan.next_chunk_at <= now:
                 plan.send_chunk(now)
 
     def _fail_device(self, error: Exception) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -107,8 +108,7 @@ class Operation:
     """One flush, pass or plan. The loop calls `begin` at its turn, then `row` and `settle` until it `is_over`."""
 
     __slots__ = (
-        "_draws_on_more",
-        "_is_random",
+        "_asks_more",
         "_probes",
         "_prompt_length",
         "_sampler",
@@ -121,6 +121,7 @@ class Operation:
         "guesses",
         "has_begun",
         "is_over",
+        "is_random",
         "is_runnable",
         "kv",
         "last_step",
@@ -162,13 +163,23 @@ class Operation:
         """Tokens that it took, as far as it has come."""
         return NO_USAGE
 
-    def _ask(self, sampler: Sampler | None, probes: Probes = NO_PROBES, want_logprob: bool = False) -> None:
-        """What is wanted of the last position; without a sampler its logits are not needed."""
+    def _ask(
+        self,
+        sampler: Sampler | None,
+        probes: Probes = NO_PROBES,
+        want_logprob: bool = False,
+        *,
+        has_mask: bool = False,
+    ) -> None:
+        """What is wanted of the last position; without a sampler its logits are not needed. `has_mask`: see
+        `_ask_mask`."""
         self._sampler, self._probes, self._want_logprob = sampler, probes, want_logprob
-        self._is_random = sampler is not None and not sampler.is_greedy
-        self._draws_on_more = sampler is not None and bool(
-            sampler.reads_history or sampler.xtc_probability or sampler.mirostat_tau
+        self.is_random = sampler is not None and not sampler.is_greedy
+        """Whether its rows need random numbers."""
+        self._asks_more = sampler is not None and bool(
+            has_mask or sampler.reads_history or sampler.xtc_probability or sampler.mirostat_tau
         )
+        """Whether its draws need more than the logits and one random number."""
         self._prompt_length = 0
 
     def begin(self) -> None:
@@ -189,33 +200,34 @@ class Operation:
         """Guess at most `most` tokens for the next row; returns how many it has guessed."""
         return 0
 
+    def add_drafts(self, row: Row) -> None:
+        """Put what `draft` has guessed behind the tokens of the row."""
+
     def row(self, num_tokens: int) -> Row:
         """The next `num_tokens` uncomputed tokens as a row."""
-        kv, context = self.kv, self.context
+        kv = self.kv
         start = kv.num_computed
-        end = start + num_tokens
-        # Past two calls where that can be, since this is done for every token of every reply.
+        # Past some calls where that can be, since this is done for every token of every reply.
         own, page_ids = kv.tokens.own, kv.table.ids or kv.page_ids
-        if end < kv.num_tokens:
-            return Row(kv.tokens[start:end], start, page_ids, adapter=context.adapter_id)
-        row = Row(
-            own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:],
-            start,
-            page_ids,
-            self._sampler,
-            context.random.draw(end) if self._is_random else 0.0,
-            self._probes,
-            self._want_logprob,
-            self._ask_mask(),
-            adapter=context.adapter_id,
-        )
-        if self._draws_on_more and self._sampler is not None:
-            self._prepare(row, self._sampler)
+        if start + num_tokens < kv.num_tokens:
+            row = Row(kv.tokens[start : start + num_tokens], start, page_ids)
+        else:
+            if num_tokens == 1 and own:
+                tokens: Sequence[int] = (own[-1],)
+            else:
+                tokens = own[-num_tokens:] if num_tokens <= len(own) else kv.tokens[start:]
+            uniform = self.context.random.draw(kv.num_tokens) if self.is_random else 0.0
+            row = Row(tokens, start, page_ids, self._sampler, uniform, self._probes, self._want_logprob)
+            if self._asks_more and self._sampler is not None:
+                self._prepare(row, self._sampler)
+        if self.context.adapter_id:
+            row.adapter = self.context.adapter_id
         return row
 
     def _prepare(self, row: Row, sampler: Sampler) -> None:
         """What the draw needs besides the logits and one random number."""
         context = self.context
+        row.mask = self._ask_mask()
         if sampler.reads_history:
             row.history, row.prompt_length = context.memory.history(context.kv.tokens), self._prompt_length
         if not sampler.is_greedy:

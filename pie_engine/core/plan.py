@@ -195,8 +195,7 @@ class PlanOperation(Guessing):
     def fail(self, error: ErrorInfo) -> None:
         """What can be delivered goes out first; the context keeps exactly what the program gets to see."""
         if self.has_begun:
-            if self.holds_chunk:
-                self.send_chunk(self.next_chunk_at)
+            self.send_chunk(self.next_chunk_at)
             self._keep(self.num_sent)
         self.ending = "failed"
         super().fail(error)

@@ -13,6 +13,7 @@ import numpy as np
 
 from pie_engine.core.claims import Claims
 from pie_engine.core.drafting import num_draftable
+from pie_engine.core.lineage import NUM_AHEAD, look_ahead
 from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.paging import Paging
@@ -127,12 +128,17 @@ class Scheduler:
                 self._parts.append(Part(operation.kv.num_computed, num_tokens))
             else:
                 self._num_decodes += 1
+        if step % NUM_AHEAD == 0:
+            random = [each for each in decodes if each.is_random]
+            look_ahead([each.context.random for each in random], [each.kv.num_tokens for each in random])
         batch = Batch()
         for operation, num_tokens in chain(zip(decodes, repeat(1)), prompts):
             operation.last_step = step
             if operation.guesses and num_tokens == operation.kv.num_uncomputed and operation.is_writing:
                 num_spare -= self._draft(operation, num_spare)
             row = operation.row(num_tokens)
+            if operation.guesses:
+                operation.add_drafts(row)
             if not operation.kv.is_plain:
                 row.page_ids, row.start, row.layout = operation.kv.laid_out(row.start, row.end)
             batch.append((operation, row))

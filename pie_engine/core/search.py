@@ -45,7 +45,7 @@ class Beam(Operation):
         self._search = search
         self.state = state
         self.top: list[TopToken] | None = None
-        self._ask(GREEDY, search.probes)
+        self._ask(GREEDY, search.probes, has_mask=state.matcher is not None)
 
     def begin(self) -> None:
         self.has_begun = True
@@ -147,7 +147,7 @@ class SearchOperation(Operation):
                 f"{facts.label} gives {facts.max_top_k}",
                 hint="ask for fewer beams or fewer stop tokens",
             )
-        self._ask(GREEDY, probes)
+        self._ask(GREEDY, probes, has_mask=self._grammar is not None)
         self._selection = Selection(
             plan.num_beams,
             num_kept=num_kept,

@@ -49,8 +49,6 @@ class ReplyText:
         self._detokenizer.push(prompt[-_PRIMING_TOKENS:])
         self._stops, self._has_stops = stops, bool(stops)
         self._pieces: list[str] = []
-        self._is_whole = bytearray()
-        """Of each token, whether a character ends with it."""
         self._recent = ""
         """The end of the text that a stop string in the next token may begin in."""
         self._forced: list[tuple[int, int]] = []
@@ -62,7 +60,7 @@ class ReplyText:
         """Another one at the same place, which goes its own way."""
         child = copy(self)
         child._detokenizer = self._detokenizer.fork()
-        child._pieces, child._is_whole, child._forced = self._pieces[:], self._is_whole[:], self._forced[:]
+        child._pieces, child._forced = self._pieces[:], self._forced[:]
         return child
 
     @property
@@ -71,7 +69,8 @@ class ReplyText:
 
     def push(self, token: int) -> bool:
         """One more token. True when a stop string is complete; `cut_stop` then takes it off."""
-        piece = self._read(token)
+        piece = self._detokenizer.push_one(token)
+        self._pieces.append(piece)
         if self._has_stops:
             recent = self._recent + piece
             if self._stops.find(recent) is not None:
@@ -80,18 +79,17 @@ class ReplyText:
             if num_held := self._stops.num_held(self._recent):
                 self._hold(num_held)
                 return False
-        if self._is_whole[-1]:
+        if not self._detokenizer.states[-1][0]:
             self.num_ready = len(self._pieces)
         return False
 
     def force(self, tokens: Sequence[int]) -> None:
         """Tokens that the program dictates: they are no reason to stop and nothing of them is held back."""
         start = len(self._pieces)
-        for token in tokens:
-            self._read(token)
+        self._pieces += map(self._detokenizer.push_one, tokens)
         self._forced.append((start, len(self._pieces)))
         self._recent = ""
-        if self._is_whole[-1]:
+        if not self._detokenizer.has_held:
             self.num_ready = len(self._pieces)
 
     def between(self, start: int, end: int) -> str:
@@ -102,7 +100,6 @@ class ReplyText:
         """Keep the first `num_tokens` tokens, as if the others had never been pushed."""
         self._detokenizer.rewind(len(self._pieces) - num_tokens)
         del self._pieces[num_tokens:]
-        del self._is_whole[num_tokens:]
         self.num_ready = min(self.num_ready, num_tokens)
         self._forced = [(start, min(end, num_tokens)) for start, end in self._forced if start < num_tokens]
         recent = self.between(self._first_within_reach(num_tokens), num_tokens)
@@ -131,19 +128,15 @@ class ReplyText:
             self._pieces[-1] += self._detokenizer.flush()
         self.num_ready = len(self._pieces)
 
-    def _read(self, token: int) -> str:
-        piece = self._detokenizer.push_one(token)
-        self._pieces.append(piece)
-        self._is_whole.append(not self._detokenizer.states[-1][0])
-        return piece
-
     def _hold(self, num_held: int) -> None:
         """Only the tokens before the last `num_held` characters may be delivered."""
-        num_ready = len(self._pieces)
+        num_ready, states = len(self._pieces), self._detokenizer.states
+        before = len(states) - num_ready
+        """States of what came before the reply."""
         while num_held > 0:
             num_ready -= 1
             num_held -= len(self._pieces[num_ready])
-        while num_ready and not self._is_whole[num_ready - 1]:
+        while num_ready and states[before + num_ready - 1][0]:
             num_ready -= 1
         self.num_ready = max(self.num_ready, num_ready)
 

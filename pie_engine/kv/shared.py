@@ -64,9 +64,9 @@ class SharedList(Sequence[T]):
 
     def part(self, start: int, end: int) -> MutableSequence[T]:
         """A copy of the items `start … end - 1`, as a list or array like that given in the beginning."""
-        first = start - self._num_shared
+        first, stop = start - self._num_shared, end - self._num_shared
         if first >= 0:
-            return self.own[first : max(end - self._num_shared, first)]
+            return self.own[first : stop if stop > first else first]
         pieces = [self.own[: max(end - self._num_shared, 0)]]
         block, stop = self._block, min(end, self._num_shared)
         while start < stop:

@@ -53,6 +53,23 @@ def test_a_plan_draws_from_its_history_and_stream(sampler: Sampler):
     draws_of(rig, ctx, 9, sampler, RandomStream(7))
 
 
+def test_plans_of_one_batch_draw_each_from_its_own_stream():
+    """Some of them at other positions than their slots, and with guesses, of which each takes a number more."""
+    rig = Rig(max_batch_tokens=256)
+    plans = [{}, {"window": 16}, {"speculation": Speculation()}, {"sampler": GREEDY}]
+    contexts = [rig.context("abcabcabc" * (1 + number % 3), seed=number) for number in range(12)]
+    for number, ctx in enumerate(contexts):
+        rig.generate(ctx, **{"sampler": Sampler(0.7), "max_tokens": 40, **plans[number % 4]})
+    rig.run()
+    assert max(len(rows) for rows in rig.driver.steps) == len(contexts)
+    for number, ctx in enumerate(contexts):
+        alone = Rig()
+        same = alone.context("abcabcabc" * (1 + number % 3), seed=number)
+        alone.generate(same, **{"sampler": Sampler(0.7), "max_tokens": 40, **plans[number % 4]})
+        alone.run()
+        assert rig.tokens(ctx) == alone.tokens(same), number
+
+
 def test_penalties_change_what_is_greedy():
     free, punished = Rig(), Rig()
     for rig, sampler in ((free, GREEDY), (punished, Sampler(banned_tokens=(0,), presence_penalty=2.0))):

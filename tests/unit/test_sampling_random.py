@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from pie_engine.sampling.random import stream_key, uniform
+from pie_engine.sampling.random import start_of, stream_key, uniform, uniforms_from
 
 NUM_BINS = 64
 
@@ -51,6 +51,14 @@ def test_keys_tell_seed_and_lineage_apart() -> None:
 def test_numbers_lie_in_the_unit_interval() -> None:
     values = [uniform(key, position) for key in (0, 2**64 - 1) for position in (*range(1000), 2**31, 2**63)]
     assert all(0 <= value < 1 for value in values)
+
+
+def test_many_numbers_at_once_are_the_same() -> None:
+    keys = [0, 2**64 - 1, *(stream_key(seed) for seed in range(98))]
+    positions = [2**63, 0, 1, 2**31, *range(96)]
+    starts = zip(keys, positions, strict=True)
+    expected = [[uniform(key, position + number) for number in range(9)] for key, position in starts]
+    assert uniforms_from([start_of(key) for key in keys], positions, 9) == expected
 
 
 @pytest.mark.parametrize("key", [0, 1, stream_key(7)])
