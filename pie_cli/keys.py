@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+
+from pie_cli.stdin import stdin_is_ours
 
 READ_BYTES = 64
 
@@ -25,7 +26,7 @@ class Keys:
         self._before: list[Any] | None = None
         self._signals: dict[int, Any] = {}
         self._is_taken = False
-        self.are_read = is_wanted and _is_ours()
+        self.are_read = is_wanted and stdin_is_ours()
 
     async def next(self) -> str:
         """The next one that is pressed."""
@@ -91,13 +92,5 @@ class Keys:
 
     def _on_return(self, _number: int, _frame: FrameType | None) -> None:
         """After Ctrl-Z and `fg`: the shell has used the terminal meanwhile."""
-        if self._is_taken and _is_ours():
+        if self._is_taken and stdin_is_ours():
             tty.setcbreak(0, termios.TCSANOW)
-
-
-def _is_ours() -> bool:
-    """Whether stdin is a terminal in whose foreground this command runs: others are stopped when they touch it."""
-    try:
-        return sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False

@@ -25,6 +25,14 @@ def stdin_has_lines() -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
+def stdin_is_ours() -> bool:
+    """Whether stdin is a terminal in whose foreground this command runs: others are stopped when they touch it."""
+    try:
+        return sys.stdin.isatty() and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
 class Stdin:
     """Of one command. With `keeps` it gives each run what the runs before it have got, and then what is new."""
 

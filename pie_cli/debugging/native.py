@@ -9,11 +9,13 @@ import os
 import signal
 import socket
 import tempfile
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pie_cli import exits
+from pie_cli.stdin import stdin_is_ours
 from pie_engine.errors import Cancelled, PieError
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ async def run_native(
 
     session: fields of `inferlet._native.__main__.Session`, without the socket.
     """
+    terminal = termios.tcgetattr(0) if stdin_is_ours() else None
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place.socket)
         listener.listen(1)
@@ -79,7 +82,8 @@ async def run_native(
         return await _shown(process, printer)
     finally:
         watch.cancel()
-        await _left(child)
+        if not await _left(child) and terminal is not None:
+            termios.tcsetattr(0, termios.TCSANOW, terminal)
         await _terminate(process)
         signal.signal(signal.SIGINT, before)
 
@@ -124,14 +128,17 @@ async def _end_with(child: asyncio.subprocess.Process, process: Process) -> None
     await _terminate(process)
 
 
-async def _left(child: asyncio.subprocess.Process) -> None:
+async def _left(child: asyncio.subprocess.Process) -> bool:
+    """Whether it has left by itself; else it is killed, and its terminal may not be as it was."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(child.wait(), LEAVE_S)
-    if child.returncode is None:
-        # It may stand at a prompt, or be busy with itself.
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
+    if child.returncode is not None:
+        return True
+    # It may stand at a prompt, or be busy with itself.
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    await child.wait()
+    return False
 
 
 async def _terminate(process: Process) -> None:

@@ -8,9 +8,11 @@ import select
 import subprocess
 import sys
 import termios
+import time
 from typing import Any
 
 PATIENCE_S = 60
+LOOK_S = 0.1
 _ON_TERMINAL = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -23,12 +25,14 @@ sys.exit(invoke(sys.argv[1:]))
 class OnTerminal:
     """What it says is read by `until`; keys are pressed. A context manager that leaves nothing running."""
 
-    def __init__(self, daemon: Any, *words: str) -> None:
+    def __init__(self, daemon: Any, *words: str, kind: str = "dumb", lines: int = 24, columns: int = 80) -> None:
+        """`kind`: what TERM is."""
         self.ours, self.theirs = pty.openpty()
+        termios.tcsetwinsize(self.theirs, (lines, columns))
         self.before = termios.tcgetattr(self.theirs)
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs)
         command = [sys.executable, "-c", _ON_TERMINAL, *words]
-        env = {**daemon.env, "NO_COLOR": "1"}
+        env = {**daemon.env, "NO_COLOR": "1", "TERM": kind}
         self.process = subprocess.Popen(command, env=env, start_new_session=True, **streams)
         self._said = ""
 
@@ -43,18 +47,34 @@ class OnTerminal:
 
     def until(self, text: str) -> str:
         """What it says up to and with `text`, since the last time."""
+        end = time.monotonic() + PATIENCE_S
         while text not in self._said:
-            is_ready, _, _ = select.select([self.ours], [], [], PATIENCE_S)
-            assert is_ready, f"`{text}` did not come, but: {self._said}"
-            self._said += os.read(self.ours, 65536).decode().replace("\r\n", "\n")
+            has_left = self.process.poll() is not None
+            is_late = time.monotonic() > end
+            assert self._read() or not (has_left or is_late), f"`{text}` did not come, but: {self._said[-2000:]}"
         before, found, self._said = self._said.partition(text)
         return before + found
 
-    def press(self, key: bytes) -> None:
-        os.write(self.ours, key)
+    def press(self, keys: str) -> None:
+        os.write(self.ours, keys.encode())
 
     def end(self) -> int:
         """Its exit status, once it has left by itself; the terminal must be as it was."""
-        status = self.process.wait(30)
+        end = time.monotonic() + PATIENCE_S
+        # What nobody reads would hold it up.
+        while self._read() or self.process.poll() is None:
+            assert time.monotonic() < end, f"it goes on: {self._said[-2000:]}"
         assert termios.tcgetattr(self.theirs) == self.before
-        return status
+        return self.process.wait()
+
+    @property
+    def rest(self) -> str:
+        """What it has said since the last `until`; all of it after `end`."""
+        return self._said
+
+    def _read(self) -> bool:
+        """Whether something has come, within a moment."""
+        is_ready, _, _ = select.select([self.ours], [], [], LOOK_S)
+        if is_ready:
+            self._said += os.read(self.ours, 65536).decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(is_ready)

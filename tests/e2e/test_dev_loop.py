@@ -48,11 +48,11 @@ async def test_saves_run_it_again_in_the_sandbox_and_nothing_stays(daemon: Any, 
     shell.until("third\n")
     (tmp_path / "lesson" / "notes.txt").write_text("data")
     assert "notes.txt changed\n" in shell.until("third\n")
-    shell.press(b"r")
+    shell.press("r")
     shell.until("third\n")
     mine = [view for view in await client.list_processes() if view["program"] == "lesson"]
     assert len(mine) == 1, "each run ends the one before it"
-    shell.press(b"\x03")
+    shell.press("\x03")
     assert shell.end() == 130
     assert [view for view in await client.list_processes() if view["program"] == "lesson"] == []
 
@@ -76,7 +76,7 @@ async def test_dev_swaps_versions_under_running_processes(daemon: Any, client: A
         assert [value async for value in process.messages()] == [said]
         assert await process.result() == "bye"
         shell.until(f"{process.pid} ended: return")
-    shell.press(b"q")
+    shell.press("q")
     shell.until("stays uploaded\n")
     assert shell.end() == 0
 
@@ -87,7 +87,7 @@ async def test_attach_talks_to_what_runs_and_leaves_it_alone(daemon: Any, client
     process = await client.launch_process(file, on_disconnect="detach")
     first = OnTerminal(daemon, "attach", process.pid)
     first.until("ready\n")
-    first.press(b"\x03")
+    first.press("\x03")
     first.until(f"detached; `pie attach {process.pid}` comes back")
     assert first.end() == 130
     again = daemon.pie("attach", process.pid, input_text="hello\n")

@@ -128,7 +128,7 @@ def test_a_save_runs_it_again(program: Program) -> None:
             file.write('print("edited")\n')
         assert f"{program.edit.file} changed\nedited\n" in shell.until("edited\n")
         shell.until(" s\n")
-        shell.press(b"q")
+        shell.press("q")
         assert shell.end() == 0
 
 
@@ -187,7 +187,7 @@ def test_it_is_developed_in_place(program: Program) -> None:
         shell.until(" changed")
         shell.until(f"serving {name}-dev@")
         assert "edited\n" in program.run(target=f"{name}-dev").stdout
-        shell.press(b"q")
+        shell.press("q")
         assert shell.end() == 0
 
 
