@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from pie_cli.wishes import Changed, Failed, Interrupted, Wishes, listed
 from pie_client.bundle import Packages, pack
 from pie_engine.config import load_config
 from pie_engine.errors import InvalidInput, NotFound, PieError
+from pie_engine.protocol.credits import endowment_of
 from pie_engine.protocol.program import NAME
 
 if TYPE_CHECKING:
@@ -37,30 +39,37 @@ GONE_S = 2.0
 """The same while the daemon does not answer."""
 
 
-def hold(target: str, name: str | None) -> int:
-    """Publishes `target` on each save that works, until it is told to stop. Raises `NotFound`, `InvalidInput`."""
+def hold(target: str, name: str | None = None, endowment: float | None = None) -> int:
+    """Publishes `target` on each save that works, until it is told to stop. Raises `NotFound`, `InvalidInput`.
+
+    name, endowment: instead of those in its pie.toml.
+    """
+    if endowment is not None:
+        endowment_of(endowment)
     if name is not None and not NAME.fullmatch(name):
         hint = "use letters, digits, `.`, `_` and `-`, with a letter or digit first, 100 of them at most"
         raise InvalidInput(f"`{name}` cannot be the name of a program", hint=hint)
     root = Path(os.path.expanduser(target)).absolute()
     if not root.exists():
         raise NotFound(f"there is no file or folder `{target}`", hint="`pie new NAME` makes a program to start from")
-    return run_async(_hold(root, name))
+    given = {"name": name, "endowment": endowment}
+    return run_async(_hold(root, {key: value for key, value in given.items() if value is not None}))
 
 
-async def _hold(root: Path, name: str | None) -> int:
+async def _hold(root: Path, instead: Mapping[str, Any]) -> int:
     async with new_client() as client:
-        return await _Holding(client, load_config(), root, name).loop()
+        return await _Holding(client, load_config(), root, instead).loop()
 
 
 class _Holding:
     """One program, the version of it that is served, and those who use it."""
 
-    def __init__(self, client: PieClient, config: EngineConfig, root: Path, name: str | None) -> None:
+    def __init__(self, client: PieClient, config: EngineConfig, root: Path, instead: Mapping[str, Any]) -> None:
+        """`instead`: fields of the manifest."""
         self._client = client
         self._config = config
         self._root = root
-        self._name = name
+        self._instead = instead
         self._served: ProgramView | None = None
         self._launches: Launches | None = None
         self._traceback = ""
@@ -117,9 +126,7 @@ class _Holding:
 
     def _packed(self) -> Bundle:
         bundle = pack(self._root, Packages(say=console.note))
-        if self._name is None:
-            return bundle
-        return msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, name=self._name))
+        return msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, **self._instead))
 
     async def _swap(self, view: ProgramView) -> None:
         before, self._served = self._served, view

@@ -147,6 +147,8 @@ def _head(facts: Facts) -> list[tuple[str, str]]:
         rows = [("name", f"{manifest.name} {manifest.version}"), *rows]
         if manifest.description:
             rows.append(("description", manifest.description))
+        if manifest.endowment is not None:
+            rows.append(("endowment", f"{manifest.endowment:g} credits"))
         limits = msgspec.structs.asdict(manifest.limits)
         rows += _listed("limits", [f"{key} {value:g}" for key, value in limits.items() if value is not None])
     if facts.digest:

@@ -27,6 +27,7 @@ def own_option(name: str, kind: str, description: str) -> Parameter:
 
 INPUT = own_option("input", "string", "The arguments as one JSON object, or @FILE that holds it.")
 JSON = own_option("json", "boolean", "Write every event as one JSON object a line.")
+ENDOWMENT = own_option("endowment", "number", "Credits that it brings to the market of each model.")
 HELP = own_option("help", "boolean", "Show the options of the program and leave.")
 
 OWN = [
@@ -37,7 +38,7 @@ OWN = [
     own_option("record", "string", "Write every call of the program and its result to this file; see `pie replay`."),
     own_option("profile", "boolean", "End with where the time went, line by line; see `pie profile`."),
     own_option("trace", "string", "Write a timeline to this file, for ui.perfetto.dev and `pie profile`."),
-    own_option("endowment", "number", "Credits that it brings to the market of each model."),
+    ENDOWMENT,
     own_option("interactive", "boolean", "Send each line of stdin to the program, as a message."),
     own_option("summary", "boolean", "End with a line of tokens, TTFT, tokens/s and credits spent."),
     HELP,

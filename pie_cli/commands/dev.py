@@ -14,6 +14,9 @@ def register(app: typer.Typer) -> None:
 def dev(
     target: Annotated[str, typer.Argument(metavar="[FOLDER]", help="A program's folder, or a .py file.")] = ".",
     name: Annotated[str | None, typer.Option("--name", help="Serve it under this name, not its own.")] = None,
+    endowment: Annotated[
+        float | None, typer.Option("--endowment", metavar="NUMBER", help="Credits of each launch that names none.")
+    ] = None,
 ) -> int:
     """Hold a program available to clients, and upload it on each save.
 
@@ -24,4 +27,4 @@ def dev(
     """
     from pie_cli.dev import hold
 
-    return hold(target, name)
+    return hold(target, name, endowment)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pie_cli import console, exits
 from pie_cli.client import new_client, run_async
-from pie_cli.options import HELP, INPUT, JSON, Verb, own_option, read_options, split_target
+from pie_cli.options import ENDOWMENT, HELP, INPUT, JSON, Verb, own_option, read_options, split_target
 from pie_engine.errors import InvalidInput, NotFound, Unsupported
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ DEBUG = Verb(
         own_option("listen", "string", "Let an IDE attach its debugger at HOST:PORT; needs debugpy."),
         own_option("wait", "boolean", "With --listen: begin when the IDE is there."),
         own_option("python", "string", "The Python to use, instead of the one that is the most like the sandbox's."),
+        ENDOWMENT,
         HELP,
     ),
 )
@@ -45,6 +46,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
     from pie_cli.daemon import ensure_daemon
     from pie_cli.debugging.native import new_place, run_native
     from pie_cli.debugging.pythons import check_debugpy, check_sources, find_python
+    from pie_cli.launch import wishes_of
     from pie_cli.render import JsonPrinter, TextPrinter
     from pie_cli.stdin import Stdin
     from pie_engine.config import load_config
@@ -80,7 +82,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
                 "wait": bool(values.own.get("wait")),
                 "pm": bool(values.own.get("pm")),
             }
-            return await run_native(client, place, python, bundle, arguments, printer, session)
+            return await run_native(client, place, python, bundle, arguments, printer, session, **wishes_of(values.own))
 
 
 def _local(target: str) -> Bundle:

@@ -61,16 +61,20 @@ async def run_native(
     arguments: dict[str, object],
     printer: Printer,
     session: dict[str, Any],
+    **wishes: Any,
 ) -> int:
     """Launch it, start its Python, and show what it says until both have ended. The exit code.
 
     session: fields of `inferlet._native.__main__.Session`, without the socket.
+    wishes: what the launch asks for beside the program, such as `endowment`.
     """
     terminal = termios.tcgetattr(0) if stdin_is_ours() else None
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place.socket)
         listener.listen(1)
-        process = await client.launch_process(bundle, arguments, on_disconnect="terminate", native=place.socket)
+        process = await client.launch_process(
+            bundle, arguments, on_disconnect="terminate", native=place.socket, **wishes
+        )
         try:
             child = await _started(place, python, listener, session)
         except BaseException:

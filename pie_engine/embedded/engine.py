@@ -165,15 +165,17 @@ class Embedded:
 
         What one `user` has saved, and the KV of what was read for it, another one does not find. `watch` makes a tap
         of the host's process, beside those of `trace`. With a `seed` models draw the same random numbers for it each
-        time. `native`: the socket of a Python that runs it. `endowment`: its credits, if not those of `user`. Raises
-        `NotFound` when a secret that the manifest names is not in `secrets`, `InvalidInput` for no amount of credits.
+        time. `native`: the socket of a Python that runs it. `endowment`: its credits, if not those of its manifest, or
+        of `user`. Raises `NotFound` when a secret that the manifest names is not in `secrets`, `InvalidInput` for no
+        amount of credits.
         """
         given = _secrets_of(bundle, secrets or {})
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
         pid = pid or f"{bundle.manifest.name}-{next(self._numbers)}"
         process = self._processes[pid] = EmbeddedProcess(self, pid)
         quota = self._scheduling.quota_of(user)
-        credits = endowment_of(quota.endowment if endowment is None else endowment)
+        wish = bundle.manifest.endowment if endowment is None else endowment
+        credits = endowment_of(quota.endowment if wish is None else wish)
         order = Launch(
             pid, user, bundle.digest, bundle, text, given, tuple(trace), native, credits, priority=quota.priority
         )

@@ -113,7 +113,8 @@ class ProcessTable:
         """Returns when the launch is committed. The same idempotency key again gives the same process."""
         digest, bundle, is_new = self._program_of(user, request)
         text = _checked_input(request.input)
-        endowment = self._quotas.endowment(user, request.endowment)
+        wish = bundle.manifest.endowment if request.endowment is None else request.endowment
+        endowment = self._quotas.endowment(user, wish)
         if request.native:
             check_native(request, bundle)
         known = self._launched_before(user, request.idempotency_key)

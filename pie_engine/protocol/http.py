@@ -45,7 +45,8 @@ class LaunchRequest(Request, frozen=True):
     """Path of a Unix socket at which a Python of the user waits to run it, as `pie debug` does; only for clients on the
     daemon's own socket."""
     endowment: float | None = None
-    """Credits that it brings to the market of each model; None: what the user's processes get."""
+    """Credits that it brings to the market of each model; None: what its manifest names, else what the user's processes
+    get."""
 
 
 class Launched(Body, frozen=True):

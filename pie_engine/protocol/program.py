@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from pie_engine.config import MAX_ENDOWMENT
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Of a program."""
 SECRET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -23,6 +25,7 @@ COMPONENT_FILE = "program.wasm"
 """The one file of a bundle that is a standalone component."""
 
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+Credits = Annotated[float, msgspec.Meta(ge=0, le=MAX_ENDOWMENT)]
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -50,6 +53,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """Names of the secrets that `runtime.secret` gives it."""
     dependencies: tuple[str, ...] = ()
     """Pure-Python packages that it needs, as pip writes them: `tabulate>=0.9`. They travel among its files."""
+    endowment: Credits | None = None
+    """Of a launch that names none; None: what the user's processes get."""
     limits: Limits = Limits()
 
 

@@ -84,6 +84,17 @@ def test_ctrl_c_and_kill_end_a_program_under_the_debugger(daemon, program):
 
 
 @pytest.mark.slow
+def test_its_credits_are_those_it_was_launched_with(daemon, tmp_path):
+    file = tmp_path / "rich.py"
+    file.write_text(
+        "from inferlet import scheduling\n\nasync def main() -> float:\n    return (await scheduling()).endowment\n"
+    )
+    assert daemon.pie("debug", str(file), "--endowment", "50.5").stdout == "50.5\n"
+    refused = daemon.pie("debug", "--endowment", "-1", str(file))
+    assert (refused.returncode, "from 0 to 1000000; got -1" in refused.stderr) == (2, True)
+
+
+@pytest.mark.slow
 def test_what_cannot_be_debugged_is_said(daemon, program):
     cases = [
         (["debug"], "TARGET is missing"),

@@ -114,6 +114,8 @@ class StandIn:
         self.processes: dict[str, Process] = {}
         self.health = _ready_health()
         self.published: list[str] = []
+        self.manifests: dict[str, dict[str, Any]] = {}
+        """As they were uploaded last."""
         self.adapters: list[dict[str, object]] = []
         self.stop_requests: list[dict[str, object]] = []
         self.on_stop: Callable[[], object] = lambda: None
@@ -216,6 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         match url.path.strip("/").split("/"):
             case ["v1", "programs"]:
+                self.daemon.manifests[body["manifest"]["name"]] = body["manifest"]
                 self.daemon.published += [] if "publish=false" in url.query else [body["manifest"]["name"]]
                 self._program(body["manifest"]["name"], status=201)
             case ["v1", "adapters"]:

@@ -72,9 +72,10 @@ def test_what_goes_in_and_what_stays_out(folder):
 
 
 def test_the_manifest(folder):
-    write(folder, pie_dot_toml='[program]\nname = "a"\nversion = "1.2"\nentry = "app"\n[limits]\nmemory_mb = 64\n')
+    program = '[program]\nname = "a"\nversion = "1.2"\nentry = "app"\nendowment = 0.5\n'
+    write(folder, pie_dot_toml=f"{program}[limits]\nmemory_mb = 64\n")
     write(folder, app_dot_py=MAIN)
-    wanted = Manifest(name="a", version="1.2", entry="app", limits=Limits(memory_mb=64))
+    wanted = Manifest(name="a", version="1.2", entry="app", endowment=0.5, limits=Limits(memory_mb=64))
     assert pack(folder).manifest == read_manifest(folder) == read_manifest(folder / "pie.toml") == wanted
 
 
@@ -100,6 +101,10 @@ def test_the_manifest(folder):
         ('[program]\nname = "a"\n[limits]\nwall_s = 0', "`wall_s` in `[limits]` is `0`", "leave it out"),
         ('[program]\nname = "a"\n[limits]\ncpu_s = inf', "`cpu_s` in `[limits]`", "seconds above 0"),
         ('[program]\nname = "a"\n[limits]\noutput_mb = true', "`output_mb` in `[limits]` is `true`", "above 0"),
+        ('[program]\nname = "a"\nendowment = -1', "`endowment` in `[program]` is `-1`", "from 0 to 1000000"),
+        ('[program]\nname = "a"\nendowment = nan', "`endowment` in `[program]` is `NaN`", "from 0 to 1000000"),
+        ('[program]\nname = "a"\nendowment = true', "`endowment` in `[program]` is `true`", "from 0 to 1000000"),
+        ('[program]\nname = "a"\nendowment = 1e7', "`endowment` in `[program]` is `10000000.0`", "from 0 to 1000000"),
         ("[program", "pie.toml", ""),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_program_is_served_in_its_last_good_version(daemon: StandIn, tmp_path:
     daemon.add("mine", _echo)
     daemon.programs["mine"].error = {"code": "invalid_program", "message": "SyntaxError in echo.py"}
     with subprocess.Popen(
-        [*COMMAND, "dev", str(file), "--name", "mine"],
+        [*COMMAND, "dev", str(file), "--name", "mine", "--endowment", "50"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -152,6 +152,7 @@ def test_a_program_is_served_in_its_last_good_version(daemon: StandIn, tmp_path:
         assert next(lines) == "mine@0.1.0 (digest-m) stays uploaded\n"
         assert holding.wait(30) == 130
     assert set(daemon.published) == {"mine"}
+    assert daemon.manifests["mine"]["endowment"] == 50
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,7 @@ def test_a_program_is_served_in_its_last_good_version(daemon: StandIn, tmp_path:
     [
         (["./nothing"], 4, "error: there is no file or folder `./nothing`\n"),
         ([".", "--name", "a b"], 2, "error: `a b` cannot be the name of a program\n"),
+        ([".", "--endowment", "-1"], 2, "error: an endowment is a number of credits from 0 to 1000000; got -1\n"),
     ],
 )
 def test_what_cannot_be_held(words: list[str], code: int, text: str, capsys: Capture) -> None:

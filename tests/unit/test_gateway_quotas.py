@@ -24,6 +24,12 @@ from pie_engine.protocol.to_host import BidForProcess, EndowProcess, Launch
 from pie_engine.store.store import Store
 
 BUNDLE = Bundle(Manifest(name="a", version="1"), {"main.py": ""})
+
+
+def endowed(credits):
+    return Bundle(Manifest(name="a", version="1", endowment=credits), {"main.py": ""})
+
+
 SCHEDULING = SchedulingSection(
     endowment=100,
     max_endowment=500,
@@ -52,8 +58,8 @@ class Gateway:
         self.table = ProcessTable(self.store, self.turn, hosts, programs, SecretShelf(self.store, self.turn), config)
         self.hosts = hosts
 
-    async def launch(self, user="eve", endowment=None):
-        return await self.table.launch(user, LaunchRequest(bundle=BUNDLE, endowment=endowment))
+    async def launch(self, user="eve", endowment=None, bundle=BUNDLE):
+        return await self.table.launch(user, LaunchRequest(bundle=bundle, endowment=endowment))
 
     def said(self, kind):
         self.turn.end()
@@ -83,6 +89,17 @@ async def test_a_launch_gets_what_it_asks_for_or_what_all_get(gateway, user, wis
     (launch,) = gateway.said(Launch)
     assert (launch.endowment, launch.priority, launch.bid) == (micro * CREDIT, priority, None)
     assert gateway.store.process(process.pid).endowment == micro * CREDIT
+
+
+@pytest.mark.parametrize(("wish", "credits"), [(None, 20), (30, 30), (0, 0)])
+async def test_a_program_may_name_what_its_launches_get(gateway, wish, credits):
+    process = await gateway.launch(endowment=wish, bundle=endowed(20))
+    assert gateway.store.process(process.pid).endowment == credits * CREDIT
+
+
+async def test_a_program_may_not_name_more_than_its_user_has(gateway):
+    with pytest.raises(InvalidInput, match="an endowment of 501 credits is more than the 500"):
+        await gateway.launch(bundle=endowed(501))
 
 
 @pytest.mark.parametrize(

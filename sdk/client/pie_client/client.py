@@ -106,7 +106,8 @@ class PieClient:
         idempotency_key: the same key again gives the same process.
         trace: what is written down of it, as events of kind `Trace`: `record`.
         native: path of a Unix socket at which a Python waits to run it, in place of the sandbox; see docs/wire.md.
-        endowment: credits that it brings to the market, docs/market.md; None: what the user's processes get.
+        endowment: credits that it brings to the market, docs/market.md; None: what the program
+            names, else what the user's processes get.
         Raises `InvalidInput`, also for a part of `input` that JSON does not have, `NotFound`, `InvalidProgram`,
         `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as its `Error` event.
         """

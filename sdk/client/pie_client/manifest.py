@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import tomli
 
-from pie_engine.config import nearest_hint
+from pie_engine.config import MAX_ENDOWMENT, nearest_hint
 from pie_engine.errors import InvalidProgram, NotFound
 from pie_engine.protocol.program import GUEST_PYTHON, NAME, SECRET, VERSION, Limits, Manifest
 
@@ -130,6 +130,10 @@ def _is_positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and math.isfinite(value)
 
 
+def _is_endowment(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_ENDOWMENT
+
+
 def _typed(value: object) -> str:
     """As one would write it in TOML, near enough."""
     return json.dumps(value, ensure_ascii=False, default=str)
@@ -155,6 +159,9 @@ _PROGRAM_RULES = {
         'packages as pip writes them, like `["tabulate>=0.9"]`',
     ),
     "python": _Rule(_is_specifier, 'versions of Python, like `">=3.11"`'),
+    "endowment": _Rule(
+        _is_endowment, f"a number of credits from 0 to {MAX_ENDOWMENT}; leave it out for what all programs get"
+    ),
     "secrets": _Rule(
         lambda value: isinstance(value, list) and all(_is_text(name) and SECRET.fullmatch(name) for name in value),
         'a list of names, like `["API_KEY"]`',
