@@ -20,20 +20,18 @@ STDIN = "-"
 
 def arguments_of(
     target: str, signature: Signature, values: Values, stdin: Stdin, verb: Verb = RUN
-) -> tuple[dict[str, object], bool]:
-    """The arguments, options over `--input`; and whether stdin was read. Raises `InvalidInput` naming the parameter."""
+) -> dict[str, object]:
+    """The arguments, options over `--input`. Raises `InvalidInput` naming the parameter."""
     given = _input_object(values.own.get("input"), signature) | values.program
-    used_stdin = False
     if values.words:
         name, text = _positional(target, signature, values.words, given, verb)
-        used_stdin = text == STDIN
-        given[name] = stdin.text() if used_stdin else text
+        given[name] = stdin.text() if text == STDIN else text
     missing = missing_parameters(signature, given)
     if missing:
         names = ", ".join(f"`{spelled(parameter.name)}`" for parameter in missing)
         is_or_are = "is" if len(missing) == 1 else "are"
         raise InvalidInput(f"{names} {is_or_are} missing", hint=see_help(target, signature, verb))
-    return given, used_stdin
+    return given
 
 
 def _positional(

@@ -27,8 +27,9 @@ Usage: pie run [OPTIONS] TARGET [TEXT] [PROGRAM OPTIONS]
   Options of `pie run` stand before TARGET, or after it where the program has none of that name.
 
   A daemon is started in the background where none runs. When stdin is a pipe or a file, or with -i,
-  each of its lines is sent to the program as a message, and `null` at its end. Ctrl-C ends the
-  program, or the daemon while that starts; twice, it leaves at once.
+  each of its lines is sent to the program as a message, and `null` at its end. At a terminal that is
+  so, too, where a TEXT that may be left out is: what you type is a conversation, and Ctrl-D ends it.
+  Ctrl-C ends the program, or the daemon while that starts; twice, it leaves at once.
 
   With --watch it stays: each save of a file of the program ends the run that there is and begins
   another, with the same input. On a terminal `r` runs it again, `e` opens $EDITOR at the last error,

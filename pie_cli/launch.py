@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pie_cli import console, exits
 from pie_cli.client import new_client, run_async
-from pie_cli.options import read_options, split_target
+from pie_cli.options import lacks_text, read_options, split_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -90,11 +90,22 @@ async def _launch(client: PieClient, target: str, program: Bundle | str, signatu
     from pie_cli.stdin import Stdin
 
     stdin = Stdin()
-    arguments, used_stdin = arguments_of(target, signature, values, stdin)
+    arguments = arguments_of(target, signature, values, stdin)
     if values.own.get("detach"):
         return await _detach(client, program, arguments, values.own)
-    lines = None if used_stdin else lines_for(values.own, stdin)
+    if lacks_text(signature, arguments):
+        _talk(values.own)
+    lines = lines_for(values.own, stdin)
     return await run_once(client, program, arguments, values.own, printer_for(values.own), lines=lines)
+
+
+def _talk(own: dict[str, object]) -> None:
+    """Whoever sits at a terminal and gives a program nothing to begin with will type it."""
+    from pie_cli.stdin import stdin_is_ours
+
+    if "interactive" not in own and stdin_is_ours():
+        own["interactive"] = True
+        console.note(console.paint("what you type goes to the program, line by line; Ctrl-D ends it", console.DIM))
 
 
 async def _detach(

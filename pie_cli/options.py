@@ -124,6 +124,12 @@ def text_parameter(signature: Signature) -> Parameter | None:
     return texts[0] if len(texts) == 1 else None
 
 
+def lacks_text(signature: Signature, given: dict[str, object]) -> bool:
+    """Whether there is such a parameter, and `main` gets nothing for it."""
+    parameter = text_parameter(signature)
+    return parameter is not None and not given.get(parameter.name, parameter.default)
+
+
 def missing_parameters(signature: Signature, given: dict[str, object]) -> list[Parameter]:
     return [p for p in signature.parameters if p.required and p.name not in given]
 

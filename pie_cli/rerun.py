@@ -180,10 +180,9 @@ class _Reruns:
             self._tell_once()
             self._has_launched = True
             own = {"summary": True} | values.own
-            lines = None if arguments[1] else lines_for(own, self._stdin)
-            printer = _Remembering(printer_for(own))
+            lines, printer = lines_for(own, self._stdin), _Remembering(printer_for(own))
             try:
-                await run_once(self._client, program, arguments[0], own, printer, lines=lines, ending=ending)
+                await run_once(self._client, program, arguments, own, printer, lines=lines, ending=ending)
             except PieError as error:
                 report(error)
             self._traceback = printer.traceback
@@ -194,7 +193,7 @@ class _Reruns:
             keys = KEYS_HINT if self._keys.are_read else ""
             console.note(console.paint(f"watching {self._target}{keys}", console.DIM))
 
-    async def _prepared(self) -> tuple[Bundle, tuple[dict[str, object], bool], Values]:
+    async def _prepared(self) -> tuple[Bundle, dict[str, object], Values]:
         """The program as it is now, and what `main` is given."""
         program = await asyncio.to_thread(pack, self._root, Packages(say=console.note))
         self._watched.expect(LOCK_FILE)
@@ -210,7 +209,7 @@ class _Reruns:
         self._has_begun = True
         return program, arguments, values
 
-    def _read(self, view: ProgramView) -> tuple[Values, tuple[dict[str, object], bool]]:
+    def _read(self, view: ProgramView) -> tuple[Values, dict[str, object]]:
         signature = signature_of(view)
         values = read_options(self._target, signature, self._words)
         values.own = self._own | values.own

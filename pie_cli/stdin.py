@@ -44,9 +44,9 @@ class Stdin:
         self._has_ended = False
 
     def text(self) -> str:
-        """All of it, until its end. Raises `InvalidInput` where that is not UTF-8."""
+        """All of it, until its end: there are no lines then. Raises `InvalidInput` where that is not UTF-8."""
         if self._text is None:
-            self._text = _read_text()
+            self._text, self._has_ended = _read_text(), True
         return self._text
 
     async def lines(self) -> AsyncIterator[str]:

@@ -48,7 +48,7 @@ STEPS: list[Step] = [
     (IN_ANOTHER_WINDOW, r"main\.py changed(.|\n)*tokens/s"),
     ("q", AT_PROMPT),
     ("pie test hello\n", AT_PROMPT),
-    ("sed -i 's/    ctx.user(prompt)/&\\n    breakpoint()/' hello/main.py\n", AT_PROMPT),
+    ("sed -i 's/        ctx.user(message)/&\\n        breakpoint()/' hello/main.py\n", AT_PROMPT),
     (f"pie debug hello {QUESTION}\n", r"\(Pdb\) $"),
     ("p ctx.length, ctx.messages[-1]\n", r"\(Pdb\) $"),
     ("c\n", AT_PROMPT),

@@ -66,7 +66,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
             console.data_line(program_help(target, view.name, signature, DEBUG))
             return exits.OK
         listen = _address(values.own)
-        arguments, _ = arguments_of(target, signature, values, Stdin(), DEBUG)
+        arguments = arguments_of(target, signature, values, Stdin(), DEBUG)
         printer = JsonPrinter() if values.own.get("json") else TextPrinter()
         with new_place() as place:
             wanted = values.own.get("python")

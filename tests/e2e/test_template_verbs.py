@@ -45,7 +45,12 @@ GREEDY = {
     "tree-search": ("--temperature", "0"),
 }
 """Options with which a program says the same each time, in the same pieces."""
+TALKING = ("chat", "inferlet-chat")
+"""Those that answer messages when they are given nothing else."""
+OF_THE_CACHE = ("spent", "tokens_from_cache", "tokens_read")
+"""In results: what depends on what is in the cache."""
 SHIPPED = {
+    "background": ("--documents", "The lamp costs 35 dollars.", "--questions", "What is the capital of France?"),
     "best-of-n": ("--prompt", "Hello!", "--n", "3"),
     "chat": ("--prompt", "Hello!"),
     "react": ("--question", "What is 12 + 30?"),
@@ -62,8 +67,8 @@ class Program:
     """Its input, as options of `pie run`."""
     edit: Edit
 
-    def pie(self, verb: str, *words: str, code: int = 0) -> Any:
-        done = self.daemon.pie(verb, *words, timeout_s=BUILD_S)
+    def pie(self, verb: str, *words: str, code: int = 0, input_text: str = "") -> Any:
+        done = self.daemon.pie(verb, *words, timeout_s=BUILD_S, input_text=input_text)
         assert done.returncode == code, (verb, words, done.stdout, done.stderr)
         return done
 
@@ -86,13 +91,16 @@ class Program:
 
 
 def settled(value: Any) -> Any:
-    """Without what depends on what is in the cache."""
     if isinstance(value, dict):
-        return {name: settled(each) for name, each in value.items() if name not in ("tokens_from_cache", "tokens_read")}
+        return {name: settled(each) for name, each in value.items() if name not in OF_THE_CACHE}
     return [settled(each) for each in value] if isinstance(value, list) else value
 
 
-@pytest.fixture(params=[*template_names(), *(f"inferlet-{name}" for name in SHIPPED)])
+def shipped_names() -> list[str]:
+    return sorted(each.parent.name for each in (ROOT / "inferlets").glob("*/pie.toml"))
+
+
+@pytest.fixture(params=[*template_names(), *(f"inferlet-{name}" for name in shipped_names())])
 def program(daemon: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Program]:
     """A template as `pie new` makes it, with the words that its README says first, or an inferlet of the repository."""
     name = request.param.removeprefix("inferlet-")
@@ -188,6 +196,50 @@ def test_it_is_developed_in_place(program: Program) -> None:
         shell.until(f"serving {name}-dev@")
         assert "edited\n" in program.run(target=f"{name}-dev").stdout
         shell.press("q")
+        assert shell.end() == 0
+
+
+@pytest.mark.parametrize("program", TALKING, indirect=True)
+def test_it_talks_for_as_long_as_its_client_does(program: Program) -> None:
+    name = f"{program.folder.name}-dev"
+    with OnTerminal(program.daemon, "dev", str(program.folder), "--name", name) as dev:
+        dev.until(f"serving {name}@")
+        pid = program.pie("run", "--detach", name, "--temperature", "0").stdout.strip()
+        dev.until(f"{pid} began")
+        with OnTerminal(program.daemon, "attach", pid) as client:
+            client.press("Hello!\n")
+            client.until("Hello!\n")  # as it is typed
+            first = client.until("\n")
+            assert len(first) > 1
+            client.press("\x03")
+            client.until("detached")
+            assert client.end() == 130
+        program.change()
+        dev.until("those that run finish on their version: 1 on ")
+        program.pie("send", pid, "What is the capital of France?")
+        with OnTerminal(program.daemon, "logs", "-f", pid) as log:
+            log.until(first)
+            second = log.until("\n")
+            program.pie("send", pid, "Bye!", "--end")
+            third = log.until("\n")
+            assert log.end() == 0
+        assert program.pie("logs", pid).stdout == first + second + third
+        dev.until(f"{pid} ended: return")
+        dev.press("q")
+        assert dev.end() == 0
+
+
+@pytest.mark.parametrize("program", TALKING, indirect=True)
+def test_at_a_terminal_it_is_a_conversation(program: Program) -> None:
+    words = "run", str(program.folder), "--temperature", "0"
+    answers = program.pie(*words, input_text="Hello!\nBye!\n").stdout.splitlines(keepends=True)
+    assert answers[0].strip() == program.pie(*words, "Hello!").stdout.strip()
+    with OnTerminal(program.daemon, *words) as shell:
+        shell.until("Ctrl-D ends it\n")
+        for said, answer in zip(("Hello!", "Bye!"), answers, strict=True):
+            shell.press(f"{said}\n")
+            assert shell.until(answer).endswith(f"{said}\n{answer}")
+        shell.press("\x04")
         assert shell.end() == 0
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pie_cli import help as help_texts
 from pie_cli.arguments import arguments_of
-from pie_cli.options import Values, read_options, split_target, text_parameter
+from pie_cli.options import Values, lacks_text, read_options, split_target, text_parameter
 from pie_cli.stdin import Stdin
 from pie_engine.errors import InvalidInput
 from pie_engine.protocol.program import Parameter, Signature
@@ -29,7 +30,7 @@ def read(*words: str, signature: Signature = CHAT) -> Values:
 
 
 def arguments(*words: str, signature: Signature = CHAT) -> dict[str, object]:
-    return arguments_of("chat", signature, read(*words, signature=signature), Stdin())[0]
+    return arguments_of("chat", signature, read(*words, signature=signature), Stdin())
 
 
 def refused(*words: str, signature: Signature = CHAT) -> str:
@@ -72,9 +73,25 @@ def test_where_no_text_is_required_it_is_the_first_parameter_that_is_one() -> No
     assert text_parameter(Signature("", [number, text])) is None
 
 
+@pytest.mark.parametrize(
+    ("parameters", "given", "lacks"),
+    [
+        ([PROMPT], {"prompt": "hi"}, False),
+        ([Parameter("text", {"type": "string"}, False, "")], {}, True),
+        ([Parameter("text", {"type": "string"}, False, "")], {"text": ""}, True),
+        ([Parameter("text", {"type": "string"}, False, "")], {"text": "hi"}, False),
+        ([Parameter("text", {"type": "string"}, False, "Hello!")], {}, False),
+        ([Parameter("n", {"type": "integer"}, False, 0)], {}, False),
+        ([], {}, False),
+    ],
+)
+def test_a_program_that_gets_no_text_to_begin_with(parameters: list[Parameter], given: Any, lacks: bool) -> None:
+    assert lacks_text(Signature("", parameters), given) is lacks
+
+
 def test_a_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a long text\n"))
-    assert arguments_of("chat", CHAT, read("-"), Stdin()) == ({"prompt": "a long text\n"}, True)
+    assert arguments_of("chat", CHAT, read("-"), Stdin()) == {"prompt": "a long text\n"}
 
 
 def test_input_is_the_base_and_options_win(tmp_path: Path) -> None:

@@ -18,13 +18,21 @@ from pie_cli import console
 from pie_cli.commands.ps import _pages_line
 from pie_cli.main import invoke
 from pie_engine.config import load_config
+from tests.e2e.terminal import OnTerminal
 from tests.unit.cli_standin import Inbox, StandIn, Step, short_home
 
 Capture = pytest.CaptureFixture[str]
 COMMAND = [sys.executable, "-m", "pie_cli"]
 NOTE = "note: running the uploaded chat@0.1.0\n"
 PROMPT = {"name": "prompt", "schema": {"type": "string"}}
+TEXT = {"name": "text", "schema": {"type": "string"}, "required": False, "default": ""}
 COUNT = {"name": "count", "schema": {"type": "integer"}, "required": False, "default": 1}
+
+
+class Here:
+    """Where a command at a terminal finds its daemon: as this process does."""
+
+    env = os.environ
 
 
 @pytest.fixture
@@ -231,6 +239,37 @@ def test_lines_of_a_pipe_are_messages(daemon: StandIn) -> None:
     process = run_process("run", "echo", stdin=subprocess.PIPE)
     out, err = process.communicate("one\ntwo", timeout=30)
     assert (out, err, process.returncode) == ("got one\ngot two\n", "note: running the uploaded echo@0.1.0\n", 0)
+
+
+def test_what_is_typed_at_a_terminal_is_a_conversation_where_no_text_is_given(daemon: StandIn) -> None:
+    daemon.add("talk", _echo, parameters=[TEXT])
+    with OnTerminal(Here, "run", "talk") as shell:
+        shell.until("what you type goes to the program, line by line; Ctrl-D ends it\n")
+        shell.press("one\n")
+        assert shell.until("got one\n") == "one\ngot one\n"
+        shell.press("\x04")
+        assert shell.end() == 0
+
+
+def test_with_a_text_what_is_typed_is_left_to_the_shell(daemon: StandIn) -> None:
+    daemon.add("talk", _echo, parameters=[TEXT])
+    with OnTerminal(Here, "run", "talk", "hi") as shell:
+        shell.until("note: running the uploaded talk@0.1.0\n")
+        while not daemon.processes:
+            time.sleep(0.01)
+        only_process(daemon).inbox.put("of another client")
+        shell.press("one\n")
+        shell.until("got of another client\n")
+        only_process(daemon).inbox.put(None)
+        assert shell.end() == 0
+    assert "got one" not in shell.rest
+
+
+def test_a_text_from_stdin_that_is_empty_is_its_end(daemon: StandIn) -> None:
+    daemon.add("talk", _echo, parameters=[TEXT])
+    process = run_process("run", "talk", "-", stdin=subprocess.PIPE)
+    assert process.communicate("", timeout=30)[0] == ""
+    assert process.returncode == 0
 
 
 def test_stdin_can_be_left_alone(daemon: StandIn) -> None:
