@@ -138,6 +138,46 @@ def test_every_shipped_program_does_what_it_does_in_the_sandbox(fake, native, fo
     assert outside.usage == inside.usage
 
 
+SAMPLED = """
+import asyncio
+from inferlet import Context, Sampler
+
+async def main(seed: int) -> list:
+    ctx = Context("pie-tiny", seed=seed)
+    ctx.user("Tell me a story about a fox.")
+    await ctx.flush()
+    forks = [ctx.fork() for _ in range(3)]
+    replies = await asyncio.gather(*(fork.generate(Sampler.temperature(1.2), max_tokens=24) for fork in forks))
+    stream = ctx.generate(Sampler(temperature=1.0, top_p=0.9, min_p=0.01), max_tokens=16, logprobs=True)
+    replies.append(await stream)
+    step = await ctx.forward([5], sampler=Sampler.temperature(1.5))
+    return [replies, stream.logprobs, step.token]
+"""
+
+
+@pytest.mark.slow
+def test_what_is_drawn_by_chance_is_the_same_there(engine, tmp_path):
+    """Seeded, on a real model: the order in which tasks, forks and steps come must not matter either."""
+    (tmp_path / "main.py").write_text(SAMPLED)
+    bundle = pack(tmp_path)
+    engine.load(ModelSection(path="pie-tiny", driver="cpu", dtype="float32", num_threads=1, prefix_cache="off"))
+    run = NativeRun(engine, bundle, {"seed": 7}, tmp_path)
+    try:
+        inside = [engine.launch(bundle, {"seed": seed}) for seed in (7, 8)]
+        for process in inside:
+            process.wait(60)
+        texts, logprobs, token = inside[0].value
+        assert len({*texts}) == 4, "forks draw differently"
+        assert texts != inside[1].value[0], "it is chance"
+        outside = run.finish()
+        assert (outside.value[0], outside.value[2]) == (texts, token)
+        assert outside.value[1] == pytest.approx(logprobs, abs=1e-4), "batches of other shapes round differently"
+        assert outside.usage == inside[0].usage
+    finally:
+        run.close()
+        engine.unload("pie-tiny")
+
+
 @pytest.mark.slow
 def test_an_error_is_reported_with_the_names_that_the_sandbox_uses(native):
     process = native("async def main() -> None:\n    raise KeyError('x')\n").finish()
