@@ -141,6 +141,8 @@ class NativeGuest:
         """Raises `Cancelled` when the program's process is gone, and `InvalidInput` when it says what is no call."""
         for frame in self._frames():
             status = self._take(frame)
+            if status is Status.WAITING and self._has_frame:
+                return Status.PREEMPTED  # to go on with the interrupt that came along with the wait
             if status is not None:
                 return status
         if self._has_left:

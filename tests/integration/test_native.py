@@ -397,6 +397,17 @@ def test_a_wait_can_be_interrupted_and_nothing_is_lost(raw):
     assert raw.ask("session", "finish-receive", [message]) == ["ok", '"late"']
 
 
+def test_an_interrupt_that_comes_along_with_its_wait_ends_it(raw):
+    raw.ask("session", "receive", [])
+    frames = [json.dumps(frame).encode() for frame in (["call", "futures", "wait-any", [None]], ["interrupt"])]
+    raw.socket.sendall(b"".join(HEADER.pack(len(frame)) + frame for frame in frames))
+    host, (number,) = raw.engine.host, raw.engine.host.guests.sockets
+    host.look_outside(number)  # once: a host's process looks again when something more comes
+    for _ in range(3):
+        host.run(0.1)
+    assert raw.read() == ["ok", []]
+
+
 def test_frames_may_come_in_pieces(raw):
     frame = json.dumps(["call", "runtime", "process-id", []]).encode()
     for byte in HEADER.pack(len(frame)) + frame:
