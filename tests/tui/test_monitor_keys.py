@@ -324,9 +324,8 @@ async def test_what_the_engine_refuses_is_shown_with_the_way_out(tmp_path: Path)
         assert rig.notes == "your token lacks `control`\nask for one that has it"
 
 
-@pytest.mark.slow
 async def test_words_that_are_typed_in_one_go_are_no_commands(tmp_path: Path) -> None:
-    async with shown(tmp_path) as rig:
+    async with shown(tmp_path, programs=3, snapshots=2) as rig:
         await rig.press_at_once("slash", *"sky", "enter")
         await rig.settle()
         assert (rig.engine.asked, rig.app.screen) == ([], rig.app.main)
@@ -336,6 +335,7 @@ async def test_words_that_are_typed_in_one_go_are_no_commands(tmp_path: Path) ->
         assert rig.app.main.programs.order.filter == "debate"
 
 
+@pytest.mark.slow
 async def test_the_mouse_sorts_chooses_turns_pages_and_opens(tmp_path: Path) -> None:
     async with shown(tmp_path, programs=3, snapshots=2) as rig:
         await rig.pilot.click("#programs", offset=(2, 0))
