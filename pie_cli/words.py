@@ -9,6 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
+"""Settings of a verb whose words may be numbers: `-1` is refused as a number, and not as an unknown option."""
+
+
+def number_of(text: str, rule: str) -> float:
+    """Raises `InvalidInput`, which begins with `rule`, for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        from pie_engine.errors import InvalidInput
+
+        raise InvalidInput(f"{rule}; got `{text}`") from None
+
 
 def take_as_they_are() -> None:
     """Have typer ask us first. Where a version of typer has no such place, nothing changes."""

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from pie_cli.client import run_async
+from pie_cli.words import NEGATIVE_NUMBERS, number_of
 
 DEFAULT = "default"
 
 
 def register(app: typer.Typer) -> None:
-    app.command("bid")(bid)
+    app.command("bid", context_settings=NEGATIVE_NUMBERS)(bid)
 
 
 def bid(
@@ -25,15 +26,6 @@ def bid(
     """
     from pie_cli.acting import act_on
 
-    amount = None if credits == DEFAULT else _credits(credits)
+    amount = None if credits == DEFAULT else number_of(credits, f"a bid is a number of credits or `{DEFAULT}`")
     outcome = "bids for itself" if amount is None else f"bids {amount:.10g}"
     run_async(act_on([pid], lambda client, pid: client.bid(pid, amount), outcome))
-
-
-def _credits(text: str) -> float:
-    from pie_engine.errors import InvalidInput
-
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidInput(f"a bid is a number of credits or `{DEFAULT}`; got `{text}`") from None

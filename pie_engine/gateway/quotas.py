@@ -86,12 +86,12 @@ class Quotas:
             if total - freed + amount <= most:
                 wait_s = at + HOUR_S - now
                 break
+        later = f"try again in {max(wait_s / 60, 1):.0f} min, " if amount <= most else ""
         raise LimitExceeded.of(
             "queue_limit",
             f"processes of `{user}` were given {shown(total)} credits within the last hour, and {shown(amount)} more "
             f"would be above {shown(most)}",
-            hint=f"{shown(max(most - total, 0))} are left: ask for less, try again in {max(wait_s / 60, 1):.0f} min, "
-            f"or raise `scheduling.users.{user}.credits_per_hour`",
+            hint=f"{shown(max(most - total, 0))} are left: ask for less, {later}or raise `scheduling.users.{user}.credits_per_hour`",
         )
 
     def _check_count(self, user: str, most: int, alive: Iterable[Process]) -> None:

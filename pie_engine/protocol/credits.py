@@ -32,7 +32,7 @@ def bid_of(credits: float) -> int:
 
 def _micro(what: str, credits: float, most: int) -> int:
     if not math.isfinite(credits) or not 0 <= credits <= most:
-        raise InvalidInput(f"{what} is a number of credits from 0 to {most}; got {credits:g}")
+        raise InvalidInput(f"{what} is a number of credits from 0 to {most}; got {credits:.12g}")
     return round(credits * CREDIT)
 
 

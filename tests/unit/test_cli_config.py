@@ -127,6 +127,7 @@ def test_default_takes_a_setting_out(path: Path, capsys: Capture) -> None:
         (("models.kv_memory_md", "2"), "hint: did you mean `kv_memory_mb`?\n"),
         (("host.num_hosts", "two"), '`host.num_hosts` is "two"; it must be a whole number, 1 to 256'),
         (("host.num_hosts", "0"), "`host.num_hosts` is 0; it must be a whole number, 1 to 256"),
+        (("host.num_hosts", "-1"), "`host.num_hosts` is -1; it must be a whole number, 1 to 256"),
         (("log_level", "loud"), "it must be one of"),
         (("host.num_hosts",), "error: `host.num_hosts` needs a VALUE or `--default`"),
         (("host.num_hosts", "2", "--default"), "needs a VALUE or `--default`"),

@@ -290,6 +290,23 @@ def test_ctrl_c_ends_the_program(daemon: StandIn) -> None:
     assert only_process(daemon).has_ended
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bid", "-1"], "a bid is a number of credits from 0 to 1000000; got -1"),
+        (["bid", "99999999999"], "a bid is a number of credits from 0 to 1000000; got 99999999999"),
+        (["bid", "high"], "a bid is a number of credits or `default`; got `high`"),
+        (["endow", "-5"], "an endowment is a number of credits from 0 to 1000000; got -5"),
+        (["endow", "lots"], "an endowment is a number of credits; got `lots`"),
+    ],
+)
+def test_what_is_no_amount_of_credits_is_refused_as_such(
+    daemon: StandIn, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert invoke([words[0], "0123456789abcdef", words[1]]) == 2
+    assert f"error: {message}\n" in capsys.readouterr().err
+
+
 def test_a_second_ctrl_c_leaves_at_once(daemon: StandIn) -> None:
     daemon.add("deaf", _deaf)
     process = run_process("run", "deaf", stdin=subprocess.DEVNULL)

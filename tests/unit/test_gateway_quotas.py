@@ -248,6 +248,10 @@ async def test_a_user_is_given_so_many_credits_an_hour(tmp_path, monkeypatch):
     hint = "30 are left: ask for less, try again in 50 min, or raise `scheduling.users.joe.credits_per_hour`"
     assert caught.value.hint == hint
     assert caught.value.code == "queue_limit"
+    with pytest.raises(LimitExceeded) as caught:
+        await gateway.launch("joe", 251)
+    never = "30 are left: ask for less, or raise `scheduling.users.joe.credits_per_hour`"
+    assert caught.value.hint == never, "more than there is in an hour, whenever"
     await gateway.launch("joe", 30)
     with pytest.raises(LimitExceeded):
         await gateway.table.orders.endow(process, 1)

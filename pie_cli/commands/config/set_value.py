@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from pie_cli import console
+from pie_cli.words import NEGATIVE_NUMBERS
 
 
 def register(app: typer.Typer) -> None:
-    app.command("set")(set_value)
+    app.command("set", context_settings=NEGATIVE_NUMBERS)(set_value)
 
 
 def set_value(
