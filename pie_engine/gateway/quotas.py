@@ -91,7 +91,8 @@ class Quotas:
             "queue_limit",
             f"processes of `{user}` were given {shown(total)} credits within the last hour, and {shown(amount)} more "
             f"would be above {shown(most)}",
-            hint=f"{shown(max(most - total, 0))} are left: ask for less, {later}or raise `scheduling.users.{user}.credits_per_hour`",
+            hint=f"{shown(max(most - total, 0))} are left: ask for less, {later}or raise "
+            f"`scheduling.users.{user}.credits_per_hour`",
         )
 
     def _check_count(self, user: str, most: int, alive: Iterable[Process]) -> None:
