@@ -7,8 +7,9 @@ The policies are the core's own (`pie_engine/market`); the engine around them is
 steps take as long as their tokens and pages. Programs are drawn from a seed (`market_arrivals`), or come from a file: a
 line of JSON for each program, or for each snapshot of an engine.
 
-Of each scenario and policy: how much longer programs took than alone (slowdown), the time to the first token, the
-longest wait in steps, Jain's index of fairness, who lost pages, and what was paid.
+Of each scenario and policy: how much longer programs took than alone (slowdown), the time to the first token, tokens a
+second as long as programs arrive, the longest wait in steps, Jain's index of fairness, who lost pages, and what was
+paid.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Series:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._tokens: dict[Program, int] = {}
+        self._last_arrival = max((each.arrival.at for each in engine.programs), default=0.0)
+        self.tokens_per_s_arriving = 0.0
+        """Until the last program has come: in the time after it batches empty, whoever runs last."""
         self.price: list[tuple[float, float]] = []
         self.jain: list[tuple[float, float]] = []
         self.waiting: list[tuple[float, float]] = []
@@ -54,6 +58,8 @@ class Series:
 
     def sample(self, active: Iterable[Program]) -> None:
         engine, now = self._engine, self._engine.now
+        if now and (now <= self._last_arrival or not self.tokens_per_s_arriving):
+            self.tokens_per_s_arriving = sum(each.num_tokens for each in engine.programs) / now
         self.price.append((now, engine.policy.price / CREDIT))
         self.waiting.append((now, engine.num_waiting))
         by_kind: dict[str, list[float]] = defaultdict(list)
@@ -121,6 +127,7 @@ def figures_of(engine: Engine, series: Series) -> dict[str, Any]:
         "contended_steps": engine.num_contended,
         "seconds": rounded(engine.now),
         "tokens_per_s": rounded(sum(each.num_tokens for each in engine.programs) / engine.now),
+        "tokens_per_s_arriving": rounded(series.tokens_per_s_arriving),
         "slowdown": points(slowdown_of(each, engine) for each in programs),
         "ttft_s": points(ttft_of(each, engine) for each in programs),
         "longest_wait_steps": max(each.longest_wait for each in programs),
@@ -242,7 +249,8 @@ def print_figures(scenario: str, policy: str, figures: dict[str, Any]) -> None:
     slowdown, ttft = figures["slowdown"], figures["ttft_s"]
     print(
         f"{scenario:12} {policy:9} {slowdown['p50']:8.2f} {slowdown['p99']:8.1f} {ttft['p50']:8.2f} {ttft['p99']:8.2f} "
-        f"{figures['tokens_per_s']:8.0f} {figures['longest_wait_steps']:6} {figures['jain_over_time']['mean']:6.2f} "
+        f"{figures['tokens_per_s_arriving']:8.0f} {figures['longest_wait_steps']:6} "
+        f"{figures['jain_over_time']['mean']:6.2f} "
         f"{figures['moved_out']:7} {figures['rent_credits']:10.0f} {figures['unfinished']:5} {figures['cpu_s']:6.1f}",
         flush=True,
     )

@@ -55,17 +55,19 @@ def market_lines(
         lines += [
             f"`python benches/market_sim.py`: {result['programs']:,} programs by each policy, on an engine without a",
             "model. Slowdown: how many times as long as alone. Jain's index is of the tokens that programs got in each",
-            "50 steps.",
+            "50 steps. Tokens a second: as long as programs arrive. Afterwards the last ones leave the batch half",
+            "empty, and the longer, the more of the short ones have gone before.",
             "The pictures are in [market.md](market.md#what-simulations-show).",
             "",
-            "| | policy | slowdown p50 | p99 | TTFT p50, s | p99 | longest wait, steps | Jain | left |",
-            "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+            "| | policy | slowdown p50 | p99 | TTFT p50, s | p99 | tokens/s | longest wait, steps | Jain | left |",
+            "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for row in result["results"]:
             what = SCENARIOS.get(row["scenario"], row["scenario"]) if row["policy"] == "market" else ""
             cells = [
                 f"{row['slowdown']['p50']:g} | {row['slowdown']['p99']:g}",
                 f"{row['ttft_s']['p50']:g} | {row['ttft_s']['p99']:g}",
+                f"{row['tokens_per_s_arriving']:,.0f}",
                 f"{row['longest_wait_steps']:,} | {row['jain_over_time']['mean']:.2f} | {row['unfinished']:,}",
             ]
             lines.append(f"| {what} | {row['policy']} | {' | '.join(cells)} |")

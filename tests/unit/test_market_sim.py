@@ -197,6 +197,15 @@ def test_the_curve_of_bids_and_latencies_falls():
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("scenario", ["poisson", "bursty", "heavy"])
+def test_the_market_makes_as_many_tokens_as_fcfs(scenario):
+    arrivals, machine = drawn(scenario, 1000, seed=0), Machine(num_pages=market_sim.PAGES.get(scenario, 2000))
+    market, fcfs = (simulate(arrivals, name, machine)[1].tokens_per_s_arriving for name in ("market", "fcfs"))
+    assert market > 0.95 * fcfs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_an_adversary_hurts_less_than_without_a_market():
     arrivals, machine = drawn("adversarial", 400, seed=9), Machine()
     market, fcfs = (figures_of(*simulate(arrivals, name, machine, max_steps=20_000)) for name in ("market", "fcfs"))
