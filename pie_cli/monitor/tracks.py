@@ -98,7 +98,9 @@ class ProgramTrack:
         self.now = now
         self._fast: Marks[ProgramState] = Marks(at, now, FAST_S)
         self._slow: Marks[ProgramState] = Marks(at, now, SLOW_S)
-        self._phases: deque[Phase] = deque([Phase(at, now.state)], maxlen=NUM_PHASES)
+        # Who is queued has been so since its launch, whenever somebody has begun to look.
+        since = now.created if now.state == "queued" else at
+        self._phases: deque[Phase] = deque([Phase(since, now.state)], maxlen=NUM_PHASES)
         self.history = ProgramHistory(self._phases, *(Series(PROGRAM_STEP_S, NUM_PROGRAM_POINTS) for _ in range(4)))
 
     def apply(self, at: float, now: ProgramState, key: str, model: ModelTrack | None) -> Row:

@@ -119,10 +119,11 @@ def test_the_engine_starves() -> None:
 
 
 def test_launches_wait_for_a_host() -> None:
-    rows = programs("queued", "queued")
+    rows = tuple(replace(row, created=1000.0) for row in programs("queued", "queued"))
     assert "queue" not in findings(snapshot(1000, programs=rows), snapshot(1003, programs=rows))
     found = findings(snapshot(1000, programs=rows), snapshot(1009, programs=rows))["queue"]
     assert found.sentence == "2 launches have waited up to 9 s for a host"
+    assert "queue" in findings(snapshot(1100, programs=rows)), "also of those that were there before it looked"
 
 
 def test_contexts_pile_up() -> None:

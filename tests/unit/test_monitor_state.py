@@ -129,9 +129,11 @@ def test_phases_are_when_the_state_changed() -> None:
     states = ["queued", "queued", "running", "waiting: pages", "waiting: pages", "running"]
     for i, state in enumerate(states):
         view = reducer.apply(snapshot(1000 + i, programs=(replace(PROGRAM, state=state),)))
+        # It was launched ten seconds before anybody looked.
+        assert i or view.rows[0].in_state_s == 10
     phases = view.rows[0].history.phases
     assert [(phase.since, phase.state) for phase in phases] == [
-        (1000, "queued"),
+        (990, "queued"),
         (1002, "running"),
         (1003, "waiting: pages"),
         (1005, "running"),
