@@ -16,10 +16,10 @@ from pie_engine.core.ranking import Ranking
 from pie_engine.core.state import Context, Process
 from pie_engine.kv.pool import PagePool
 from pie_engine.market.book import PACED
-from pie_engine.market.columns import Ints
+from pie_engine.market.columns import Bools, Ints
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.policy import POLICIES, TURN_STEPS, Policy, StepRecord
-from pie_engine.market.sharing import EVERY_STEPS, charges
+from pie_engine.market.sharing import EVERY_STEPS, holdings
 from pie_engine.protocol.stats import MarketState
 
 if TYPE_CHECKING:
@@ -130,8 +130,15 @@ class Claims:
         return (self._contexts[row] for row in rows.tolist())
 
     def has_pages(self, context: Context) -> None:
-        """It has others than before."""
-        self._book.num_pages[context.row] = context.kv.num_pages
+        """It may have others than before."""
+        row = context.row
+        self._book.num_pages[row], self._book.is_steady[row] = context.kv.num_pages, 0
+
+    def has_grown(self, context: Context) -> None:
+        """It has one page more, and waits for none."""
+        row = context.row
+        self._book.num_pages[row] += 1
+        self._book.lacks_pages[row] = 0
 
     def moved_in(self, context: Context, num_steps: int) -> None:
         """It has got pages, and its prompt takes so many steps at least."""
@@ -141,6 +148,15 @@ class Claims:
         """It has lost its pages."""
         self.num_moved_out += 1
         self.policy.put_back(context.row)
+
+    def are_steady(self, rows: Ints) -> Bools:
+        """Which of these were decodes that had room in their pages when they were looked at last."""
+        return self._book.is_steady.ints[rows] > 0
+
+    def note_steady(self, rows: Ints, num_running: int) -> None:
+        """These are such; the first ones of them run now, and have to be looked at again."""
+        self._book.is_steady.ints[rows[:num_running]] = 0
+        self._book.is_steady.ints[rows[num_running:]] = 1
 
     def lacks_pages(self, context: Context) -> bool:
         """Whether there were none for it when it was looked at last."""
@@ -175,10 +191,10 @@ class Claims:
         at any more, of guesses that did not come true."""
         self._counted_at = self.step
         rows = np.fromiter(self._contexts, np.int64, len(self._contexts))
-        kvs = [each.kv for each in self._contexts.values()]
-        self._book.num_pages.ints[rows] = [kv.num_pages for kv in kvs]
-        if self.policy.name == "market":
-            self.policy.charge(rows, charges([kv.page_ids for kv in kvs], self._pool.num_pages))
+        tables = [each.kv.table for each in self._contexts.values()]
+        num_pages, shares = holdings([table.ids or table.listed() for table in tables], self._pool.num_pages)
+        self._book.num_pages.ints[rows] = num_pages
+        self.policy.charge(rows, shares)
 
     def state(self) -> MarketState:
         """Of the market, for people."""

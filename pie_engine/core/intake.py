@@ -206,6 +206,7 @@ class Intake:
         parent = self._context(host, message.ctx)
         num_tokens = parent.kv.num_tokens
         kv = parent.kv.fork(min(message.length, num_tokens))
+        self._scheduler.claims.has_pages(parent)
         child = self._add(message.child, parent.process, kv, parent.random.fork(), parent.bid)
         child.memory = parent.memory.fork(kv.num_tokens)
         child.parent = parent.ctx

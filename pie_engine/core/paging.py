@@ -67,6 +67,11 @@ class Paging:
         found: list[tuple[Operation, int]] = []
         for operation in operations:
             kv = operation.kv
+            if kv.num_computed and kv.grow():
+                self._claims.has_grown(operation.context)
+                self.let_in.add(operation.context)
+                found.append((operation, 1))
+                continue
             is_prefill = kv.num_uncomputed > 1
             if is_prefill and self._tokens_left <= 0:
                 self.passed_over.append(operation)

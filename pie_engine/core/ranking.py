@@ -20,18 +20,20 @@ class Ranking:
     def __init__(self, operations: Sequence[Operation], rows: Ints, places: Ints, has_pages: Bools) -> None:
         """`rows`: of the contexts of `operations`. `places` in both, whoever goes first first, and of each in that
         order whether it `has_pages`."""
-        held = places[has_pages]
-        self.holders: list[Operation] = list(map(operations.__getitem__, held.tolist()))
-        """By rank."""
-        self.rows: Ints = rows[held]
-        """Of the holders."""
         self._operations = operations
+        self._holders = places[has_pages]
+        self.rows: Ints = rows[self._holders]
+        """Of those with pages, by rank."""
         self._num_seen = 0
-        self._newcomers = self._ranks = self._newcomer_rows = held[:0]
-        if len(held) < len(places):
+        self._newcomers = self._ranks = self._newcomer_rows = self.rows[:0]
+        if len(self.rows) < len(places):
             are_new = np.flatnonzero(~has_pages)
             self._newcomers, self._ranks = places[are_new], are_new - np.arange(len(are_new))
             self._newcomer_rows = rows[self._newcomers]
+
+    def holders(self, ranks: Ints) -> list[Operation]:
+        """Those with these ranks."""
+        return list(map(self._operations.__getitem__, self._holders[ranks].tolist()))
 
     def newcomers(self) -> Iterator[Operation]:
         """Whoever goes first first; sets their ranks. There may be thousands that nobody has to look at."""
@@ -50,8 +52,20 @@ class Ranking:
         """Of those that had pages and go before it. Some have lost them meanwhile."""
         if not put_back:
             return operation.rank
-        before = self.holders[: operation.rank]
-        return len(before) - sum(each in before for each in put_back)
+        lost = np.isin(self.rows[: operation.rank], [each.context.row for each in put_back])
+        return operation.rank - int(np.count_nonzero(lost))
+
+
+def worth_a_look(are_steady: Bools, most: int) -> tuple[Ints, Ints]:
+    """Ranks of those with pages that may get anything in this step, and of the others: decodes for which nothing has to
+    be done (`are_steady`), and which have no place in a batch of at most so many, since as many others go before."""
+    ranks = np.arange(len(are_steady))
+    if len(are_steady) <= most:
+        return ranks, ranks[:0]
+    left = np.flatnonzero(are_steady)[most:]
+    are_left = np.zeros(len(are_steady), bool)
+    are_left[left] = True
+    return ranks[~are_left], left
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.paging import Paging
 from pie_engine.core.policy import share_step
-from pie_engine.core.ranking import Ranking, Ready
+from pie_engine.core.ranking import Ranking, Ready, worth_a_look
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row
 from pie_engine.kv.pool import PagePool
@@ -61,6 +61,8 @@ class Scheduler:
         """Whether prompts sit this step out, to show what the decodes take."""
         self._ranking: Ranking | None = None
         """Who goes first; None: this step holds all."""
+        self._left = _NOBODY
+        """Ranks of decodes that were not looked at, since there is no place for them in this step."""
         self._has_lacked = False
         """Whether somebody had to wait in the last step; then the next one may not hold all, either."""
         self.runnable: list[Operation] = []
@@ -165,15 +167,17 @@ class Scheduler:
             self.claims.all_ran()
             self._has_lacked = False
         else:
-            left = [operation for (operation, _), part in zip(prompts, parts, strict=True) if not part]
-            if self._is_looking:
-                left = []
+            waiting = growing[num_growing:]
+            if not self._is_looking:
+                waiting += [operation for (operation, _), part in zip(prompts, parts, strict=True) if not part]
             self._settle(
                 self._ranking,
                 _with_rows(ready.rows[:num_ready], growing[:num_growing] + [each for each, _ in shares]),
                 [1] * num_running + [part for _, part in shares],
-                _with_rows(ready.rows[num_ready:], growing[num_growing:] + left),
+                _with_rows(np.concatenate((ready.rows[num_ready:], self._ranking.rows[self._left])), waiting),
             )
+            if num_ready < len(ready.operations):
+                self.claims.note_steady(ready.rows, num_ready)
         return ready.operations[:num_ready] + growing[:num_growing], shares
 
     def _chunk_of(self, num_decodes: int, prompts: Sequence[Share], spent_s: float) -> Callable[[int, int], int] | None:
@@ -205,33 +209,29 @@ class Scheduler:
     def _with_pages(self) -> tuple[Ready, list[Share]]:
         """The operations that could run now, with pages for all tokens of their contexts: decodes that have them, and
         the others with how many tokens each of them has to run."""
-        self._ranking, operations, paging = None, self.runnable, self.paging
-        if self._has_lacked or len(operations) > self._max_decodes:
-            operations = self._rank()
-        ready, others = _split(operations)
-        if self._ranking is None and not self._hold_all(len(ready), others):
-            ready, others = _split(self._rank())
-        if self._ranking is None:
-            found = paging.give(others, self._num_growing_before) if others else []
-            return Ready(ready, _NOBODY, _NOBODY), found
-        rows = self._ranking.rows
-        is_ready = np.ones(len(rows), bool)
+        self._ranking = None
+        if not self._has_lacked and len(self.runnable) <= self._max_decodes:
+            ready, others = _split(self.runnable)
+            if self._hold_all(len(ready), others):
+                found = self.paging.give(others, self._num_growing_before) if others else []
+                return Ready(ready, _NOBODY, _NOBODY), found
+        self._ranking = ranking = self.claims.ranking(self.runnable, np.array(self._rows))
+        ranks, self._left = worth_a_look(self.claims.are_steady(ranking.rows), self._max_decodes)
+        ready, others = _split(ranking.holders(ranks))
+        is_ready = np.ones(len(ranks), bool)
         is_ready[[operation.rank for operation in others]] = False
-        ranks = np.flatnonzero(is_ready)
-        found = paging.give(merge(self._newcomers(self._ranking), others, key=_rank), self._num_growing_before)
-        if paging.put_back:
+        for operation in others:
+            operation.rank = int(ranks[operation.rank])
+        ranks = ranks[is_ready]
+        found = self.paging.give(merge(self._newcomers(ranking), others, key=_rank), self._num_growing_before)
+        if self.paging.put_back:
             lost = [place for place, operation in enumerate(ready) if not operation.kv.writable_end]
             for place in lost:
                 ready[place].rank = int(ranks[place])
-            found += paging.give([ready[place] for place in lost], self._num_growing_before)
+            found += self.paging.give([ready[place] for place in lost], self._num_growing_before)
             kept = [place for place, each in enumerate(ready) if each.kv.writable_end and place not in lost]
             ready, ranks = [ready[place] for place in kept], ranks[kept]
-        return Ready(ready, rows[ranks], ranks), found
-
-    def _rank(self) -> list[Operation]:
-        """Have the policy say who goes first. Returns those with pages."""
-        self._ranking = self.claims.ranking(self.runnable, np.array(self._rows))
-        return self._ranking.holders
+        return Ready(ready, ranking.rows[ranks], ranks), found
 
     def _newcomers(self, ranking: Ranking) -> Iterator[Operation]:
         """As many as there are pages and tokens for, and one that there are none for."""

@@ -157,6 +157,17 @@ class KvContext:
         num_pages, num_there = self._pool.num_pages_for(end), len(self.table)
         return max(num_pages, num_there) - self.num_gone - _size(common(gaps, [(num_there, num_pages)]))
 
+    def grow(self) -> bool:
+        """Take a free page for the next token, if that is all it lacks and there is one: `reserve` for a decode at the
+        end of its page, which is asked for every page of every reply."""
+        pool, table, end = self._pool, self.table, self.writable_end
+        num_lacking = self.num_tokens - end
+        if num_lacking != 1 or end != self.num_computed or end != len(table) * pool.page_size or not pool.num_free:
+            return False
+        table.append(pool.take())
+        self.writable_end = end + pool.page_size
+        return True
+
     def reserve(self, end: int, gaps: Spans = ()) -> tuple[int, int] | None:
         """Make the positions up to `end` writable. Returns the page copy `(source, destination)` that this needs.
 

@@ -54,6 +54,8 @@ class Book:
         """Until this step it has just come, see `core.claims`. Written by the core."""
         self.lacks_pages = Column()
         """1: it waits for pages. Written by the core."""
+        self.is_steady = Column()
+        """1: it decodes, and has room in its pages, see `core.claims`. Written by the core."""
         self.num_ran = Column()
         """Steps with a price in which it ran, since its rent was reckoned."""
         self.num_reckoned = Column()
@@ -76,6 +78,7 @@ class Book:
             self.turn_end,
             self.term_end,
             self.lacks_pages,
+            self.is_steady,
             self.num_ran,
             self.num_reckoned,
             self.burst,
@@ -114,7 +117,7 @@ class Book:
     def put_back(self, row: int) -> None:
         """It has lost its pages."""
         self.num_wanted[row] = max(self.num_pages[row], self.num_wanted[row])
-        self.num_pages[row] = self.charge[row] = self.term_end[row] = 0
+        self.num_pages[row] = self.charge[row] = self.term_end[row] = self.is_steady[row] = 0
 
     def park(self, row: int) -> None:
         """Its operation waits for something else than the batch or pages."""

@@ -72,13 +72,28 @@ class MarketPolicy(Policy):
         """Steps with a price since rents were paid, and the sums of their prices."""
         self._owed: Ints = np.zeros(0, np.int64)
         """What was reckoned and not paid yet, by seat."""
+        self._offers: Ints = np.zeros((3, 0), np.int64)
+        """By seat: default bids for pages and for places in the batch, and the highest that can be paid."""
+        self._offered_at = -REFRESH_STEPS
+        """When they were made for all."""
+        self._fair_charge = num_pages * PARTS
+        """Part of each process in the pool, as it was then."""
+
+    def join(self, pid: str, endowment: int, step: int, *, parent: str | None = None, priority: int = 0) -> int:
+        seat = super().join(pid, endowment, step, parent=parent, priority=priority)
+        if seat >= self._offers.shape[1]:
+            offers = np.zeros((3, len(self._joined)), np.int64)
+            offers[:, : self._offers.shape[1]] = self._offers
+            self._offers = offers
+        self._offer(slice(seat, seat + 1), np.zeros(1, np.int64), step)
+        return seat
 
     def put_back(self, row: int) -> None:
-        self._reckon(slice(row, min(row + 1, len(self._page_bids))))
+        self._reckon_one(row)
         super().put_back(row)
 
     def close(self, row: int) -> None:
-        self._reckon(slice(row, min(row + 1, len(self._page_bids))))
+        self._reckon_one(row)
         super().close(row)
 
     def charge(self, rows: Sequence[int] | Ints, shares: Ints | int) -> None:
@@ -119,6 +134,10 @@ class MarketPolicy(Policy):
         if self._num_steps >= REFRESH_STEPS:
             self._collect()
 
+    def _reckon_one(self, row: int) -> None:
+        if self._num_steps and self.book.charge[row]:
+            self._reckon(slice(row, min(row + 1, len(self._page_bids))))
+
     def _reckon(self, rows: Ints | slice) -> None:
         """What these owe for the steps since the last time: at the mean of their prices, for the pages that they hold
         now, and for a place in the batch in those in which they ran."""
@@ -156,22 +175,35 @@ class MarketPolicy(Policy):
         Who names no bid bids as if its process held the fair share of the pool: a program with a thousand forks, each
         of which bids less for its pages, is there as strong as one with a single context.
         """
-        book, end = self.book, self.ledger.end
-        seats, charge = book.account.ints[: book.end], book.charge.ints[: book.end]
-        # What is out bids for what it will hold, else it would bid more than when it is in, and come and go.
-        standing, num_wanted = book.standing.ints[: book.end], book.num_wanted.ints[: book.end]
-        is_out = (book.num_pages.ints[: book.end] == 0) & (standing > Standing.IDLE)
-        wanted = sums(seats, np.maximum(charge, np.where(is_out, num_wanted * PARTS, 0)), end)
-        balances = self.ledger.balances.ints[:end]
-        fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
-        asked, ages = book.bid.ints[: book.end], step - self._joined.ints[:end]
-        shares = np.empty((2, end), np.int64)
-        shares[0], shares[1] = wanted, fair_charge
-        for_pages, for_batch = paced_bids(balances, ages, shares, fair_charge)[:, seats]
-        most, is_named = affordable(balances, wanted)[seats], asked >= 0
-        self._page_bids = np.minimum(np.where(is_named, asked, for_pages), most)
-        self._page_grades = None
-        return np.minimum(np.where(is_named, asked, for_batch), most)
+        book = self.book
+        seats, asked = book.account.ints[: book.end], book.bid.ints[: book.end]
+        if not 0 <= step - self._offered_at < REFRESH_STEPS:
+            self._offered_at = step
+            self._fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
+            self._offer(slice(0, self.ledger.end), self._wanted(seats), step)
+        for_pages, for_batch, most = self._offers[:, seats]
+        if int(np.maximum.reduce(asked)) >= 0:
+            is_named = asked >= 0
+            for_pages, for_batch = np.where(is_named, asked, for_pages), np.where(is_named, asked, for_batch)
+        self._page_bids, self._page_grades = np.minimum(for_pages, most), None
+        bids: Ints = np.minimum(for_batch, most)
+        return bids
+
+    def _wanted(self, seats: Ints) -> Ints:
+        """By seat: pages that its contexts hold or need, as they are charged. What is out bids for what it will hold,
+        else it would bid more than when it is in, and come and go. `seats`: by row."""
+        book, end = self.book, len(seats)
+        is_out = (book.num_pages.ints[:end] == 0) & (book.standing.ints[:end] > Standing.IDLE)
+        needed = np.where(is_out, book.num_wanted.ints[:end] * PARTS, 0)
+        return sums(seats, np.maximum(book.charge.ints[:end], needed), self.ledger.end)
+
+    def _offer(self, seats: slice, wanted: Ints, step: int) -> None:
+        """Make the default bids of these seats."""
+        balances, ages = self.ledger.balances.ints[seats], step - self._joined.ints[seats]
+        charges = np.empty((2, len(wanted)), np.int64)
+        charges[0], charges[1] = wanted, self._fair_charge
+        self._offers[:2, seats] = paced_bids(balances, ages, charges, self._fair_charge)
+        self._offers[2, seats] = affordable(balances, wanted)
 
     def _held_with(self, step: int) -> Ints:
         """Bids for pages. Who is away bids nothing."""

@@ -50,6 +50,9 @@ TURN_STEPS = 32
 """The time of two pages of a decode, so that it was worth the move."""
 
 
+_NOBODY: Ints = np.zeros(0, np.int64)
+
+
 @dataclass(slots=True)
 class StepRecord:
     """What became of the claims of a step in which not everything fitted: rows of the book, each at most once."""
@@ -93,6 +96,9 @@ class Policy:
         """The step and the version of the book for which they were computed."""
         self._holders: tuple[tuple[int, int, int], Ints, Ints, Ints] | None = None
         """As long as nobody's standing changes, and bids are the same: see `_ranked_holders`."""
+        self._refused: tuple[int, int, int, int] | None = None
+        """Of the last claim that nobody gave way to: its row, the step, pages that it could have had, and how many held
+        some on whom nothing ran."""
 
     # Who is there.
 
@@ -116,8 +122,10 @@ class Policy:
 
     def set_bid(self, row: int, bid: int) -> None:
         """`bid`: micro-credits for a page and a step, or `book.PACED`."""
-        self.book.bid[row] = bid
-        self.book.version += 1
+        if bid != self.book.bid[row]:
+            self.book.bid[row] = bid
+            self.book.version += 1
+            self._refused = None
 
     def put_back(self, row: int) -> None:
         """It has lost its pages."""
@@ -166,8 +174,11 @@ class Policy:
         `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
         the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`.
         """
-        book, (rows, in_order, grade_of) = self.book, self._ranked_holders(step)
-        is_turn, has_turn = self._may_take_turn(row, step), self._has_turn(step)
+        book, is_turn, has_turn = self.book, self._may_take_turn(row, step), self._has_turn(step)
+        num_away = int(np.count_nonzero(book.num_pages.ints * (book.standing.ints < Standing.RUNNABLE)))
+        if not is_turn and self._is_refused(row, num_missing, step, num_away):
+            return _NOBODY
+        rows, in_order, grade_of = self._ranked_holders(step)
         if not is_turn:
             # Whoever is weaker comes first, then equals, of whom some give way.
             mine = -grade_of[row]
@@ -182,8 +193,9 @@ class Policy:
             equals = rows[num_weaker:]
             is_lower = (book.standing.ints[equals] < Standing.RUNNABLE) | (book.age.ints[equals] > book.age[row])
             num_pages[num_weaker:] *= is_lower
-        if int(np.add.reduce(num_pages)) < num_missing:
-            return rows[:0]
+        if (num_free := int(np.add.reduce(num_pages))) < num_missing:
+            self._refused = row, step, num_free, num_away
+            return _NOBODY
         if is_turn and not has_turn:
             self._turn_row, book.turn_end[row] = row, step + TURN_STEPS - 1
         found: Ints = rows[num_pages > 0]
@@ -195,6 +207,8 @@ class Policy:
 
     def _settle(self, record: StepRecord, ran: Ints) -> None:
         if not len(ran):
+            # Nobody else is there to change anything.
+            self._refused = None
             return
         book, num_tokens = self.book, ints_of(record.num_tokens)
         since, seats = book.since.ints, book.account.ints[ran]
@@ -255,6 +269,15 @@ class Policy:
             order = first_to_give_way(graded, book.standing.ints[:end], book.age.ints[:end], Standing.IDLE)
             self._holders = version, order, -graded[order], graded
         return self._holders[1:]
+
+    def _is_refused(self, row: int, num_missing: int, step: int, num_away: int) -> bool:
+        """Whether the claim need not ask again: nobody gave way to it a few steps ago, and since then nobody has gone
+        away, nor has it come to lack fewer pages."""
+        if self._refused is None:
+            return False
+        refused, at, num_free, num_away_then = self._refused
+        is_new = refused != row or step - at >= REFRESH_STEPS
+        return not is_new and num_missing > num_free and num_away <= num_away_then
 
     # Who has waited too long.
 

@@ -26,15 +26,21 @@ def charges(tables: Sequence[array[int]], num_pages: int) -> Ints:
     `tables`: the pages of each holder, the oldest holder first; a page below 0 is none, and no page is there twice.
     They sum up to `PARTS` for each page that is held: what k does not divide is the oldest holder's.
     """
+    return holdings(tables, num_pages)[1]
+
+
+def holdings(tables: Sequence[array[int]], num_pages: int) -> tuple[Ints, Ints]:
+    """How many pages each of them holds, and their `charges`."""
     lengths = np.fromiter(map(len, tables), np.int64, len(tables))
     held = np.zeros(len(tables), np.int64)
     if not lengths.any():
-        return held
+        return lengths, held
     pages = np.frombuffer(b"".join(tables), np.int64)
     holders = np.repeat(np.arange(len(tables)), lengths)
     if pages.min() < 0:
         there = pages >= 0
         pages, holders = pages[there], holders[there]
+        lengths = np.bincount(holders, minlength=len(tables))
     num_holders = np.bincount(pages, minlength=num_pages)
     parts = PARTS // np.maximum(num_holders, 1)
     held += sums(holders, parts[pages], len(tables))
@@ -45,4 +51,4 @@ def charges(tables: Sequence[array[int]], num_pages: int) -> Ints:
         oldest[pages[left][::-1]] = holders[left][::-1]
         shared = np.flatnonzero(oldest >= 0)
         held += sums(oldest[shared], PARTS - parts[shared] * num_holders[shared], len(tables))
-    return held
+    return lengths, held
