@@ -12,8 +12,8 @@ No model and no messages. Programs of one context each: a prompt of 96 tokens, a
 
 In parts:
 
-- decision: `Scheduler.compose` but for the rows
-- rows: those of the batch, put together once more; they are counted with what it takes to run them (`loop.py`)
+- decision: `Scheduler.decide`
+- rows: `Scheduler.rows`, which are counted with what it takes to run them (`loop.py`)
 
 The budget for a decision is 200 µs at 256 programs and 2 ms at 4,096. What is done every few steps shows in the mean.
 """
@@ -112,12 +112,9 @@ class Crowd:
         self.scheduler.claims.leave(context.process)
         self._come()
 
-    def compose(self) -> Batch:
-        self._num_steps += 1
-        return self.scheduler.compose(self._num_steps)
-
     def run(self, batch: Batch) -> None:
         """Everybody has got its tokens."""
+        self._num_steps += 1
         for operation, row in batch:
             kv = operation.kv
             if kv.advance(kv.num_computed + len(row.tokens)):
@@ -135,24 +132,24 @@ class Crowd:
 def measure(policy: PolicyName, case: str, num_programs: int, num_steps: int) -> dict[str, list[float]]:
     """Microseconds of each step, by part."""
     crowd = Crowd(policy, case, num_programs)
+    scheduler = crowd.scheduler
     # Until all prompts have run that can, and replies end in every step.
-    for _ in range(REPLY_TOKENS):
-        crowd.run(crowd.compose())
+    for step in range(REPLY_TOKENS):
+        crowd.run(scheduler.compose(step))
     # As in a core that has started.
     gc.collect()
     gc.freeze()
     spent: dict[str, list[float]] = {part: [] for part in PARTS}
-    for _ in range(num_steps):
+    for step in range(REPLY_TOKENS, REPLY_TOKENS + num_steps):
         began = time.thread_time_ns()
-        batch = crowd.compose()
-        composed = time.thread_time_ns()
-        for operation, row in batch:
-            operation.row(len(row.tokens))
-        put_together = time.thread_time_ns()
-        spent["decision"].append((2 * composed - began - put_together) / 1000)
-        spent["rows"].append((put_together - composed) / 1000)
+        decodes, prompts = scheduler.decide()
+        decided = time.thread_time_ns()
+        batch = scheduler.rows(step, decodes, prompts)
+        ended = time.thread_time_ns()
+        spent["decision"].append((decided - began) / 1000)
+        spent["rows"].append((ended - decided) / 1000)
         crowd.run(batch)
-    assert not crowd.scheduler.claims.violations()
+    assert not scheduler.claims.violations()
     return spent
 
 

@@ -27,7 +27,7 @@ class Ranking:
         self._num_seen = 0
         self._newcomers = self._ranks = self._newcomer_rows = self.rows[:0]
         if len(self.rows) < len(places):
-            are_new = np.flatnonzero(~has_pages)
+            are_new = (~has_pages).nonzero()[0]
             self._newcomers, self._ranks = places[are_new], are_new - np.arange(len(are_new))
             self._newcomer_rows = rows[self._newcomers]
 
@@ -59,13 +59,13 @@ class Ranking:
 def worth_a_look(are_steady: Bools, most: int) -> tuple[Ints, Ints]:
     """Ranks of those with pages that may get anything in this step, and of the others: decodes for which nothing has to
     be done (`are_steady`), and which have no place in a batch of at most so many, since as many others go before."""
-    ranks = np.arange(len(are_steady))
     if len(are_steady) <= most:
+        ranks = np.arange(len(are_steady))
         return ranks, ranks[:0]
-    left = np.flatnonzero(are_steady)[most:]
-    are_left = np.zeros(len(are_steady), bool)
-    are_left[left] = True
-    return ranks[~are_left], left
+    left = are_steady.nonzero()[0][most:]
+    are_looked_at = np.ones(len(are_steady), bool)
+    are_looked_at[left] = False
+    return are_looked_at.nonzero()[0], left
 
 
 @dataclass(slots=True)
@@ -81,7 +81,8 @@ class Ready:
 
     def num_among(self, others: Sequence[Operation], num_first: int) -> int:
         """How many of `others`, which are by rank, are among the first `num_first` of all together."""
-        if not others:
-            return 0
-        before = self.ranks.searchsorted([operation.rank for operation in others])
-        return int(np.count_nonzero(before + np.arange(len(others)) < num_first))
+        for number, operation in enumerate(others):
+            last = num_first - number - 1
+            if last < 0 or (last < len(self.ranks) and self.ranks[last] < operation.rank):
+                return number
+        return len(others)

@@ -121,7 +121,10 @@ class Scheduler:
 
         `spent_s` have gone by since the last one.
         """
-        decodes, prompts = self._decide(spent_s)
+        return self.rows(step, *self.decide(spent_s))
+
+    def rows(self, step: int, decodes: Sequence[Operation], prompts: Sequence[Share]) -> Batch:
+        """Of what `decide` has decided for step `step`."""
         self._num_decodes, self._parts = len(decodes), []
         num_spare = self._max_tokens - len(decodes)
         for operation, num_tokens in prompts:
@@ -150,8 +153,8 @@ class Scheduler:
         """How long the step that was composed last has taken."""
         self.pace.learn(self._num_decodes, self._parts, took_s)
 
-    def _decide(self, spent_s: float) -> tuple[list[Operation], list[Share]]:
-        """The decodes that run, and the prompts."""
+    def decide(self, spent_s: float = 0.0) -> tuple[list[Operation], list[Share]]:
+        """The decodes that run in the next step, and the prompts; their pages are reserved."""
         self.claims.step += 1
         self.paging.begin()
         ready, found = self._with_pages()

@@ -6,6 +6,7 @@ computed before somebody has to wait.
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import IntEnum
 
 from pie_engine.market.columns import Column, Slots
@@ -64,6 +65,10 @@ class Book:
         """Tokens of its prompt that have run since it began."""
         self.version = 0
         """Another one after rows were opened or bids were changed."""
+        self.num_siblings = 0
+        """Contexts beyond the first one of each process."""
+        self._num_contexts: Counter[int] = Counter()
+        """By seat."""
         self.num_moves = 0
         """Times that somebody began or ceased to do something, or that a context came or went."""
         self._slots = Slots(
@@ -97,12 +102,17 @@ class Book:
         self.version += 1
         self.num_moves += 1
         row = self._slots.take()
+        self.num_siblings += self._num_contexts[account] > 0
+        self._num_contexts[account] += 1
         self.account[row], self.standing[row], self.bid[row] = account, Standing.IDLE, bid
         self.age[row] = self.since[row] = step
         return row
 
     def close(self, row: int) -> None:
         """The context is gone."""
+        account = self.account[row]
+        self._num_contexts[account] -= 1
+        self.num_siblings -= self._num_contexts[account] > 0
         self.num_moves += 1
         self.standing[row] = Standing.GONE
         self.num_pages[row] = self.num_wanted[row] = self.charge[row] = 0

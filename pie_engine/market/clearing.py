@@ -25,7 +25,7 @@ def affordable(balances: Ints, charges: Ints) -> Ints:
 
 def price_of(bids: Ints) -> int:
     """`bids`: those that did not fit."""
-    return int(bids.max()) if len(bids) else 0
+    return int(bids[bids.argmax()]) if len(bids) else 0
 
 
 def rents(prices: Ints, bids: Ints, charges: Ints) -> Ints:

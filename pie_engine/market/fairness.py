@@ -51,7 +51,7 @@ class Service:
         if step != self._step:
             self._step, self._step_before = step, self._step
         long_ago = max(self._step_before - PATIENCE_STEPS, 0)
-        if np.minimum.reduce(seen) <= long_ago:
+        if seen[seen.argmin()] <= long_ago:
             were_there = seen > long_ago
             known, comers = got[seats[were_there]], seats[~were_there]
             got[comers] = np.maximum(got[comers], known.min() if len(known) else got[comers].max())

@@ -27,16 +27,15 @@ def grades(strengths: Ints) -> Ints:
 def first_to_run(graded: Ints, got: Floats, since: Ints, step: int) -> Ints:
     """Places of claims: by grade; of a grade, those that have `got` least; of those, the longest waiting; of those, in
     the order given. `got` is compared to about a four millionth of the largest, and changed."""
-    least = np.minimum.reduce(got)
-    got -= least
-    got *= ((1 << _GOT_BITS) - 1) / max(float(np.maximum.reduce(got)), 1e-300)
+    got -= got[got.argmin()]
+    got *= ((1 << _GOT_BITS) - 1) / max(float(got[got.argmax()]), 1e-300)
     keys = got.astype(np.int64)
     keys |= graded << _GOT_BITS
-    keys <<= _WAIT_BITS
+    keys <<= _WAIT_BITS + _PLACE_BITS
     waited_since = np.maximum(since, step - _LONGEST_WAIT)
     waited_since -= step - _LONGEST_WAIT
+    waited_since <<= _PLACE_BITS
     keys |= waited_since
-    keys <<= _PLACE_BITS
     num_claims = len(keys)
     keys |= _PLACES[:num_claims] if num_claims <= len(_PLACES) else np.arange(num_claims) % len(_PLACES)
     return keys.argsort()

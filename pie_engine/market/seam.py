@@ -155,7 +155,7 @@ class Policy:
         if not len(claims):
             return claims
         since, seats = self.book.since.ints[claims], self.book.account.ints[claims]
-        oldest = int(np.minimum.reduce(since))
+        oldest = int(since[since.argmin()])
         if oldest < self._last_free_step:
             oldest = self._last_free_step
             np.maximum(since, oldest, out=since)
@@ -213,7 +213,7 @@ class Policy:
         book, num_tokens = self.book, ints_of(record.num_tokens)
         since, seats = book.since.ints, book.account.ints[ran]
         before = since[ran]
-        if self._is_overdue(max(int(np.minimum.reduce(before)), self._last_free_step), record.step):
+        if self._is_overdue(max(int(before[before.argmin()]), self._last_free_step), record.step):
             is_late = np.maximum(before, self._last_free_step) < record.step - self._max_wait_steps
             self._last_turns.ints[seats[is_late]] = record.step
         since[ran] = record.step
@@ -250,7 +250,7 @@ class Policy:
         """Places in `rows`, the strongest first; equals by the service that their processes got lately."""
         unit = self._service.unit
         got = self._service.look(seats, step)
-        among_own = ranks(seats, since)
+        among_own = ranks(seats, since) if self.book.num_siblings else None
         if among_own is not None:
             got += among_own * (DECODE_COST * unit)
         burst = self.book.burst.ints[rows]
