@@ -86,3 +86,20 @@ class Ready:
             if last < 0 or (last < len(self.ranks) and self.ranks[last] < operation.rank):
                 return number
         return len(others)
+
+
+def split(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
+    """Decodes with room in their pages, for which nothing has to be looked up or reserved; and the others, which have
+    their places as ranks."""
+    ready: list[Operation] = []
+    others: list[Operation] = []
+    for place, operation in enumerate(operations):
+        kv = operation.kv
+        num_tokens = kv.num_tokens
+        if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
+            operation.awaits_disk = False
+            ready.append(operation)
+        else:
+            operation.rank = place
+            others.append(operation)
+    return ready, others

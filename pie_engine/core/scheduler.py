@@ -18,7 +18,7 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.paging import Paging
 from pie_engine.core.policy import share_step
-from pie_engine.core.ranking import Ranking, Ready, worth_a_look
+from pie_engine.core.ranking import Ranking, Ready, split, worth_a_look
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row
 from pie_engine.kv.pool import PagePool
@@ -214,13 +214,13 @@ class Scheduler:
         the others with how many tokens each of them has to run."""
         self._ranking = None
         if not self._has_lacked and len(self.runnable) <= self._max_decodes:
-            ready, others = _split(self.runnable)
+            ready, others = split(self.runnable)
             if self._hold_all(len(ready), others):
                 found = self.paging.give(others, self._num_growing_before) if others else []
                 return Ready(ready, _NOBODY, _NOBODY), found
         self._ranking = ranking = self.claims.ranking(self.runnable, np.array(self._rows))
         ranks, self._left = worth_a_look(self.claims.are_steady(ranking.rows), self._max_decodes)
-        ready, others = _split(ranking.holders(ranks))
+        ready, others = split(ranking.holders(ranks))
         is_ready = np.ones(len(ranks), bool)
         is_ready[[operation.rank for operation in others]] = False
         for operation in others:
@@ -278,23 +278,6 @@ class Scheduler:
             self.claims.settle(ran, np.array(num_tokens, np.int64), lacked_pages, lacked_batch)
         else:
             self.claims.all_ran()
-
-
-def _split(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
-    """Decodes with room in their pages, for which nothing has to be looked up or reserved; and the others, which have
-    their places as ranks."""
-    ready: list[Operation] = []
-    others: list[Operation] = []
-    for place, operation in enumerate(operations):
-        kv = operation.kv
-        num_tokens = kv.num_tokens
-        if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
-            operation.awaits_disk = False
-            ready.append(operation)
-        else:
-            operation.rank = place
-            others.append(operation)
-    return ready, others
 
 
 def _with_rows(rows: Ints, operations: Sequence[Operation]) -> Ints:

@@ -72,6 +72,31 @@ def test_reserved_pages_are_not_shared_by_a_fork():
     assert parent.num_new_pages(16) == 1
 
 
+def test_a_decode_at_the_end_of_its_page_takes_a_free_one():
+    pool = PagePool(3, 4)
+    context = KvContext(pool)
+    assert not context.grow(), "there is no token"
+    context.extend([1, 2, 3, 4])
+    assert not context.grow(), "it needs more than a page for the next token"
+    compute(context, 4)
+    assert not context.grow(), "no token is left to run"
+    context.append(5)
+    fork = context.fork(4)
+    assert context.grow()
+    assert not context.grow(), "there is room"
+    assert (list(context.page_ids), context.writable_end, list(fork.page_ids)) == ([0, 1], 8, [0])
+    context.advance(5)
+    other = context.fork(5)
+    other.append(6)
+    assert not other.grow(), "its page is shared"
+    fork.append(5)
+    assert fork.grow()
+    another = context.fork(4)
+    another.append(5)
+    assert not another.grow(), "no page is free"
+    assert violations(pool, [context, fork, other, another]) == []
+
+
 def test_recomputing_the_last_token_of_a_shared_page_copies_it():
     pool = PagePool(8, PAGE_SIZE)
     parent = KvContext(pool)

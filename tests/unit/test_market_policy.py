@@ -397,6 +397,48 @@ def test_one_overdue_claim_at_a_time_has_a_turn_and_a_turn_ends_with_its_context
     assert table.victims(second, 4) == [rich]
 
 
+def refused(table: Table) -> tuple[int, int]:
+    """A claim that lacks 4 pages, and the one to which it had to leave them."""
+    holder = table.add(bid=9, num_pages=4)
+    asking = table.add(bid=5)
+    assert table.victims(asking, 4) == []
+    return asking, holder
+
+
+def test_who_was_refused_pages_gets_them_as_soon_as_the_holder_is_idle():
+    table = market(num_pages=8)
+    holder, asking = table.add(num_pages=4), table.add()
+    assert table.victims(asking, 4) == []
+    table.policy.book.rest(holder, table.step)
+    assert table.victims(asking, 4) == [holder]
+
+
+def test_who_was_refused_pages_gets_them_as_soon_as_it_bids_more():
+    table = market()
+    asking, holder = refused(table)
+    table.policy.set_bid(asking, 10)
+    assert table.victims(asking, 4) == [holder]
+
+
+def test_who_was_refused_pages_gets_as_many_as_there_are():
+    table = market()
+    table.add(bid=1, num_pages=2)
+    asking, _ = refused(table)
+    assert table.victims(asking, 3) == []
+    assert table.victims(asking, 2) == [0]
+
+
+def test_who_was_refused_pages_asks_again_after_some_steps():
+    table = market()
+    asking, holder = refused(table)
+    # As if its credits were gone; nobody says so.
+    table.policy.ledger.balances[table.policy.book.account[holder]] = 0
+    table.step += REFRESH_STEPS - 1
+    assert table.victims(asking, 4) == []
+    table.step += 1
+    assert table.victims(asking, 4) == [holder]
+
+
 # What it costs.
 
 
@@ -550,6 +592,16 @@ def test_rows_and_seats_are_used_again_and_grow():
     assert table.add("new") == 40
     assert book.bid[40] == PACED
     assert sorted(table.order()) == rows
+
+
+def test_siblings_are_counted():
+    table = market()
+    rows = [table.add(pid) for pid in "aabacb"]
+    book = table.policy.book
+    assert book.num_siblings == 3
+    for row, num_left in zip(rows, (2, 1, 0, 0, 0, 0), strict=True):
+        table.policy.close(row)
+        assert book.num_siblings == num_left
 
 
 def test_no_claims_no_order():
