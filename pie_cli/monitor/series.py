@@ -98,7 +98,9 @@ def chart(points: Sequence[float], width: int, height: int, top: float = 0.0) ->
     lead = " " * (width - len(shown))
     rows = []
     for row in range(height - 1, -1, -1):
-        rows.append(lead + "".join(BARS[min(max(each - 8 * row, 0), 8)] for each in eighths))
+        # What each number of eighths looks like in this row.
+        bars = BARS[0] * 8 * row + BARS + BARS[-1] * 8 * height
+        rows.append(lead + "".join([bars[each] for each in eighths]))
     return rows
 
 

@@ -16,6 +16,9 @@ from pie_engine.protocol.stats import HostState, ModelState, ProgramState, Reque
 
 LATENCY_S = 60.0
 DIAGNOSIS_S = 1.0
+ROWS_S = 0.45
+"""Programs are looked at about twice a second, however fast snapshots come: there may be hundreds, and faster than that
+nobody reads."""
 NUM_HAPPENINGS = 500
 
 
@@ -65,12 +68,10 @@ class Reducer:
         if last is None or snapshot.boot != last.boot:
             self._slow = self._minute = None
         models = tuple(self._model(snapshot.at, model) for model in snapshot.models)
-        rows = self._rows(snapshot)
-        for track in self._models.values():
-            track.tick(snapshot.at)
+        rows, rows_at = self._rows_now(snapshot)
         hosts = tuple(self._host(snapshot.at, host) for host in snapshot.hosts)
         service = self._service(snapshot.at, snapshot.requests, models)
-        view = View(snapshot, models, hosts, rows, service, self._history, self._log, self._saved)
+        view = View(snapshot, models, hosts, rows, rows_at, service, self._history, self._log, self._saved)
         self._view = replace(view, findings=self._diagnosis(view))
         self._last = snapshot
         return self._view
@@ -90,6 +91,17 @@ class Reducer:
         if track is None or track.boot != now.boot:
             track = self._hosts[now.name] = HostTrack(at, now)
         return track.apply(at, now)
+
+    def _rows_now(self, snapshot: Snapshot) -> tuple[tuple[Row, ...], float]:
+        """Those of the view before, or new ones; and when they were made."""
+        before = self._view
+        if before is not None and 0 <= snapshot.at - before.rows_at < ROWS_S:
+            return before.rows, before.rows_at
+        rows = self._rows(snapshot)
+        # With the programs, so that their shares are over the same time as what they are shares of.
+        for track in self._models.values():
+            track.tick(snapshot.at)
+        return rows, snapshot.at
 
     def _rows(self, snapshot: Snapshot) -> tuple[Row, ...]:
         num_models = Counter(program.pid for program in snapshot.programs)

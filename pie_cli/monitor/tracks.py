@@ -8,7 +8,9 @@ from pie_cli.monitor.series import Marks, Series
 from pie_cli.monitor.view import HostView, ModelHistory, ModelView, Phase, ProgramHistory, Row, StepRates
 from pie_engine.protocol.stats import Batches, HostState, ModelState, ProgramState
 
-FAST_S, SLOW_S = 1.0, 10.0
+FAST_S, SLOW_S = 0.95, 10.0
+"""A bit less than a second: snapshots do not come exactly twice in one."""
+PEAK_S = 2.0
 PROGRAM_STEP_S = 4.0
 NUM_PROGRAM_POINTS = 150
 """Ten minutes of each program: there may be hundreds."""
@@ -60,7 +62,7 @@ class ModelTrack:
 
     def _peak(self, at: float, peak: int) -> int:
         self._peaks.append((at, peak))
-        while self._peaks[0][0] < at - 2 * FAST_S:
+        while self._peaks[0][0] < at - PEAK_S:
             self._peaks.popleft()
         return max(each for _, each in self._peaks)
 

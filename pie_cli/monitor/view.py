@@ -230,6 +230,8 @@ class View:
     models: tuple[ModelView, ...]
     hosts: tuple[HostView, ...]
     rows: tuple[Row, ...]
+    rows_at: float
+    """When they were looked at, in seconds since the epoch: with this snapshot, or shortly before."""
     service: Service
     history: ServiceHistory
     log: Sequence[Happening]

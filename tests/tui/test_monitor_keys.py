@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from textual.strip import Strip
 
 from pie_cli.monitor import preferences
 from pie_cli.monitor.keys import BINDINGS
@@ -16,6 +17,8 @@ from pie_cli.monitor.screens.ask import AskNumber, Confirm
 from pie_cli.monitor.screens.choose import ChooseColumns
 from pie_cli.monitor.screens.help import Help
 from pie_cli.monitor.screens.program import ProgramScreen
+from pie_cli.monitor.text import Line, plain
+from pie_cli.monitor.widgets.panel import Panel
 from pie_cli.monitor.widgets.programs import TABLE_KEYS
 from pie_engine.errors import Unsupported
 from pie_engine.protocol.stats import ContextState, Snapshot
@@ -372,3 +375,23 @@ async def test_the_palette_finds_everything_that_keys_do(tmp_path: Path) -> None
         await rig.press("enter")
         await rig.settle()
         assert rig.app.main.programs.order.is_grouped
+
+
+async def test_lines_that_have_not_changed_are_not_painted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted = []
+    paint = Panel._paint
+
+    def noted(panel: Panel, spans: Line) -> Strip:
+        painted.append(plain(spans))
+        return paint(panel, spans)
+
+    async with shown(tmp_path, size=(200, 60)) as rig:
+        monkeypatch.setattr(Panel, "_paint", noted)
+        await rig.draw()
+        assert painted == []
+        await rig.press("down")
+        assert len(painted) == 2, "the program that was chosen, and the one that is"
+        first, second = (rig.app.main.programs.listed[i].key[:8] for i in range(2))
+        assert [text[:8] for text in painted] == [first, second]

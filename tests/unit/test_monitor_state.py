@@ -253,3 +253,12 @@ def test_charts_scale_and_leave_out_what_is_not_known() -> None:
     assert chart([], 3, 1) == ["   "]
     assert sparkline([0.001], 1, 100) == "▁", "what is not nothing is seen"
     assert sparkline([500], 1, 100) == "█"
+
+
+def test_programs_are_looked_at_twice_a_second_however_fast_snapshots_come() -> None:
+    reducer = Reducer()
+    views = [reducer.apply(snapshot(1000 + i / 10)) for i in range(21)]
+    assert sorted({view.rows_at for view in views}) == [1000, 1000.5, 1001, 1001.5, 1002]
+    assert views[4].rows is views[0].rows
+    assert views[5].rows[0].age_s == 10.5
+    assert reducer.apply(snapshot(990.0, boot="gw-2")).rows_at == 990, "a clock that was put back"

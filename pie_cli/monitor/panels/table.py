@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from pie_cli.monitor import format
 from pie_cli.monitor.columns import GAP, Column
@@ -34,8 +36,8 @@ def head(columns: Sequence[Column], order: Order, width: int) -> Line:
 
 
 def row_line(entry: Entry, columns: Sequence[Column], width: int, *, is_chosen: bool) -> Line:
-    """One span a column, so that only those that have changed are painted."""
-    spans = tuple(_group_spans(entry)) if isinstance(entry, Group) else tuple(_cells(entry, columns))
+    """As few spans as there are styles beside one another: each costs a picture what a character does not."""
+    spans = tuple(_group_spans(entry)) if isinstance(entry, Group) else _cells(entry, columns)
     if is_chosen:
         return line((fit("›" + plain(spans)[1:] if isinstance(entry, Group) else plain(spans), width), "cursor"))
     # They are chosen so that they fit.
@@ -51,27 +53,22 @@ def column_at(columns: Sequence[Column], x: int) -> Column | None:
     return None
 
 
-def _cells(row: Row, columns: Sequence[Column]) -> list[Span]:
-    cells: list[Span] = []
+def _cells(row: Row, columns: Sequence[Column]) -> Line:
+    styles = {"pid": "bold", "state": _state_style(row), "balance": "bad" if row.now.balance < 0 else ""}
+    cells: list[tuple[str, str]] = []
     for column in columns:
-        text = fit(column.text(row), column.width, right=column.is_number)
         # The gap before it, so that nothing stands behind the last one.
-        cells.append(Span((" " * GAP if cells else "") + text, _style(row, column)))
-    return cells
+        gap = " " * GAP if cells else ""
+        text = gap + fit(column.text(row), column.width, right=column.is_number)
+        cells.append((text, styles.get(column.key, "")))
+    by_style = groupby(cells, itemgetter(1))
+    return tuple([Span("".join([text for text, _ in run]), style) for style, run in by_style])
 
 
-def _style(row: Row, column: Column) -> str:
-    match column.key:
-        case "state":
-            return (
-                WAIT_STYLES.get(row.waits_for_what, "warn") if row.is_waiting else STATE_STYLES.get(row.now.state, "")
-            )
-        case "pid":
-            return "bold"
-        case "balance" if row.now.balance < 0:
-            return "bad"
-        case _:
-            return ""
+def _state_style(row: Row) -> str:
+    if row.is_waiting:
+        return WAIT_STYLES.get(row.waits_for_what, "warn")
+    return STATE_STYLES.get(row.now.state, "")
 
 
 def _group_spans(group: Group) -> list[Span]:

@@ -25,11 +25,25 @@ from pie_cli.monitor.widgets.programs import ProgramsTable
 WIDE_COLUMNS, WIDE_LINES = 150, 40
 """From here on market, throughput and log stand beside the programs."""
 MAX_MODEL_LINES = 8
-READ_S = 0.5
-"""Between two pictures of the programs: faster than that nobody reads."""
+READ_S = 0.4
+"""Between two pictures of the programs at least, however fast a recording is replayed."""
+PANELS = ("status", "models", "findings", "batch", "tabs", "page", "side-market", "side-throughput", "side-log")
+
+
+class Beside(Horizontal):
+    """What is in it covers it, and what is not covered is blank: Textual need not compose that again and again."""
+
+    BLANK = True
+
+
+class Below(Vertical):
+    """See `Beside`."""
+
+    BLANK = True
 
 
 class MainScreen(Screen[None]):
+    BLANK = True
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
     def __init__(self, columns: tuple[str, ...], order: Order, look: Look) -> None:
@@ -39,35 +53,31 @@ class MainScreen(Screen[None]):
         self.connection = "connecting"
         self.is_frozen = False
         self._view: View | None = None
-        self._read_at = 0.0
+        self._rows_at = self._read_at = 0.0
+        """Of the programs that are drawn: when they were looked at, and when they were drawn."""
         self._model_height = 0
         self._batch_history: list[Line] = []
-        self._columns = columns
-        self._order = order
+        self.programs = ProgramsTable(columns, order, id="programs")
+        self._panels = {name: Panel(id=name) for name in PANELS}
         self._asked = ""
         """`search` or `filter` while its words are typed."""
 
     def compose(self) -> ComposeResult:
-        yield Panel(id="status")
-        yield Panel(id="models")
-        yield Panel(id="findings")
-        yield Panel(id="batch")
-        yield Panel(id="tabs")
-        with Horizontal(id="body"):
-            yield ProgramsTable(self._columns, self._order, id="programs")
-            yield Panel(id="page")
-            with Vertical(id="side"):
-                yield Panel(id="side-market")
-                yield Panel(id="side-throughput")
-                yield Panel(id="side-log")
+        panels = self._panels
+        for name in ("status", "models", "findings", "batch", "tabs"):
+            yield panels[name]
+        with Beside(id="body"):
+            yield self.programs
+            yield panels["page"]
+            with Below(id="side"):
+                for name in ("side-market", "side-throughput", "side-log"):
+                    yield panels[name]
         with Horizontal(id="prompt"):
             yield Label("", id="prompt-name")
             yield Input(id="words", compact=True)
-        yield Footer(compact=True, show_command_palette=False)
-
-    @property
-    def programs(self) -> ProgramsTable:
-        return self.query_one(ProgramsTable)
+        # In a place of its own it is not composed with every change elsewhere.
+        with Below(id="foot"):
+            yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
         self.programs.focus()
@@ -77,12 +87,12 @@ class MainScreen(Screen[None]):
         self.call_after_refresh(self.draw)
 
     def update_view(self, view: View) -> None:
-        """Batches with every view; what is read row by row less often than it could change."""
+        """Batches with every view; what is read row by row when there are new rows."""
         self._make_room(view)
         self._view = view
         now = time.monotonic()
-        if now - self._read_at >= READ_S:
-            self._read_at = now
+        if view.rows_at != self._rows_at and now - self._read_at >= READ_S:
+            self._rows_at, self._read_at = view.rows_at, now
             self.programs.update_view(view)
             self.draw()
         else:
@@ -90,7 +100,7 @@ class MainScreen(Screen[None]):
 
     def read_now(self) -> None:
         """The next view is shown whole, whenever the last one was."""
-        self._read_at = 0.0
+        self._rows_at = self._read_at = 0.0
 
     def _make_room(self, view: View) -> None:
         """Two lines for each model, as far as they fit; only another number of models moves the picture."""
@@ -98,13 +108,13 @@ class MainScreen(Screen[None]):
         height = min(max(2 * len(view.models), 1), most)
         if height != self._model_height:
             self._model_height = height
-            self.query_one("#models").styles.height = height
+            self._panels["models"].styles.height = height
 
     def draw(self) -> None:
         """Everything but the programs."""
         view, look = self._view, self.look
         if view is not None:
-            size = self.query_one("#batch").size
+            size = self._panels["batch"].size
             self._batch_history = batch.history(view, size.width, size.height - batch.NUM_NUMBER_LINES, look)
         self._draw_batch()
         self._show_tabs()
@@ -129,9 +139,9 @@ class MainScreen(Screen[None]):
         self.page = page
         is_first = page == PAGES[0]
         self.programs.display = is_first
-        self.query_one("#page").display = not is_first
+        self._panels["page"].display = not is_first
         # The whole history says all that the short one does.
-        self.query_one("#batch").display = page != "batch"
+        self._panels["batch"].display = page != "batch"
         if is_first:
             self.programs.focus()
         self.call_after_refresh(self.draw)
@@ -197,10 +207,11 @@ class MainScreen(Screen[None]):
             self.show_page(page)
 
     def _show(self, name: str, lines: object) -> None:
-        panel = self.query_one(f"#{name}", Panel)
+        panel = self._panels[name]
         assert callable(lines)
-        if panel.display and panel.size.width and panel.size.height:
-            drawn: list[Line] = lines(panel.size.width, panel.size.height)
+        width, height = panel.size
+        if panel.display and width and height:
+            drawn: list[Line] = lines(width, height)
             panel.show(drawn)
 
 

@@ -1,8 +1,8 @@
-"""A widget that shows lines, and repaints no more cells than have changed."""
+"""A widget that shows lines, and repaints no more of them than have changed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from rich.cells import cell_len
@@ -21,7 +21,8 @@ class Panel(Widget):
     """`show` gives it other lines. Those beyond its height are not shown. It has neither border nor padding.
 
     Textual would compose each line anew with borders, links and selections, of which there are none here; lines that
-    have not changed are kept as they were painted. A picture costs a third of what it did.
+    have not changed are kept as they were painted. Changed lines are painted whole: Textual writes them from their
+    beginning anyway, and would paint and encode anew what it cuts off behind the last change.
     """
 
     COMPONENT_CLASSES = {PREFIX + name for name in STYLES}  # noqa: RUF012 - as Textual declares it
@@ -32,19 +33,19 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self._lines: Sequence[Line] = ()
         self._rich_styles: dict[str, Style] = {}
-        self._painted: dict[int, tuple[Line, Strip]] = {}
-        self._painted_width = 0
+        self._painted: dict[int, Strip] = {}
+        """By line. Those that have changed since are not in it."""
+        self._width = 0
+        """As painted. Textual looks for a size all over the screen."""
 
     def show(self, lines: Sequence[Line]) -> None:
         before, self._lines = self._lines, lines
+        changed = [y for y, (old, new) in enumerate(zip_longest(before, lines)) if old != new]
+        for y in changed:
+            self._painted.pop(y, None)
         width, height = self.size
-        changed = [
-            _changed(y, old, new, width)
-            for y, (old, new) in enumerate(zip_longest(before[:height], lines[:height]))
-            if old != new
-        ]
-        if changed:
-            self.refresh(*changed)
+        if regions := [Region(0, y, width, count) for y, count in runs(y for y in changed if y < height)]:
+            self.refresh(*regions)
 
     @property
     def lines(self) -> Sequence[Line]:
@@ -52,26 +53,26 @@ class Panel(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         width = self.size.width
-        if width != self._painted_width:
-            self._painted, self._painted_width = {}, width
+        if width != self._width:
+            self._painted, self._width = {}, width
         strips = [self.render_line(y) for y in crop.line_range]
         if crop.x or crop.width != width:
             return [strip.crop(crop.x, crop.right) for strip in strips]
         return strips
 
     def render_line(self, y: int) -> Strip:
-        spans = self._lines[y] if y < len(self._lines) else ()
-        known = self._painted.get(y)
-        if known is not None and known[0] == spans:
-            return known[1]
-        strip = self._paint(spans)
-        self._painted[y] = (spans, strip)
+        strip = self._painted.get(y)
+        if strip is None:
+            strip = self._painted[y] = self._paint(self._lines[y] if y < len(self._lines) else ())
         return strip
 
     def _paint(self, spans: Line) -> Strip:
-        styles = self._rich_styles or self._resolve()
-        strip = Strip([Segment(text, styles[style]) for text, style in spans if text])
-        strip = strip.adjust_cell_length(self.size.width, styles[""])
+        styles, width = self._rich_styles or self._resolve(), self._width
+        segments = [Segment(text, styles[style]) for text, style in spans if text]
+        room = width - sum([len(text) if text.isascii() else cell_len(text) for text, _ in spans])
+        if room > 0:
+            segments.append(Segment(" " * room, styles[""]))
+        strip = Strip(segments, max(width - room, width)).adjust_cell_length(width)
         if self.app.no_color:
             background = self.background_colors[1]
             for each in self.get_line_filters():
@@ -89,26 +90,13 @@ class Panel(Widget):
         return self._rich_styles
 
 
-def _changed(y: int, old: Line | None, new: Line | None, width: int) -> Region:
-    """The cells of a line from the first that differs to the last one."""
-    if not old or not new:
-        return Region(0, y, width, 1)
-    x = 0
-    for before, now in zip(old, new, strict=False):
-        if before != now:
-            break
-        x += cell_len(now.text)
-    old_end, new_end = (sum(cell_len(span.text) for span in spans) for spans in (old, new))
-    # A shared end stays only where it was.
-    end = _shared_end(old, new) if old_end == new_end else 0
-    return Region(x, y, max(max(old_end, new_end) - x - end, 1), 1)
-
-
-def _shared_end(old: Line, new: Line) -> int:
-    """How many cells the last spans take that are the same in both."""
-    end = 0
-    for before, now in zip(reversed(old), reversed(new), strict=False):
-        if before != now:
-            break
-        end += cell_len(now.text)
-    return end
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Growing numbers as (first, how many follow one another)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        first, count = found[-1] if found else (number, 0)
+        if number == first + count:
+            found[-1:] = [(first, count + 1)]
+        else:
+            found.append((number, 1))
+    return found
