@@ -15,7 +15,7 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.scheduler import Scheduler
 from pie_engine.core.state import Context, Host, Process
 from pie_engine.kv.context import KvContext
-from pie_engine.kv.integrity import count_pages, violations
+from pie_engine.kv.integrity import count_each, count_pages, violations
 from pie_engine.kv.pool import PagePool
 from pie_engine.protocol.credits import shown
 from pie_engine.protocol.stats import Batches, ContextState
@@ -78,20 +78,21 @@ class Census:
 
     def stats(self, *, with_processes: bool = True) -> CoreStats:
         """What it does now, for people and for the gateway. Begins a new peak."""
-        processes = [process for host in self._hosts.values() for process in host.processes.values()]
+        usages = None
         if with_processes:
-            self._held = {
-                process: count_pages(self._pool, [context.kv for context in process.contexts.values()])
-                for process in processes
-            }
+            processes = [process for host in self._hosts.values() for process in host.processes.values()]
+            kvs = [[context.kv for context in process.contexts.values()] for process in processes]
+            self._held = dict(zip(processes, count_each(self._pool, kvs), strict=True))
             self._largest = nlargest(NUM_NAMED + 1, self._held, key=lambda process: self._held[process][0])
+            bids = self._scheduler.claims.bids()
+            usages = [self._usage_of(process, bids) for process in processes]
         return CoreStats(
             model=self._section.label,
             num_pages=self._pool.num_pages,
             num_free_pages=self._pool.num_free,
             num_preemptions=self._scheduler.paging.num_preemptions,
             batches=self._take_batches(),
-            processes=[self._usage_of(process) for process in processes] if with_processes else None,
+            processes=usages,
             num_violations=self.counts.num_violations,
             num_cached_pages=len(self._pool.index.cached),
             num_page_hits=self._scheduler.paging.num_page_hits,
@@ -138,7 +139,7 @@ class Census:
             rent=account.rent,
             dividends=account.dividends,
             num_made=account.num_made,
-            bid=self._highest_bid(process),
+            bid=claims.highest_bid(contexts),
             num_pages=count_pages(self._pool, [context.kv for context in contexts])[0],
             num_free_pages=self._pool.num_free,
             num_pages_in_all=self._pool.num_pages,
@@ -171,32 +172,33 @@ class Census:
         self.counts.num_violations += len(found)
         return found
 
-    def _usage_of(self, process: Process) -> ProcessUsage:
-        contexts, account = process.contexts.values(), process.account
+    def _usage_of(self, process: Process, bids: Sequence[int]) -> ProcessUsage:
+        """`bids`: of all contexts, by row. Fields by their place: hundreds of these are made at once."""
+        contexts, operations, account = process.contexts.values(), process.operations, process.account
         num_pages, num_shared = self._held[process]
-        operations = process.operations
-        num_needed = self._num_pages_needed(operations)
+        bid = max([bids[context.row] for context in contexts], default=0)
+        state, num_needed = self._state_of(process, operations, bid)
         return ProcessUsage(
             process.pid,
             len(contexts),
             num_pages,
             process.num_generated,
-            "paused" if process.paused_at is not None else self._state_of(process, operations, num_needed),
+            state,
             process.num_prompt,
             process.num_cached,
             process.num_drafted,
             process.num_accepted,
-            self._num_in_host_memory([context.kv for context in contexts]),
+            self._num_in_host_memory([context.kv for context in contexts]) if len(self._pool.tier) else 0,
             num_needed,
-            num_shared_pages=num_shared,
-            num_batch_tokens=process.num_batch_tokens,
-            bid=self._highest_bid(process),
-            balance=account.balance,
-            endowment=account.endowment,
-            rent=account.rent,
-            dividends=account.dividends,
-            num_made=account.num_made,
-            num_moved_out=process.num_moved_out,
+            num_shared,
+            process.num_batch_tokens,
+            bid,
+            account.balance,
+            account.endowment,
+            account.rent,
+            account.dividends,
+            account.num_made,
+            process.num_moved_out,
         )
 
     def _num_in_host_memory(self, kvs: Iterable[KvContext]) -> int:
@@ -206,9 +208,8 @@ class Census:
     def _context_state(self, context: Context) -> ContextState:
         num_pages, num_shared = count_pages(self._pool, [context.kv])
         operations = list(islice(context.queue, 1))
-        is_paused = context.process.paused_at is not None
-        num_needed = self._num_pages_needed(operations)
-        state = "paused" if is_paused else self._state_of(context.process, operations, num_needed)
+        bid = self._scheduler.claims.highest_bid(context.process.contexts.values())
+        state, _ = self._state_of(context.process, operations, bid)
         return ContextState(
             ctx=context.ctx,
             parent=context.parent if context.parent in context.process.contexts else None,
@@ -223,7 +224,7 @@ class Census:
 
     def _num_pages_needed(self, operations: Sequence[Operation]) -> int:
         """For the least of those that wait for pages; 0: there is none, or others of them run."""
-        if any(self._has_just_run(operation) for operation in operations):
+        if self._have_just_run(operations):
             return 0
         needed = (self._scheduler.paging.num_needed(operation) for operation in operations)
         return min((num_pages for num_pages in needed if num_pages), default=0)
@@ -231,27 +232,39 @@ class Census:
     def _has_just_run(self, operation: Operation) -> bool:
         return operation.is_runnable and operation.last_step == self.counts.num_steps
 
-    def _state_of(self, process: Process, operations: Sequence[Operation], num_pages_needed: int) -> str:
-        """Of what they do, the first in this order."""
+    def _have_just_run(self, operations: Iterable[Operation]) -> bool:
+        """Any of them. Asked of every process, again and again."""
+        num_steps = self.counts.num_steps
+        return any(each.is_runnable for each in operations if each.last_step == num_steps)
+
+    def _state_of(self, process: Process, operations: Sequence[Operation], bid: int) -> tuple[str, int]:
+        """Of what they do, the first in this order; and the pages that they wait for."""
+        if process.paused_at is not None:
+            return "paused", 0
         if not operations:
-            return "idle"
-        if num_pages_needed:
+            return "idle", 0
+        if self._have_just_run(operations):
+            return "running", 0
+        num_needed = self._num_pages_needed(operations)
+        if num_needed:
             debt = ", no credits" if self._is_broke(process) else ""
             free = f"{self._pool.num_free} free{self._others_have(process)}{debt}"
-            return f"waiting: pages ({num_pages_needed} needed, {free})"
-        if any(self._has_just_run(operation) for operation in operations):
-            return "running"
+            return f"waiting: pages ({num_needed} needed, {free})", num_needed
+        return f"waiting: {self._wait_of(process, operations, bid)}", 0
+
+    def _wait_of(self, process: Process, operations: Sequence[Operation], bid: int) -> str:
+        """For what else than pages, the first in this order."""
         if any(operation.awaits_disk for operation in operations):
-            return "waiting: disk"
+            return "disk"
         if any(not operation.is_ready for operation in operations):
-            return "waiting: grammar"
+            return "grammar"
         if not any(operation.is_runnable for operation in operations):
-            return "waiting: consumer"
-        price, bid = self._scheduler.claims.policy.price, self._highest_bid(process)
+            return "consumer"
+        price = self._scheduler.claims.policy.price
         if not price:
-            return "waiting: batch"
+            return "batch"
         what = "credits" if self._is_broke(process) else "batch"
-        return f"waiting: {what} (bids {shown(bid)}, the price is {shown(price)})"
+        return f"{what} (bids {shown(bid)}, the price is {shown(price)})"
 
     def _is_broke(self, process: Process) -> bool:
         """It can bid nothing, so that whoever bids anything goes first."""
@@ -261,7 +274,3 @@ class Census:
         """The two that hold most of the pages, besides `process`."""
         others = [each for each in self._largest if each is not process and self._held[each][0]]
         return "".join(f", {each.pid} has {self._held[each][0]}" for each in others[:NUM_NAMED])
-
-    def _highest_bid(self, process: Process) -> int:
-        claims = self._scheduler.claims
-        return max((claims.bid_of(context) for context in process.contexts.values()), default=0)

@@ -17,7 +17,7 @@ from pie_engine.core.state import Context, Process
 from pie_engine.kv.pool import PagePool
 from pie_engine.market.book import PACED
 from pie_engine.market.columns import Bools, Ints
-from pie_engine.market.ledger import Ledger
+from pie_engine.market.ledger import Account, Ledger
 from pie_engine.market.policy import POLICIES, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import EVERY_STEPS, holdings
 from pie_engine.protocol.stats import MarketState
@@ -67,9 +67,12 @@ class Claims:
         """So many micro-credits more."""
         self.ledger.endow(process.pid, amount)
 
-    def leave(self, process: Process) -> None:
-        """Its contexts are gone."""
+    def leave(self, process: Process) -> Account:
+        """Its contexts are gone. Returns what it had then, with all paid that it owed."""
+        self.policy.pay()
+        account = self.ledger.account(process.pid)
         self.policy.leave(process.pid)
+        return account
 
     def open(self, context: Context) -> None:
         """Nothing runs on it yet."""
@@ -90,6 +93,16 @@ class Claims:
     def bid_of(self, context: Context) -> int:
         """What it bids in fact: micro-credits for a page and a step."""
         return self.policy.bid_of(context.row, self.step)
+
+    def highest_bid(self, contexts: Iterable[Context]) -> int:
+        """Of any of them; 0 where there is none."""
+        rows = [context.row for context in contexts]
+        return int(self.policy.bids(self.step)[rows].max()) if rows else 0
+
+    def bids(self) -> list[int]:
+        """Of all contexts, by row: see `bid_of`."""
+        bids: list[int] = self.policy.bids(self.step).tolist()
+        return bids
 
     def wake(self, operation: Operation) -> None:
         """It can run from the next step on."""

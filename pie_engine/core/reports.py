@@ -53,14 +53,16 @@ class Reports:
         if now < self.next_at:
             return
         self.next_at = now + self._every_s
-        if now < self._processes_at:
+        # A report that comes a little early counts: the next one may be a whole interval later.
+        early_s = self._every_s / 2
+        if now < self._processes_at - early_s:
             send(self._stats(with_processes=False))
             return
         began = self._spent()
         self._rss_bytes = resident_bytes()
         self._core.tell_waiting()
         send(self._stats(with_processes=True))
-        self._processes_at = now + (self._spent() - began) / MAX_SHARE
+        self._processes_at = max(self._processes_at, now - early_s) + (self._spent() - began) / MAX_SHARE
 
     def _stats(self, *, with_processes: bool) -> CoreStats:
         meter = self._meter

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+import numpy as np
+
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.pool import NO_PAGE, PagePool
-from pie_engine.kv.table import PageBlock
+from pie_engine.kv.table import PageBlock, PageTable, joined
 
 
 def violations(pool: PagePool, contexts: Sequence[KvContext]) -> list[str]:
@@ -46,19 +48,14 @@ def distinct_pages(contexts: Iterable[KvContext]) -> set[int]:
 
 
 def count_pages(pool: PagePool, contexts: Sequence[KvContext]) -> tuple[int, int]:
-    """How many pages these hold, each once; and how many of those others hold as well.
-
-    Asked for every process of a core, again and again, so pages are only looked at one by one where they must be.
-    """
+    """How many pages these hold, each once; and how many of those others hold as well."""
     blocks = _blocks(contexts)
     in_blocks = [block.pages for block in blocks]
-    own = Counter(contexts[0].table.own) if contexts else Counter()
-    for context in contexts[1:]:
-        own.update(context.table.own)
+    own = Counter(chain.from_iterable([context.table.own for context in contexts]))
     pages = set(own).union(*in_blocks)
     others = _blocks_of_others(blocks, contexts) if blocks else ()
     if NO_PAGE not in pages and len(pages) == len(own) + sum(map(len, in_blocks)):
-        num_shared = sum([pool.num_holders(page) > num_holders for page, num_holders in own.items()])
+        num_shared = pool.num_shared_beyond(own)
         for block in blocks:
             num_shared += len(block.pages) if block in others else pool.num_shared(block.pages)
         return len(pages), num_shared
@@ -67,6 +64,38 @@ def count_pages(pool: PagePool, contexts: Sequence[KvContext]) -> tuple[int, int
     shared = {page for page in pages if pool.num_holders(page) > held[page]}
     shared.update(page for block in others for page in block.pages if page != NO_PAGE)
     return len(pages), len(shared)
+
+
+def count_each(pool: PagePool, groups: Sequence[Sequence[KvContext]]) -> list[tuple[int, int]]:
+    """`count_pages` of many: of those with a single table, all pages are looked at at once."""
+    found: list[tuple[int, int]] = []
+    places, tables = [], []
+    for place, contexts in enumerate(groups):
+        paged = [context for context in contexts if len(context.table)]
+        if len(paged) == 1 and not paged[0].gone:
+            # Each page is in it once.
+            table = paged[0].table
+            num_of_others = _num_of_others(table)
+            found.append((len(table), num_of_others))
+            places.append(place)
+            tables.append(table.listed()[num_of_others:])
+        else:
+            found.append(count_pages(pool, paged))
+    if tables:
+        are_shared = pool.are_shared(np.frombuffer(joined(tables), np.int64))
+        ends = np.cumsum([len(table) for table in tables])
+        num_shared = np.diff(np.concatenate(([0], np.cumsum(are_shared)))[np.concatenate(([0], ends))])
+        for place, number in zip(places, num_shared.tolist(), strict=True):
+            found[place] = found[place][0], found[place][1] + number
+    return found
+
+
+def _num_of_others(table: PageTable) -> int:
+    """Pages at its beginning that are in blocks of others, too: whoever holds a block holds everything before it."""
+    for block in table.blocks():
+        if block.num_holders > 1:
+            return block.start + len(block.pages)
+    return 0
 
 
 def _blocks_of_others(blocks: Iterable[PageBlock], contexts: Iterable[KvContext]) -> set[PageBlock]:

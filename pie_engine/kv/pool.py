@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import gt
+
+import numpy as np
+import numpy.typing as npt
 
 from pie_engine.kv.prefix import PrefixIndex
 from pie_engine.kv.tier import HostTier, Moves
@@ -31,7 +36,7 @@ class PagePool:
         self.tier = HostTier(num_slots)
         self.moves = Moves()
         self._free = deque(range(num_pages))
-        self._num_holders = [0] * num_pages
+        self._num_holders = array("q", bytes(8 * num_pages))
 
     @property
     def num_free(self) -> int:
@@ -49,6 +54,14 @@ class PagePool:
     def num_shared(self, pages: Sequence[int]) -> int:
         """Of pages that are held, those that are in more than one list."""
         return len(pages) - list(map(self._num_holders.__getitem__, pages)).count(1)
+
+    def num_shared_beyond(self, held: Mapping[int, int]) -> int:
+        """Of pages that are in so many of somebody's lists, those that are in others as well."""
+        return sum(map(gt, map(self._num_holders.__getitem__, held), held.values()))
+
+    def are_shared(self, pages: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Of pages that are held, each: whether it is in more than one list."""
+        return np.frombuffer(self._num_holders, np.int64)[pages] > 1
 
     def is_shared(self, page: int) -> bool:
         return self._num_holders[page] > 1

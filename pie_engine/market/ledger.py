@@ -33,6 +33,11 @@ class Account(NamedTuple):
     num_made: int
     """Pages made so far."""
 
+    @property
+    def spent(self) -> int:
+        """For pages and rent, less dividends."""
+        return self.endowment - self.balance
+
 
 class Ledger:
     """An account for each process, in a seat. Seats are used again after `leave`."""

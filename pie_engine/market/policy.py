@@ -103,7 +103,7 @@ class MarketPolicy(Policy):
         super().charge(claims, shares)
 
     def leave(self, pid: str) -> None:
-        self._pay()
+        self.pay()
         super().leave(pid)
 
     def all_ran(self, step: int) -> None:
@@ -112,9 +112,6 @@ class MarketPolicy(Policy):
 
     def made(self, seat: int, num_pages: int) -> None:
         self.ledger.make(seat, num_pages)
-
-    def bid_of(self, row: int, step: int) -> int:
-        return int(self._held_with(step)[row])
 
     def settle(self, record: StepRecord) -> None:
         """A page costs its holder the highest bid that lacked pages; one of a context that ran, the highest bid that
@@ -162,9 +159,9 @@ class MarketPolicy(Policy):
         self._reckon(slice(0, len(self._page_bids)))
         self.book.num_ran.ints[:] = self.book.num_reckoned.ints[:] = 0
         self._num_steps = self._for_pages = self._for_batch = 0
-        self._pay()
+        self.pay()
 
-    def _pay(self) -> None:
+    def pay(self) -> None:
         if len(self._owed):
             self.ledger.collect(self._owed)
             self._owed = np.zeros(0, np.int64)
@@ -205,8 +202,8 @@ class MarketPolicy(Policy):
         self._offers[:2, seats] = paced_bids(balances, ages, charges, self._fair_charge)
         self._offers[2, seats] = affordable(balances, wanted)
 
-    def _held_with(self, step: int) -> Ints:
-        """Bids for pages. Who is away bids nothing."""
+    def bids(self, step: int) -> Ints:
+        """For pages. Who is away bids nothing."""
         is_away = self._away(step)
         return self._page_bids * ~is_away if is_away.any() else self._page_bids
 

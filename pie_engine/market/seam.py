@@ -120,6 +120,9 @@ class Policy:
     def made(self, seat: int, num_pages: int) -> None:
         """So many pages were computed for a process."""
 
+    def pay(self) -> None:
+        """What was reckoned is paid now: all that a process owes whose contexts are closed."""
+
     def set_bid(self, row: int, bid: int) -> None:
         """`bid`: micro-credits for a page and a step, or `book.PACED`."""
         if bid != self.book.bid[row]:
@@ -139,9 +142,13 @@ class Policy:
         """Their pages were counted anew: `shares` of each, from `sharing.charges`."""
         self.book.charge.ints[ints_of(rows)] = shares
 
+    def bids(self, step: int) -> Ints:
+        """By row of the book, what contexts bid in fact, in micro-credits for a page and a step; 0 without a market."""
+        return np.zeros(self.book.end, np.int64)
+
     def bid_of(self, row: int, step: int) -> int:
-        """What the context bids in fact, in micro-credits for a page and a step; 0 where there is no market."""
-        return 0
+        """See `bids`."""
+        return int(self.bids(step)[row])
 
     # What a step asks.
 

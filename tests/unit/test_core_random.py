@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pie_engine.errors import NotFound
 from pie_engine.kv.address import Sharing
-from pie_engine.kv.integrity import count_pages, distinct_pages
+from pie_engine.kv.integrity import count_each, count_pages, distinct_pages
 from pie_engine.protocol.sampling import Sampler
 from pie_engine.protocol.to_core import (
     Append,
@@ -332,10 +332,15 @@ class Machine(RuleBasedStateMachine):
         held = distinct_pages(self.rig.kv(context.ctx) for context in self.contexts)
         assert len(held) + pool.num_free == pool.num_pages
         assert count_pages(pool, [self.rig.kv(context.ctx) for context in self.contexts]) == (len(held), 0)
-        for one in self.contexts:
+        alone = [[self.rig.kv(one.ctx)] for one in self.contexts]
+        counted = []
+        for one, kvs in zip(self.contexts, alone, strict=True):
             others = distinct_pages(self.rig.kv(each.ctx) for each in self.contexts if each is not one)
-            own = distinct_pages([self.rig.kv(one.ctx)])
-            assert count_pages(pool, [self.rig.kv(one.ctx)]) == (len(own), len(own & others))
+            own = distinct_pages(kvs)
+            counted.append((len(own), len(own & others)))
+            assert count_pages(pool, kvs) == counted[-1]
+        together = [kv for kvs in alone for kv in kvs]
+        assert count_each(pool, [*alone, together, []]) == [*counted, (len(held), 0), (0, 0)]
         stats = self.rig.core.stats()
         assert stats.num_used_host_pages <= stats.num_host_pages == self.options["num_host_pages"]
         if self.options["num_host_pages"] == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 import sys
 from types import SimpleNamespace
 
@@ -102,6 +104,41 @@ def test_many_programs_are_looked_at_less_often_than_the_core_itself():
     reports.take(sent.append)
     assert sent[-1].processes is not None, "another gateway knows nothing yet"
     assert reports.next_at == pytest.approx(now[0] + EVERY_S)
+
+
+def test_programs_are_looked_at_with_every_report_while_that_costs_little_enough():
+    """One that costs 2 ms may be taken every 0.4 s: with each report of half a second, or with every fourth."""
+    rig = Rig()
+    now, spent = [10.0], [0.0]
+
+    def clock() -> float:
+        spent[0] += 0.4 * MAX_SHARE
+        return spent[0]
+
+    def gaps(interval_s: float) -> list[float]:
+        reports = Reports(rig.core, clock=lambda: now[0], spent=clock)
+        reports.set_interval(interval_s)
+        looked: list[float] = []
+        for _ in range(1000):
+            now[0] += 0.0103  # steps of a model take their time
+            reports.take(lambda stats: looked.append(now[0]) if stats.processes is not None else None)
+        return [later - before for before, later in itertools.pairwise(looked[2:])]
+
+    assert statistics.mean(gaps(0.5)) == pytest.approx(0.5, rel=0.05)
+    assert statistics.mean(gaps(0.1)) == pytest.approx(0.4, rel=0.05)
+    assert max(gaps(0.5)) < 0.53
+    assert max(gaps(0.1)) < 0.53
+
+
+def test_a_look_at_all_programs_asks_the_market_once(monkeypatch):
+    rig = Rig()
+    for _ in range(3):
+        rig.fork(rig.context("abc"), 2)
+    policy, asked = rig.core._scheduler.claims.policy, []
+    bids = policy.bids
+    monkeypatch.setattr(policy, "bids", lambda step: asked.append(step) or bids(step))
+    assert rig.core.stats().processes[0].num_contexts == 6
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
