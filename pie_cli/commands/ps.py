@@ -135,10 +135,10 @@ def bid_of(usage: ProcessUsage) -> str:
 
 
 def balance_of(usage: ProcessUsage) -> str:
-    """In credits."""
+    """In credits; of one that has ended, what it had left. One that has used no model was given none."""
     from pie_engine.protocol.credits import shown
 
-    return shown(usage.balance) if usage.state != "ended" else "-"
+    return shown(usage.balance) if usage.state != "ended" or usage.endowment else "-"
 
 
 def age(seconds: float) -> str:

@@ -60,7 +60,7 @@ from pie_engine.protocol.to_core import (
     Stop,
     Truncate,
 )
-from pie_engine.protocol.to_host import Failed
+from pie_engine.protocol.to_host import Charged, Failed
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,8 @@ class Intake:
             self._turns.abandon(context)
             self._remove(context)
         if process is not None:
-            self._scheduler.claims.leave(process)
+            account = self._scheduler.claims.leave(process)
+            host.send(Charged(process.pid, account.spent, account.endowment, is_final=True))
 
     def _endow(self, host: Host, message: Endow) -> None:
         self._scheduler.claims.endow(_process(host, message.pid), message.amount)

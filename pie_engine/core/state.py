@@ -85,10 +85,9 @@ class Process:
     def tell_spent(self) -> None:
         """Its host hears what the market has taken so far, when that has changed."""
         account = self.account
-        spent = account.endowment - account.balance
-        if spent != self.told_spent:
-            self.told_spent = spent
-            self.host.send(Charged(self.pid, spent))
+        if account.spent != self.told_spent:
+            self.told_spent = account.spent
+            self.host.send(Charged(self.pid, account.spent, account.endowment))
 
 
 class Context:

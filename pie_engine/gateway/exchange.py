@@ -32,6 +32,7 @@ from pie_engine.protocol.to_gateway import (
     HostStats,
     OrderAnswer,
     Registered,
+    Settled,
 )
 
 log = logging.getLogger(__name__)
@@ -158,6 +159,8 @@ class Exchange:
                 self._register_early()
             case Described():
                 self._programs.described(message)
+            case Settled():
+                self._table.settle(message)
             case Generations():
                 if self._table.telemetry is not None:
                     self._table.telemetry.tell(message)

@@ -11,7 +11,7 @@ from pie_engine.errors import ErrorInfo
 from pie_engine.gateway.sse import KEEP_ALIVE, Tail, frame
 from pie_engine.protocol.http import ProcessState, ProcessUsage, ProcessView
 from pie_engine.protocol.plan import Usage
-from pie_engine.protocol.to_gateway import TRACE_KIND, Event
+from pie_engine.protocol.to_gateway import TRACE_KIND, Event, Settled
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -35,6 +35,8 @@ class Process:
         self.ended = record.ended
         self.outcome = record.outcome
         self.usage = msgspec.json.decode(record.usage, type=Usage)
+        self.settled: Settled | None = None
+        """What it has paid in the end, if that was heard before its last event was stored."""
         self.num_messages = num_messages
         self.accepted_seq = record.last_seq
         """Newest event that has arrived."""

@@ -31,7 +31,7 @@ from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
 from pie_engine.protocol.program import Bundle
-from pie_engine.protocol.to_gateway import Event, Registered
+from pie_engine.protocol.to_gateway import Event, Registered, Settled
 from pie_engine.protocol.to_host import (
     BidForProcess,
     EndowProcess,
@@ -334,10 +334,23 @@ class ProcessTable:
         if self.telemetry is not None:
             self.telemetry.ended(process)
         self.audience.stop_watch(process)
+        if process.settled is not None:
+            self._settle(process.settled)
         self._drop(process)
         self._pump(process.lane)
         if not self._alive:
             self.on_empty()
+
+    def settle(self, settled: Settled) -> None:
+        """What a process has paid in the end. It may come before its last event is stored."""
+        process = self._alive.get(settled.pid)
+        if process is None:
+            self._settle(settled)
+        else:
+            process.settled = settled
+
+    def _settle(self, settled: Settled) -> None:
+        self._turn.insist(lambda store: store.settle(settled.pid, settled.spent, settled.endowment))
 
     def end(self, process: Process, info: ErrorInfo) -> None:
         """The terminal event that only the gateway can write. Nothing if there is one."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pie_engine.errors import ErrorInfo, info_of
 from pie_engine.host.cores import CoreView
+from pie_engine.host.market import Settlements
 from pie_engine.host.process import Process
 from pie_engine.protocol.to_host import Charged, CoreAnswer, CoreNews, CoreResult, SaveFailed, Waits
 
@@ -16,9 +17,14 @@ log = logging.getLogger(__name__)
 class CoreResults:
     """Hands results on to operations, and what is said beside them to processes."""
 
-    def __init__(self, processes: Mapping[str, Process], end: Callable[[Process, ErrorInfo], None]) -> None:
+    def __init__(
+        self,
+        processes: Mapping[str, Process],
+        settlements: Settlements,
+        end: Callable[[Process, ErrorInfo], None],
+    ) -> None:
         """`end`: ends a process, as its result cannot be taken in."""
-        self._processes = processes
+        self._processes, self._settlements = processes, settlements
         self._end = end
 
     def receive(self, core: CoreView, results: Iterable[CoreResult]) -> None:
@@ -26,8 +32,10 @@ class CoreResults:
         for result in results:
             if not isinstance(result, CoreNews):
                 self._answer(core, result)
-            elif (process := self._processes.get(result.pid)) is not None:  # else it has ended
+            elif (process := self._processes.get(result.pid)) is not None:
                 _tell(process, core, result)
+            elif isinstance(result, Charged):  # nothing else concerns one that has ended
+                self._settlements.charged(core, result)
 
     def _answer(self, core: CoreView, result: CoreAnswer) -> None:
         operation = core.operations.get(result.op)
@@ -47,6 +55,6 @@ def _tell(process: Process, core: CoreView, news: CoreNews) -> None:
     elif isinstance(news, Waits):
         process.wait_for_pages(core.model.name, news)
     elif isinstance(news, Charged):
-        process.wallet.charged(core, news.spent)
+        process.wallet.charged(core, news.spent, news.endowment)
     elif process.profile is not None:
         process.profile.core(core.model.name, news)

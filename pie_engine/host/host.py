@@ -26,6 +26,7 @@ from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
 from pie_engine.host.generations import GenerationLog
 from pie_engine.host.guests import Guests
+from pie_engine.host.market import Settlements
 from pie_engine.host.models import HostAdapter, HostModel
 from pie_engine.host.outbox import Outbox
 from pie_engine.host.process import Ending, Job, Process
@@ -85,7 +86,8 @@ class Host:
         self._programs = ProgramCache()
         self._ids = itertools.count(1)
         self._outbox = Outbox()
-        self._results = CoreResults(self.processes, self._end)
+        self._settlements = Settlements(self._outbox.answer)
+        self._results = CoreResults(self.processes, self._settlements, self._end)
         self._watched: dict[str, Process] = {}
         """Those with a tap."""
         self._num_gateways = 0
@@ -134,6 +136,7 @@ class Host:
             for process in list(self.processes.values()):
                 if process.uses(core):
                     self._end(process, core_lost(core.model.name).info)
+            self._settlements.lost(core)
 
     def gain_gateway(self) -> list[HostReport]:
         """What a new gateway has to hear first."""
@@ -342,6 +345,7 @@ class Host:
         else:
             process.events.end("return", ending, process.usage)
         self.has_output(process)
+        self._settlements.begin(process.pid, process.wallet, self.cores)
 
     def _describe(self, order: Describe) -> None:
         """As a process that nobody sees."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pie_engine.errors import Busy, ErrorInfo
 from pie_engine.host.futures import Future
 from pie_engine.protocol.to_core import Endow, LookAtMarket, OpenProcess, PauseProcess, ResumeProcess, SetProcessBid
-from pie_engine.protocol.to_host import CoreResult, Failed, MarketSeen
+from pie_engine.protocol.to_gateway import Settled
+from pie_engine.protocol.to_host import Charged, CoreResult, Failed, MarketSeen
 
 if TYPE_CHECKING:
     from pie_engine.host.cores import CoreView
@@ -22,19 +23,25 @@ class Wallet:
         self._job = job
         self._endowment = job.endowment
         self._bid = job.bid
-        self._spent: dict[str, int] = {}
-        """Micro-credits so far, by the boot id of the core."""
+        self.accounts: dict[str, tuple[int, int]] = {}
+        """By the boot id of the core: micro-credits that it has taken so far, of those that it was given."""
 
     @property
     def spent(self) -> int:
         """Micro-credits, in all cores."""
-        return sum(self._spent.values())
+        return sum(spent for spent, _ in self.accounts.values())
 
-    def charged(self, core: CoreView, spent: int) -> None:
-        self._spent[core.boot_id] = spent
+    @property
+    def endowment(self) -> int:
+        """That the cores were given which it has used."""
+        return sum(endowment for _, endowment in self.accounts.values())
+
+    def charged(self, core: CoreView, spent: int, endowment: int) -> None:
+        self.accounts[core.boot_id] = spent, endowment
 
     def enter(self, core: CoreView) -> None:
         """The core has to know the process from now on."""
+        self.accounts.setdefault(core.boot_id, (0, self._endowment))
         job = self._job
         is_profiled = "profile" in job.trace
         core.open(
@@ -65,6 +72,51 @@ class Wallet:
                 core.send(message)
 
 
+class Settlements:
+    """Processes that have ended, until each core that they used has said what they paid in the end.
+
+    Rent falls due after the last operation, too, and the last event does not wait for that.
+    """
+
+    def __init__(self, tell: Callable[[Settled], None]) -> None:
+        """`tell`: called where it is another sum than the last event said."""
+        self._tell = tell
+        self._open: dict[str, tuple[Wallet, Settled, set[str]]] = {}
+        """By pid: what was told of it, and the boot ids of the cores that are yet to speak."""
+
+    def begin(self, pid: str, wallet: Wallet, cores: Iterable[CoreView]) -> None:
+        """`cores`: those that are there."""
+        boots = {core.boot_id for core in cores} & wallet.accounts.keys()
+        if boots:
+            self._open[pid] = wallet, _settled(pid, wallet), boots
+
+    def charged(self, core: CoreView, charged: Charged) -> None:
+        """Of a process that has ended."""
+        if charged.pid in self._open:
+            self._open[charged.pid][0].charged(core, charged.spent, charged.endowment)
+            if charged.is_final:
+                self._close(charged.pid, core)
+
+    def lost(self, core: CoreView) -> None:
+        """It will not speak any more."""
+        for pid in list(self._open):
+            self._close(pid, core)
+
+    def _close(self, pid: str, core: CoreView) -> None:
+        wallet, told, boots = self._open[pid]
+        boots.discard(core.boot_id)
+        if boots:
+            return
+        del self._open[pid]
+        settled = _settled(pid, wallet)
+        if settled != told:
+            self._tell(settled)
+
+
+def _settled(pid: str, wallet: Wallet) -> Settled:
+    return Settled(pid, wallet.spent, wallet.endowment)
+
+
 class MarketLook(Future):
     """Answered once by a core."""
 
@@ -84,7 +136,7 @@ class MarketLook(Future):
         else:
             assert isinstance(result, MarketSeen)
             self._seen = result
-            self.process.wallet.charged(self.core, result.endowment - result.balance)
+            self.process.wallet.charged(self.core, result.endowment - result.balance, result.endowment)
         self.forget()
         self.process.notify(self.handle)
 

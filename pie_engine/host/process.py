@@ -162,7 +162,10 @@ class Process:
     @property
     def usage(self) -> Usage:
         """Of all plans together, and what the market has taken."""
-        return msgspec.structs.replace(self._usage, completion_tokens=self.num_tokens, spent=self.wallet.spent)
+        wallet = self.wallet
+        return msgspec.structs.replace(
+            self._usage, completion_tokens=self.num_tokens, spent=wallet.spent, endowment=wallet.endowment
+        )
 
     def count(self, usage: Usage, before: Usage) -> None:
         """A plan whose usage was `before` has come to `usage`."""

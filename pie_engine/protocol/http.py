@@ -126,7 +126,8 @@ class ProcessUsage(Body, frozen=True):
     bid: int = 0
     """Micro-credits for a page and a step: the highest of its contexts."""
     balance: int = 0
-    """Micro-credits left, in all models that it has used; `endowment` is what it was ever given there."""
+    """Micro-credits left, in all models that it has used; `endowment` is what it was ever given there. Of one that has
+    ended: what was left then."""
     endowment: int = 0
     spent: int = 0
     """Micro-credits for pages made and rent, less dividends."""
@@ -142,6 +143,8 @@ class ProcessUsage(Body, frozen=True):
             usage.cached_tokens,
             usage.drafted_tokens,
             usage.accepted_tokens,
+            balance=usage.endowment - usage.spent if usage.endowment else 0,
+            endowment=usage.endowment,
             spent=usage.spent,
         )
 

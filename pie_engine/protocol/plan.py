@@ -102,7 +102,9 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     spent: int = 0
-    """Micro-credits that the market took. Of a whole process only: plans have none of their own."""
+    """Micro-credits that the market took, of those that it was given. Of a whole process only: plans have none of their
+    own."""
+    endowment: int = 0
 
     def plus(self, other: Usage, times: int = 1) -> Usage:
         """The sum with another, or the difference with `times=-1`."""

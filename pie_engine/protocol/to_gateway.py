@@ -74,6 +74,15 @@ class Generations(Message, frozen=True):
     num_left_out: int = 0
 
 
+class Settled(Message, frozen=True):
+    """Of a process that has ended: what the market has taken in the end, where that is not what its last event says."""
+
+    pid: str
+    spent: int
+    """These two as in `Usage`."""
+    endowment: int
+
+
 class HostStats(Message, frozen=True):
     num_running: int
     num_warm: int
@@ -164,5 +173,7 @@ class ContextList(Message, frozen=True):
 
 
 OrderAnswer = AdapterAnswer | ContextList
-HostReport = Event | Registered | Described | Generations | HostStats
-GatewayMessage = Event | Registered | Described | Generations | HostStats | CoreStats | AdapterAnswer | ContextList
+HostReport = Event | Registered | Described | Generations | Settled | HostStats
+GatewayMessage = (
+    Event | Registered | Described | Generations | Settled | HostStats | CoreStats | AdapterAnswer | ContextList
+)

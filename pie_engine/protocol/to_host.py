@@ -135,6 +135,10 @@ class Charged(Message, frozen=True):
 
     pid: str
     spent: int
+    endowment: int
+    """That it was ever given there."""
+    is_final: bool = False
+    """It has left: that is what it has paid in the end."""
 
 
 class Profiled(Message, frozen=True):

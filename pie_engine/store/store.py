@@ -156,6 +156,15 @@ class Store:
             (ended, outcome, msgspec.json.encode(usage).decode(), process),
         )
 
+    def settle(self, pid: str, spent: int, endowment: int) -> None:
+        """What a process that has ended has paid in the end. Nothing happens to one that is not there."""
+        row = self._db.execute("SELECT id, usage FROM processes WHERE pid = ? AND ended IS NOT NULL", (pid,)).fetchone()
+        if row is not None:
+            usage = msgspec.structs.replace(msgspec.json.decode(row[1], type=Usage), spent=spent, endowment=endowment)
+            self._db.execute(
+                "UPDATE processes SET usage = ? WHERE id = ?", (msgspec.json.encode(usage).decode(), row[0])
+            )
+
     def process(self, pid: str) -> ProcessRecord | None:
         return self._one_process("WHERE pid = ?", pid)
 

@@ -3,8 +3,9 @@
 `input` is `{"do": [step, …]}`; a step is `["message", value]`, `["stdout", text]`, `["sleep", seconds]`,
 `["many", count]` (messages 0 … count-1), `["receive"]` (waits for a message and sends it back), `["hang"]`
 (until terminated), `["stubborn"]` (for ever, after a message), `["block"]` (the host gives up, as for a program that
-blocks it), `["raise"]`, `["return", value]`. A program without
-steps returns null. A program whose main.py starts with `invalid` cannot be described.
+blocks it), `["raise"]`, `["return", value]`, `["settle", spent, endowment, late]`
+(what the market has taken is told after the end: right behind it, or when that is stored). A program without steps
+returns null. A program whose main.py starts with `invalid` cannot be described.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pie_engine.ipc.child import EXIT_BLOCKED, Child, be_born
 from pie_engine.ipc.link import Link
 from pie_engine.protocol.program import Parameter, Signature
 from pie_engine.protocol.to_daemon import Shutdown, Topology
-from pie_engine.protocol.to_gateway import Described, Event, HostStats, Registered
+from pie_engine.protocol.to_gateway import Described, Event, HostStats, Registered, Settled
 from pie_engine.protocol.to_host import (
     BidForProcess,
     Deliver,
@@ -54,6 +55,8 @@ class FakeProcess:
         self.is_stubborn = False
         self.is_ended = False
         self.credits = [launch.endowment, launch.priority, launch.bid]
+        self.settled: Settled | None = None
+        self.is_late = False
         self.emit("started", {"program": self.program.name, "version": self.program.version})
 
     def emit(self, kind: Any, value: object) -> None:
@@ -120,6 +123,9 @@ class FakeProcess:
 
     def do_raise(self) -> None:
         self.fail("exception", "ValueError: no")
+
+    def do_settle(self, spent: int, endowment: int, is_late: bool) -> None:
+        self.settled, self.is_late = Settled(self.pid, spent, endowment), is_late
 
     def do_return(self, value: object) -> None:
         self.emit("return", value)
@@ -203,6 +209,8 @@ class FakeHost:
             process.unstored.popleft()
         if process.is_ended and not process.unstored:
             del self.processes[process.pid]
+            if process.settled and process.is_late:
+                self.send([process.settled])
 
     def describe(self, order: Describe) -> Described:
         if order.bundle.files.get("main.py", "").startswith("invalid"):
@@ -213,7 +221,10 @@ class FakeHost:
         for process in self.processes.values():
             before = process.seq
             process.run()
-            self.send([event for event in process.unstored if event.seq > before])
+            news: list[Any] = [event for event in process.unstored if event.seq > before]
+            if news and process.is_ended and process.settled and not process.is_late:
+                news.append(process.settled)
+            self.send(news)
 
     def end_all(self) -> None:
         self.is_ending = True

@@ -11,6 +11,7 @@ from pie_cli.commands.ps import HEADER, _table, accept_rate, age, balance_of, bi
 from pie_cli.render import JsonPrinter, Printer, TextPrinter
 from pie_cli.summary import Timing
 from pie_engine.protocol.http import ProcessUsage, ProcessView
+from pie_engine.protocol.plan import Usage
 
 Capture = pytest.CaptureFixture[str]
 
@@ -114,6 +115,8 @@ def test_bids_and_balances_of_processes() -> None:
     usage = ProcessUsage(0, 9, 0, "running", bid=2500, balance=-1_500_000, endowment=1)
     assert (bid_of(usage), balance_of(usage)) == ("0.0025", "-1.5")
     assert (bid_of(ProcessUsage(0, 9, 0, "ended")), balance_of(ProcessUsage(0, 9, 0, "ended"))) == ("-", "-")
+    left = ProcessUsage.of(Usage(spent=2_500_000, endowment=10_000_000), pages=0, contexts=0, state="ended")
+    assert (bid_of(left), balance_of(left)) == ("-", "7.5"), "what it had when it ended"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pie_engine.protocol.to_core import (
     SetBid,
     SetProcessBid,
 )
-from pie_engine.protocol.to_host import Failed, MarketSeen
+from pie_engine.protocol.to_host import Charged, Failed, MarketSeen
 from tests.unit.core_rig import HOST, PAGE_SIZE, Rig
 
 
@@ -123,7 +123,7 @@ def test_hosts_hear_what_operations_have_cost_with_the_last_page_of_each():
     assert len(rig.charged) == 2, "nothing new is not told"
 
 
-def test_nobody_hears_of_processes_that_are_gone():
+def test_hosts_hear_what_processes_that_are_gone_have_paid_and_nothing_after_that():
     rig = Rig()
     ctx = rig.context("a" * (2 * PAGE_SIZE))
     rig.flush(ctx)
@@ -133,5 +133,8 @@ def test_nobody_hears_of_processes_that_are_gone():
     rig.core.step()
     rig.send(CloseProcess("p1"))
     rig.hear()
-    assert rig.charged == []
+    assert rig.charged == [Charged("p1", 2 * CREDIT, 1000 * CREDIT, is_final=True)]
+    rig.send(CloseProcess("p1"), CloseProcess("nobody"))
+    rig.step()
+    assert len(rig.charged) == 1
     rig.check()

@@ -375,4 +375,4 @@ def test_what_the_program_guesses_goes_before_the_lookup():
 
 
 def test_usage_crosses_as_six_numbers():
-    assert msgspec.json.encode(Usage(1, 2, 3, 4, 5)) == b"[1,2,3,4,5,0]"
+    assert msgspec.json.encode(Usage(1, 2, 3, 4, 5)) == b"[1,2,3,4,5,0,0]"

@@ -9,7 +9,7 @@ import pytest
 from pie_engine.config import SchedulingSection
 from pie_engine.market.policy import TURN_STEPS
 from pie_engine.protocol.credits import CREDIT
-from pie_engine.protocol.to_core import Endow, OpenProcess, PauseProcess, SetAway, SetBid, SetProcessBid
+from pie_engine.protocol.to_core import CloseProcess, Endow, OpenProcess, PauseProcess, SetAway, SetBid, SetProcessBid
 from tests.unit.core_rig import RANDOM, Rig
 
 
@@ -226,6 +226,34 @@ def test_who_is_idle_parked_away_or_paused_bids_nothing_unless_it_says_so():
     assert bid() == 4
     rig.send(SetProcessBid("p2", 8))
     assert bid() == 8
+
+
+def test_rent_falls_due_until_a_process_leaves():
+    rig = Rig(num_pages=20)
+    open_all(rig, "holder", "waiter", "runner")
+    held = rig.context("h" * 40, pid="holder")
+    rig.send(SetBid(held, CREDIT))
+    rig.flush(held)
+    rig.run()
+    (told,) = rig.charged
+    rig.generate(rig.context("r", pid="runner"), ignore_eos=True)
+    go(rig, 2)
+    wanted = rig.context("w" * 48, pid="waiter")
+    rig.send(SetBid(wanted, CREDIT // 10))
+    rig.flush(wanted)
+    go(rig, 12)
+    claims = rig.core._scheduler.claims
+    while not claims.policy._num_steps:
+        go(rig, 1)
+    before = claims.ledger.account("holder")
+    assert told.spent == 10 * CREDIT < before.spent, "it has paid since, and its host has not heard of it"
+    rig.charged.clear()
+    rig.send(CloseProcess("holder"))
+    rig.hear()
+    (final,) = rig.charged
+    assert (final.pid, final.endowment, final.is_final) == ("holder", 1000 * CREDIT, True)
+    assert final.spent > before.spent, "with what it owed"
+    rig.check()
 
 
 def test_credits_that_do_not_add_up_are_found_and_counted():

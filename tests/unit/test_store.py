@@ -52,7 +52,7 @@ def test_what_was_committed_is_there_after_opening_again(store, tmp_path):
         store.set_meta("instance", "x")
     again = Store(tmp_path / "pie.sqlite")
     assert again.bundle(BUNDLE.digest) == BUNDLE
-    assert (again.process("p7").last_seq, again.process("p7").usage) == (2, "[1,2,3,4,5,0]")
+    assert (again.process("p7").last_seq, again.process("p7").usage) == (2, "[1,2,3,4,5,0,0]")
     assert again.process_with_key("me", "k").outcome == "return"
     assert [row.seq for row in again.events(7, 0, 10)] == [1, 2]
     assert (again.meta("instance"), again.meta("nothing")) == ("x", None)
@@ -199,3 +199,15 @@ def test_credits_change(store):
         store.set_credits(1, 7, 3)
     assert (store.process("p1").endowment, store.process("p1").bid) == (7, 3)
     assert (store.process("p2").endowment, store.process("p2").bid) == (5, 0)
+
+
+def test_what_was_paid_in_the_end_is_known_after_the_end(store):
+    with store.transaction():
+        store.add_process(record(1))
+        store.settle("p1", 5, 9)
+        store.settle("nobody", 5, 9)
+    assert store.process("p1").usage == "[]", "it has not ended"
+    with store.transaction():
+        store.end_process(1, 3.0, "return", Usage(1, 2, 3, 4, 5, 6, 7))
+        store.settle("p1", 8, 9)
+    assert store.process("p1").usage == "[1,2,3,4,5,8,9]"

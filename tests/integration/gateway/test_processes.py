@@ -31,6 +31,17 @@ async def test_a_process_from_launch_to_return(client):
     assert (view["state"], view["outcome"], view["last_event"], view["host"]) == ("ended", "return", 4, "host-0")
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_what_a_process_has_paid_in_the_end_is_kept(client, is_late):
+    """Its host hears of it after the end: the cores settle when it has left."""
+    process = await client.launch_process(BUNDLE, does(["settle", 3, 10, is_late]))
+    assert (await ending(process))[0] is Event.Return
+    async with asyncio.timeout(10):
+        while not (usage := (await client.inspect(process.pid))["usage"])["spent"]:
+            await asyncio.sleep(0.01)
+    assert (usage["spent"], usage["endowment"], usage["balance"]) == (3, 10, 7)
+
+
 async def test_an_error_is_a_value_and_result_raises_it(client):
     process = await client.launch_process(BUNDLE, does(["raise"]))
     event, error = await ending(process)

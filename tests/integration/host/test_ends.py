@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pie_engine.errors import ErrorInfo
-from pie_engine.protocol.to_core import Save
-from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.to_core import CloseProcess, Save
+from pie_engine.protocol.to_gateway import Event, Settled
 from pie_engine.protocol.to_host import (
+    Charged,
     Deliver,
     Saved,
     SaveFailed,
@@ -156,3 +157,20 @@ def test_a_save_that_failed_behind_its_answer_is_logged(inline):
     inline.run_to_end()
     logged = {"level": "error", "message": "context `tale` could not be saved: the disk is full"}
     assert inline.events(pid)[1:] == [("log", logged), ("return", None)]
+
+
+def test_what_was_paid_after_the_end_is_told_when_the_core_says_it(inline):
+    inline.add_core()
+    source = """
+    from inferlet import Context
+    async def main() -> None:
+        Context().append([1])
+    """
+    pid = inline.launch(source)
+    inline.run_to_end()
+    assert inline.asked[-1] == CloseProcess(pid)
+    inline.answer(Charged(pid, 3, 10), Charged(pid, 4, 10, is_final=True), Charged(pid, 5, 10, is_final=True))
+    inline.turn()
+    assert inline.reports[-1] == Settled(pid, 4, 10)
+    assert isinstance(inline.reports[-2], Event), "nothing is told before the last word"
+    assert inline.reports[-2].is_terminal

@@ -8,11 +8,14 @@ import msgspec
 import pytest
 
 from pie_engine.errors import Busy, ErrorInfo, InvalidInput, NotFound
+from pie_engine.host.cores import CoreView
 from pie_engine.host.interfaces import context as contexts
 from pie_engine.host.interfaces import futures, scheduling
+from pie_engine.host.market import Settlements
 from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.to_core import Endow, LookAtMarket, SetAway, SetBid, SetProcessBid
-from pie_engine.protocol.to_host import Failed, MarketSeen
+from pie_engine.protocol.to_gateway import Settled
+from pie_engine.protocol.to_host import Charged, Failed, MarketSeen
 
 SEEN = MarketSeen(
     0, "market", 2500, -3 * CREDIT, 7 * CREDIT, 2 * CREDIT, CREDIT, 9, 1, 3, 4, 40, 5, 60, 8, 128, 2, 0.25, 11
@@ -100,6 +103,59 @@ def test_what_an_owner_says_goes_to_the_cores_that_know_the_process(world):
 
 
 def test_what_was_spent_is_summed_over_cores(world):
-    world.process.wallet.charged(world.core, 3)
-    world.process.wallet.charged(world.core, 4)
-    assert world.process.usage.spent == 4
+    world.process.wallet.charged(world.core, 3, 10)
+    world.process.wallet.charged(world.core, 4, 10)
+    world.process.wallet.charged(CoreView("boot-2", world.core.model), 1, 10)
+    assert (world.process.usage.spent, world.process.usage.endowment) == (5, 20)
+
+
+class TestSettlements:
+    """What was paid in the end, of a process that has ended."""
+
+    @pytest.fixture
+    def told(self) -> list[Settled]:
+        return []
+
+    @pytest.fixture
+    def ended(self, world, told):
+        world.process.wallet.charged(world.core, 4, 10)
+        settlements = Settlements(told.append)
+        settlements.begin("pid", world.process.wallet, world.services.cores)
+        return settlements
+
+    @pytest.fixture
+    def of_two(self, world, told):
+        """With another core, which the process has used, too."""
+        other = CoreView("boot-2", world.core.model)
+        world.process.wallet.enter(other)
+        settlements = Settlements(told.append)
+        settlements.begin("pid", world.process.wallet, [world.core, other])
+        settlements.charged(other, Charged("pid", 3, 20, is_final=True))
+        return settlements
+
+    def test_is_told_when_the_core_has_had_its_last_word(self, world, ended, told):
+        ended.charged(world.core, Charged("pid", 5, 10))
+        assert told == [], "that was under way"
+        for _ in range(2):
+            ended.charged(world.core, Charged("pid", 6, 10, is_final=True))
+        assert told == [Settled("pid", 6, 10)]
+
+    def test_is_not_told_when_it_is_what_was_told_before(self, world, ended, told):
+        ended.charged(world.core, Charged("pid", 4, 10, is_final=True))
+        ended.lost(world.core)
+        assert told == []
+
+    def test_is_the_sum_over_all_cores(self, world, of_two, told):
+        assert told == []
+        of_two.charged(world.core, Charged("pid", 1, 10, is_final=True))
+        assert told == [Settled("pid", 4, 30)]
+
+    def test_does_not_wait_for_a_core_that_has_died(self, world, of_two, told):
+        of_two.lost(world.core)
+        assert told == [Settled("pid", 3, 20)]
+
+    def test_waits_for_nobody_where_no_core_is_left(self, world, told):
+        settlements = Settlements(told.append)
+        settlements.begin("pid", world.process.wallet, [])
+        settlements.charged(world.core, Charged("pid", 4, 20, is_final=True))
+        assert told == []
