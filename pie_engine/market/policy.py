@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pie_engine.market.book import Standing
+from pie_engine.market.book import PACED, Standing
 from pie_engine.market.clearing import affordable, price_of, rents
 from pie_engine.market.columns import Bools, Ints, ints_of, sums
 from pie_engine.market.ledger import Ledger
@@ -179,7 +179,7 @@ class MarketPolicy(Policy):
             self._fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
             self._offer(slice(0, self.ledger.end), self._wanted(seats), step)
         for_pages, for_batch, most = self._offers[:, seats]
-        if int(np.maximum.reduce(asked)) >= 0:
+        if int(np.maximum.reduce(asked, initial=PACED)) >= 0:
             is_named = asked >= 0
             for_pages, for_batch = np.where(is_named, asked, for_pages), np.where(is_named, asked, for_batch)
         self._page_bids, self._page_grades = np.minimum(for_pages, most), None
