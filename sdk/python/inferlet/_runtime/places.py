@@ -23,6 +23,8 @@ def install(files: Container[str], loop: asyncio.AbstractEventLoop) -> None:
     _transport.connect(_Watched(host, places))
 
 
+LOOP = "asyncio.events"
+"""The module that calls what is in the loop: below it, nothing is the program's."""
 _Task = asyncio.Task[Any]
 
 
@@ -32,17 +34,24 @@ class _Places:
     def __init__(self, tell: Callable[[str, str], None], files: Container[str]) -> None:
         self._tell = tell
         self._files = files
+        self._passed = {name for name in sys.modules if name.partition(".")[0] in ("inferlet", "asyncio")} - {LOOP}
         self._made: WeakKeyDictionary[_Task, str] = WeakKeyDictionary()
         """Where tasks were made: in one that runs a coroutine of the SDK there is no line of the program."""
         self._last: tuple[Any, ...] = (None, 0, "")
 
     def placed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, which notes who calls it: the caller, or the first above it that is in a file of the program."""
-        # It is called thousands of times a second, by a Python that WebAssembly makes slow: everything is at hand.
-        files, frame_of, current_task = self._files, sys._getframe, _current_task
+        # It is called thousands of times a second, by a Python that WebAssembly makes slow: everything is at hand, and
+        # frames that are not the program's only tell their module, since an object for one costs a microsecond.
+        files, passed, module_of = self._files, self._passed, _module_of
+        frame_of, current_task = sys._getframe, _current_task
 
         def call(*args: Any) -> Any:
-            frame: FrameType | None = frame_of(1)
+            depth = 1
+            while (module := module_of(depth)) in passed:
+                depth += 1
+            # Code may be in no module.
+            frame: FrameType | None = None if module == LOOP else frame_of(1 if module is None else depth)
             while frame is not None and frame.f_code.co_filename not in files:
                 frame = frame.f_back
             task = current_task()
@@ -74,6 +83,17 @@ class _Places:
         if frame is not None:
             return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
         return "" if task is None else self._made.get(task, "")
+
+
+def _module_by_frame(depth: int) -> str | None:
+    try:
+        return sys._getframe(depth + 1).f_globals.get("__name__")
+    except ValueError:  # there are not so many frames
+        return None
+
+
+_module_of: Callable[[int], str | None] = getattr(sys, "_getframemodulename", _module_by_frame)
+"""Of the function so many frames above the caller. Older Pythons than the sandbox's do not have it."""
 
 
 def _current_task() -> _Task | None:
