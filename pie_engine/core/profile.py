@@ -6,7 +6,7 @@ A process that is not profiled costs a look at `process.profile` for each operat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pie_engine.kv.integrity import distinct_pages
 from pie_engine.kv.pool import PagePool
@@ -31,6 +31,19 @@ MAX_PAGE_WAITS = 64
 class _Seen:
     """An operation that is under way. Times that are 0: it has not come to that."""
 
+    __slots__ = (
+        "_admitted",
+        "_num_prefill",
+        "_num_steps",
+        "_operation",
+        "_page_waits",
+        "_prefilled",
+        "_queued",
+        "begun",
+        "num_copies",
+        "waits_since",
+    )
+
     def __init__(self, operation: Operation, queued: int) -> None:
         self._operation = operation
         self._queued = queued
@@ -41,26 +54,28 @@ class _Seen:
         self._num_prefill = 0
         self._num_steps = 0
         self._page_waits: list[tuple[int, int]] = []
-        self._waits_since = 0
+        self.waits_since = 0
+        """For pages."""
 
     def ran(self, num_tokens: int, at: int, ended: int) -> None:
         """It was in a step."""
         self._num_steps += 1
+        if self._prefilled:
+            return
         self._admitted = self._admitted or at
-        if not self._prefilled:
-            self._num_prefill += num_tokens
-            if num_tokens >= self._operation.kv.num_uncomputed:
-                self._prefilled = ended
+        self._num_prefill += num_tokens
+        if num_tokens >= self._operation.kv.num_uncomputed:
+            self._prefilled = ended
 
     def note_pages(self, lacks_pages: bool, now: int) -> None:
-        if lacks_pages and not self._waits_since:
-            self._waits_since = now
-        elif not lacks_pages and self._waits_since:
+        if lacks_pages and not self.waits_since:
+            self.waits_since = now
+        elif not lacks_pages and self.waits_since:
             if len(self._page_waits) == MAX_PAGE_WAITS:
                 self._page_waits[-1] = (self._page_waits[-1][0], now)
             else:
-                self._page_waits.append((self._waits_since, now))
-            self._waits_since = 0
+                self._page_waits.append((self.waits_since, now))
+            self.waits_since = 0
 
     def times(self, ended: int) -> OperationTimes:
         """All of it."""
@@ -86,6 +101,18 @@ class _Seen:
             self._page_waits,
             self.num_copies,
         )
+
+
+class _Step(NamedTuple):
+    """What is the same for all who are profiled."""
+
+    number: int
+    at: int
+    took: int
+    num_prefill: int
+    num_decode: int
+    num_tokens: Sequence[int]
+    """Of each row, without guesses."""
 
 
 class ProcessProfile:
@@ -129,21 +156,21 @@ class ProcessProfile:
 
     # Steps.
 
-    def look(self, now: int) -> None:
+    def look(self) -> None:
         """Who waits for pages?"""
         for operation, seen in self._under_way.items():
             lacks_pages = operation.is_runnable and self._claims.lacks_pages(operation.context)
-            seen.note_pages(lacks_pages, now)
+            if lacks_pages or seen.waits_since:
+                seen.note_pages(lacks_pages, self._now())
 
-    def stepped(self, step: StepTimes, batch: Batch) -> None:
+    def stepped(self, step: _Step, batch: Batch) -> None:
         """`batch` has run, and nothing of it is settled."""
         under_way = self._under_way
         if not under_way:
             return
         at, ended, mine = step.at, step.at + step.took, []
-        for operation, row in batch:
+        for (operation, _), num_tokens in zip(batch, step.num_tokens, strict=True):
             if (seen := under_way.get(operation)) is not None:
-                num_tokens = len(row.tokens) - len(row.draft_uniforms)
                 mine.append((operation.op, num_tokens))
                 seen.ran(num_tokens, at, ended)
         if at - self._counted_at > COUNT_PAGES_EVERY_US:
@@ -156,8 +183,8 @@ class ProcessProfile:
                 step.took,
                 step.num_prefill,
                 step.num_decode,
-                step.num_sequences,
-                step.num_free_pages,
+                len(batch),
+                self._pool.num_free,
                 self._num_held,
                 mine,
             )
@@ -199,23 +226,14 @@ class Profiler:
 
     def composed(self) -> None:
         """A batch was put together, or there was none that could run."""
-        now = round(self._clock() * 1e6)
         for profile in self._profiles.values():
-            profile.look(now)
+            profile.look()
 
     def stepped(self, number: int, batch: Batch, began_s: float, ended_s: float) -> None:
         """A batch has run; what came of it is not settled yet."""
-        counts: Sequence[int] = [len(row.tokens) - len(row.draft_uniforms) for _, row in batch]
+        counts = [len(row.tokens) - len(row.draft_uniforms) for _, row in batch]
         num_decode = counts.count(1)
-        step = StepTimes(
-            number,
-            round(began_s * 1e6),
-            round((ended_s - began_s) * 1e6),
-            sum(counts) - num_decode,
-            num_decode,
-            len(batch),
-            self._pool.num_free,
-            0,
-        )
+        at, took = round(began_s * 1e6), round((ended_s - began_s) * 1e6)
+        step = _Step(number, at, took, sum(counts) - num_decode, num_decode, counts)
         for profile in self._profiles.values():
             profile.stepped(step, batch)

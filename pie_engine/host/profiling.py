@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 import zlib
 from array import array
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.imports import plain_error
-from pie_engine.host.tap import Called, Import, Waited
+from pie_engine.host.noted import noted_of
+from pie_engine.host.tap import Called, Waited
 from pie_engine.host.trace import TraceWriter
 from pie_engine.protocol.profile import VERSION, Call, Core, End, Entry, Head, Ran, Wait
 from pie_engine.protocol.to_host import Profiled
@@ -21,45 +21,7 @@ from pie_engine.protocol.to_host import Profiled
 if TYPE_CHECKING:
     from pie_engine.host.process import Ending, Process
 
-UNTIMED = frozenset({"runtime.store-code", "runtime.at"})
-"""What only watching and starting call."""
-GIVES_FUTURE = frozenset(
-    {
-        "context.flush",
-        "context.save",
-        "forward.start",
-        "generate.start",
-        "generate.search",
-        "matcher.look",
-        "scheduling.look",
-        "session.receive",
-        "session.drain",
-    }
-)
-TAKES_FUTURE = frozenset(
-    {
-        "context.finish-flush",
-        "context.finish-save",
-        "forward.finish",
-        "generate.next",
-        "generate.stop",
-        "generate.draft",
-        "generate.rewind",
-        "generate.inject",
-        "generate.pipe",
-        "generate.finish-search",
-        "matcher.finish-look",
-        "scheduling.finish-look",
-        "session.finish-receive",
-        "session.finish-drain",
-        "futures.forget",
-    }
-)
-"""As the first argument."""
-WITHOUT_CONTEXT = frozenset({"context.create", "context.open", "context.delete", "context.list-saved"})
-READS_PROMPT = frozenset({"context.flush", "generate.start", "generate.search", "forward.start"})
 FIRST_TOKENS = 32
-STARTS_ON_CONTEXT = frozenset({"generate.start", "generate.search", "forward.start", "matcher.create"})
 
 
 class ProfileTap:
@@ -80,13 +42,15 @@ class ProfileTap:
 
     def called(self, call: Called) -> None:
         function, arguments, result, error, began_ns, ended_ns = call
-        name = function.name
-        if name in UNTIMED:
+        noted = noted_of(function.name)
+        if noted is None:
             return
         process = self._process
-        handle = result if name in GIVES_FUTURE else arguments[0] if name in TAKES_FUTURE else 0
-        detail: dict[str, Any] = {"error": plain_error(error).code} if error else _detail(name, arguments, result)
-        if name in READS_PROMPT and (beginnings := self._digests(int(arguments[0]))):
+        if error is not None:
+            detail: dict[str, Any] = {"error": plain_error(error).code}
+        else:
+            detail = {} if noted.detail is None else noted.detail(arguments, result)
+        if noted.reads_prompt and (beginnings := self._digests(int(arguments[0]))):
             detail["beginnings"] = beginnings
         self._add(
             Call(
@@ -94,9 +58,9 @@ class ProfileTap:
                 (ended_ns - began_ns) // 1000,
                 process.place,
                 process.task,
-                name,
-                handle or 0,
-                _context_of(function, arguments, result) or 0,
+                function.name,
+                0 if noted.handle is None else noted.handle(arguments, result) or 0,
+                0 if noted.ctx is None else noted.ctx(arguments, result) or 0,
                 detail,
             )
         )
@@ -144,36 +108,3 @@ class ProfileTap:
     def _add(self, entry: Entry) -> None:
         if self._writer.add_small(entry):
             self._process.has_trace()
-
-
-def _context_of(function: Import, arguments: Sequence[Any], result: Any) -> int:
-    name = function.name
-    if name == "context.create":
-        return int(result or 0)
-    if name == "context.open":
-        return 0 if result is None else int(result.ctx)
-    if name in STARTS_ON_CONTEXT or (function.interface == "context" and name not in WITHOUT_CONTEXT):
-        return 0 if name in TAKES_FUTURE else int(arguments[0])
-    return 0
-
-
-def _detail(name: str, arguments: Sequence[Any], result: Any) -> dict[str, Any]:
-    """What hints need to know of it."""
-    if name == "context.fork":
-        return {"child": result}
-    if name == "context.append-text":
-        return {"tokens": result}
-    if name in ("context.append", "context.place"):
-        return {"tokens": len(arguments[1])}
-    if name == "context.append-packed":
-        return {"tokens": len(arguments[1]) * 3 // 16}  # base64 of four bytes each
-    if name == "forward.start":
-        return {"tokens": len(arguments[1])}
-    if name == "generate.start":
-        kinds = {key: arguments[1].get(key) for key in ("grammar", "speculation")}
-        return {key: value["kind"] for key, value in kinds.items() if value}
-    if name == "generate.next" and result is not None:
-        return {"tokens": len(result.ids), "finish": result.finish} if result.finish else {"tokens": len(result.ids)}
-    if name in ("session.finish-receive", "session.send"):
-        return {"chars": len(result if name == "session.finish-receive" else arguments[0])}
-    return {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ class Import:
     plain: Callable[[Any], Any]
     """Makes plain data of a result: records become dicts under snake-case names."""
 
-    @property
-    def name(self) -> str:
-        """`context.append-text`."""
-        return f"{self.interface}.{self.function}"
+    name: str = field(init=False)
+    """`context.append-text`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.interface}.{self.function}")
 
 
 class Called(NamedTuple):

@@ -22,6 +22,7 @@ from common import (
     BenchError,
     Stamps,
     figures_of_round,
+    median_within,
     percentile,
     require_exact_counts,
     require_room,
@@ -117,6 +118,14 @@ def test_a_percentile_is_a_sample_that_enough_of_the_others_do_not_exceed(sample
 
 def test_the_median_of_a_percentile_is_the_lower_middle():
     assert [percentile([4, 1, 3, 2], percent) for percent in (50, 99, 100)] == [2, 4, 4]
+
+
+@pytest.mark.parametrize(("count", "before"), [(1, 0), (5, 0), (9, 0), (15, 2), (41, 13), (100, 39)])
+def test_a_median_lies_within_samples_that_nearly_always_hold_the_true_one(count, before):
+    low, middle, high = median_within([*range(count)][::-1])
+    assert (low, middle, high) == (before, (count - 1) / 2, count - 1 - before)
+    outside = 2 * sum(math.comb(count, below) for below in range(before + 1)) / 2**count
+    assert outside < 0.05 or count < 6
 
 
 def test_the_worst_gap_counts_waits_that_overlap_the_window():
