@@ -24,7 +24,7 @@ class Noted(NamedTuple):
 
 def noted_of(name: str) -> Noted | None:
     """`name`: as `context.append-text`. None: the call is not the program's own."""
-    return _NOTED.get(name, _NOTHING)
+    return NOTED.get(name, _NOTHING)
 
 
 def _first(arguments: Sequence[Any], _result: Any) -> Any:
@@ -80,7 +80,7 @@ _GIVES = Noted(handle=_result)
 _TAKES = Noted(handle=_first)
 _STARTS = Noted(handle=_result, ctx=_first)
 _READS = _STARTS._replace(reads_prompt=True)
-_NOTED: dict[str, Noted | None] = {
+NOTED: dict[str, Noted | None] = {
     # Only starting and watching call these.
     "runtime.store-code": None,
     "runtime.at": None,

@@ -6,6 +6,7 @@ import base64
 import random
 import struct
 import time
+from importlib import import_module
 
 import msgspec
 import pytest
@@ -29,6 +30,7 @@ from pie_engine.host.imports import error_record
 from pie_engine.host.limits import GrantedLimits
 from pie_engine.host.mailbox import Mailbox, Receive
 from pie_engine.host.models import pack_tokens, unpack_tokens
+from pie_engine.host.noted import NOTED
 from pie_engine.host.programs import MIN_CODE_CHARS, Program, ProgramCache
 from pie_engine.host.timers import Timers
 from pie_engine.protocol.program import Bundle, Limits, Manifest
@@ -364,3 +366,9 @@ def test_a_guest_that_does_not_even_yield_is_noticed():
     until(lambda: stuck)
     ticker.leave()
     ticker.close()
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_what_a_profile_notes_are_functions_that_programs_have(name):
+    interface, function = name.split(".")
+    assert function in import_module(f"pie_engine.host.interfaces.{interface}").FUNCTIONS
