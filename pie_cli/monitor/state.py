@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,9 @@ ROWS_S = 0.45
 """Programs are looked at about twice a second, however fast snapshots come: there may be hundreds, and faster than that
 nobody reads."""
 NUM_HAPPENINGS = 500
+
+CLOCK = re.compile(r"^\d\d:\d\d:\d\d ")
+"""Before the sentence of an incident; the log has one of its own."""
 
 
 class Reducer:
@@ -169,7 +173,7 @@ class Reducer:
         known = set(last.incidents)
         for text in now.incidents:
             if text not in known:
-                self._log.append(Happening(now.at, "incident", text))
+                self._log.append(Happening(now.at, "incident", CLOCK.sub("", text)))
 
     def _note_restarts(
         self, at: float, kind: str, last: tuple[ModelState | HostState, ...], now: tuple[ModelState | HostState, ...]

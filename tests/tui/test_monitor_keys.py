@@ -327,7 +327,8 @@ async def test_what_the_engine_refuses_is_shown_with_the_way_out(tmp_path: Path)
         assert rig.notes == "your token lacks `control`\nask for one that has it"
 
 
-async def test_words_that_are_typed_in_one_go_are_no_commands(tmp_path: Path) -> None:
+async def test_words_that_are_typed_in_one_go_are_no_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     async with shown(tmp_path, programs=3, snapshots=2) as rig:
         await rig.press_at_once("slash", *"sky", "enter")
         await rig.settle()

@@ -157,8 +157,8 @@ def test_contexts_that_were_moved_out_are_in_the_log() -> None:
 def test_incidents_are_in_the_log_once() -> None:
     reducer = Reducer()
     reducer.apply(snapshot(1000, incidents=("old",)))
-    reducer.apply(snapshot(1001, incidents=("old", "core m died")))
-    view = reducer.apply(snapshot(1002, incidents=("old", "core m died")))
+    reducer.apply(snapshot(1001, incidents=("old", "01:29:51 core m died")))
+    view = reducer.apply(snapshot(1002, incidents=("old", "01:29:51 core m died")))
     assert [each.text for each in view.log] == ["core m died"]
 
 
