@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import inspect
 
+from pie_cli.checks import addresses
 from pie_engine import config as engine_config
 from pie_engine.config import EngineConfig, Section, config_file, decode_config, load_config, nearest_hint
 from pie_engine.config_fields import TABLES, Setting, section_doc, settings_of, top_settings
@@ -130,7 +131,7 @@ def change(path: Path, key: str, text: str | None) -> None:
         del table[setting]
     else:
         table[setting] = _value(where, setting, text)
-    decode_config(document.unwrap(), source=str(path))
+    addresses.check(decode_config(document.unwrap(), source=str(path)))
     write(path, document.as_string())
 
 

@@ -8,9 +8,9 @@ from collections import deque
 
 import httpx
 
-from pie_engine.errors import InvalidConfig
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.spans import Json, export_request, spans_of
+from pie_engine.protocol.collector import traces_url
 from pie_engine.protocol.to_gateway import Generations
 from pie_engine.protocol.version import pie_version
 
@@ -21,7 +21,6 @@ MAX_WAITING = 1000
 MAX_BATCH = 100
 EVERY_S = 1.0
 TIMEOUT_S = 5.0
-PATH = "/v1/traces"
 
 
 class Telemetry:
@@ -72,17 +71,3 @@ class Telemetry:
         if self._is_failing:
             log.warning("%s takes traces again", self._url)
         self._is_failing = False
-
-
-def traces_url(endpoint: str) -> str:
-    """Where OTLP over HTTP puts traces, below a collector's address."""
-    try:
-        url = httpx.URL(endpoint)
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidConfig(
-            f"`otlp_endpoint` under [telemetry] is `{endpoint}`, which is not the address of a collector",
-            hint="write it like `http://127.0.0.1:4318`",
-        )
-    return endpoint.rstrip("/") + PATH

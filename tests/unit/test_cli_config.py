@@ -128,6 +128,11 @@ def test_default_takes_a_setting_out(path: Path, capsys: Capture) -> None:
         (("host.num_hosts", "two"), '`host.num_hosts` is "two"; it must be a whole number, 1 to 256'),
         (("host.num_hosts", "0"), "`host.num_hosts` is 0; it must be a whole number, 1 to 256"),
         (("host.num_hosts", "-1"), "`host.num_hosts` is -1; it must be a whole number, 1 to 256"),
+        (
+            ("gateway.listen", "0.0.0.0:80"),
+            "is `0.0.0.0:80`; it must be a loopback address and a port",
+        ),
+        (("telemetry.otlp_endpoint", "collector"), "is `collector`, which is not the address of a collector"),
         (("log_level", "loud"), "it must be one of"),
         (("host.num_hosts",), "error: `host.num_hosts` needs a VALUE or `--default`"),
         (("host.num_hosts", "2", "--default"), "needs a VALUE or `--default`"),
@@ -200,5 +205,7 @@ def test_check_looks_for_the_models(path: Path, tmp_path: Path, capsys: Capture)
     other.write_text('[[models]]\npath = "/no/such/model"\n')
     assert config("check", str(other)) == 2
     assert "problem" in capsys.readouterr().out
+    other.write_text('[telemetry]\notlp_endpoint = "http://"\n')
+    assert config("check", str(other)) == 2
     assert config("check", str(tmp_path / "absent.toml")) == 2
     assert "which does not exist" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def check(
     """
     import os
 
-    from pie_cli.checks import models
+    from pie_cli.checks import addresses, models
     from pie_cli.checks.finding import show_finding
     from pie_engine.config import config_file, load_config
 
@@ -31,6 +31,7 @@ def check(
     if file is not None:
         environ["PIE_CONFIG"] = str(file)
     config = load_config(environ=environ)
+    addresses.check(config)
     path = config_file(environ)
     console.note(f"{path}: its settings are allowed" if path.exists() else f"{path} is not there: the defaults hold")
     findings = models.check(config)
