@@ -102,6 +102,14 @@ def test_draws_and_nuclei_exactly_on_a_border() -> None:
         assert tokens_of(flat[:1], [Draw(GREEDY)]) == [0]
 
 
+def test_of_equal_logits_a_top_k_has_the_first() -> None:
+    logits = torch.full((20, 333), -1e-3)
+    logits[:, 233:] = 0.0
+    drawn = tokens_of(logits, [Draw(Sampler(1.0, top_k=20), (row + 0.5) / 20) for row in range(20)])
+    assert drawn == list(range(233, 253))
+    assert tokens_of(logits, [Draw(Sampler(1.0, top_k=101), math.nextafter(1, 0))] * 20) == [0] * 20
+
+
 @pytest.mark.parametrize("scale", [0.001, 0.01, 1.0])
 def test_flat_distributions_reach_the_whole_vocabulary(scale: float) -> None:
     logits = random_logits(1, 5000, scale=scale)
