@@ -176,6 +176,8 @@ class Paging:
         Tokens behind the last whole page that is known are computed again.
         """
         kv, pool = operation.kv, self._pool
+        if not len(pool.tier):
+            return
         keys, end = _keys_but(kv, gaps), kv.num_committed_pages
         places = takewhile(lambda place: place < len(kv.page_ids), outside(gaps, end))
         slots = pool.tier.run(keys)
