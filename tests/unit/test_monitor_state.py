@@ -7,9 +7,11 @@ import math
 import msgspec
 import pytest
 
+from pie_cli.monitor.panels.header import CONNECTED, status_line
 from pie_cli.monitor.percentiles import percentiles, since
 from pie_cli.monitor.series import Marks, Series, chart, sparkline
 from pie_cli.monitor.state import NUM_HAPPENINGS, Reducer
+from pie_cli.monitor.text import plain
 from pie_cli.monitor.tracks import NUM_PHASES
 from pie_engine.protocol.stats import (
     Batches,
@@ -262,3 +264,9 @@ def test_programs_are_looked_at_twice_a_second_however_fast_snapshots_come() -> 
     assert views[4].rows is views[0].rows
     assert views[5].rows[0].age_s == 10.5
     assert reducer.apply(snapshot(990.0, boot="gw-2")).rows_at == 990, "a clock that was put back"
+
+
+def test_a_program_that_somebody_has_ended_has_not_failed() -> None:
+    ended = Requests(num_failed=3, errors={"cancelled": 2, "trap": 1})
+    view = Reducer().apply(snapshot(1000, requests=ended))
+    assert "  1 failed" in plain(status_line(view, 80, CONNECTED, is_frozen=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pie_cli.monitor import format
+from pie_cli.monitor.diagnosis import NO_FAILURES
 from pie_cli.monitor.text import Line, Span, bar, beside, cut, cut_line, line, width_of, wrap
 from pie_cli.monitor.view import ModelView, View
 
@@ -22,6 +23,7 @@ def status_line(view: View | None, width: int, connection: str, *, is_frozen: bo
     if view is None:
         return beside(line(("Pie", "title")), right, width)
     snapshot, requests = view.snapshot, view.snapshot.requests
+    num_failed = requests.num_failed - sum(requests.errors.get(code, 0) for code in NO_FAILURES)
     left = line(
         ("Pie", "title"),
         f" {snapshot.pie}",
@@ -30,7 +32,7 @@ def status_line(view: View | None, width: int, connection: str, *, is_frozen: bo
         " running",
         (f"  {requests.num_queued:,}", "bold"),
         " queued",
-        (f"  {requests.num_failed:,}", "bad" if requests.num_failed else "bold"),
+        (f"  {num_failed:,}", "bad" if num_failed else "bold"),
         " failed",
     )
     return beside(left, right, width)
