@@ -10,6 +10,7 @@ No sockets and no waiting in here, so that the same loop runs inline in tests an
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 
 
 DEFAULT_SCHEDULING = SchedulingSection()
+STANDSTILL_STEP_S = 0.01
+"""What a step takes at least in which nobody can run."""
 
 
 class DeviceFailed(Exception):
@@ -131,6 +134,8 @@ class Core:
         """When the last step ended, if there was more to run then."""
         self._standing: object = None
         """When there was nothing to run the last time."""
+        self._wakes_at = math.inf
+        """While nobody can run: when the next step is counted for those that wait for pages."""
         for name, folder in section.adapters.items():
             self.add_adapter(name, folder)
 
@@ -198,7 +203,8 @@ class Core:
         """When `step` is needed even if nothing runs: a chunk waits for its time, or a plan's is over."""
         chunks = (plan.next_chunk_at for plan in self._turns.plans if plan.holds_chunk)
         deadlines = (plan.deadline for plan in self._turns.timed if plan.deadline is not None)
-        return min((*chunks, *deadlines), default=None)
+        wakes = (self._wakes_at,) if self._is_stuck and self._wakes_at < math.inf else ()
+        return min((*chunks, *deadlines, *wakes), default=None)
 
     @property
     def is_compiling(self) -> bool:
@@ -222,6 +228,8 @@ class Core:
             self._settle_saves(self.facts.archive)
             has_news = self.facts.archive.has_news()
             self._is_stuck = self._is_stuck and not has_news
+        if self._is_stuck and self._wakes_at <= self._clock():
+            self._is_stuck = False
         if not self.is_idle:
             guessed_s = 0.0 if self._draft_model is None else self._guess(self._draft_model)
             batch = self._compose(guessed_s)
@@ -275,6 +283,9 @@ class Core:
         if not batch and not scheduler.paging.outgrown and not scheduler.paging.restores:
             standing = scheduler.standing
             self._is_stuck, self._standing = standing == self._standing, standing
+            # Steps go by also where somebody keeps pages without running: it pays for them, and a wait has its bound.
+            step_s = max(self.counts.last_step_s, STANDSTILL_STEP_S)
+            self._wakes_at = self._clock() + step_s if scheduler.paging.lacking else math.inf
         for operation in scheduler.paging.outgrown:
             self._turns.fail(operation, out_of_pages(operation.kv.num_tokens, self.facts).info)
         return batch

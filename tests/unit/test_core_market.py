@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from pie_engine.config import SchedulingSection
-from pie_engine.market.policy import TURN_STEPS
+from pie_engine.core.loop import STANDSTILL_STEP_S
+from pie_engine.market.policy import MAX_WAIT_STEPS, TURN_STEPS
 from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.to_core import CloseProcess, Endow, OpenProcess, PauseProcess, SetAway, SetBid, SetProcessBid
 from tests.unit.core_rig import RANDOM, Rig
@@ -107,6 +108,34 @@ def test_nobody_starves_for_pages_beside_one_that_bids_everything():
     op = rig.generate(rig.context("p" * 30, pid="poor"), max_tokens=10, ignore_eos=True)
     assert steps_until(rig, op) <= 2 * (max_wait + 2 * (TURN_STEPS + 2))
     rig.check()
+
+
+def test_steps_are_counted_while_nobody_can_run():
+    """Else whoever keeps pages without running would neither pay for them nor ever lose them."""
+    rig = Rig(num_pages=20)
+    open_all(rig, "holder", "waiter")
+    held = rig.context("h" * 40, pid="holder")
+    rig.send(SetBid(held, CREDIT))
+    rig.flush(held)
+    rig.run()
+    wanted = rig.context("w" * 48, pid="waiter")
+    rig.send(SetBid(wanted, CREDIT // 10))
+    waiting = rig.flush(wanted)
+    rig.step(2)
+    num_steps = 0
+    while waiting not in rig.heard or not rig.heard[waiting].is_flushed:
+        assert num_steps < MAX_WAIT_STEPS + 8
+        if rig.core.is_idle:
+            due_at = rig.core.next_due_at
+            assert due_at is not None
+            assert due_at >= rig.now + STANDSTILL_STEP_S, "it sleeps in between"
+            rig.now = due_at
+        num_steps += 1
+        rig.step()
+    assert num_steps > MAX_WAIT_STEPS - 8
+    assert rig.core._scheduler.claims.ledger.account("holder").rent > 0
+    rig.step()
+    assert rig.core.next_due_at is None
 
 
 def test_while_everything_fits_nobody_pays_but_for_pages_made():
