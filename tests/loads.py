@@ -103,7 +103,8 @@ class Engine:
         self._hits += cached // 16
         self._misses += (prompt - cached) // 16 + 1
         counts["generated"] += round(age_s * draw.uniform(5, 30))
-        counts["batch"] += counts["generated"] + prompt - cached
+        # What has run since the core began is in its batches as well, by and by.
+        counts["batch"] += counts["generated"]
         if program.number % 4 == 0:
             counts["drafted"] += counts["generated"] // 2
             counts["accepted"] += round(counts["drafted"] * draw.uniform(0.3, 0.8))
@@ -215,6 +216,7 @@ class Engine:
                 self._preempted // 2,
             ),
             MarketState("market", self._price, self._rent, self._made_pages, self._moved),
+            self._batches_of().num_tokens,
         )
         hosts = tuple(
             HostState(name, f"{name}-1", len(self._programs) // 2, 3, cpu * seconds, 400 << 20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -101,15 +101,17 @@ class Reducer:
         before = self._view
         if before is not None and 0 <= snapshot.at - before.rows_at < ROWS_S:
             return before.rows, before.rows_at
-        rows = self._rows(snapshot)
-        # With the programs, so that their shares are over the same time as what they are shares of.
-        for track in self._models.values():
-            track.tick(snapshot.at)
-        return rows, snapshot.at
+        of_programs: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for program in snapshot.programs:
+            of_programs[program.model][program.pid] = program.num_batch_tokens
+        for model in snapshot.models:
+            self._models[model.name].look(snapshot.at, model, of_programs[model.name])
+        return self._rows(snapshot), snapshot.at
 
     def _rows(self, snapshot: Snapshot) -> tuple[Row, ...]:
         num_models = Counter(program.pid for program in snapshot.programs)
         at, tracks = snapshot.at, {}
+        shares = {model.name: self._models[model.name].shares for model in snapshot.models}
         rows = []
         for program in snapshot.programs:
             key = f"{program.pid} {program.model}" if num_models[program.pid] > 1 else program.pid
@@ -119,7 +121,7 @@ class Reducer:
             elif program.num_moved_out > track.now.num_moved_out:
                 self._log.append(_moved_out(at, program, program.num_moved_out - track.now.num_moved_out))
             tracks[key] = track
-            rows.append(track.apply(at, program, key, self._models.get(program.model)))
+            rows.append(track.apply(at, program, key, shares.get(program.model)))
         self._programs = tracks
         return tuple(rows)
 

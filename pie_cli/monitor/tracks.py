@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 from pie_cli.monitor.series import Marks, Series
+from pie_cli.monitor.shares import Look, Shares
 from pie_cli.monitor.view import HostView, ModelHistory, ModelView, Phase, ProgramHistory, Row, StepRates
 from pie_engine.protocol.stats import Batches, HostState, ModelState, ProgramState
 
@@ -26,15 +28,17 @@ class ModelTrack:
         self._fast: Marks[ModelState] = Marks(at, now, FAST_S)
         self._slow: Marks[ModelState] = Marks(at, now, SLOW_S)
         self._peaks: deque[tuple[float, int]] = deque()
-        self._last = now
+        self.shares: Shares | None = None
+        """None: nobody has looked at its programs."""
 
-    def batch_tokens(self, *, slow: bool) -> int:
-        """Tokens of all kinds since the fast or the slow mark."""
-        before = (self._slow if slow else self._fast).value.batches
-        return _num_tokens(self._last.batches) - _num_tokens(before)
+    def look(self, at: float, now: ModelState, of_programs: Mapping[str, int]) -> None:
+        """At all programs at once. `of_programs`: tokens that ran for each of them, by pid."""
+        look = Look(now.num_looked_tokens, of_programs)
+        if self.shares is None:
+            self.shares = Shares(at, FAST_S, SLOW_S, look)
+        self.shares.apply(at, look, now.batches.num_tokens)
 
     def apply(self, at: float, now: ModelState) -> ModelView:
-        self._last = now
         fast, slow = self._fast, self._slow
         rates = _rates(at - fast.at, fast.value.batches, now.batches)
         before = slow.value
@@ -53,12 +57,9 @@ class ModelTrack:
             self.history,
         )
         self._remember(at, view)
+        fast.move(at, now)
+        slow.move(at, now)
         return view
-
-    def tick(self, at: float) -> None:
-        """After everything of a snapshot was compared with the marks."""
-        self._fast.move(at, self._last)
-        self._slow.move(at, self._last)
 
     def _peak(self, at: float, peak: int) -> int:
         self._peaks.append((at, peak))
@@ -105,22 +106,22 @@ class ProgramTrack:
         self._phases: deque[Phase] = deque([Phase(since, now.state)], maxlen=NUM_PHASES)
         self.history = ProgramHistory(self._phases, *(Series(PROGRAM_STEP_S, NUM_PROGRAM_POINTS) for _ in range(4)))
 
-    def apply(self, at: float, now: ProgramState, key: str, model: ModelTrack | None) -> Row:
+    def apply(self, at: float, now: ProgramState, key: str, shares: Shares | None) -> Row:
+        """`shares`: of its model, which have looked at it."""
         self.now = now
         fast, slow = self._fast, self._slow
         seconds = at - fast.at
         old, older = fast.value, slow.value
         if now.state != self._phases[-1].state:
             self._phases.append(Phase(at, now.state))
-        num_run, num_slow = (model.batch_tokens(slow=False), model.batch_tokens(slow=True)) if model else (0, 0)
         row = Row(
             key,
             now,
             at - now.created,
             at - self._phases[-1].since,
             per_second(now.num_generated - old.num_generated, seconds),
-            _part(now.num_batch_tokens - old.num_batch_tokens, num_run),
-            _part(now.num_batch_tokens - older.num_batch_tokens, num_slow) or 0.0,
+            shares.of(now.pid) if shares else None,
+            shares.slow_of(now.pid) if shares else 0.0,
             now.num_contexts - older.num_contexts,
             _part(now.num_cached, now.num_prompt),
             _part(now.num_accepted, now.num_drafted),
@@ -150,10 +151,6 @@ def _part(part: float, whole: float) -> float | None:
     return min(max(part / whole, 0.0), 1.0) if whole > 0 else None
 
 
-def _num_tokens(batches: Batches) -> int:
-    return batches.num_prefill_tokens + batches.num_decode_tokens + batches.num_draft_tokens
-
-
 def _rates(seconds: float, before: Batches, now: Batches) -> StepRates:
     num_steps = now.num_steps - before.num_steps
     if seconds <= 0 or num_steps <= 0:
@@ -168,5 +165,5 @@ def _rates(seconds: float, before: Batches, now: Batches) -> StepRates:
         step_s / num_steps,
         (now.gap_s - before.gap_s) / num_steps,
         min(step_s / seconds, 1.0),
-        (_num_tokens(now) - _num_tokens(before)) / seconds,
+        (now.num_tokens - before.num_tokens) / seconds,
     )

@@ -18,6 +18,8 @@ class CoreNumbers:
 
     def __init__(self) -> None:
         self._newest: dict[str, CoreStats] = {}
+        self._looked_tokens: dict[str, int] = {}
+        """Tokens that each core had run when it looked at its processes."""
         self._peaks: dict[str, deque[tuple[float, int]]] = {}
         """When each of the last reports came, and most rows of a step since the one before."""
         self.on_new: Callable[[str], None] = lambda boot_id: None
@@ -27,6 +29,8 @@ class CoreNumbers:
         before = self._newest.get(boot_id)
         if stats.processes is None:
             stats = msgspec.structs.replace(stats, processes=[] if before is None else before.processes)
+        else:
+            self._looked_tokens[boot_id] = stats.batches.num_tokens
         self._newest[boot_id] = stats
         self._peaks.setdefault(boot_id, deque(maxlen=_MAX_PEAKS)).append((now, stats.batches.peak_sequences))
         if before is None:
@@ -34,10 +38,15 @@ class CoreNumbers:
 
     def forget(self, boot_id: str) -> None:
         self._newest.pop(boot_id, None)
+        self._looked_tokens.pop(boot_id, None)
         self._peaks.pop(boot_id, None)
 
     def get(self, boot_id: str) -> CoreStats | None:
         return self._newest.get(boot_id)
+
+    def looked_tokens(self, boot_id: str) -> int:
+        """Tokens of all kinds that had run when the newest numbers of its processes were made."""
+        return self._looked_tokens.get(boot_id, 0)
 
     def peak_since(self, boot_id: str, since: float) -> int:
         """Most rows of a step that was reported after `since`; if nothing was, of the last report."""

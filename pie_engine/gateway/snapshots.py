@@ -85,6 +85,7 @@ class Snapshots:
             device_use=stats.device_use,
             device_memory_bytes=stats.device_memory_bytes,
             batches=msgspec.structs.replace(stats.batches, peak_sequences=peak),
+            num_looked_tokens=self._exchange.numbers.looked_tokens(boot_id),
             pages=_pages(stats, detail),
             market=stats.market,
         )

@@ -45,6 +45,11 @@ class Batches(Body, frozen=True):
     max_sequences: int = 0
     """Most rows of a step (`max_batch_sequences`)."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Of all kinds."""
+        return self.num_prefill_tokens + self.num_decode_tokens + self.num_draft_tokens
+
 
 class Pages(Body, frozen=True):
     """The KV pages of a core."""
@@ -100,6 +105,9 @@ class ModelState(Body, frozen=True):
     batches: Batches = Batches()
     pages: Pages = Pages()
     market: MarketState = MarketState()
+    num_looked_tokens: int = 0
+    """Tokens of all kinds that had run when its programs were looked at, which is before other numbers if there are
+    many: the whole of which their `num_batch_tokens` are parts."""
 
 
 class HostState(Body, frozen=True):

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from pie_engine.config import EngineConfig, ModelSection
@@ -23,14 +24,16 @@ from pie_engine.gateway import single as single_module
 from pie_engine.gateway import turn as turn_module
 from pie_engine.gateway.contexts import ContextShelf
 from pie_engine.gateway.hosts import HostPool, lane_of
+from pie_engine.gateway.numbers import CoreNumbers
 from pie_engine.gateway.problems import Conflict, TooLarge, status_of, translated
 from pie_engine.gateway.process import Process
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
 from pie_engine.gateway.turn import Turn
 from pie_engine.gateway.views import status_of as health_of
 from pie_engine.protocol.program import Manifest
+from pie_engine.protocol.stats import Batches
 from pie_engine.protocol.to_daemon import Member
-from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.to_gateway import CoreStats, Event, ProcessUsage
 from pie_engine.store.contexts import SavedContexts
 from tests.unit.test_store import record
 
@@ -248,3 +251,14 @@ def test_the_api_socket_replaces_what_is_there_and_is_private(tmp_path):
 def test_tcp_is_refused_for_anything_but_a_loopback_port(listen):
     with pytest.raises(InvalidConfig):
         tcp_socket(listen)
+
+
+def test_programs_are_parts_of_what_had_run_when_they_were_looked_at():
+    numbers = CoreNumbers()
+    report = CoreStats("tiny", 4, 4, 0, Batches(num_prefill_tokens=5, num_decode_tokens=3, num_draft_tokens=2))
+    assert numbers.looked_tokens("a") == 0
+    numbers.take("a", msgspec.structs.replace(report, processes=[ProcessUsage("p", 1, 1, 3, "running")]), 0.0)
+    numbers.take("a", msgspec.structs.replace(report, batches=Batches(num_decode_tokens=90), processes=None), 1.0)
+    assert numbers.looked_tokens("a") == 10
+    numbers.forget("a")
+    assert numbers.looked_tokens("a") == 0

@@ -6,6 +6,8 @@ import math
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pie_cli.monitor.panels.header import CONNECTED, status_line
 from pie_cli.monitor.percentiles import percentiles, since
@@ -24,6 +26,7 @@ from pie_engine.protocol.stats import (
     Snapshot,
 )
 from tests.loads import Engine
+from tests.thoroughness import count
 
 replace = msgspec.structs.replace
 MODEL = ModelState("m", "core-1", True, batches=Batches(max_tokens=100, max_sequences=8), pages=Pages(16, 100, 100))
@@ -40,7 +43,7 @@ def ran(num_steps: int, *, rows: int = 2, model: ModelState = MODEL) -> ModelSta
     batches = Batches(
         num_steps, 6 * num_steps, 2 * num_steps, 0, rows * num_steps, rows, 0.01 * num_steps, 0.001 * num_steps, 100, 8
     )
-    return replace(model, batches=batches)
+    return replace(model, batches=batches, num_looked_tokens=batches.num_tokens)
 
 
 def test_rates_are_over_the_last_one_to_two_seconds() -> None:
@@ -115,6 +118,50 @@ def test_shares_and_tokens_of_programs() -> None:
     assert second.accept_rate == 0.75
     assert second.rent_s == 500
     assert first.age_s == 11
+
+
+def test_shares_are_over_the_same_span_whenever_a_program_began_and_however_old_its_numbers_are() -> None:
+    """Two programs take turns of a second. The core says what it has run ten times a second, and what ran for whom once
+    a second."""
+    reducer = Reducer()
+    looked, programs = 0, (PROGRAM,)
+    for i in range(100):
+        if i % 10 == 0:
+            first, second = 80 * (i // 20) + 8 * min(i % 20, 10), 80 * (i // 20) + 8 * max(i % 20 - 10, 0)
+            looked = 8 * i
+            programs = (replace(PROGRAM, num_batch_tokens=first), replace(PROGRAM, pid="p2", num_batch_tokens=second))
+            programs = programs if i >= 15 else programs[:1]
+        model = replace(ran(i), num_looked_tokens=looked)
+        view = reducer.apply(snapshot(1000 + i / 10, programs=programs, models=(model,)))
+        shares = [row.batch_share for row in view.rows]
+        if i >= 20:
+            assert shares in ([0.5, 0.5], [1, 0], [0, 1]), "between two looks the numbers stay"
+            assert sum(row.slow_share for row in view.rows) == pytest.approx(1)
+    # Nothing runs any more, and the core has looked once again.
+    for i in range(4):
+        view = reducer.apply(snapshot(1011 + i, programs=programs, models=(replace(ran(99), num_looked_tokens=792),)))
+    assert view.rows[0].batch_share is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 500), st.booleans(), st.floats(0.05, 1.5)), max_size=60))
+@settings(max_examples=count(20, 1000), deadline=None)
+def test_shares_of_a_picture_are_never_more_than_the_whole(steps: list[tuple[int, int, bool, float]]) -> None:
+    """Programs begin with their first tokens, one in a hundred is launched anew; looks come now and then."""
+    reducer = Reducer()
+    counts: dict[str, int] = {}
+    num_run, at = 0, 1000.0
+    looked, programs = 0, ()
+    for who, num_tokens, is_looked_at, seconds in steps:
+        at, num_run = at + seconds, num_run + num_tokens
+        pid = f"p{who}"
+        counts[pid] = num_tokens if num_tokens % 100 == 1 else counts.get(pid, 0) + num_tokens
+        if is_looked_at:
+            looked = num_run
+            programs = tuple(replace(PROGRAM, pid=pid, num_batch_tokens=number) for pid, number in counts.items())
+        model = replace(MODEL, batches=Batches(num_prefill_tokens=num_run), num_looked_tokens=looked)
+        rows = reducer.apply(snapshot(at, programs=programs, models=(model,))).rows
+        assert sum(row.batch_share or 0.0 for row in rows) <= 1.0001
+        assert sum(row.slow_share for row in rows) <= 1.0001
 
 
 def test_a_program_on_two_models_is_two_rows() -> None:
