@@ -42,7 +42,7 @@ class Counts:
     step_s: float = 0.0
     gap_s: float = 0.0
     num_page_misses: int = 0
-    """Pages that prompts filled and did not find."""
+    """Pages that prompts filled and did not find; those of contexts that had them before are not counted."""
     num_violations: int = 0
     num_last_sequences: int = 0
     """Of the last step alone."""

@@ -358,8 +358,10 @@ class Core:
                     self._turns.settle(operation)
                 continue
             num_full = kv.advance(kv.num_computed + num_tokens)
-            if num_tokens > 1:
-                counts.num_page_misses += num_full
+            if num_full:
+                num_new = operation.context.has_seen()
+                if num_tokens > 1:
+                    counts.num_page_misses += min(num_new, num_full)
             if kv.num_tokens == kv.num_computed:
                 self._settle_sample(operation, result, now)
             if num_full or operation.guesses:

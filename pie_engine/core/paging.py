@@ -41,6 +41,8 @@ class Paging:
         self._tokens_left = 0
         """Of this step, for prompts."""
         self.num_preemptions = self.num_page_hits = self.num_page_returns = 0
+        self._num_hits = 0
+        """Of them, those of the prompt that was looked at last."""
         self._coming: set[bytes] = set()
         """Keys of the pages that the prefills chosen so far make full in this step."""
 
@@ -84,6 +86,7 @@ class Paging:
             reading: Reading | None = None
             gaps: Spans = ()
             operation.awaits_disk = False
+            self._num_hits = 0
             self._claims.note_lack(operation.context, False)
             if is_prefill:
                 gaps = self._gaps_of(kv)
@@ -148,9 +151,12 @@ class Paging:
         if is_worth_waiting(num_coming * size, min(num_left, self._tokens_left)):
             return False
         if pages:
-            operation.context.has_found(kv.adopt(pages, gaps))
+            num_full = kv.adopt(pages, gaps)
+            # What it had before it was moved out is no hit of its prompt.
+            self._num_hits = min(len(pages), max(num_full - operation.context.num_seen, 0))
+            operation.context.has_found(num_full)
             self._claims.has_pages(operation.context)
-            self.num_page_hits += len(pages)
+            self.num_page_hits += self._num_hits
         return True
 
     def _fetch(self, operation: Operation) -> Reading | None:
@@ -236,7 +242,7 @@ class Paging:
         if not self._make_room(operation, end, gaps, num_growing, is_newcomer=is_newcomer):
             if is_newcomer:
                 # What it has found stays where it is until there is room for the rest.
-                self.num_page_hits -= kv.num_pages
+                self.num_page_hits -= self._num_hits
                 kv.uncompute(0)
                 self._claims.has_pages(operation.context)
             return False
@@ -265,6 +271,7 @@ class Paging:
 
     def _put_back(self, context: Context) -> None:
         """Its KV is found in the pages or the host tier when it is needed, or computed again from its tokens."""
+        context.has_seen()
         context.kv.uncompute(0)
         self._claims.put_back(context)
         context.process.num_moved_out += 1

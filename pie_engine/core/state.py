@@ -113,6 +113,9 @@ class Context:
         """In the book of the policy."""
         self.num_made = kv.num_committed_pages
         """Pages from the first one on that its process need not pay any more: it has, or they were found."""
+        self.num_seen = self.num_made
+        """Pages from the first one on that were there once: to have them again is neither a hit nor a miss of its
+        prompts."""
         self.backing: Backing | None = None
         """Where the KV of its first `num_backed` tokens can be read, if it came from there."""
         self.num_backed = 0
@@ -136,6 +139,12 @@ class Context:
     def has_found(self, num_pages: int) -> None:
         """So many of its first pages are there, not all of them computed here."""
         self.num_made = max(self.num_made, num_pages)
+
+    def has_seen(self) -> int:
+        """Its full pages are there; how many of them for the first time."""
+        num_new = max(self.kv.num_committed_pages - self.num_seen, 0)
+        self.num_seen += num_new
+        return num_new
 
     def extend(self, tokens: list[int], placement: Placement | None, facts: ModelFacts) -> None:
         """Raises `InvalidInput` for a placement that does not fit, `Unsupported` for one that the model cannot have."""
@@ -171,4 +180,5 @@ class Context:
         self.num_backed = min(self.num_backed, self.num_kept(length))
         self.kv.truncate(length)
         self.num_made = min(self.num_made, self.kv.num_full_at(length))
+        self.num_seen = min(self.num_seen, self.kv.num_full_at(length))
         self.memory.truncate(length)

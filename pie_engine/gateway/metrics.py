@@ -150,10 +150,15 @@ METRICS: tuple[Measure, ...] = (
     _model(
         "pie_kv_page_hits_total",
         "counter",
-        "Pages of prompts that were found instead of computed",
+        "Pages of prompts that were found instead of computed when they ran first",
         lambda model: model.pages.num_hits,
     ),
-    _model("pie_kv_page_misses_total", "counter", "Pages that were computed", lambda model: model.pages.num_misses),
+    _model(
+        "pie_kv_page_misses_total",
+        "counter",
+        "Pages of prompts that were computed when they ran first",
+        lambda model: model.pages.num_misses,
+    ),
     _model(
         "pie_kv_page_returns_total",
         "counter",

@@ -64,7 +64,8 @@ class Pages(Body, frozen=True):
     """Places in host memory, and how many are taken."""
     num_used_host: int = 0
     num_hits: int = 0
-    """Pages of prompts that were found instead of computed, and those that were computed."""
+    """Pages of prompts that were found instead of computed, and those that were computed, when they ran first: what a
+    context had before it was moved out counts as neither."""
     num_misses: int = 0
     num_preemptions: int = 0
     """Times that a context with work to do has lost its pages."""

@@ -138,9 +138,9 @@ class CoreStats(Message, frozen=True):
     num_cached_pages: int = 0
     """Of the free ones, those that still hold KV which a prompt may find."""
     num_page_hits: int = 0
-    """Pages of prompts that were found instead of computed."""
+    """Pages of prompts that were found instead of computed, by contexts that did not have them before."""
     num_page_misses: int = 0
-    """Pages of prompts that were computed."""
+    """Pages of prompts that were computed, for the first time in their contexts."""
     num_host_pages: int = 0
     """KV pages that host memory holds for those that have lost their place, and how many it holds now."""
     num_used_host_pages: int = 0

@@ -137,6 +137,9 @@ def test_a_context_that_was_put_back_finds_its_pages_again():
     # Four pages of the prefix went to the other prompt, its end before its beginning.
     assert cached_tokens(rig, op) == len(PREFIX) - 4 * PAGE_SIZE
     assert computed(rig) - before == len(PREFIX) + 2 - cached_tokens(rig, op)
+    stats = rig.core.stats()
+    assert stats.num_page_hits == 0, "to have its own pages again is no hit of its prompt"
+    assert stats.num_page_misses == NUM_PREFIX_PAGES + 19, "nor to compute them again a miss"
 
 
 def test_a_prompt_that_changes_within_a_page_takes_over_what_is_published_for_it():
