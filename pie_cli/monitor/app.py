@@ -171,7 +171,8 @@ class MonitorApp(App[None]):
 
     def on_key(self, event: events.Key) -> None:
         """Letters that were typed before the line for them was there: they are no commands."""
-        if self.screen is self.main and self.main.is_asking and self.main.take_key(event):
+        screen = self.screen
+        if isinstance(screen, AskNumber | MainScreen) and screen.take_key(event):
             event.prevent_default()
 
     def action_search_for(self, words: str) -> None:

@@ -248,7 +248,9 @@ class Census:
         num_needed = self._num_pages_needed(operations)
         if num_needed:
             debt = ", no credits" if self._is_broke(process) else ""
-            free = f"{self._pool.num_free} free{self._others_have(process)}{debt}"
+            # Enough are free: it is not its turn, or they are what contexts that run grow into.
+            left = " but left for others" if self._pool.num_free >= num_needed else ""
+            free = f"{self._pool.num_free} free{left}{self._others_have(process)}{debt}"
             return f"waiting: pages ({num_needed} needed, {free})", num_needed
         return f"waiting: {self._wait_of(process, operations, bid)}", 0
 

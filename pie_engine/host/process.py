@@ -284,11 +284,12 @@ class Process:
 
     def wait_for_pages(self, model: str, news: Waits) -> None:
         """It waits for KV pages of `model`. Whoever follows its events sees why nothing comes."""
-        message = (
-            f"waiting for {news.num_pages} KV pages of {model}: {news.num_free} of {news.num_in_all} are free, "
-            "other contexts have the rest"
-        )
-        self.tell("info", message)
+        if news.num_free < news.num_pages:
+            why = "other contexts have the rest"
+        else:
+            why = "but left for those before it, and for those that grow"
+        free = f"{news.num_free} of {news.num_in_all} are free"
+        self.tell("info", f"waiting for {news.num_pages} KV pages of {model}: {free}, {why}")
 
     def secret(self, name: str) -> str:
         """Raises `NotFound` saying how to get at it."""

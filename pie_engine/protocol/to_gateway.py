@@ -99,8 +99,9 @@ class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):
     num_tokens: int
     """Generated so far."""
     state: str
-    """`running`, `idle`, `paused`, `waiting: batch`, `waiting: pages (N needed, M free, PID has K)`, `waiting: disk`,
-    `waiting: grammar`, `waiting: consumer`, `waiting: credits (bids B, the price is P)`."""
+    """`running`, `idle`, `paused`, `waiting: batch`, `waiting: pages (N needed, M free, PID has K)` with `M free but
+    left for others` where they would be enough, `waiting: disk`, `waiting: grammar`, `waiting: consumer`,
+    `waiting: credits (bids B, the price is P)`."""
     num_prompt: int = 0
     """Tokens of the prompts of its plans that are over, and those of them that did not have to run."""
     num_cached: int = 0

@@ -198,10 +198,13 @@ async def bidding(rig: Rig) -> None:
     assert isinstance(rig.app.screen, AskNumber)
     await rig.press(*"x", "enter")
     assert "is no number" in rig.text
-    await rig.press("backspace", *"0.5", "enter")
+    # What was wrong is typed over, and a number may come in one go with its key.
+    await rig.press(*"0.5", "enter")
     await rig.press("b", "enter")
     await rig.press("b", "escape")
-    assert rig.engine.asked == [("bid", pid, 0.5), ("bid", pid, None)]
+    await rig.press_at_once("b", *"12.5", "enter")
+    await rig.settle()
+    assert rig.engine.asked == [("bid", pid, 0.5), ("bid", pid, None), ("bid", pid, 12.5)]
 
 
 @key("e")
@@ -211,8 +214,11 @@ async def endowing(rig: Rig) -> None:
     assert "type a number" in rig.text
     await rig.press(*"-5", "enter")
     assert "from 0" in rig.text
-    await rig.press("escape", "e", *"250", "enter")
-    assert rig.engine.asked == [("endow", pid, 250.0)]
+    await rig.press(*"250", "enter")
+    await rig.press_at_once("e", *"31")
+    await rig.settle()
+    await rig.press("7", "enter")
+    assert rig.engine.asked == [("endow", pid, 250.0), ("endow", pid, 317.0)]
 
 
 @key("l", "enter")

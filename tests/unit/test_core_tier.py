@@ -198,6 +198,17 @@ def test_a_process_that_waits_for_pages_says_so_with_the_numbers():
     assert {each.num_pages_needed for each in rig.core.stats().processes} == {0}
 
 
+def test_a_process_that_waits_for_pages_that_are_free_says_that_they_are_for_others():
+    rig = Rig(num_pages=8)
+    rig.send(OpenProcess("p2", "later"))
+    rig.generate(rig.context("a" * 12), max_tokens=18)
+    rig.step(3)
+    rig.flush(rig.context("b" * 16, pid="p2"))
+    rig.step()
+    states = [usage.state for usage in rig.core.stats().processes]
+    assert states == ["running", "waiting: pages (4 needed, 4 free but left for others, p1 has 4)"]
+
+
 def test_who_waits_for_pages_for_a_while_is_told_once():
     rig = Rig(num_pages=8)
     rig.send(OpenProcess("p2", "later"))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label
+
+
+def take_letter(line: Input, event: events.Key) -> bool:
+    """One that was typed before `line` was there, into it."""
+    if event.is_printable and event.character:
+        line.insert_text_at_cursor(event.character)
+        return True
+    return False
 
 
 class Confirm(ModalScreen[bool]):
@@ -53,18 +61,41 @@ class AskNumber(ModalScreen[str | None]):
         self._question = question
         self._about = about
         self._may_be_empty = may_be_empty
+        self._early: list[events.Key] = []
+        """Keys that came before its line did."""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Label(self._question, markup=False)
-            yield Input(placeholder="credits", id="number")
+            # What was typed before it had the focus stays.
+            yield Input(placeholder="credits", id="number", select_on_focus=False)
             yield Label(self._about, markup=False, id="about")
+
+    def on_mount(self) -> None:
+        early, self._early = self._early, []
+        for event in early:
+            self._take(event)
+
+    def take_key(self, event: events.Key) -> bool:
+        """Typed in one go with the key that opened it. Keys of its line never come this far."""
+        if not self.is_mounted:
+            self._early.append(event)
+            return True
+        return self._take(event)
+
+    def _take(self, event: events.Key) -> bool:
+        line = self.query_one("#number", Input)
+        if event.key == "enter":
+            self._submitted(Input.Submitted(line, line.value))
+            return True
+        return take_letter(line, event)
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         problem = self._problem(event.value.strip())
         if problem:
             self.query_one("#about", Label).update(f"! {problem}")
+            event.input.action_select_all()
         else:
             self.dismiss(event.value.strip())
 

@@ -17,6 +17,7 @@ from pie_cli.monitor.keys import PAGES
 from pie_cli.monitor.listing import Order
 from pie_cli.monitor.panels import batch, findings, header, market, parts, service, tabs
 from pie_cli.monitor.panels.look import Look
+from pie_cli.monitor.screens.ask import take_letter
 from pie_cli.monitor.text import Line
 from pie_cli.monitor.view import View
 from pie_cli.monitor.widgets.panel import Panel
@@ -155,20 +156,15 @@ class MainScreen(Screen[None]):
         self.query_one("#prompt").add_class("open")
         words.focus()
 
-    @property
-    def is_asking(self) -> bool:
-        return bool(self._asked)
-
     def take_key(self, event: events.Key) -> bool:
         """Into the line of words, where the key belongs there. Its own keys never come this far."""
-        words = self.query_one("#words", Input)
-        if event.is_printable and event.character:
-            words.insert_text_at_cursor(event.character)
-        elif event.key == "enter":
-            self._done(Input.Submitted(words, words.value))
-        else:
+        if not self._asked:
             return False
-        return True
+        words = self.query_one("#words", Input)
+        if event.key == "enter":
+            self._done(Input.Submitted(words, words.value))
+            return True
+        return take_letter(words, event)
 
     def stop_asking(self) -> None:
         """A filter stays to be seen."""

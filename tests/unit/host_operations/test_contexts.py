@@ -225,3 +225,11 @@ def test_a_wait_for_pages_is_a_line_of_the_log(world):
         "level": "info",
         "message": "waiting for 7 KV pages of tiny: 4 of 24 are free, other contexts have the rest",
     }
+
+
+def test_a_wait_for_pages_that_are_free_says_whom_they_are_for(world):
+    world.process.wait_for_pages("tiny", Waits("pid", 35, 35, 96))
+    (event,) = world.process.events.take_unsent()
+    assert msgspec.json.decode(event.data)["message"] == (
+        "waiting for 35 KV pages of tiny: 35 of 96 are free, but left for those before it, and for those that grow"
+    )
