@@ -19,6 +19,7 @@ from pie_cli.profiles.totals import totals
 from pie_engine.config import HostSection, ModelSection
 from pie_engine.driver.fake_script import FakeScript, Reply
 from pie_engine.embedded import Embedded, EmbeddedProcess
+from pie_engine.host import engine as guest_engine
 from pie_engine.protocol.program import Bundle, Manifest
 
 STEP_MS = 4.0
@@ -29,8 +30,11 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Embedded]:
-    with Embedded(HostSection(warm_instances=1, cancel_grace_s=0.1)) as running:
-        yield running
+    """Programs here are not preempted by the clock: on a busy machine one may find its answer instead of waiting."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guest_engine, "TICK_S", 0.5)
+        with Embedded(HostSection(warm_instances=1, cancel_grace_s=0.1)) as running:
+            yield running
 
 
 def load(engine: Embedded, script: FakeScript = SCRIPT, **fields: object) -> None:
@@ -74,7 +78,8 @@ def test_the_time_of_a_program_is_divided_by_what_it_was_for(engine):
             with Context() as ctx:
                 ctx.user(prompt)
                 reply = await ctx.generate(max_tokens=8)
-            await asyncio.sleep(0.06)
+            for _ in range(5):
+                await asyncio.sleep(0.01)
             total = sum(i * i for i in range(300_000))
             return f"{reply}{total}"
         """,
@@ -83,7 +88,7 @@ def test_the_time_of_a_program_is_divided_by_what_it_was_for(engine):
     assert sum(found.values()) == pytest.approx(profile.wall_us, rel=0.01)
     assert found[PREFILL] >= STEP_MS * 1000 * 0.8
     assert found[DECODE] >= 7 * STEP_MS * 1000 * 0.8
-    assert found[SLEEP] >= 55_000
+    assert found[SLEEP] == sum(wait.took for wait in profile.waits if wait.has_timeout) > 0
     assert found[PYTHON] > 5_000
     assert (profile.program, profile.version, profile.outcome, profile.tasks) == ("p", "1.0", "return", ["main"])
     total = totals(profile)
@@ -205,11 +210,12 @@ def test_round_trips_to_the_client_are_named(engine):
             return [await ask(i) for i in range(4)]
         """,
     )
-    answered = 0
+    began, answered = time.monotonic(), 0
     while not process.has_ended:
         if sum(event.kind == "message" for event in process.events) > answered:
             answered += 1
-            time.sleep(0.03)
+            # A share of the wall time, however slow the machine is.
+            time.sleep(0.03 + 0.1 * (time.monotonic() - began))
             process.send(answered)
         process.work(None)
     profile = profile_of(process)
