@@ -41,7 +41,7 @@ BINDINGS = [
     _binding("i", "invert", "Invert", "Sort the other way round"),
     _binding("g", "group", "Group", "Group the programs by owner"),
     _binding("c", "columns", "Columns", "Choose the columns"),
-    _binding("z", "zoom", "Zoom", "Histories of 2 minutes, 20 minutes, an hour", show=True),
+    _binding("z", "zoom", "Zoom", "Histories of 2 minutes, 20 minutes, an hour"),
     _binding("m", "model", "Model", "Batch and market of the next model"),
     _binding("space", "freeze", "Freeze", "Hold the picture, and go on with what has come", show=True),
     _binding("k", "kill", "Kill", "End the chosen program", show=True),

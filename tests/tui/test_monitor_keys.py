@@ -223,6 +223,7 @@ async def endowing(rig: Rig) -> None:
 
 @key("l", "enter")
 async def looking_closer(rig: Rig) -> None:
+    assert rig.text.rstrip().endswith("l Log"), "the footer has room for all of its keys"
     row = rig.app.main.programs.chosen
     assert row is not None
     rig.engine.held = [ContextState(7, None, "qwen-3-8b", "idle", 123, 8, 2, 0, 500)]

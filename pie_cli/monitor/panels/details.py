@@ -18,7 +18,8 @@ LABEL_WIDTH = 10
 NUM_PHASES = 12
 NUM_CONTEXTS = 200
 MAX_EVENT_LINES = 20
-PHASE_MARKS = {"running": "█", "queued": "◌", "idle": "·", "paused": "‖"}
+PHASE_MARKS = {"running": "█", "queued": "◌", "idle": "·", "paused": "‖", "waiting: credits": "$"}
+"""Other waits have the first letter of what they are for."""
 
 
 def lines(row: Row, details: Details, width: int, *, has_ended: bool = False) -> list[Line]:
@@ -110,6 +111,8 @@ def _phases(row: Row, width: int) -> list[Line]:
     now = row.now.created + row.age_s
     ends = [phase.since for phase in phases[1:]] + [now]
     drawn = [heading("Phases", width), _timeline(row, phases, now, width)]
+    states = dict.fromkeys(phase.state for phase in phases)
+    drawn += flowing((line((f"{_mark(state)} ", "accent"), (state, "dim")) for state in states), width)
     newest = list(zip(phases, ends, strict=True))[-NUM_PHASES:]
     for phase, end in reversed(newest):
         clock = time.strftime("%H:%M:%S", time.localtime(phase.since))
@@ -127,9 +130,12 @@ def _timeline(row: Row, phases: Sequence[object], now: float, width: int) -> Lin
         moment = begin + span * (x + 0.5) / width
         while at + 1 < len(known) and known[at + 1].since <= moment:
             at += 1
-        state = known[at].state
-        cells.append(PHASE_MARKS.get(state, state.partition(": ")[2][:1] or "?"))
+        cells.append(_mark(known[at].state))
     return line(("".join(cells), "accent"))
+
+
+def _mark(state: str) -> str:
+    return PHASE_MARKS.get(state) or state.partition(": ")[2][:1] or "?"
 
 
 def _charts(row: Row, width: int) -> list[Line]:
