@@ -35,7 +35,7 @@ MACHINES_OWN = {
         "num_host",
         "num_used_host",
     ),
-    *("num_hits", "num_misses", "num_returns", "errors", "counts", "sum", "made"),
+    *("num_hits", "num_misses", "num_returns", "num_looked_tokens", "errors", "counts", "sum", "made"),
     *("num_launched", "num_queued", "num_returned", "num_failed"),
 }
 """What is another value on another machine or at another time."""
