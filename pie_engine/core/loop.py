@@ -26,7 +26,7 @@ from pie_engine.core.draft_model import DraftModel
 from pie_engine.core.goodput import most_passes, time_left
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.intake import Intake
-from pie_engine.core.operation import ModelFacts, Operation, out_of_pages
+from pie_engine.core.operation import ModelFacts, Operation
 from pie_engine.core.plan import PlanOperation
 from pie_engine.core.profile import Profiler
 from pie_engine.core.reserve import num_pages_of, num_slots_of
@@ -287,7 +287,8 @@ class Core:
             step_s = max(self.counts.last_step_s, STANDSTILL_STEP_S)
             self._wakes_at = self._clock() + step_s if scheduler.paging.lacking else math.inf
         for operation in scheduler.paging.outgrown:
-            self._turns.fail(operation, out_of_pages(operation.kv.num_tokens, self.facts).info)
+            operation.outgrow()
+            self._turns.end(operation)
         return batch
 
     def _prepare_pages(self) -> None:

@@ -253,6 +253,10 @@ class Operation:
         """The device has nothing for its last token."""
         self.fail(error)
 
+    def outgrow(self) -> None:
+        """Its context needs more pages than there are."""
+        self.fail(out_of_pages(self.kv.num_tokens, self.facts).info)
+
     def expire(self) -> None:
         """Its time is over: what there is goes to the program."""
         raise NotImplementedError

@@ -169,6 +169,12 @@ class PlanOperation(Guessing):
         self._force(inject)
         self._go_on()
 
+    def outgrow(self) -> None:
+        if self.num_generated:
+            self._end_with("pages")
+        else:
+            super().outgrow()
+
     def expire(self) -> None:
         if self.has_begun:
             self._end_with("deadline")

@@ -69,6 +69,11 @@ class Beam(Operation):
         self.top = result.probed.top
         self._search.settle_beam()
 
+    def outgrow(self) -> None:
+        """The others are as long, and end with it."""
+        self.is_over = True
+        self._search.outgrow()
+
     def refuse(self, error: ErrorInfo) -> None:
         """Where its grammar leads nowhere, it ends and the others go on."""
         matcher = self.state.matcher
@@ -296,6 +301,13 @@ class SearchOperation(Operation):
             self.context.process.host.send(Searched(self.op, [], Usage(self._start)))
         else:
             self._answer("deadline")
+
+    def outgrow(self) -> None:
+        """A beam has, or the prompt."""
+        if not self._beams:
+            super().outgrow()
+        elif not self.is_over:
+            self._answer("pages")
 
     def stop(self, keep: int) -> None:
         self.fail(Cancelled("the beam search was called off").info)

@@ -15,7 +15,7 @@ CHUNK_MS = 20
 MAX_DRAFT_TOKENS = 32
 """Most tokens that are guessed at once."""
 
-FinishReason = Literal["stop", "length", "context", "deadline", "stopped"]
+FinishReason = Literal["stop", "length", "context", "pages", "deadline", "stopped"]
 """A stop text or token, or the end of the grammar; `max_tokens`; the model's context is full; `timeout_s` is over; the
 program has stopped it."""
 GrammarKind = Literal["json-schema", "regex", "lark", "ebnf", "choice"]

@@ -139,14 +139,36 @@ def test_a_prompt_larger_than_the_pool_is_refused_at_the_door_with_the_numbers()
     assert rig.driver.steps == []
 
 
-def test_a_plan_that_outgrows_the_pool_alone_fails_after_delivering_what_it_has():
+@pytest.mark.parametrize("max_tokens", [None, 8, 1000])
+def test_a_reply_ends_with_what_it_has_when_its_context_takes_all_pages(max_tokens: int | None):
     rig = Rig(num_pages=4)
     ctx = rig.context("x" * 10)
-    op = rig.generate(ctx)
+    op = rig.generate(ctx, max_tokens=max_tokens)
     rig.run()
-    assert error_of(rig, op).code == "out_of_pages"
-    assert len(rig.heard[op].ids) == 7
+    assert (rig.heard[op].finish, len(rig.heard[op].ids)) == ("pages", 7)
     assert rig.tokens(ctx)[10:] == rig.heard[op].ids
+    again = rig.generate(ctx)
+    rig.run()
+    assert "has 17 tokens and needs 5 KV pages of 4 tokens" in error_of(rig, again).message
+
+
+def test_a_reply_that_others_read_along_with_ends_with_the_pages_too():
+    """What it shares and what others hold does not count: they give way."""
+    rig = Rig(num_pages=4)
+    ctx = rig.context("x" * 10)
+    fork = rig.fork(ctx, 10)
+    ops = [rig.generate(each) for each in (ctx, fork)]
+    rig.run()
+    assert [(rig.heard[op].finish, len(rig.heard[op].ids)) for op in ops] == [("pages", 7)] * 2
+
+
+@pytest.mark.parametrize(("window", "finish"), [(4, "length"), (100, "pages")])
+def test_a_context_that_forgets_ends_for_want_of_pages_if_its_window_takes_all(window: int, finish: str):
+    rig = Rig(num_pages=6)
+    op = rig.generate(rig.context("x" * 10), max_tokens=40, window=window)
+    rig.run()
+    assert rig.heard[op].finish == finish
+    assert len(rig.heard[op].ids) == (40 if finish == "length" else 15)
 
 
 def test_a_context_up_to_the_last_page_runs():

@@ -17,7 +17,7 @@ from inferlet.errors import Busy, InvalidInput, PieError
 if TYPE_CHECKING:
     from inferlet.context import Context
 
-FinishReason = Literal["stop", "length", "context", "deadline", "stopped"]
+FinishReason = Literal["stop", "length", "context", "pages", "deadline", "stopped"]
 """`stop`: a stop text or token, or the end of the grammar; `length`: `max_tokens`; `context`: the model's context is
 full; `deadline`: `timeout` is over; `stopped`: by `Stream.stop`."""
 
