@@ -6,7 +6,7 @@ Bids change all the time, programs are paused, away and killed meanwhile, and ho
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 
@@ -14,28 +14,19 @@ from pie_engine.config import SchedulingSection
 from pie_engine.driver.cpu import CpuDriver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
-from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.plan import BeamPlan, Speculation
 from pie_engine.protocol.sampling import GREEDY, Probes, Sampler
 from pie_engine.protocol.to_core import (
     Append,
-    CloseProcess,
     CreateContext,
-    Endow,
     Forward,
-    OpenProcess,
-    PauseProcess,
-    ResumeProcess,
     Search,
     SetAway,
-    SetBid,
-    SetProcessBid,
     Truncate,
 )
-from tests.unit.core_rig import HOST, Heard, Rig
+from tests.unit.core_rig import Rig
+from tests.unit.crowd import Crowd, Kind, Program
 
-Program = Generator[list[int], None, None]
-"""Says which operations it waits for; goes on when they are over."""
 PAGE_SIZE, NUM_PAGES = 16, 24
 MANUAL = [300 + 7 * index % 1500 for index in range(70)]
 """What many prompts begin with."""
@@ -115,104 +106,20 @@ def large(rig: Rig, pid: str, number: int) -> Program:
     yield [reply(rig, ctx, number, 50)]
 
 
-KINDS: list[Callable[[Rig, str, int], Program]] = [forks, passes, talks, windows, searches, large]
+KINDS: list[Kind] = [forks, passes, talks, windows, searches, large]
 
 
-class Run:
-    """Programs on a core, each a process."""
-
-    def __init__(self, rig: Rig, seed: int | None = None) -> None:
-        """`seed`: of what happens to them; None: nothing."""
-        self.rig = rig
-        self._chance = None if seed is None else random.Random(seed)
-        self.said: dict[str, list[object]] = {}
-        self.most_pages: dict[str, int] = {}
-        """That each process has held at once."""
-        self.states: set[str] = set()
-        self._programs: dict[str, tuple[Program, list[int]]] = {}
-        self._paused: list[str] = []
-        self._doomed: list[str] = []
-        """Programs that are killed some time."""
-
-    def launch(self, number: int) -> None:
-        pid, kind = f"q{number}", KINDS[number % len(KINDS)]
-        credits = 1000 if self._chance is None else self._chance.choice([0, 5, 1000, 100_000])
-        self.rig.send(OpenProcess(pid, kind.__name__, f"user {number % 2}", endowment=credits * CREDIT))
-        program = kind(self.rig, pid, number)
-        self._programs[pid] = (program, next(program))
-        self.said[pid] = []
-
-    def finish(self, max_steps: int = 50_000) -> None:
-        for number in range(max_steps):
-            if not self._programs:
-                self.rig.send(*map(CloseProcess, self._doomed))
-                return
-            self.rig.step(after_s=0.1)
-            self.rig.take_all()
-            self.rig.core.tell_waiting()
-            if number % 8 == 0:
-                self.rig.check()
-                self._look()
-                if self._chance is not None:
-                    self._stir(self._chance)
-            for pid, (program, awaited) in list(self._programs.items()):
-                if all(self._is_over(op) for op in awaited):
-                    self.said[pid] += [self._outcome(op) for op in awaited]
-                    self._go_on(pid, program)
-        raise AssertionError(f"still there: {self.states}")
-
-    def _stir(self, chance: random.Random) -> None:
-        """Somebody bids something else, is away or back, pauses or goes on, gets credits, comes or is killed."""
-        send, contexts = self.rig.send, [*self.rig.core._hosts[HOST].contexts]
-        for ctx in chance.sample(contexts, min(4, len(contexts))):
-            send(SetBid(ctx, chance.choice([None, 0, chance.randrange(CREDIT)])))
-            send(SetAway(ctx, chance.random() < 0.3))
-        send(*map(ResumeProcess, self._paused))
-        pid = chance.choice([*self._programs])
-        self._paused = [pid] if chance.random() < 0.3 else []
-        send(*map(PauseProcess, self._paused))
-        send(SetProcessBid(pid, chance.choice([None, None, chance.randrange(CREDIT)])))
-        if chance.random() < 0.2:
-            send(Endow(pid, chance.randrange(1000 * CREDIT)))
-        if len(self._doomed) < 2:
-            self._doomed.append(doomed := f"doomed {self.rig.new_id()}")
-            send(OpenProcess(doomed, "test", endowment=chance.choice([0, 1000 * CREDIT])))
-            ctx = opened(self.rig, doomed, 1, MANUAL + tokens_of(self.rig.new_id(), 20))
-            for _ in range(2):
-                reply(self.rig, self.rig.fork(ctx, 90), 1, 200)
-        elif chance.random() < 0.3:
-            send(CloseProcess(self._doomed.pop(0)))
-
-    def _look(self) -> None:
-        for usage in self.rig.core.stats().processes or []:
-            self.most_pages[usage.pid] = max(usage.num_pages, self.most_pages.get(usage.pid, 0))
-            self.states.add(usage.state.split(" (")[0])
-
-    def _go_on(self, pid: str, program: Program) -> None:
-        try:
-            self._programs[pid] = (program, next(program))
-        except StopIteration:
-            del self._programs[pid]
-            self.rig.send(CloseProcess(pid))
-
-    def _is_over(self, op: int) -> bool:
-        heard = self.rig.heard.get(op, Heard())
-        assert heard.error is None, heard.error
-        return bool(heard.finish or heard.is_flushed or heard.forwarded or heard.searched)
-
-    def _outcome(self, op: int) -> object:
-        heard = self.rig.heard[op]
-        logprobs = [each for chunk in heard.chunks for each in chunk.logprobs]
-        top = [each for chunk in heard.chunks for each in chunk.top]
-        passed = heard.forwarded and (heard.forwarded.token, heard.forwarded.logprob, heard.forwarded.probed)
-        found = heard.searched and [(each.ids, each.score) for each in heard.searched]
-        return heard.ids, logprobs, top, heard.finish, passed, found
+def doom(rig: Rig, pid: str) -> None:
+    """Two long replies on one prompt."""
+    ctx = opened(rig, pid, 1, MANUAL + tokens_of(rig.new_id(), 20))
+    for _ in range(2):
+        reply(rig, rig.fork(ctx, 90), 1, 200)
 
 
-def rig_of(num_pages: int, **settings: object) -> Rig:
+def rig_of(num_pages: int, **settings: Any) -> Rig:
     folder = resolve("pie-tiny")
     driver = CpuDriver.load(folder, num_threads=1, dtype="float32", deterministic=True, num_pages=num_pages)
-    return Rig(driver=driver, tokenizer=Tokenizer.load(folder), num_pages=num_pages, **settings)  # type: ignore[arg-type]
+    return Rig(driver=driver, tokenizer=Tokenizer.load(folder), num_pages=num_pages, **settings)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +133,7 @@ def rig_of(num_pages: int, **settings: object) -> Rig:
 def test_everything_at_once_on_a_real_model_ends_bit_for_bit_as_alone(
     num_programs: int, seed: int, num_host_pages: int
 ) -> None:
-    alone = Run(rig_of(200, prefix_cache="off"))
+    alone = Crowd(rig_of(200, prefix_cache="off"), KINDS, doom)
     for number in range(num_programs):
         alone.launch(number)
         alone.finish()
@@ -239,7 +146,7 @@ def test_everything_at_once_on_a_real_model_ends_bit_for_bit_as_alone(
         max_batch_sequences=8,
         scheduling=scheduling,
     )
-    together = Run(rig, seed)
+    together = Crowd(rig, KINDS, doom, seed=seed)
     for number in range(num_programs):
         together.launch(number)
     together.finish()
