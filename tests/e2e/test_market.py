@@ -13,11 +13,13 @@ from pie_engine.protocol.credits import CREDIT
 from pie_engine.protocol.program import Bundle, Manifest
 
 SOURCE = """
-from inferlet import Context, scheduling
+from inferlet import Context, scheduling, session
 
-async def main(first: int, bid: float | None = None, num_tokens: int = 150) -> dict:
+async def main(first: int, bid: float | None = None, num_tokens: int = 150, waits: bool = False) -> dict:
     with Context() as ctx:
         ctx.bid(bid)
+        if waits:
+            await session.receive()
         ctx.append([first + i for i in range(150)])
         await ctx.generate(max_tokens=num_tokens, ignore_eos=True)
         market = await scheduling()
@@ -43,11 +45,20 @@ async def usage_of(client, pid):
     return (await client.inspect(pid))["usage"]
 
 
+async def bidder(client, pid):
+    """Its usage, once it has bid."""
+    usage = await usage_of(client, pid)
+    return usage if usage and usage["bid"] else None
+
+
 async def test_the_higher_bid_ends_first_and_the_balance_sinks_by_what_the_ledger_says(client, eventually):
-    low = await client.launch_process(BUNDLE, {"first": 300, "bid": 0.01}, endowment=900)
-    high = await client.launch_process(BUNDLE, {"first": 600, "bid": 0.5}, endowment=1800)
+    low = await client.launch_process(BUNDLE, {"first": 300, "bid": 0.01, "waits": True}, endowment=900)
+    high = await client.launch_process(BUNDLE, {"first": 600, "bid": 0.5, "waits": True}, endowment=1800)
     running = {process.pid: asyncio.create_task(ended(process)) for process in (low, high)}
-    usage = await eventually(lambda: usage_of(client, low.pid), timeout_s=20.0)
+    usage = await eventually(lambda: bidder(client, low.pid), timeout_s=20.0)
+    await eventually(lambda: bidder(client, high.pid), timeout_s=20.0)
+    for process in (low, high):
+        await process.send("go")
     assert (usage["bid"], usage["endowment"]) == (CREDIT // 100, 900 * CREDIT)
     first, _ = await asyncio.wait(running.values(), return_when=asyncio.FIRST_COMPLETED)
     assert [task.result()[0] for task in first] == [high.pid]
