@@ -193,6 +193,22 @@ def test_what_can_never_fit_is_refused_with_the_numbers(engine):
     assert "2" in error.message
 
 
+def test_a_reply_that_comes_to_take_all_pages_keeps_its_text(engine):
+    engine.load(ModelSection(driver="fake", name="fake", num_pages=2), FakeScript(replies=(Reply("word " * 60),)))
+    source = """
+from inferlet import Context
+
+async def main() -> list[str]:
+    ctx = Context()
+    ctx.append("Count.")
+    stream = ctx.generate(max_tokens=1000)
+    return [await stream, stream.finish]
+"""
+    text, finish = run(engine, source).value
+    assert text.startswith("word word")
+    assert finish == "pages"
+
+
 def test_a_model_can_be_replaced_and_taken_away(fake):
     fake.load(FAKE, FakeScript(replies=(Reply("Bye!"),)))
     assert fake.models == ["fake"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FinishReason = Literal["stop", "length", "context", "pages", "deadline", "stopped"]
 """`stop`: a stop text or token, or the end of the grammar; `length`: `max_tokens`; `context`: the model's context is
-full; `deadline`: `timeout` is over; `stopped`: by `Stream.stop`."""
+full; `pages`: it takes all KV pages there are; `deadline`: `timeout` is over; `stopped`: by `Stream.stop`."""
 
 
 @dataclass(slots=True)
