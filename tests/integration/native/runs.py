@@ -12,11 +12,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from pie_engine.config import ModelSection
 from pie_engine.embedded import Embedded, EmbeddedProcess
 from pie_engine.protocol.program import Bundle
 
-SDK = str(Path(__file__).parents[2] / "sdk" / "python")
+SDK = str(Path(__file__).parents[3] / "sdk" / "python")
 TIMEOUT_S = 60
+FAKE = ModelSection(driver="fake", name="fake", num_pages=256, offload_memory_mb=1)
+WAITER = """from inferlet import session
+async def main() -> str:
+    print("here")
+    return await session.receive()
+"""
 
 
 class NativeRun:
