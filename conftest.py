@@ -24,6 +24,8 @@ pytest_plugins = ["pytester", "pie_testing.plugin"]
 
 ROOT = Path(__file__).parent
 CACHE = ROOT / "build" / "test-cache"
+# The benches import one another as scripts do; so do the tests of them.
+sys.path.append(str(ROOT / "benches"))
 START_TIMEOUT_S = 110
 STOP_TIMEOUT_S = 20
 

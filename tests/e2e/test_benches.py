@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benches"))
-
 from common import figures_of_round, require_exact_counts
 from whole_pie import WholePie
 from workloads import NAMED

@@ -8,9 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benches"))
-
 from compare import run_within
 from server import free_port, server
 

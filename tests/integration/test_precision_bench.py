@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import gguf
-import numpy
-import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benches"))
-
 import make_checkpoint
 import make_gguf
+import numpy
 import precision
+import pytest
 
 from pie_engine.errors import Unsupported
 from pie_engine.model.checkpoint import Checkpoint

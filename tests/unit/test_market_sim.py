@@ -9,12 +9,9 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
+import market_sim
 import msgspec
 import pytest
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benches"))
-
-import market_sim
 from common import BenchError
 from line_chart import Line, Panel, svg, ticks
 from market_arrivals import SCENARIOS, Arrival, drawn, read, recorded, write
