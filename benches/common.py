@@ -65,6 +65,10 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
+def least_median_mean(samples: Sequence[float]) -> dict[str, float]:
+    return {"least": min(samples), "median": statistics.median(samples), "mean": statistics.fmean(samples)}
+
+
 def median_within(samples: Sequence[float]) -> tuple[float, float, float]:
     """The median, between two samples that hold the true one in 95 of 100 cases (David and Nagaraja, Order Statistics,
     2003, 7.1); fewer than six samples cannot tell that, and give their ends."""

@@ -20,16 +20,14 @@ The budget for a decision is 200 µs at 256 programs and 2 ms at 4,096. What is 
 
 from __future__ import annotations
 
-import argparse
 import gc
 import random
-import statistics
 import time
-from pathlib import Path
 from typing import Any
 
-from common import describe_machine
-from report import write_json
+from common import least_median_mean
+from options import bench_parser
+from report import cells_of, save
 
 from pie_engine.config import SchedulingSection
 from pie_engine.core.claims import policy_of
@@ -49,6 +47,8 @@ PAGE_SIZE, PROMPT_TOKENS, REPLY_TOKENS = 16, 96, 128
 MOST_PAGES = (PROMPT_TOKENS + REPLY_TOKENS) // PAGE_SIZE
 MEAN_PAGES = (PROMPT_TOKENS + REPLY_TOKENS // 2) // PAGE_SIZE
 MAX_BATCH_TOKENS, MOST_PLACES = 16384, 256
+NO_FACTS: Any = None
+"""Of the model: it is not asked for any."""
 
 
 class Reply(Operation):
@@ -57,7 +57,7 @@ class Reply(Operation):
     __slots__ = ("num_left",)
 
     def __init__(self, number: int, context: Context, num_tokens: int) -> None:
-        super().__init__(number, context, None, number)  # type: ignore[arg-type]
+        super().__init__(number, context, NO_FACTS, number)
         self.num_left = num_tokens
 
 
@@ -155,28 +155,24 @@ def measure(policy: PolicyName, case: str, num_programs: int, num_steps: int) ->
 
 def result_of(policy: PolicyName, case: str, num_programs: int, num_steps: int) -> dict[str, Any]:
     """Least, median and mean of each part."""
-    spent = measure(policy, case, num_programs, num_steps)
-    figures = {
-        part: {"least": min(us), "median": statistics.median(us), "mean": statistics.fmean(us)}
-        for part, us in spent.items()
-    }
+    figures = {part: least_median_mean(us) for part, us in measure(policy, case, num_programs, num_steps).items()}
     budget = None if case == "fits" else BUDGET_US.get(num_programs)
     return {"policy": policy, "case": case, "programs": num_programs, "budget_us": budget, **figures}
 
 
 def print_result(result: dict[str, Any]) -> None:
-    parts = "  ".join(f"{part} {' / '.join(f'{us:.0f}' for us in result[part].values())}" for part in PARTS)
     budget = f"  (budget {result['budget_us']})" if result["budget_us"] else ""
-    print(f"{result['programs']:5} {result['case']:6} {result['policy']:9} {parts}{budget}", flush=True)
+    print(
+        f"{result['programs']:5} {result['case']:6} {result['policy']:9} {cells_of(result, PARTS)}{budget}", flush=True
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--programs", type=int, nargs="+", default=[1, 64, 256, 1024, 4096])
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     print("µs of CPU time a step, least / median / mean")
     results = []
@@ -185,7 +181,7 @@ def main() -> None:
             for policy in args.policies:
                 results.append(result_of(policy, case, num_programs, args.steps))
                 print_result(results[-1])
-    write_json(args.json_out, [{"steps": args.steps, "results": results, "machine": describe_machine()}])
+    save(args.json_out, {"steps": args.steps, "results": results})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Compiled kernels give the same bits anyway; torch keeps to shapes that round ali
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
@@ -17,7 +16,8 @@ from itertools import count
 from pathlib import Path
 
 import msgspec
-from common import describe_machine
+from options import bench_parser
+from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
@@ -105,25 +105,22 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             kernels: compare(msgspec.structs.replace(section, kernels=kernels), args.rounds)
             for kernels in args.kernels.split(",")
         },
-        "machine": describe_machine(),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
     parser.add_argument("--kernels", default="compiled,torch")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     results = run(args)
     for kernels, found in results["kernels"].items():  # type: ignore[attr-defined]
         for concurrency in CONCURRENCY:
             print(f"{kernels:9} {concurrency:3}", "  ".join(f"{k} {v}" for k, v in found[str(concurrency)].items()))
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

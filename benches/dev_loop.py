@@ -14,7 +14,6 @@ Then the program generates after a prompt that no save changes: `cached_tokens` 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
@@ -24,9 +23,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import BenchError, describe_machine, spread_ms
+from common import BenchError, spread_ms
+from options import bench_parser
 from own_daemon import PIE, OwnDaemon, own_daemon
-from report import write_json
+from report import save
 
 SAYING = """from inferlet import session
 
@@ -157,15 +157,13 @@ def measure(daemon: OwnDaemon, rounds: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     with own_daemon() as daemon:
         results = measure(daemon, args.rounds)
-    results["machine"] = describe_machine()
     print(json.dumps(results, indent=2))
-    write_json(args.json_out, [results])
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

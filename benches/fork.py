@@ -9,16 +9,14 @@ what Python has allocated for one of them.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 import time
 import tracemalloc
 from itertools import count
-from pathlib import Path
 
-from common import describe_machine
-from report import write_json
+from options import bench_parser
+from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
@@ -87,16 +85,15 @@ def measure(num_tokens: int, num_forks: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--tokens", type=int, nargs="+", default=[10, 10_000, 100_000])
     parser.add_argument("--forks", type=int, default=200)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     results = [measure(num_tokens, args.forks) for num_tokens in args.tokens]
     for row in results:
         figures = f"{row['least_us']:6.1f} µs, median {row['median_us']:6.1f}, {row['bytes']} bytes"
         print(f"{row['tokens']:8,} tokens: {figures}")
-    write_json(args.json_out, [{"bench": "fork", "results": results, "machine": describe_machine()}])
+    save(args.json_out, {"bench": "fork", "results": results})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from common import Workload, describe_machine
+from common import Workload
+from options import bench_parser
+from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
@@ -191,12 +193,11 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "model": {"name": section.label, **asdict(bench.capabilities)},
         "grammars": {name: summary(found, samples["none"]) for name, found in samples.items()},
         "compile_ms": compiled,
-        "machine": describe_machine(),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--num-threads", type=int, default=0)
@@ -207,7 +208,6 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     results = run(args)
     for name, row in results["grammars"].items():  # type: ignore[attr-defined]
@@ -218,8 +218,7 @@ def main() -> None:
             f"loop {row['loop_ms_per_step']:.3f} ms a step"
         )
     print("compile", results["compile_ms"])
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

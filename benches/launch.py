@@ -23,9 +23,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from common import describe_machine, spread_ms
+from common import spread_ms
+from options import bench_parser
 from own_daemon import PIE, own_daemon
-from report import write_json
+from report import save
 
 EDITED = """from inferlet import session
 
@@ -132,11 +133,10 @@ async def in_process(home: Path, folder: Path, args: argparse.Namespace) -> dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--concurrency", type=int, default=64)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     with own_daemon() as daemon:
         args.processes = daemon_processes(daemon.env)
@@ -144,9 +144,8 @@ def main() -> None:
         no_op_again = [*PIE, "run", str(daemon.folder / "still")]
         results["pie_run"] = spread_ms(whole_process(no_op_again, daemon.env, args.rounds))
         results["pie_help"] = spread_ms(whole_process([*PIE, "--help"], daemon.env, args.rounds))
-    results["machine"] = describe_machine()
     print(json.dumps(results, indent=2))
-    write_json(args.json_out, [results])
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,15 @@ Then all of it with the layers, which leave the processor's caches full of weigh
 
 from __future__ import annotations
 
-import argparse
 import gc
-import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from common import describe_machine
-from report import write_json
+from common import least_median_mean
+from options import bench_parser
+from report import cells_of, save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
@@ -113,8 +111,8 @@ class Steps:
         num_pages = num_rows * ((PROMPT_TOKENS + num_tokens) // 16 + 2)
         section = ModelSection(path="pie-tiny", num_pages=num_pages, max_batch_tokens=4096, max_batch_sequences=256)
         driver = CpuDriver.load(folder, num_threads=1, num_pages=num_pages, kernels="compiled")
-        watched = WatchedDriver(driver, self.clock, runs_layers=runs_layers)
-        self._core = Core(watched, Tokenizer.load(folder), section, clock=lambda: self._now)  # type: ignore[arg-type]
+        watched: Any = WatchedDriver(driver, self.clock, runs_layers=runs_layers)
+        self._core = Core(watched, Tokenizer.load(folder), section, clock=lambda: self._now)
         vocab = driver.capabilities.vocab_size
         self._num_tokens = dict.fromkeys(range(1, num_rows + 1), 0)
         for row in self._num_tokens:
@@ -160,7 +158,7 @@ def measure(num_rows: int, sampler: Sampler, num_steps: int, *, runs_layers: boo
 
 
 def result_of(num_rows: int, sampling: str, num_steps: int) -> dict[str, object]:
-    """Least and median of each part."""
+    """Least, median and mean of each part."""
     without, with_layers = (
         measure(num_rows, SAMPLERS[sampling], num_steps, runs_layers=runs_layers) for runs_layers in (False, True)
     )
@@ -171,30 +169,30 @@ def result_of(num_rows: int, sampling: str, num_steps: int) -> dict[str, object]
         "rows": num_rows,
         "sampling": sampling,
         "budget_us": BUDGET_US + BUDGET_US_PER_ROW * num_rows,
-        **{name: {"least": min(us), "median": statistics.median(us)} for name, us in samples.items()},
+        **{name: least_median_mean(us) for name, us in samples.items()},
     }
 
 
 def print_result(result: dict[str, Any]) -> None:
-    parts = "  ".join(f"{name} {result[name]['least']:.0f} / {result[name]['median']:.0f}" for name in PARTS)
-    print(f"{result['rows']:4} {result['sampling']:12} {parts}  (budget {result['budget_us']})", flush=True)
+    print(
+        f"{result['rows']:4} {result['sampling']:12} {cells_of(result, PARTS)}  (budget {result['budget_us']})",
+        flush=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 16, 64, 256])
     parser.add_argument("--sampling", choices=SAMPLERS, nargs="+", default=list(SAMPLERS))
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
-    print("µs of CPU time a step, least / median")
+    print("µs of CPU time a step, least / median / mean")
     results = []
     for num_rows in args.rows:
         for sampling in args.sampling:
             results.append(result_of(num_rows, sampling, args.steps))
             print_result(results[-1])
-    whole = {"model": "pie-tiny", "steps": args.steps, "results": results, "machine": describe_machine()}
-    write_json(args.json_out, [whole])
+    save(args.json_out, {"model": "pie-tiny", "steps": args.steps, "results": results})
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import BenchError, describe_machine
+from common import BenchError
 from line_chart import Line, Panel, svg
 from market_arrivals import SCENARIOS, Arrival, drawn, read
 from market_engine import Engine, Machine, Program
-from report import write_json
+from options import bench_parser
+from report import save
 
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.policy import POLICIES
@@ -257,7 +258,7 @@ def print_figures(scenario: str, policy: str, figures: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), metavar="NAME")
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--programs", type=int, default=1000)
@@ -267,7 +268,6 @@ def main() -> None:
     parser.add_argument("--pages", type=int, help="KV pages of the machine")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arrivals", type=Path, help="a file of programs or snapshots, instead of scenarios")
-    parser.add_argument("--json-out", type=Path)
     parser.add_argument("--pictures", type=Path, help="a folder")
     args = parser.parse_args()
     try:
@@ -297,7 +297,7 @@ def run(args: argparse.Namespace) -> None:
             runs.setdefault(name, {})[policy] = engine, series
             results.append({"scenario": name, "policy": policy, **figures})
     whole = {"programs": args.programs, "load": args.load, "seed": args.seed, "steps": args.steps, "results": results}
-    write_json(args.json_out, [whole | {"machine": describe_machine()}])
+    save(args.json_out, whole)
     if args.pictures:
         args.pictures.mkdir(parents=True, exist_ok=True)
         for file, text in pictures(runs).items():

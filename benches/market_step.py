@@ -13,16 +13,14 @@ Every program has a context that decodes, a quarter of them fits, and they are p
 
 from __future__ import annotations
 
-import argparse
 import gc
 import random
-import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-from common import describe_machine
-from report import write_json
+from common import least_median_mean
+from options import bench_parser
+from report import cells_of, save
 
 from pie_engine.market.book import PACED
 from pie_engine.market.columns import Ints
@@ -82,28 +80,25 @@ def measure(name: str, num_programs: int, num_steps: int) -> dict[str, list[floa
 
 
 def result_of(name: str, num_programs: int, num_steps: int) -> dict[str, object]:
-    """Least and median of each part."""
-    spent = measure(name, num_programs, num_steps)
-    figures = {part: {"least": min(us), "median": statistics.median(us)} for part, us in spent.items()}
+    """Least, median and mean of each part."""
+    figures = {part: least_median_mean(us) for part, us in measure(name, num_programs, num_steps).items()}
     return {"policy": name, "programs": num_programs, **figures}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--programs", type=int, nargs="+", default=[64, 256, 1024, 4096])
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=list(POLICIES))
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
-    print("µs of CPU time a step, least / median")
+    print("µs of CPU time a step, least / median / mean")
     results = []
     for num_programs in args.programs:
         for name in args.policies:
             result = result_of(name, num_programs, args.steps)
-            parts = (f"{part} {result[part]['least']:.0f} / {result[part]['median']:.0f}" for part in PARTS_OF_STEP)  # type: ignore[index]
-            print(f"{num_programs:5} {name:9} {'  '.join(parts)}", flush=True)
+            print(f"{num_programs:5} {name:9} {cells_of(result, PARTS_OF_STEP)}", flush=True)
             results.append(result)
-    write_json(args.json_out, [{"steps": args.steps, "results": results, "machine": describe_machine()}])
+    save(args.json_out, {"steps": args.steps, "results": results})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ taken off: each size runs for a short and for a long time, and the difference co
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import pty
@@ -23,8 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import describe_machine
-from report import write_json
+from options import bench_parser
+from report import save
 
 from pie_cli.monitor.recording import Recorder
 from tests.loads import Engine
@@ -64,10 +63,9 @@ def _read(terminal: int, seconds: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--programs", type=int, default=60)
-    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +83,7 @@ def main() -> None:
             }
             rows.append(row)
             print(f"{row['size']:>7}  {row['core']:6.1%} of a core  {row['bytes_s'] / 1000:6.1f} kB/s to the terminal")
-    write_json(options.json_out, [{"machine": describe_machine(), "rows": rows}])
+    save(options.json_out, {"rows": rows})
 
 
 if __name__ == "__main__":

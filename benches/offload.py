@@ -9,7 +9,6 @@ turns  contexts that four times as many pages would hold take turns with a few t
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
@@ -20,7 +19,8 @@ from itertools import count
 from pathlib import Path
 
 import msgspec
-from common import describe_machine
+from options import bench_parser
+from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.host_pages import HostPages
@@ -140,25 +140,22 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             "with_host_memory": turns(section),
             "without": turns(msgspec.structs.replace(section, offload_memory_mb=0)),
         },
-        "machine": describe_machine(),
     }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     results = run(args)
     for row in results["pages"]:  # type: ignore[attr-defined]
         print("  ".join(f"{name} {value:.3g}" for name, value in row.items()))
     for name, row in results["turns"].items():  # type: ignore[attr-defined]
         print(f"{name:18}", "  ".join(f"{key} {value:.5g}" for key, value in row.items()))
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

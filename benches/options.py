@@ -1,4 +1,4 @@
-"""The options that every engine's bench has, and the workloads that they describe."""
+"""The options of the benches, and the workloads that those of the engines' benches describe."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ from workloads import CUSTOM, NAMED, Workload
 SIZES = ("num_requests", "concurrency", "input_len", "output_len", "temperature", "top_p", "seed")
 
 
+def bench_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Of a bench that says in `doc`, its docstring, what it measures and prints."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json-out", type=Path, metavar="FILE", help="the figures, and the machine")
+    return parser
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Bench, model, machine, workload and result. A size that is given goes before the named workload's own."""
+    """What every engine's bench has: bench, model, machine, workload and result.
+
+    A size that is given goes before the named workload's own.
+    """
     parser.add_argument("bench", choices=["latency", "tput"])
     parser.add_argument("--model", default="pie-tiny", help="a folder in Hugging Face format, or pie-tiny")
     parser.add_argument("--device", default="", help="refuse to measure on another device than this one")

@@ -30,9 +30,10 @@ from pathlib import Path
 
 import torch
 from bandwidth import read_bandwidth
-from common import describe_machine
 from make_checkpoint import SHAPES, write_checkpoint
 from make_gguf import write_gguf
+from options import bench_parser
+from report import save
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from pie_engine.driver.base import Row
@@ -109,7 +110,7 @@ SIZES = Sizes()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("model", nargs="?", type=Path, help="a Llama's folder whose steps are timed")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="135m", help="a random one instead")
     parser.add_argument("--kernels", choices=["compiled", "torch"], default="compiled")
@@ -118,14 +119,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement in each round")
     parser.add_argument("--examples", type=int, default=60, help="held-out examples of pie-tiny")
     parser.add_argument("--peers", type=Path)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.num_threads)
     with tempfile.TemporaryDirectory() as work:
         result = run(args, Path(work))
     print(table(result))
-    if args.json_out:
-        args.json_out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    save(args.json_out, result)
 
 
 def run(args: argparse.Namespace, work: Path) -> dict[str, object]:
@@ -151,7 +150,6 @@ def run(args: argparse.Namespace, work: Path) -> dict[str, object]:
         "num_threads": args.num_threads,
         "read_bytes_per_s": round(bytes_per_s),
         "workload": {"rounds": args.rounds, "seconds": args.seconds, "examples": args.examples},
-        "machine": describe_machine(),
         "results": list(rows.values()),
     }
 

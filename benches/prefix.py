@@ -12,7 +12,6 @@ PREFIX has 1,024 tokens and what is a request's own 32; every round has new rand
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
@@ -22,7 +21,8 @@ from itertools import count
 from pathlib import Path
 
 import msgspec
-from common import describe_machine
+from options import bench_parser
+from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
@@ -145,25 +145,22 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "model": {"name": section.label, **asdict(bench.capabilities)},
         "known": known(bench, args.rounds),
         "together": {name: _summary(samples) for name, samples in together.items()},
-        "machine": describe_machine(),
     }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--num-threads", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     results = run(args)
     for part in ("known", "together"):
         for name, row in results[part].items():  # type: ignore[attr-defined]
             print(f"{part:9} {name:14} {row['median_ms']:10.1f} ms   {row['tokens_computed']:6} tokens computed")
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ takes however short the program is: as much more as a run of one token takes.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-from common import describe_machine, median_within
-from report import write_json
+from common import median_within
+from options import bench_parser
+from report import save
 
 from pie_engine.config import HostSection, ModelSection
 from pie_engine.driver.fake_script import FakeScript
@@ -72,11 +72,10 @@ Number = float | int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny", help="name or folder")
     parser.add_argument("--tokens", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=41)
-    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
     results: dict[str, Any] = {}
     with Embedded(HostSection(warm_instances=1)) as engine:
@@ -88,9 +87,8 @@ def main() -> None:
             bundle = Bundle(Manifest(name=name), {"main.py": source})
             results[name] = measured(engine, bundle, options.tokens, options.rounds)
             print(name, results[name], flush=True)
-    if options.json_out is not None:
-        what = {"model": Path(options.model).name, "tokens": options.tokens, "rounds": options.rounds}
-        write_json(options.json_out, {**what, "programs": results, "machine": describe_machine()})
+    what = {"model": Path(options.model).name, "tokens": options.tokens, "rounds": options.rounds}
+    save(options.json_out, {**what, "programs": results})
     worst = max(each["overhead"] for each in results.values())
     is_over = worst > MAX_OVERHEAD and options.model != FAKE
     raise SystemExit(f"more than {MAX_OVERHEAD:.0%}: {worst:.1%}" if is_over else 0)

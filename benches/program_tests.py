@@ -8,7 +8,6 @@ programs differ, so nothing of one is there for the next.
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
@@ -18,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import BenchError, describe_machine
-from report import write_json
+from common import BenchError
+from options import bench_parser
+from report import save
 
 MAIN = """
 from inferlet import Context, parse_calls, session, tool
@@ -87,10 +87,9 @@ def measure(folder: Path, num_tests: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--tests", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pie-bench-tests-") as name:
         make_project(Path(name), args.tests)
@@ -107,7 +106,7 @@ def main() -> None:
     }
     figures = f"{results['least_s']} s at best, median {results['median_s']}, CPU {results['least_cpu_s']}"
     print(f"{args.tests} tests: {figures}")
-    write_json(args.json_out, [{"bench": "program_tests", "results": results, "machine": describe_machine()}])
+    save(args.json_out, {"bench": "program_tests", "results": results})
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ and the size of each recording.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import time
-from pathlib import Path
 
-from common import describe_machine
+from options import bench_parser
+from report import save
 
 from pie_engine.config import HostSection, ModelSection
 from pie_engine.driver.fake_script import FakeScript, Reply
@@ -60,12 +59,11 @@ def run(engine: Embedded, source: str, num_calls: int, *, recorded: bool) -> tup
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=2000)
-    parser.add_argument("--json-out", type=Path)
     args = parser.parse_args()
-    results: dict[str, object] = {"machine": describe_machine()}
+    results: dict[str, object] = {}
     with Embedded(HostSection(warm_instances=1)) as engine:
         engine.load(FAKE, FakeScript(replies=(Reply("word " * args.calls),)))
         for name, source in PROGRAMS.items():
@@ -78,8 +76,7 @@ def main() -> None:
                     num_bytes = max(num_bytes, size)
             results[name] = {"off_ms": 1e3 * least[False], "on_ms": 1e3 * least[True], "recording_bytes": num_bytes}
             print(f"{name:8} off {1e3 * least[False]:8.2f} ms   on {1e3 * least[True]:8.2f} ms   {num_bytes} bytes")
-    if args.json_out:
-        args.json_out.write_text(json.dumps(results, indent=2) + "\n")
+    save(args.json_out, results)
 
 
 if __name__ == "__main__":

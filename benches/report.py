@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from common import describe_machine
 
 
 def print_rounds(results: dict[str, Any]) -> None:
@@ -57,3 +60,13 @@ def write_json(path: Path | None, results: list[dict[str, Any]]) -> None:
     """One result as an object, several as a list."""
     if path:
         path.write_text(json.dumps(results[0] if len(results) == 1 else results, indent=2) + "\n")
+
+
+def save(path: Path | None, result: dict[str, Any]) -> None:
+    """`result` and the machine that it comes from; None: nowhere."""
+    write_json(path, [{**result, "machine": describe_machine()}])
+
+
+def cells_of(result: dict[str, Any], parts: Sequence[str]) -> str:
+    """The figures of each part (`least_median_mean`), as they are printed."""
+    return "  ".join(f"{part} {' / '.join(f'{figure:.0f}' for figure in result[part].values())}" for part in parts)

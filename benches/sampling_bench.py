@@ -8,16 +8,15 @@ Histories have 4,096 tokens, 1,000 of them generated, drawn by Zipf's law. Proce
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from common import describe_machine
+from options import bench_parser
+from report import save
 
 from pie_engine.model.compiled_choice import Choice
 from pie_engine.protocol.sampling import Sampler
@@ -53,13 +52,12 @@ COMPILED = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = bench_parser(__doc__)
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--vocab", type=int, default=49_152)
     parser.add_argument("--history", type=int, default=4096)
     parser.add_argument("--generated", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--json-out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logits = zipf_logits(arguments.rows, arguments.vocab)
@@ -72,10 +70,8 @@ def main() -> None:
         results[f"flat, compiled: {name}"] = measure(name, sampler, flat, arguments, choice)
     for name, figures in results.items():
         print(f"{name:32} {figures['median_ms']:8.3f} ms  (p10 {figures['p10_ms']:.3f}, p90 {figures['p90_ms']:.3f})")
-    if arguments.json_out:
-        settings = {key: value for key, value in vars(arguments).items() if key != "json_out"}
-        report = {"machine": describe_machine(), "settings": settings, "results": results}
-        arguments.json_out.write_text(json.dumps(report, indent=2) + "\n")
+    settings = {key: value for key, value in vars(arguments).items() if key != "json_out"}
+    save(arguments.json_out, {"settings": settings, "results": results})
 
 
 def zipf_logits(rows: int, vocab: int) -> torch.Tensor:

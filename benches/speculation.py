@@ -16,7 +16,6 @@ on the machine disturb least; the replies with and without guesses are compared 
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import statistics
@@ -27,8 +26,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import BenchError, describe_machine
+from common import BenchError
 from msgspec.structs import replace
+from options import bench_parser
+from report import save
 from safetensors.torch import load_file, save_file
 
 from pie_engine.config import ModelSection
@@ -197,14 +198,13 @@ def write_layers(source: Path, target: Path, layers: Sequence[int]) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What guessing ahead brings and what it costs.")
+    parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--draft", default="")
     parser.add_argument("--draft-layers", type=lambda text: [int(each) for each in text.split(",")])
-    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pie-draft-") as folder:
         draft = options.draft
@@ -222,13 +222,10 @@ def main() -> None:
                 who = f"{name:5} × {num_requests}, {row['guesser']:7}"
                 print(f"{who}: {before:>7} → {after:>7} tokens/s ({row['ratio']}×), {guesses}")
             sys.stdout.flush()
-    if options.json_out:
-        capabilities = bench.capabilities
-        head = {"bench": "speculation", "model": section.label, "dtype": capabilities.dtype, "num_threads": 1}
-        if options.draft or options.draft_layers:
-            head["draft"] = Path(options.draft).name or f"layers {options.draft_layers} of the model itself"
-        result = {**head, "rounds": options.rounds, "machine": describe_machine(), "results": rows}
-        options.json_out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    head = {"bench": "speculation", "model": section.label, "dtype": bench.capabilities.dtype, "num_threads": 1}
+    if options.draft or options.draft_layers:
+        head["draft"] = Path(options.draft).name or f"layers {options.draft_layers} of the model itself"
+    save(options.json_out, {**head, "rounds": options.rounds, "results": rows})
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ reports take, which has to be less than a hundredth; and how often the processes
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from itertools import count
-from pathlib import Path
 
 import msgspec
-from common import describe_machine
-from report import write_json
+from options import bench_parser
+from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
@@ -108,10 +106,9 @@ def measure(num_programs: int, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = bench_parser(__doc__)
     parser.add_argument("--programs", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--json-out", type=Path)
     options = parser.parse_args()
     found = [measure(num_programs, options.seconds) for num_programs in options.programs]
     print("programs  report  with processes  share  processes every")
@@ -120,8 +117,7 @@ def main() -> None:
             f"{each['programs']:8}  {each['report_us']:3.0f} us  {each['with_processes_us'] / 1000:11.2f} ms  "
             f"{each['share']:5.2%}  {each['processes_every_s']:13.2f} s"
         )
-    if options.json_out is not None:
-        write_json(options.json_out, [{"machine": describe_machine(), "stats": found}])
+    save(options.json_out, {"stats": found})
     worst = max(each["share"] for each in found)
     raise SystemExit(f"more than {MAX_SHARE:.0%}: {worst:.2%}" if worst > MAX_SHARE else 0)
 
