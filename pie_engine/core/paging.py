@@ -96,6 +96,9 @@ class Paging:
                 if operation.awaits_disk:
                     continue
             end, gaps = self._goal(kv, reading, gaps)
+            if kv.num_pages_at(end, gaps) > self._pool.num_pages:
+                self.outgrown.append(operation)
+                continue
             if gaps or end > kv.writable_end:
                 num_growing = num_growing_before(operation) if is_newcomer else 0
                 if not self._reserve(operation, is_newcomer, end, gaps, num_growing):
@@ -236,9 +239,6 @@ class Paging:
     def _reserve(self, operation: Operation, is_newcomer: bool, end: int, gaps: Spans, num_growing: int) -> bool:
         """Pages for the first `end` tokens of the operation's context but `gaps`, taken from others if need be."""
         kv, pool = operation.kv, self._pool
-        if kv.num_pages_at(end, gaps) > pool.num_pages:
-            self.outgrown.append(operation)
-            return False
         if not self._make_room(operation, end, gaps, num_growing, is_newcomer=is_newcomer):
             if is_newcomer:
                 # What it has found stays where it is until there is room for the rest.

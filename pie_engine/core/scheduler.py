@@ -94,6 +94,9 @@ class Scheduler:
             place = self.runnable.index(operation, bisect_left(self.runnable, operation.arrival, key=_arrival))
             del self.runnable[place], self._rows[place]
             self.claims.park(operation.context)
+            if not self.runnable:
+                # The last step may have been too small for all; there may be no next one for long.
+                self.claims.all_ran()
 
     def adopt(self, context: Context) -> None:
         self.contexts[id(context)] = context

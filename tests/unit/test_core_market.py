@@ -152,6 +152,29 @@ def test_while_everything_fits_nobody_pays_but_for_pages_made():
         assert seen.balance == seen.endowment - 14 * CREDIT
 
 
+def test_who_can_never_have_its_pages_sets_no_price():
+    rig = Rig(num_pages=4)
+    open_all(rig, "p2")
+    ctx = rig.context("a" * 10)
+    rig.send(SetBid(ctx, CREDIT))
+    op = rig.generate(ctx)
+    rig.run()
+    assert rig.heard[op].finish == "pages"
+    market = rig.core.stats().market
+    assert (market.price, market.rent) == (0, 0)
+
+
+def test_when_all_who_wanted_something_are_gone_it_costs_nothing():
+    """A program that waits for a low price would wait for ever."""
+    rig = Rig(num_pages=4000, max_batch_sequences=1)
+    crowd(rig, 3, bid=CREDIT)
+    go(rig, 20)
+    assert rig.core.stats().market.price == CREDIT
+    rig.send(*(CloseProcess(f"crowd {number}") for number in range(3)))
+    assert rig.core.stats().market.price == 0
+    rig.check()
+
+
 def test_a_page_is_paid_once_and_what_was_found_is_not():
     rig = Rig(num_pages=24)
     first = rig.context("a" * 40)
@@ -218,6 +241,21 @@ def test_who_waits_for_pages_without_credits_says_so():
     rig.generate(rig.context("p" * 40, pid="poor"), ignore_eos=True)
     go(rig, 2)
     assert usage(rig, "poor").state == "waiting: pages (10 needed, 9 free, rich has 11, no credits)"
+
+
+def test_who_waits_hears_of_the_others_that_have_pages_not_of_itself():
+    rig = Rig(num_pages=20, scheduling=SchedulingSection(max_wait_steps=500))
+    open_all(rig, "rich", "waits")
+    kept, wanted = rig.context("w" * 40, pid="waits"), rig.context("v" * 40, pid="waits")
+    rig.send(SetBid(kept, CREDIT), SetBid(wanted, CREDIT // 10))
+    rig.flush(kept)
+    go(rig, 2)
+    rig.generate(rig.context("r" * 20, pid="rich"), ignore_eos=True)
+    go(rig, 2)
+    rig.flush(wanted)
+    go(rig, 2)
+    assert usage(rig, "waits").num_pages == 10
+    assert usage(rig, "waits").state == "waiting: pages (10 needed, 4 free, rich has 6)"
 
 
 def test_who_is_idle_parked_away_or_paused_bids_nothing_unless_it_says_so():

@@ -29,6 +29,27 @@ def test_while_everything_fits_nobody_pays():
     assert table.policy.ledger.rent == 0
 
 
+def test_the_price_is_gone_with_the_step_that_holds_all():
+    table = market()
+    for pid in "ab":
+        table.add(pid, bid=CREDIT, num_pages=1)
+    table.run(1)
+    assert table.policy.price == CREDIT
+    table.policy.all_ran(2)
+    assert table.policy.price == 0
+
+
+def test_who_is_away_pays_only_what_its_program_has_offered():
+    table = market()
+    rows = [table.add(pid, bid=bid, num_pages=10) for pid, bid in (("named", 4), ("silent", PACED), ("asking", 9))]
+    table.policy.strengths(1)
+    for row in rows[:2]:
+        table.policy.book.rest(row, 0)
+    table.policy.settle(StepRecord(1, [], [], lacked_pages=rows[2:]))
+    table.policy.all_ran(2)
+    assert [table.policy.ledger.account(pid).rent for pid in ("named", "silent")] == [40, 0]
+
+
 def test_winners_pay_the_highest_bid_that_found_no_place_and_losers_nothing():
     table = market()
     high, low, lowest = (table.add(pid, bid=bid, num_pages=10) for pid, bid in (("h", 9), ("l", 4), ("ll", 2)))

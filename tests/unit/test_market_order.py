@@ -12,6 +12,7 @@ from pie_engine.market.policy import (
     POLICIES,
     FcfsPolicy,
     PriorityPolicy,
+    StepRecord,
 )
 from tests.thoroughness import count
 from tests.unit.market_rig import ENDOWMENT, Table, market
@@ -68,6 +69,27 @@ def test_a_thousand_forks_get_no_more_than_one_context(fair):
     for _ in range(400):
         fair.run(2)
     assert abs(fair.ran[single] - sum(fair.ran[fork] for fork in forks)) <= 0.05 * 800
+
+
+def test_a_step_has_as_many_places_for_one_program_as_for_its_equal(fair):
+    for pid in "aaaabbbbcccc":
+        fair.add(pid)
+    owners = fair.policy.book.account
+    for _ in range(5):
+        places = [owners[row] for row in fair.run(6)]
+        assert {places.count(seat) for seat in range(3)} == {2}
+
+
+def test_a_decode_counts_as_two_tokens_of_a_prompt(fair):
+    decodes, prompts = fair.add("d"), fair.add("p")
+    for _ in range(300):
+        [ran] = fair.order()[:1]
+        fair.step += 1
+        num_tokens = 1 if ran == decodes else 8
+        fair.policy.settle(StepRecord(fair.step, [ran], [num_tokens], lacked_batch=[decodes + prompts - ran]))
+        fair.policy.book.burst[prompts] = 0
+        fair.ran[ran] += 1
+    assert 3.5 < fair.ran[decodes] / fair.ran[prompts] < 4.5
 
 
 def test_forks_of_a_program_take_turns(fair):
