@@ -12,6 +12,7 @@ from statistics import median
 
 from pie_cli.monitor.format import milliseconds, percent, plural
 from pie_cli.monitor.series import History
+from pie_cli.monitor.text import cut
 from pie_cli.monitor.view import Finding, ModelView, Row, View
 from pie_cli.sizes import bytes_text
 
@@ -36,6 +37,8 @@ FAILED_SHARE, MANY_FAILURES = 0.1, 3
 LONG_QUEUE_S = 5.0
 NUM_NAMED = 3
 """Programs that a sentence names."""
+MAX_NAME = 32
+"""Cells of the name of a program in a sentence."""
 
 Rule = Callable[[View], Iterator[Finding]]
 
@@ -255,7 +258,7 @@ def _pids(rows: list[Row]) -> tuple[str, ...]:
 
 
 def _name(row: Row) -> str:
-    return f"{row.now.program} ({row.now.pid[:8]})"
+    return f"{cut(row.now.program, MAX_NAME)} ({row.now.pid[:8]})"
 
 
 def _named(rows: list[Row]) -> str:

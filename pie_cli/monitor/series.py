@@ -94,7 +94,10 @@ def chart(points: Sequence[float], width: int, height: int, top: float = 0.0) ->
     """
     shown = points[-width:]
     top = top or max((point for point in shown if point == point), default=0.0)
-    eighths = [_eighths(point, top, height) for point in shown]
+    most = 8 * height
+    scale = most / top if top > 0 else 0.0
+    # What is not known is no number, and so not above zero.
+    eighths = [min(max(round(scale * point), 1), most) if point > 0 < scale else 0 for point in shown]
     lead = " " * (width - len(shown))
     rows = []
     for row in range(height - 1, -1, -1):
@@ -102,9 +105,3 @@ def chart(points: Sequence[float], width: int, height: int, top: float = 0.0) ->
         bars = BARS[0] * 8 * row + BARS + BARS[-1] * 8 * height
         rows.append(lead + "".join([bars[each] for each in eighths]))
     return rows
-
-
-def _eighths(value: float, top: float, height: int) -> int:
-    if value != value or value <= 0 or top <= 0:
-        return 0
-    return min(max(round(8 * height * value / top), 1), 8 * height)

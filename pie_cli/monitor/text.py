@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from rich.cells import cell_len, chop_cells, set_cell_size
+
 
 class Span(NamedTuple):
     """Text in one style of `STYLES`."""
@@ -31,34 +33,38 @@ def plain(spans: Line) -> str:
 
 
 def width_of(spans: Line) -> int:
-    return sum(len(span.text) for span in spans)
+    """Cells: some characters take two, and some none."""
+    return sum([len(text) if text.isascii() else cell_len(text) for text, _ in spans])
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` characters, the last one `…` where some are missing."""
-    if len(text) <= width:
+    """At most `width` cells, the last one `…` where something is missing."""
+    if (len(text) if text.isascii() else cell_len(text)) <= width:
         return text
-    return text[: width - 1] + ELLIPSIS if width > 0 else ""
+    return set_cell_size(text, width - 1) + ELLIPSIS if width > 0 else ""
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
-    """Exactly `width` characters."""
-    text = cut(text, width)
-    return text.rjust(width) if right else text.ljust(width)
+    """Exactly `width` cells."""
+    room = width - (len(text) if text.isascii() else cell_len(text))
+    if room < 0:
+        return cut(text, width)
+    return " " * room + text if right else text + " " * room
 
 
 def cut_line(spans: Line, width: int) -> Line:
-    """At most `width` characters of it."""
+    """At most `width` cells of it."""
     if width_of(spans) <= width:
         return spans
     kept: list[Span] = []
     room = width
     for span in spans:
-        if len(span.text) > room:
+        size = cell_len(span.text)
+        if size > room:
             kept.append(Span(cut(span.text + ELLIPSIS, room), span.style))
             break
         kept.append(span)
-        room -= len(span.text)
+        room -= size
     return tuple(kept)
 
 
@@ -82,10 +88,16 @@ def flowing(parts: Iterable[Line], width: int, gap: int = 2) -> list[Line]:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Lines of whole words."""
-    import textwrap
-
-    return textwrap.wrap(text, max(width, 8)) or [""]
+    """Lines of whole words; a word that is longer than a line is broken."""
+    width = max(width, 8)
+    drawn = [""]
+    for word in text.split():
+        if drawn[-1] and cell_len(drawn[-1]) + 1 + cell_len(word) <= width:
+            drawn[-1] += f" {word}"
+            continue
+        pieces = chop_cells(word, width)
+        drawn[-1:] = pieces if not drawn[-1] else [drawn[-1], *pieces]
+    return drawn
 
 
 def fractions(values: Sequence[float], width: int, total: float) -> list[int]:

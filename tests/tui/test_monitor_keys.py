@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from textual.strip import Strip
+from textual.geometry import Region
 
 from pie_cli.monitor import preferences
 from pie_cli.monitor.keys import BINDINGS
@@ -17,7 +17,7 @@ from pie_cli.monitor.screens.ask import AskNumber, Confirm
 from pie_cli.monitor.screens.choose import ChooseColumns
 from pie_cli.monitor.screens.help import Help
 from pie_cli.monitor.screens.program import ProgramScreen
-from pie_cli.monitor.text import Line, plain
+from pie_cli.monitor.text import plain
 from pie_cli.monitor.widgets.panel import Panel
 from pie_cli.monitor.widgets.programs import TABLE_KEYS
 from pie_engine.errors import Unsupported
@@ -385,21 +385,21 @@ async def test_the_palette_finds_everything_that_keys_do(tmp_path: Path) -> None
         assert rig.app.main.programs.order.is_grouped
 
 
-async def test_lines_that_have_not_changed_are_not_painted_again(
+async def test_lines_that_have_not_changed_are_not_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    painted = []
-    paint = Panel._paint
+    written = []
+    write = Panel.written
 
-    def noted(panel: Panel, spans: Line) -> Strip:
-        painted.append(plain(spans))
-        return paint(panel, spans)
+    def noted(panel: Panel, y: int, place: Region) -> str:
+        written.append(plain(panel.lines[y]))
+        return write(panel, y, place)
 
     async with shown(tmp_path, size=(200, 60)) as rig:
-        monkeypatch.setattr(Panel, "_paint", noted)
+        monkeypatch.setattr(Panel, "written", noted)
         await rig.draw()
-        assert painted == []
+        assert written == []
         await rig.press("down")
-        assert len(painted) == 2, "the program that was chosen, and the one that is"
+        assert len(written) == 2, "the program that was chosen, and the one that is"
         first, second = (rig.app.main.programs.listed[i].key[:8] for i in range(2))
-        assert [text[:8] for text in painted] == [first, second]
+        assert [text[:8] for text in written] == [first, second]

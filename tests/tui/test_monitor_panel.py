@@ -24,6 +24,11 @@ class Probe(Panel):
     def size(self) -> Size:
         return Size(WIDTH, HEIGHT)
 
+    outer_size = size
+
+    def _repaint(self, numbers: list[int]) -> None:
+        self.compose_anew(numbers)
+
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         assert all((region.x, region.width) == (0, WIDTH) for region in regions), "lines are repainted whole"
         self.repainted = [(region.y, region.height) for region in regions]

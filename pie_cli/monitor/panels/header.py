@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pie_cli.monitor import format
 from pie_cli.monitor.diagnosis import NO_FAILURES
-from pie_cli.monitor.text import Line, Span, bar, beside, cut, cut_line, line, width_of, wrap
+from pie_cli.monitor.text import ELLIPSIS, Line, Span, bar, beside, cut, cut_line, line, width_of, wrap
 from pie_cli.monitor.view import ModelView, View
 
 CONNECTED = "live"
@@ -100,7 +100,8 @@ def finding_lines(view: View, width: int, room: int) -> list[Line]:
             if len(lines) == room:
                 # What is cut off is on the page of the diagnosis.
                 rest = len(view.findings) - number - (1 if i else 0)
-                lines[-1] = beside(lines[-1], line((f" +{rest} (6)" if rest else " … (6)", "dim")), width)
+                last = (*lines[-1], Span(ELLIPSIS, style)) if i else lines[-1]
+                lines[-1] = beside(last, line((f" +{rest} (6)" if rest else " (6)", "dim")), width)
                 return lines
             lines.append(line((mark if i == 0 else "  ", style), (text, style)))
     return lines

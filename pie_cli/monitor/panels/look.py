@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 from pie_cli.monitor.series import SPAN_NAMES
 from pie_cli.monitor.text import Line, Span
 from pie_cli.monitor.view import ModelView, View
@@ -29,7 +31,7 @@ def chosen(view: View, look: Look) -> ModelView | None:
 def heading(text: str, width: int, right: str = "") -> Line:
     """`── Text ─────────────── right ─`."""
     left, end = f"── {text} ", f" {right} ─" if right else ""
-    return (Span("── ", "dim"), Span(text, "title"), Span(" " + "─" * (width - len(left) - len(end)) + end, "dim"))
+    return (Span("── ", "dim"), Span(text, "title"), Span(" " + "─" * (width - cell_len(left) - len(end)) + end, "dim"))
 
 
 def labelled(label: str, value: str, style: str = "bold") -> tuple[Span, Span]:

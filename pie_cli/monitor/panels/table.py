@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import itemgetter
 
 from pie_cli.monitor import format
 from pie_cli.monitor.columns import GAP, Column
@@ -12,6 +10,7 @@ from pie_cli.monitor.listing import Entry, Group, Order
 from pie_cli.monitor.text import Line, Span, cut_line, fit, line, plain
 from pie_cli.monitor.view import Row
 
+GAP_TEXT = " " * GAP
 WAIT_STYLES = {"batch": "warn", "pages": "warn", "credits": "bad", "disk": "warn", "grammar": "warn", "consumer": "dim"}
 STATE_STYLES = {"running": "good", "queued": "warn", "idle": "dim", "paused": "dim"}
 
@@ -31,7 +30,7 @@ def head(columns: Sequence[Column], order: Order, width: int) -> Line:
         if column.key == order.sort:
             arrow = "▼" if column.starts_with_most != order.is_reversed else "▲"
             name = name[: column.width - 1] + arrow
-        spans.append(Span((" " * GAP if spans else "") + fit(name, column.width, right=column.is_number), "title"))
+        spans.append(Span((GAP_TEXT if spans else "") + fit(name, column.width, right=column.is_number), "title"))
     return cut_line(tuple(spans), width)
 
 
@@ -54,15 +53,23 @@ def column_at(columns: Sequence[Column], x: int) -> Column | None:
 
 
 def _cells(row: Row, columns: Sequence[Column]) -> Line:
-    styles = {"pid": "bold", "state": _state_style(row), "balance": "bad" if row.now.balance < 0 else ""}
-    cells: list[tuple[str, str]] = []
+    styles = {"pid": "bold", "state": _state_style(row)}
+    if row.now.balance < 0:
+        styles["balance"] = "bad"
+    spans: list[Span] = []
+    run, run_style = "", ""
     for column in columns:
         # The gap before it, so that nothing stands behind the last one.
-        gap = " " * GAP if cells else ""
-        text = gap + fit(column.text(row), column.width, right=column.is_number)
-        cells.append((text, styles.get(column.key, "")))
-    by_style = groupby(cells, itemgetter(1))
-    return tuple([Span("".join([text for text, _ in run]), style) for style, run in by_style])
+        text = fit(column.text(row), column.width, right=column.is_number)
+        style = styles.get(column.key, "")
+        if not run:
+            run, run_style = text, style
+        elif style == run_style:
+            run += GAP_TEXT + text
+        else:
+            spans.append(Span(run, run_style))
+            run, run_style = GAP_TEXT + text, style
+    return (*spans, Span(run, run_style))
 
 
 def _state_style(row: Row) -> str:

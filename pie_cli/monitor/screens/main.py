@@ -9,7 +9,6 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 from textual.widgets import Footer, Input, Label
 
 from pie_cli.monitor.keys import BINDINGS as KEYS
@@ -22,9 +21,12 @@ from pie_cli.monitor.text import Line
 from pie_cli.monitor.view import View
 from pie_cli.monitor.widgets.panel import Panel
 from pie_cli.monitor.widgets.programs import ProgramsTable
+from pie_cli.monitor.widgets.straight import PanelScreen
 
 WIDE_COLUMNS, WIDE_LINES = 150, 40
 """From here on market, throughput and log stand beside the programs."""
+LOW_LINES = 16
+"""Below that there is room for the programs alone."""
 MAX_MODEL_LINES = 8
 READ_S = 0.4
 """Between two pictures of the programs at least, however fast a recording is replayed."""
@@ -43,7 +45,7 @@ class Below(Vertical):
     BLANK = True
 
 
-class MainScreen(Screen[None]):
+class MainScreen(PanelScreen[None]):
     BLANK = True
     BINDINGS: ClassVar[list[BindingType]] = [*KEYS]
 
@@ -84,7 +86,9 @@ class MainScreen(Screen[None]):
         self.programs.focus()
 
     def on_resize(self) -> None:
-        self.set_class(self.app.size.width >= WIDE_COLUMNS and self.app.size.height >= WIDE_LINES, "wide")
+        width, height = self.app.size
+        self.set_class(width >= WIDE_COLUMNS and height >= WIDE_LINES, "wide")
+        self.set_class(height < LOW_LINES, "low")
         self.call_after_refresh(self.draw)
 
     def update_view(self, view: View) -> None:
@@ -205,7 +209,7 @@ class MainScreen(Screen[None]):
     def _show(self, name: str, lines: object) -> None:
         panel = self._panels[name]
         assert callable(lines)
-        width, height = panel.size
+        width, height = panel.outer_size
         if panel.display and width and height:
             drawn: list[Line] = lines(width, height)
             panel.show(drawn)

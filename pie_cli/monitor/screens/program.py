@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.widgets import Footer
 
 from pie_cli.monitor.engine import Engine
@@ -17,13 +16,14 @@ from pie_cli.monitor.panels.look import heading
 from pie_cli.monitor.text import Line
 from pie_cli.monitor.view import Details, Row, View
 from pie_cli.monitor.widgets.scrolled import ScrolledPanel
+from pie_cli.monitor.widgets.straight import PanelScreen
 from pie_engine.errors import PieError
 
 POLL_S = 1.0
 NUM_EVENTS = 500
 
 
-class ProgramScreen(Screen[None]):
+class ProgramScreen(PanelScreen[None]):
     """Follows its program, also past its end, when it keeps showing what was last seen of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

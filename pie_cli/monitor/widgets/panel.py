@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pie_cli.monitor.text import STYLES, Line
+from pie_cli.monitor.text import STYLES, Line, width_of
+from pie_cli.monitor.widgets.straight import PanelScreen
 
 PREFIX = "panel--"
 
@@ -33,6 +33,8 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self._lines: Sequence[Line] = ()
         self._rich_styles: dict[str, Style] = {}
+        self._codes: dict[str, str] = {}
+        """What the terminal is given for text in each style, with `%s` for the text."""
         self._painted: dict[int, Strip] = {}
         """By line. Those that have changed since are not in it."""
         self._width = 0
@@ -43,9 +45,34 @@ class Panel(Widget):
         changed = [y for y, (old, new) in enumerate(zip_longest(before, lines)) if old != new]
         for y in changed:
             self._painted.pop(y, None)
+        height = self.outer_size.height
+        if seen := [y for y in changed if y < height]:
+            self._repaint(seen)
+
+    def _repaint(self, numbers: list[int]) -> None:
+        screen = self.screen
+        if isinstance(screen, PanelScreen):
+            screen.repaint(self, numbers)
+        else:
+            self.compose_anew(numbers)
+
+    def compose_anew(self, numbers: Iterable[int]) -> None:
+        """Lines, in Textual's way, with what lies above them."""
         width, height = self.size
-        if regions := [Region(0, y, width, count) for y, count in runs(y for y in changed if y < height)]:
+        if regions := [Region(0, y, width, count) for y, count in runs(y for y in sorted(numbers) if y < height)]:
             self.refresh(*regions)
+
+    def written(self, y: int, place: Region) -> str:
+        """A line as the terminal takes it, whole. `place`: of the panel on the screen."""
+        if y >= place.height:
+            return ""
+        begin = f"\x1b[{place.y + y + 1};{place.x + 1}H"
+        spans = self._lines[y] if y < len(self._lines) else ()
+        room = place.width - width_of(spans)
+        if room < 0:
+            return begin + self.render_line(y).render(self.app.console)
+        codes = self._codes or self._resolve_codes()
+        return begin + "".join([codes[style] % text for text, style in spans if text]) + codes[""] % (" " * room)
 
     @property
     def lines(self) -> Sequence[Line]:
@@ -69,25 +96,34 @@ class Panel(Widget):
     def _paint(self, spans: Line) -> Strip:
         styles, width = self._rich_styles or self._resolve(), self._width
         segments = [Segment(text, styles[style]) for text, style in spans if text]
-        room = width - sum([len(text) if text.isascii() else cell_len(text) for text, _ in spans])
+        room = width - width_of(spans)
         if room > 0:
             segments.append(Segment(" " * room, styles[""]))
-        strip = Strip(segments, max(width - room, width)).adjust_cell_length(width)
-        if self.app.no_color:
-            background = self.background_colors[1]
-            for each in self.get_line_filters():
-                strip = strip.apply_filter(each, background)
-        return strip
+        return Strip(segments, max(width - room, width)).adjust_cell_length(width)
 
     def notify_style_update(self) -> None:
-        self._rich_styles, self._painted = {}, {}
+        self._rich_styles, self._codes, self._painted = {}, {}, {}
         super().notify_style_update()
 
     def _resolve(self) -> dict[str, Style]:
         base = self.rich_style
         styles = {name: base + self.get_component_rich_style(PREFIX + name, partial=True) for name in STYLES}
-        self._rich_styles = styles | {"": base}
+        self._rich_styles = {name: self._filtered(style) for name, style in (styles | {"": base}).items()}
         return self._rich_styles
+
+    def _filtered(self, style: Style) -> Style:
+        """Without colours where there are to be none."""
+        if not self.app.no_color:
+            return style
+        strip = Strip([Segment("x", style)])
+        for each in self.get_line_filters():
+            strip = strip.apply_filter(each, self.background_colors[1])
+        return next(iter(strip)).style or Style()
+
+    def _resolve_codes(self) -> dict[str, str]:
+        styles, console = self._rich_styles or self._resolve(), self.app.console
+        self._codes = {name: Strip([Segment("%s", style)]).render(console) for name, style in styles.items()}
+        return self._codes
 
 
 def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
