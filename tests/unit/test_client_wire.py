@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie_client.client import PieClient, _is_path
+from pie_client.client import PieClient
 from pie_client.errors import Interrupted, NoDaemon
 from pie_client.events import Event, EventParser
+from pie_client.programs import is_path
 from pie_client.unix import UnixCarrier
 from pie_engine.errors import ErrorInfo, NotFound
 from pie_engine.protocol.http import ProgramView
@@ -197,9 +198,9 @@ async def test_a_component_that_the_daemon_has_is_not_sent_again(monkeypatch, is
 
 @pytest.mark.parametrize("text", ["./a", "a/b", "a.py", "a.wasm", "a.pie", ".", "..", "/abs"])
 def test_what_is_a_path(text):
-    assert _is_path(text)
+    assert is_path(text)
 
 
 @pytest.mark.parametrize("text", ["chat", "chat@1.0.0", "my-program", "0a1b2c"])
 def test_what_is_a_reference(text):
-    assert not _is_path(text)
+    assert not is_path(text)

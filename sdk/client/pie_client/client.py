@@ -15,13 +15,12 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from pie_client.body import json_of
-from pie_client.bundle import pack
-from pie_client.errors import Interrupted, NoDaemon, explained
+from pie_client.errors import Interrupted, NoDaemon
 from pie_client.files import FileBody, free_path, write_file
 from pie_client.process import Process
+from pie_client.programs import Program, named, packed, with_folder
 from pie_client.snapshots import snapshots
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
-from pie_client.walk import BUILT
 from pie_engine.config import load_paths
 from pie_engine.errors import NotFound, PieError
 from pie_engine.protocol.credits import bid_of, endowment_of
@@ -44,13 +43,6 @@ from pie_engine.protocol.to_host import TraceKind
 RECONNECT_S = 30.0
 """How long a client that was connected waits for a gateway that is started again."""
 MAX_PAUSE_S = 0.25
-
-Program = str | Path | Bundle
-"""A folder, a `.py` file or what `pie build` made; a bundle; or the reference of an uploaded program: digest, `name`,
-`name@version`.
-
-A text is a path when it has a slash or ends in `.py`, `.wasm` or `.pie`: "./hello" is the folder, "hello" the uploaded
-program."""
 
 Answer = TypeVar("Answer")
 
@@ -112,7 +104,7 @@ class PieClient:
         `LimitExceeded`, `NoDaemon`, …; what the program itself does wrong comes as its `Error` event.
         """
         request = LaunchRequest(
-            **_named(program),
+            **named(program),
             input=msgspec.Raw(json_of("the input", input or {})),
             on_disconnect=on_disconnect,
             # With a key the daemon knows a repeated request for what it is, so a broken connection is no risk.
@@ -133,7 +125,7 @@ class PieClient:
         try:
             reply = await self._persistently(launch)
         except NotFound as error:
-            raise _with_folder(error, program) from None
+            raise with_folder(error, program) from None
         return self._process(reply.headers[PID_HEADER.lower()], reply, after=0, with_trace=bool(trace))
 
     async def attach(self, pid: str, after: int = 0, *, with_trace: bool = False) -> Process:
@@ -215,13 +207,13 @@ class PieClient:
 
         Raises `NotFound`, or `InvalidProgram` when it cannot be run.
         """
-        bundle = program if isinstance(program, Bundle) else _packed(program)
+        bundle = program if isinstance(program, Bundle) else packed(program)
         body = await self._ask("POST", "/v1/programs", msgspec.json.encode(bundle), can_repeat=True)
         return msgspec.json.decode(body, type=ProgramView)
 
     async def describe(self, program: Path | str | Bundle) -> ProgramView:
         """The signature of a program that is not published. Raises `InvalidProgram` when it cannot be run."""
-        bundle = program if isinstance(program, Bundle) else _packed(program)
+        bundle = program if isinstance(program, Bundle) else packed(program)
         known = await self._known_component(bundle)
         if known is not None:
             return known
@@ -423,37 +415,8 @@ def _context_path(name: str, **fields: str | None) -> str:
     return f"/v1/contexts/{quote(name, safe='')}{_query(**fields)}"
 
 
-def _named(program: Program) -> dict[str, Any]:
-    """The part of a launch request that says which program."""
-    if isinstance(program, Bundle):
-        return {"bundle": program}
-    if isinstance(program, Path) or _is_path(program):
-        return {"bundle": _packed(program)}
-    return {"program": program}
-
-
-def _packed(path: str | Path) -> Bundle:
-    try:
-        return pack(Path(path).expanduser())
-    except PieError as error:
-        raise explained(error) from None
-
-
 def _absolute(folder: str | Path) -> str:
     return str(Path(folder).expanduser().absolute())
-
-
-def _with_folder(error: NotFound, program: Program) -> NotFound:
-    """The same, saying so when there is a folder that `program` may have meant."""
-    if isinstance(program, str) and Path(program).exists():
-        hint = f'there is a folder of this name here: write "./{program}" to launch it'
-        return explained(NotFound(error.message, hint=hint))
-    return error
-
-
-def _is_path(text: str) -> bool:
-    """References to uploaded programs hold no slash and do not end in `.py`, `.wasm` or `.pie`."""
-    return "/" in text or "\\" in text or text in (".", "..") or text.endswith((".py", *BUILT))
 
 
 def _as_dict(value: object) -> dict[str, Any]:
