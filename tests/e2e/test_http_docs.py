@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import needs
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -76,8 +77,8 @@ def is_json(text: str) -> bool:
     return text.startswith(("{", "["))
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_examples_answer_what_is_printed(fresh: Any, tmp_path: Path) -> None:
+def test_the_examples_answer_what_is_printed(fresh: Any, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    needs.program(pytestconfig, "curl", "curl")
     fresh.start()
     shown = examples()
     script = "\n".join(["set -e -o pipefail", *(f"{text}\necho; echo '{MARK}'" for text, _ in shown)])
