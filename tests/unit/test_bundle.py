@@ -60,6 +60,8 @@ def test_what_goes_in_and_what_stays_out(folder):
         pkg__tests__kept_dot_py="",
         env__pyvenv_dot_cfg="",
         env__lib_dot_py="x",
+        node_modules__left__gyp_dot_py="x",
+        web__node_modules__left__index_dot_js="x",
     )
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "main.cpython-311.pyc").write_bytes(b"x")
@@ -221,9 +223,17 @@ def test_a_name_that_is_not_utf8_is_refused(folder):
 
 
 def test_an_entry_that_is_not_utf8_is_named(folder):
-    write(folder, main_dot_py=b"x = '\xe9'")
-    with pytest.raises(InvalidProgram, match=r"main\.py is not UTF-8"):
+    write(folder, main_dot_py=b"y = 1\nx = '\xe9'")
+    with pytest.raises(InvalidProgram, match=r"main\.py is not UTF-8 in line 2"):
         pack(folder)
+
+
+def test_a_module_that_is_not_utf8_is_named_and_data_need_not_be(folder):
+    write(folder, data__latin_dot_txt=b"caf\xe9", pkg__words_dot_py=b"# caf\xe9")
+    with pytest.raises(InvalidProgram, match=r"pkg/words\.py is not UTF-8 in line 1"):
+        pack(folder)
+    (folder / "pkg" / "words.py").unlink()
+    assert pack(folder).blobs == {"data/latin.txt": b"caf\xe9"}
 
 
 def test_programs_that_cannot_be_packed(folder, tmp_path, monkeypatch):
@@ -245,6 +255,14 @@ def test_programs_that_cannot_be_packed(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "MAX_FILES", 1)
     with pytest.raises(InvalidProgram, match="more than 1 files"):
         pack(folder)
+
+
+def test_of_too_many_files_it_says_where_they_are(folder, monkeypatch):
+    monkeypatch.setattr(walk, "MAX_FILES", 5)
+    write(folder, **{f"cache__deep__{i}": "x" for i in range(6)})
+    with pytest.raises(InvalidProgram, match="more than 5 files") as caught:
+        pack(folder)
+    assert caught.value.hint.startswith("`cache/deep` holds 5 of them; what it does not read belongs elsewhere")
 
 
 def test_a_component_is_its_wasm_alone(folder):

@@ -13,7 +13,7 @@ import msgspec
 import tomli
 
 from pie_client.manifest import MANIFEST_FILE, read_manifest
-from pie_client.walk import BUILT, SKIPPED_FOLDERS, Stamp, stamps_of
+from pie_client.walk import BUILT, KEPT_OUT, SKIPPED_FOLDERS, Stamp, source_text, stamps_of
 from pie_engine.config import MIB, load_paths
 from pie_engine.errors import InvalidProgram, NotFound
 from pie_engine.protocol.program import COMPONENT_FILE, Bundle, Manifest
@@ -51,11 +51,11 @@ _PACKAGES = Packages()
 def pack(path: str | Path, packages: Packages = _PACKAGES) -> Bundle:
     """The program at `path`: a folder, one `.py` file, or a `.wasm` or `.pie` file of `pie build`.
 
-    Of a folder these stay out: hidden files, backups of editors, `__pycache__`, `tests/` and `dist/`, virtual
-    environments, and its README, licence, changelog, pie.lock and `.wasm` and `.pie` files. Its packages, as pie.lock
-    names them, go along. Links are followed, to files and folders, also out of the folder. Raises `NotFound`, or
-    `InvalidProgram` that names the file and what is wrong with it. A folder that has not changed since the last
-    call is not read again.
+    Of a folder these stay out: hidden files, backups of editors, `__pycache__`, `node_modules`, `tests/` and `dist/`,
+    virtual environments, and its README, licence, changelog, pie.lock and `.wasm` and `.pie` files. Its packages, as
+    pie.lock names them, go along. Links are followed, to files and folders, also out of the folder. Raises
+    `NotFound`, or `InvalidProgram` that names the file and what is wrong with it. A folder that has not changed since
+    the last call is not read again.
     """
     root = Path(path).absolute()
     if not os.path.exists(root):
@@ -110,6 +110,9 @@ def _pack_folder(root: Path, stamps: tuple[Stamp, ...], packages: Packages) -> B
     _refuse_native(paths, root)
     _refuse_large(stamps, root)
     contents = {path: _read(root / path) for path in paths if path != MANIFEST_FILE and path not in FOR_PEOPLE}
+    for path in paths:
+        if path.endswith(".py"):
+            source_text(root / path, contents[path])
     if manifest.dependencies:
         contents |= _packages(root, manifest, contents, packages)
     return _with_entry(Bundle(manifest, *_sorted_out(contents)), root)
@@ -159,10 +162,7 @@ def _pack_file(file: Path, stamps: tuple[Stamp, ...]) -> Bundle:
     if file.suffix != ".py":
         raise InvalidProgram(f"{file} is not a Python file", hint=_WANTED)
     _refuse_large(stamps, file)
-    try:
-        text = _text_of(file.name, _read(file))
-    except UnicodeDecodeError as error:
-        raise InvalidProgram(f"{file} is not UTF-8: {error}") from error
+    text = source_text(file, _read(file))
     return Bundle(Manifest(name=_name_of(file.with_suffix("")), entry=file.stem), {file.name: text})
 
 
@@ -203,8 +203,6 @@ def _with_entry(bundle: Bundle, root: Path) -> Bundle:
     module = entry.replace(".", "/")
     if f"{module}.py" in bundle.files or f"{module}/__init__.py" in bundle.files:
         return bundle
-    if f"{module}.py" in bundle.blobs:
-        raise InvalidProgram(f"{root / module}.py is not UTF-8", hint="save it as UTF-8")
     raise InvalidProgram(
         f"{root} has no module `{entry}`", hint=f"write {module}.py with `async def main`, or name another `entry`"
     )
@@ -224,12 +222,12 @@ def _refuse_large(stamps: tuple[Stamp, ...], root: Path) -> None:
         largest = max(stamps, key=lambda stamp: stamp[3])
         raise InvalidProgram(
             f"{root} holds {total / MIB:.1f} MiB, and {MAX_BUNDLE_BYTES // MIB} MiB is the most",
-            hint=f"the largest file is {largest[0]} with {largest[3] / MIB:.1f} MiB",
+            hint=f"the largest file is {largest[0]} with {largest[3] / MIB:.1f} MiB; {KEPT_OUT}",
         )
 
 
 def _text_of(path: str, data: bytes) -> str:
-    """Source without the mark that some editors put before UTF-8; of other files it is a part."""
+    """Of files other than source, the mark that some editors put before UTF-8 is a part."""
     return data.decode("utf-8-sig" if path.endswith(".py") else "utf-8")
 
 

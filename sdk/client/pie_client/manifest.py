@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 import tomli
 
+from pie_client.walk import source_text
 from pie_engine.config import MAX_ENDOWMENT, nearest_hint
 from pie_engine.errors import InvalidProgram, NotFound
 from pie_engine.protocol.program import GUEST_PYTHON, NAME, SECRET, VERSION, Limits, Manifest
@@ -39,10 +40,10 @@ def read_manifest(path: str | Path) -> Manifest:
     if file.is_dir():
         file /= MANIFEST_FILE
     try:
-        data = tomli.loads(file.read_text("utf-8-sig"))
+        data = tomli.loads(source_text(file, file.read_bytes()))
     except OSError as error:
         raise NotFound(f"cannot read {file}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+    except tomli.TOMLDecodeError as error:
         raise InvalidProgram(f"{file}: {error}") from error
     return _manifest(data, file)
 

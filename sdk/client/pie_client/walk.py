@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from pie_engine.protocol.program import COMPONENT_FILE
 MAX_FILES = 5000
 SKIPPED_FOLDERS = ("__pycache__", "tests", "dist")
 """At the top of a folder these do not travel."""
+_TOOLS_FOLDERS = frozenset({"__pycache__", "node_modules"})
+"""Of tools, wherever they lie. So are hidden folders and virtual environments."""
 BUILT = (".wasm", ".pie")
 """What `pie build` writes does not become a part of what it is built from."""
 _BYPRODUCTS = ("~", ".pyc", "___jb_tmp___", "___jb_old___")
 """How names end of what Python and editors leave beside a file."""
+KEPT_OUT = "what it does not read belongs elsewhere, or below a folder whose name begins with a dot"
+"""The way out for who has too much in a program's folder."""
 
 Stamp = tuple[str, int, int, int, int]
 """Path, mtime, ctime, size, inode: any edit changes one of them."""
@@ -28,9 +33,11 @@ def stamps_of(root: Path, skipped: tuple[str, ...] = SKIPPED_FOLDERS) -> Iterato
         return
     entries = _walk(str(root), "", (os.path.realpath(root),), skipped)
     files = ((entry, path) for entry, path in entries if not entry.is_dir())
+    fullest: Counter[str] = Counter()
     for num_before, (entry, path) in enumerate(files):
         if num_before == MAX_FILES:
-            raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint="is it the program's own folder?")
+            raise InvalidProgram(f"{root} holds more than {MAX_FILES} files", hint=_hint(fullest.most_common(1)[0]))
+        fullest[path.rpartition("/")[0]] += 1
         yield _stamp(path, entry.stat())
 
 
@@ -42,6 +49,22 @@ def folders_of(root: Path) -> Iterator[str]:
             yield entry.path
         elif entry.is_symlink():
             yield os.path.dirname(os.path.realpath(entry.path))
+
+
+def source_text(file: Path, data: bytes) -> str:
+    """Without the mark that some editors put before UTF-8. Raises `InvalidProgram` with the line that is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidProgram(f"{file} is not UTF-8 in line {line}: {error.reason}", hint="save it as UTF-8") from error
+
+
+def _hint(fullest: tuple[str, int]) -> str:
+    """Of many files: where most of them are, so far."""
+    folder, num_files = fullest
+    what = f"`{folder}` holds {num_files} of them" if folder else "is it the program's own folder?"
+    return f"{what}; {KEPT_OUT}"
 
 
 def _stamp(path: str, stat: os.stat_result) -> Stamp:
@@ -68,7 +91,7 @@ def _walk(
             _check_name(entry)
             real = _followed(entry, inside) if entry.is_symlink() else f"{inside[-1]}/{entry.name}"
             if entry.is_dir():
-                if entry.name != "__pycache__" and not _is_environment(entry.path):
+                if entry.name not in _TOOLS_FOLDERS and not _is_environment(entry.path):
                     yield entry, path
                     yield from _walk(entry.path, f"{path}/", (*inside, real), skipped)
             elif entry.is_file():
