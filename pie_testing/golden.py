@@ -20,9 +20,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Golden:
     """`golden(result)`: equal to the file `golden/TEST.txt` beside the test, which `pie test --update` writes."""
 
-    def __init__(self, folder: Path, test: str, *, updates: bool) -> None:
+    def __init__(self, folder: Path, test: str, *, updates: bool, owners: dict[Path, str], node: str) -> None:
+        """owners: which test, by its node, has which file; of the whole run, and added to here."""
         self.updated: list[Path] = []
         """What has been written."""
+        self._owners = owners
+        self._node = node
         self._folder = folder / FOLDER
         self._test = re.sub(r"[^A-Za-z0-9._-]+", "-", test).strip("-.")
         self._updates = updates
@@ -32,6 +35,7 @@ class Golden:
         """Compare a `Result`, a text or any JSON value. `name`: where one test has several."""
         __tracebackhide__ = True
         path = self._path(name, is_json=not isinstance(value, Result | str))
+        self._own(path)
         text = _text_of(value)
         if self._updates:
             self._write(path, text)
@@ -53,6 +57,12 @@ class Golden:
             raise InvalidInput("a test with several golden outputs names them", hint='golden(…, "second")')
         self._used.add(name)
         return self._folder / f"{self._test}{'.' if name else ''}{name}.{'json' if is_json else 'txt'}"
+
+    def _own(self, path: Path) -> None:
+        """Raises `InvalidInput` where a test of the same name, in another file or class, has it already."""
+        if (owner := self._owners.setdefault(path, self._node)) != self._node:
+            hint = 'rename one of the tests, or name the output: golden(…, "second")'
+            raise InvalidInput(f"{path} is the golden file of {owner} already", hint=hint)
 
     def _write(self, path: Path, text: str) -> None:
         if path.exists() and path.read_text("utf-8") == text:

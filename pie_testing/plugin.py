@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ENGINES = ("embedded", "daemon")
 _PROGRAMS = pytest.StashKey["Programs"]()
 _GOLDEN = pytest.StashKey[list[Any]]()
+_GOLDEN_OWNERS = pytest.StashKey[dict[Any, str]]()
 _ENGINE = pytest.StashKey["Engine"]()
 _PATH = pytest.StashKey[ProgramPath]()
 _FIXTURE = "_programs"
@@ -59,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     config.addinivalue_line("markers", "model(name): run on this model, `pie-tiny` for one, instead of the fake one")
-    config.stash[_GOLDEN] = []
+    config.stash[_GOLDEN], config.stash[_GOLDEN_OWNERS] = [], {}
     config.stash[_PATH] = ProgramPath()
 
 
@@ -162,10 +163,12 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Golden]:
     """`golden(result)` compares with what is in the folder `golden` beside the test."""
     from pie_testing.golden import Golden
 
-    updates = request.config.getoption("--pie-update")
-    made = Golden(request.path.parent, re.sub(r"^test_", "", request.node.name), updates=updates)
+    config, node = request.config, request.node
+    updates, owners = config.getoption("--pie-update"), config.stash[_GOLDEN_OWNERS]
+    test = re.sub(r"^test_", "", node.name)
+    made = Golden(request.path.parent, test, updates=updates, owners=owners, node=node.nodeid)
     yield made
-    request.config.stash[_GOLDEN].extend(made.updated)
+    config.stash[_GOLDEN].extend(made.updated)
 
 
 def _asked_for(request: pytest.FixtureRequest) -> set[str]:

@@ -32,6 +32,23 @@ def test_greeting(run, fake, golden):
     assert "updated" not in check(project, tests, "--pie-update").stdout.str()
 
 
+def test_two_tests_do_not_share_a_golden_file(project):
+    tests = """
+class TestBrief:
+    def test_greeting(self, golden):
+        golden("Hi!")
+
+class TestPolite:
+    def test_greeting(self, golden):
+        golden("Good day!")
+"""
+    written = check(project, tests, "--pie-update", passed=1, failed=1)
+    written.stdout.fnmatch_lines(["*greeting.txt is the golden file of *::TestBrief::test_greeting already"])
+    named = tests.replace('"Good day!")', '"Good day!", "polite")')
+    check(project, named, "--pie-update", passed=2)
+    check(project, named, passed=2)
+
+
 def record(folder: Path, file: Path, **arguments: object) -> None:
     """As `pie run --record` does."""
     with Embedded(HostSection(warm_instances=0)) as engine, file.open("wb") as out:
