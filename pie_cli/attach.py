@@ -159,6 +159,7 @@ def exit_code_of(value: object) -> int:
 async def _terminate_when_wanted(process: Process, ending: Ending) -> None:
     await ending.wait()
     if ending.note:
+        console.end_typed()
         console.note(ending.note)
     await _terminate(process)
 

@@ -158,9 +158,14 @@ def ask(question: str) -> bool:
     """A question on stderr, whose answer is no unless it is `y` or `yes`."""
     _close_lines()
     passed_on(f"{question} [y/N] ")
-    answer = sys.stdin.readline()
-    _line_is_open["stderr"] = not answer.endswith("\n")
-    return answer.strip().lower() in ("y", "yes")
+    return _typed().strip().lower() in ("y", "yes")
+
+
+def end_typed() -> None:
+    """After Ctrl-C or Ctrl-D at a terminal that shows what is typed: what comes next begins a line."""
+    if is_asked() and is_terminal():
+        _line_is_open["stderr"] |= not (_line_is_open["stdout"] and sys.stdout.isatty())
+        _close_lines()
 
 
 def ask_text(question: str, checked: Callable[[str], str]) -> str:
@@ -173,14 +178,24 @@ def ask_text(question: str, checked: Callable[[str], str]) -> str:
     while True:
         _close_lines()
         passed_on(question)
-        answer = sys.stdin.readline()
-        _line_is_open["stderr"] = not answer.endswith("\n")
+        answer = _typed()
         if not answer:
             raise KeyboardInterrupt
         try:
             return checked(answer.strip())
         except InvalidInput as wrong:
             error(wrong.message, wrong.hint)
+
+
+def _typed() -> str:
+    """The answer to a question, with the end of its line; empty after Ctrl-D."""
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        _line_is_open["stderr"] = not answer.endswith("\n")
+        _close_lines()
+    return answer
 
 
 def ask_secret(question: str) -> str:

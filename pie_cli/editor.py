@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from pie_cli.keys import Keys
 
 _PLACE = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
-_MANIFEST_PLACE = re.compile(r"(?P<file>\S+\.toml): .*\bline (?P<line>\d+)")
+_FILE_PLACE = re.compile(r"^(?P<file>.+\.(?:toml|py)):? .*\bline (?P<line>\d+)", re.MULTILINE)
+"""Of a file that could not even be read."""
 _GOTO = frozenset({"code", "code-insiders", "codium", "cursor", "windsurf"})
 _COLON = frozenset({"hx", "helix", "subl", "zed"})
 _JETBRAINS = frozenset({"idea", "pycharm", "charm"})
+_OWN_WINDOW = _GOTO | _COLON - {"hx", "helix"} | _JETBRAINS
+_WAITS = frozenset({"--wait", "-w"})
+"""For git these editors wait until the file is closed. Here its saves are what is waited for."""
 
 
 class Place(NamedTuple):
@@ -30,10 +34,10 @@ class Place(NamedTuple):
 def place_of(traceback: str, root: Path) -> Place | None:
     """The innermost place of a traceback that is in a file of the program in `root`, a folder or a file.
 
-    An error of pie.toml names its place, too.
+    An error of pie.toml, or of a file that is no text, names its place, too.
     """
     folder = root if root.is_dir() else root.parent
-    for match in (*_MANIFEST_PLACE.finditer(traceback), *reversed(list(_PLACE.finditer(traceback)))):
+    for match in (*_FILE_PLACE.finditer(traceback), *reversed(list(_PLACE.finditer(traceback)))):
         file = folder / match["file"]
         if file.is_file():
             return Place(file, int(match["line"]))
@@ -44,6 +48,8 @@ def command_for(place: Place, editor: str = "") -> list[str]:
     """The words that open the editor of `VISUAL` or `EDITOR`, else vi, at a line. `editor`: in place of these."""
     words = shlex.split(editor or os.environ.get("VISUAL") or os.environ.get("EDITOR") or "") or ["vi"]
     name, file, line = Path(words[0]).stem.lower(), str(place.file), place.line
+    if name in _OWN_WINDOW:
+        words = [word for word in words if word not in _WAITS]
     if name in _GOTO:
         return [*words, "--goto", f"{file}:{line}"]
     if name in _COLON:

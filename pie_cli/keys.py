@@ -41,7 +41,7 @@ class Keys:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.are_read:
+        if self._before is not None:
             self._give_back()
             for number, handler in self._signals.items():
                 signal.signal(number, handler)
@@ -51,6 +51,12 @@ class Keys:
         if self._before is not None:
             with suppress(termios.error):
                 termios.tcsetattr(0, termios.TCSANOW, self._before)
+
+    def leave(self) -> None:
+        """The terminal is for lines from now on: no more keys come."""
+        if self.are_read:
+            self._give_back()
+            self.are_read = False
 
     @contextmanager
     def lent(self) -> Iterator[None]:

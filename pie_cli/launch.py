@@ -148,10 +148,11 @@ async def run_once(
 ) -> int:
     """Launch a program, be with it until its end, and return the exit code. `ending`: what ends it, if not Ctrl-C."""
     from pie_cli.attach import follow
+    from pie_cli.stdin import stdin_is_ours
     from pie_cli.summary import Timing
 
     with recorder_for(own) as recorder:
-        timing, profiler = Timing(), profiler_for(own)
+        timing, profiler = Timing(is_typed=lines is not None and stdin_is_ours()), profiler_for(own)
         trace = _trace_kinds(recorder, profiler)
         process = await client.launch_process(
             program, arguments, on_disconnect="terminate", trace=trace, **wishes_of(own)

@@ -25,7 +25,7 @@ from pie_cli.launch import (
     show_help,
     signature_of,
 )
-from pie_cli.options import Values, read_options
+from pie_cli.options import Values, lacks_text, read_options
 from pie_cli.render import as_error, report
 from pie_cli.stdin import Stdin
 from pie_cli.watch import LOCK_FILE, Watched
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pie_engine.protocol.program import Bundle
 
 KEYS_HINT = ": `r` runs it again, `e` opens the editor at the last error, `q` quits"
+LINES_NOTE = "what you type goes to the program, line by line, and again to each run after it; Ctrl-C quits"
 END_S = 15.0
 """A process that is told to end does so within the grace times of the configuration."""
 
@@ -143,6 +144,8 @@ class _Reruns:
                     case "q":
                         return exits.OK
                     case Interrupted():
+                        if not self._keys.are_read:
+                            console.end_typed()
                         return exits.INTERRUPTED
                     case Failed(error):
                         raise error
@@ -216,7 +219,16 @@ class _Reruns:
         if not self._has_begun:
             self._check(values.own, view)
         with self._typing() if STDIN in values.words else nullcontext():
-            return values, arguments_of(self._target, signature, values, self._stdin)
+            arguments = arguments_of(self._target, signature, values, self._stdin)
+        if lacks_text(signature, arguments) and "interactive" not in values.own and self._keys.are_read:
+            self._talk(values.own)
+        return values, arguments
+
+    def _talk(self, own: dict[str, object]) -> None:
+        """As `pie run` does: whoever gives a program nothing to begin with will type it. So do all runs after this."""
+        self._keys.leave()
+        self._own["interactive"] = own["interactive"] = True
+        console.note(console.paint(LINES_NOTE, console.DIM))
 
     @contextmanager
     def _typing(self) -> Iterator[None]:

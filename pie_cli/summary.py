@@ -14,7 +14,9 @@ OUTPUT_KINDS = frozenset({"message", "stdout", "return"})
 class Timing:
     """Stamps of one run: asked for, first output, end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_typed: bool = False) -> None:
+        """is_typed: the program waited for a person, whose pace tells nothing of the engine's."""
+        self._is_typed = is_typed
         self._asked = time.perf_counter()
         self._first_output: float | None = None
         self._ended = self._asked
@@ -43,9 +45,9 @@ class Timing:
         num_tokens = usage.tokens if usage else 0
         if usage and num_tokens:
             parts.append(f"{num_tokens} tokens{_details(usage)}")
-        if self.ttft_s is not None:
+        if self.ttft_s is not None and not self._is_typed:
             parts.append(f"TTFT {self.ttft_s * 1000:.0f} ms")
-        if num_tokens and self.wall_s > 0:
+        if num_tokens and self.wall_s > 0 and not self._is_typed:
             parts.append(f"{num_tokens / self.wall_s:.1f} tokens/s")
         if usage and usage.spent:
             from pie_engine.protocol.credits import counted, shown

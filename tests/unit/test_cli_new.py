@@ -156,8 +156,9 @@ def test_a_wrong_answer_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", ["", "hello\n"])
 def test_who_stops_answering_gets_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed(monkeypatch, text)
+    shown = typed(monkeypatch, text)
     assert invoke(["new"]) == 130
+    assert shown.getvalue().endswith(": \n"), "what the shell shows next begins a line"
     assert list(Path.cwd().iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -82,6 +83,12 @@ def test_the_summary_leaves_out_what_was_not_seen() -> None:
     line = timing.line(ProcessUsage(0, 12, 0, "ended"))
     assert line.startswith("12 tokens, TTFT ")
     assert "tokens/s" in line
+
+
+def test_the_pace_of_who_types_is_not_the_engines() -> None:
+    timing = Timing(is_typed=True)
+    timing.saw("message")
+    assert re.fullmatch(r"12 tokens, \d+\.\d\d s", timing.line(ProcessUsage(0, 12, 0, "ended")))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ import pytest
 
 from pie_cli.editor import Place, command_for, place_of
 from pie_cli.main import invoke
+from pie_client.bundle import pack
 from pie_engine.config import load_config
+from pie_engine.errors import PieError
 from tests.unit.cli_standin import Inbox, StandIn, Step, short_home
 
 PROMPT = {"name": "prompt", "schema": {"type": "string"}}
@@ -246,6 +248,29 @@ def test_keys_run_it_again_open_the_editor_and_quit(
     assert states(daemon) == [True, True]
 
 
+def test_on_a_terminal_a_program_without_its_text_gets_what_is_typed(daemon: StandIn, tmp_path: Path) -> None:
+    daemon.add("talks", _listens, parameters=[{**PROMPT, "required": False, "default": ""}])
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    watching = Watching(program(tmp_path, "talks"), terminal=(ours, theirs))
+    assert "what you type goes to the program" in watching.until("watching ")
+    os.write(ours, b"q\n")
+    watching.until("got q\n")
+    watching.save()
+    assert "talks.py changed" in watching.until("got q\n")
+    os.write(ours, b"\x03")
+    watching.until("^C\n")
+    assert watching.process.wait(30) == 130
+    assert termios.tcgetattr(theirs) == before
+    assert states(daemon) == [True, True]
+
+
+def test_on_a_terminal_a_program_with_its_text_has_keys(daemon: StandIn, tmp_path: Path) -> None:
+    watching = Watching(program(tmp_path, "chat"), "hi", terminal=pty.openpty())
+    assert "`q` quits" in watching.until("said hi\n")
+    assert watching.end() == 130
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_the_terminal_is_restored(daemon: StandIn, tmp_path: Path, number: int, status: int) -> None:
     ours, theirs = pty.openpty()
@@ -270,6 +295,14 @@ def test_the_editor_is_opened_at_the_innermost_place_of_the_program(tmp_path: Pa
     manifest.write_text("[program\n")
     broken = f"\n{manifest}: Expected ']' (at line 1, column 9)"
     assert place_of(broken, tmp_path) == Place(manifest, 1)
+    spaced = tmp_path / "a folder"
+    spaced.mkdir()
+    for name in ("pie.toml", "main.py"):
+        (spaced / name).write_bytes(b"caf\xe9")
+        with pytest.raises(PieError) as raised:
+            pack(spaced)
+        assert place_of(f"\n{raised.value.message}", spaced) == Place(spaced / name, 1)
+        (spaced / name).write_text('[program]\nname = "spaced"\n')
     assert place_of('  File "main.py", line 1\n', tmp_path / "main.py") == Place(tmp_path / "main.py", 1)
 
 
@@ -278,7 +311,9 @@ def test_the_editor_is_opened_at_the_innermost_place_of_the_program(tmp_path: Pa
     [
         ("vim", "vim +7 main.py"),
         ("emacs -nw", "emacs -nw +7 main.py"),
-        ("code --wait", "code --wait --goto main.py:7"),
+        ("code --wait", "code --goto main.py:7"),
+        ("subl -n -w", "subl -n main.py:7"),
+        ("emacs -w 80", "emacs -w 80 +7 main.py"),
         ("/usr/bin/hx", "/usr/bin/hx main.py:7"),
         ("pycharm", "pycharm --line 7 main.py"),
     ],
