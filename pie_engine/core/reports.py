@@ -14,7 +14,7 @@ from pie_engine.protocol.stats import DEFAULT_INTERVAL_MS
 from pie_engine.protocol.to_gateway import CoreStats
 
 EVERY_S = DEFAULT_INTERVAL_MS / 1000
-MAX_SHARE = 0.005
+MAX_SHARE = 0.0075
 """Of the core's time, to look at its processes: many of them are looked at less often than the core itself."""
 
 

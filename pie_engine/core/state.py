@@ -80,7 +80,7 @@ class Process:
     @property
     def operations(self) -> list[Operation]:
         """Whose turn it is on their contexts."""
-        return [context.queue[0] for context in self.contexts.values() if context.queue]
+        return [queue[0] for context in self.contexts.values() if (queue := context.queue)]
 
     def tell_spent(self) -> None:
         """Its host hears what the market has taken so far, when that has changed."""

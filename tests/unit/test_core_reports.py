@@ -107,7 +107,7 @@ def test_many_programs_are_looked_at_less_often_than_the_core_itself():
 
 
 def test_programs_are_looked_at_with_every_report_while_that_costs_little_enough():
-    """One that costs 2 ms may be taken every 0.4 s: with each report of half a second, or with every fourth."""
+    """One that costs 3 ms may be taken every 0.4 s: with each report of half a second, or with every fourth."""
     rig = Rig()
     now, spent = [10.0], [0.0]
 
