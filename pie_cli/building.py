@@ -22,6 +22,8 @@ def build_program(program: Path, output: Path | None, *, as_bundle: bool, locked
     if not program.exists():
         raise NotFound(f"there is no file or folder `{program}`", hint="`pie new NAME` makes a program to start from")
     _refuse_built(program)
+    if as_bundle:
+        _refuse_crate(program)
     began = time.monotonic()
     bundle = _source_of(program, locked=locked, upgrade=upgrade)
     if as_bundle:
@@ -69,6 +71,14 @@ def _component_of(program: Path, bundle: Bundle) -> Built:
 def _refuse_built(program: Path) -> None:
     if program.suffix in (".wasm", ".pie"):
         raise InvalidInput(f"{program} is built already", hint=f"`pie inspect {program}` shows what is in it")
+
+
+def _refuse_crate(program: Path) -> None:
+    from pie_engine.builder.rust import is_crate
+
+    if is_crate(program):
+        message = f"{program} is a Rust program, and its sources do not run"
+        raise InvalidInput(message, hint=f"`pie build {program}` makes a component, which does")
 
 
 def _default_output(program: Path, manifest: Manifest, suffix: str) -> Path:

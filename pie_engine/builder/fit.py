@@ -27,5 +27,5 @@ def refuse_other_interfaces(component: Bytes) -> None:
     if record is not None and not fits(record):
         raise InvalidProgram(
             f"the component was built by Pie {record.pie}, whose interfaces are not those of this Pie {pie_version()}",
-            hint="build it again with `pie build`",
+            hint="build it again with `pie build`; or end an older daemon with `pie stop`, and run it again",
         )

@@ -45,7 +45,8 @@ _FOR_GUEST = ["--only-binary", ":all:", "--implementation", "py", "--abi", "none
 _FOR_GUEST += ["--python-version", _VERSION]
 _QUIET = ["--no-input", "--disable-pip-version-check", "--quiet"]
 _OFFLINE = re.compile(r"connection broken|Failed to establish|NameResolutionError|timed out", re.IGNORECASE)
-_NOT_FOUND = re.compile(r"No matching distribution found for ([A-Za-z0-9._-]+)")
+_NOT_FOUND = re.compile(r"No matching distribution found for (?P<requirement>(?P<name>[A-Za-z0-9._-]+)[^\s;]*)")
+"""Of the requirement, without what it depends on."""
 
 
 def resolve(requires: Sequence[str], folder: Path) -> list[Path]:
@@ -77,9 +78,9 @@ def _refusal(said: str) -> InvalidProgram:
     missing = _NOT_FOUND.search(said)
     if missing and _OFFLINE.search(said):
         hint = "check the network; PIP_FIND_LINKS names a folder of wheels to take instead"
-        return InvalidProgram(f"pip cannot reach the index that it fetches `{missing[1]}` from", hint=hint)
+        return InvalidProgram(f"pip cannot reach the index that it fetches `{missing['name']}` from", hint=hint)
     if missing:
-        return _unavailable(missing[1])
+        return _unavailable(missing["name"], missing["requirement"])
     lines = [line.removeprefix("ERROR: ").strip() for line in said.splitlines() if line.startswith("ERROR: ")]
     if "HASH" in said.upper() and "MATCH" in said.upper():
         hint = "if the new packages are meant, `pie build --upgrade` writes pie.lock anew"
@@ -89,20 +90,23 @@ def _refusal(said: str) -> InvalidProgram:
     return InvalidProgram(f"pip cannot install the packages: {why[:1000]}", hint=hint)
 
 
-def _unavailable(name: str) -> InvalidProgram:
-    """Either it does not exist, or not as a pure-Python wheel. Whether this machine could have it tells which."""
+def _unavailable(name: str, requirement: str) -> InvalidProgram:
+    """Either it does not exist, or not as a pure-Python wheel. Whether this machine could have it tells which.
+
+    requirement: the name with the versions that were asked for.
+    """
     from inferlet._runtime.failures import NATIVE_PACKAGES  # type: ignore[import-untyped]
 
     known = NATIVE_PACKAGES.get(name) or NATIVE_PACKAGES.get(name.replace("-", "_"))
-    if known or _exists_here(name):
+    if known or _exists_here(requirement):
         message = f"`{name}` needs native code, which cannot run in the sandbox"
         return InvalidProgram(message, hint=known or "choose a package that is pure Python")
     hint = "check its name and version in `dependencies` of pie.toml; only wheels are taken, never source archives"
-    return InvalidProgram(f"pip finds no pure-Python wheel of `{name}` for Python {_VERSION}", hint=hint)
+    return InvalidProgram(f"pip finds no pure-Python wheel of `{requirement}` for Python {_VERSION}", hint=hint)
 
 
-def _exists_here(name: str) -> bool:
-    """Whether pip would install a wheel of it for the Python that runs us."""
+def _exists_here(requirement: str) -> bool:
+    """Whether pip would install a wheel of that for the Python that runs us."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", *_QUIET]
-    done = subprocess.run([*command, "--only-binary", ":all:", name], capture_output=True, text=True)
+    done = subprocess.run([*command, "--only-binary", ":all:", requirement], capture_output=True, text=True)
     return done.returncode == 0

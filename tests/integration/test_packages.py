@@ -142,6 +142,14 @@ def test_what_cannot_run_in_the_sandbox_is_refused_by_name(wheels, program, name
 
 
 @pytest.mark.slow
+def test_a_version_that_does_not_exist_is_not_native_code(wheels, program):
+    make_wheel(wheels, "shapes", {"shapes.py": ""}, version="1.0")
+    with pytest.raises(InvalidProgram, match=r"no pure-Python wheel of `shapes==99\.0`") as caught:
+        pack(program("shapes==99.0"))
+    assert "version in `dependencies`" in caught.value.hint
+
+
+@pytest.mark.slow
 def test_an_index_that_cannot_be_reached_is_not_blamed_on_the_package(wheels, program, monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")

@@ -297,6 +297,15 @@ def test_a_crate_is_built_by_cargo_whose_output_passes_through(crate: Path, capf
     assert capfd.readouterr().out == "crate/dist/named-1.0.wasm\n"
 
 
+def test_a_crate_makes_no_bundle(crate: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["build", "crate", "--bundle"]) == 2
+    assert capfd.readouterr().err == (
+        "error: crate is a Rust program, and its sources do not run\n"
+        "hint: `pie build crate` makes a component, which does\n"
+    )
+    assert not (crate / "dist").exists()
+
+
 def test_cargo_decides_what_is_built_again(crate: Path, capfd: pytest.CaptureFixture[str]) -> None:
     made = crate.parent / "made.wasm"
     made.write_bytes(COMPONENT)
