@@ -235,10 +235,7 @@ class Census:
     def _have_just_run(self, operations: Iterable[Operation]) -> bool:
         """Any of them. Asked of every process, again and again."""
         num_steps = self.counts.num_steps
-        for each in operations:
-            if each.last_step == num_steps and each.is_runnable:
-                return True
-        return False
+        return any(each.is_runnable for each in operations if each.last_step == num_steps)
 
     def _state_of(self, process: Process, operations: Sequence[Operation], bid: int) -> tuple[str, int]:
         """Of what they do, the first in this order; and the pages that they wait for."""
