@@ -14,7 +14,7 @@ from typing import Any
 
 from wasmtime import Engine, WasmtimeError
 from wasmtime import _ffi as ffi
-from wasmtime.component import Component, ComponentInstanceType, FuncType, Linker, LinkerInstance, ResultType
+from wasmtime.component import Component, ComponentInstanceType, FuncType, Linker, LinkerInstance, ResultType, ValType
 
 from pie_engine.errors import Internal, InvalidProgram, PieError
 from pie_engine.host import surroundings, tap
@@ -22,7 +22,6 @@ from pie_engine.host.plain import plain_of
 from pie_engine.host.runner import GuestOver, Nobody, Owner
 from pie_engine.host.values import (
     VALUE_BYTES,
-    Decoder,
     Encoder,
     ResultEncoder,
     decoder_of,
@@ -174,44 +173,8 @@ class Imports:
 
     def _body(self, name: str, function: Function, kind: FuncType, watched: tap.Import | None) -> Callable[..., int]:
         decoders = [(decoder_of(parameter), i * VALUE_BYTES) for i, (_, parameter) in enumerate(kind.params)]
-        result = kind.result
-        if isinstance(result, ResultType):
-            return self._fallible(function, decoders, ResultEncoder(result), watched)
-        return self._infallible(name, function, decoders, None if result is None else encoder_of(result), watched)
+        encode, refuse = _endings(name, kind.result)
 
-    def _fallible(
-        self,
-        function: Function,
-        decoders: list[tuple[Decoder, int]],
-        encoder: ResultEncoder,
-        watched: tap.Import | None,
-    ) -> Callable[..., int]:
-        def body(_env: Any, _context: Any, _type: Any, args: int, _nargs: int, results: int, _nresults: int) -> int:
-            try:
-                owner = self.owner
-                owner.num_calls += 1
-                arguments = [decode(args + offset) for decode, offset in decoders]
-                if owner.tap is None or watched is None:
-                    value = function(owner, *arguments)
-                else:
-                    value = tap.call(watched, function, owner, arguments)
-                encoder.ok(value, results)
-            except GuestOver as over:
-                return error_address(str(over))
-            except BaseException as error:
-                encoder.error(error_record(error), results)
-            return 0
-
-        return body
-
-    def _infallible(
-        self,
-        name: str,
-        function: Function,
-        decoders: list[tuple[Decoder, int]],
-        encode: Encoder | None,
-        watched: tap.Import | None,
-    ) -> Callable[..., int]:
         def body(_env: Any, _context: Any, _type: Any, args: int, _nargs: int, results: int, _nresults: int) -> int:
             try:
                 owner = self.owner
@@ -223,13 +186,29 @@ class Imports:
                     value = tap.call(watched, function, owner, arguments)
                 if encode is not None:
                     encode(value, results)
-                return 0
             except GuestOver as over:
                 return error_address(str(over))
-            except BaseException as error:  # its type has no room for an error: this guest ends
-                return error_address(f"{name}: {error_record(error).message}")
+            except BaseException as error:
+                return refuse(error, results)
+            return 0
 
         return body
+
+
+def _endings(name: str, result: ValType | None) -> tuple[Encoder | None, Callable[[BaseException, int], int]]:
+    """How a function gives its result (None: it has none), and how it fails: the address of what ends the guest is
+    returned, or 0 where the guest is told."""
+    if isinstance(result, ResultType):
+        encoder = ResultEncoder(result)
+
+        def refuse(error: BaseException, results: int) -> int:
+            encoder.error(error_record(error), results)
+            return 0
+
+        return encoder.ok, refuse
+    encode = None if result is None else encoder_of(result)
+    # Its type has no room for an error: this guest ends.
+    return encode, lambda error, results: error_address(f"{name}: {error_record(error).message}")
 
 
 def imported(engine: Engine, component: Component, namespace: str) -> Iterator[tuple[str, dict[str, FuncType]]]:
