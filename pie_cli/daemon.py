@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import importlib.util
 import json
 import os
@@ -19,6 +18,7 @@ from pie_cli import console
 from pie_client.errors import Interrupted, NoDaemon
 from pie_engine.config import EngineConfig, Paths
 from pie_engine.errors import ErrorInfo, PieError, ProtocolMismatch
+from pie_engine.locks import try_lock
 from pie_engine.protocol.http import Health, MemberView
 from pie_engine.protocol.version import PROTOCOL_VERSION
 
@@ -163,18 +163,9 @@ def progress_of(health: Health) -> tuple[str, float | None]:
 
 def running_daemon(paths: Paths) -> int | None:
     """The process id of the daemon that holds the lock of this home."""
-    try:
-        os_pid = json.loads(paths.daemon_lock.read_text())["os_pid"]
-        os.kill(os_pid, 0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    # Tried only when its writer lives: a daemon that is just starting must not find the lock taken by us.
-    with paths.daemon_lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(os_pid)
-    return None
+    from pie_client.lock import holder
+
+    return holder(paths.daemon_lock)
 
 
 def missing_engine_modules(config: EngineConfig) -> list[str]:
@@ -270,7 +261,7 @@ class DaemonProcess:
 async def start_lock(paths: Paths) -> AsyncIterator[None]:
     """Held by who starts a daemon, so that two at once start one."""
     with _opened_lock(paths) as file:
-        while not _try_lock(file.fileno()):
+        while not try_lock(file):
             await asyncio.sleep(POLL_S)
         yield
 
@@ -336,14 +327,6 @@ def _environment(paths: Paths) -> dict[str, str]:
     """Ours. Paths in it are from the folder that we are in, and the daemon is in another."""
     absolute = {name: os.path.abspath(os.environ[name]) for name in PATH_VARIABLES if os.environ.get(name)}
     return {**os.environ, **absolute, "PIE_HOME": str(paths.home), "PIE_CACHE": str(paths.cache)}
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _last_with(lines: Sequence[str], prefix: str) -> str:

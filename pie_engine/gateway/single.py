@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from pathlib import Path
 
 from pie_engine.errors import Busy
+from pie_engine.locks import try_lock
 
 PATIENCE_S = 15.0
 POLL_S = 0.02
@@ -24,7 +24,7 @@ class SingleGateway:
         """Waits for an earlier gateway to end. Raises `Busy` when it does not."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         end = time.monotonic() + PATIENCE_S
-        while not self._try():
+        while not try_lock(self._descriptor):
             if time.monotonic() > end:
                 os.close(self._descriptor)
                 raise Busy(f"another gateway holds {path}", hint="end it, or set another PIE_HOME")
@@ -32,10 +32,3 @@ class SingleGateway:
 
     def release(self) -> None:
         os.close(self._descriptor)
-
-    def _try(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True

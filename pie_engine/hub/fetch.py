@@ -6,7 +6,6 @@ lock and the checksum are ours; the bytes come through the library.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 from pie_engine.errors import PullFailed
 from pie_engine.hub import checksum
 from pie_engine.hub.remote import RemoteFile, RemoteModel, http_error, translated
+from pie_engine.locks import try_lock
 
 Progress = Callable[[str, float | None], None]
 """What is being done, and how much of it is (0 to 1)."""
@@ -135,7 +135,7 @@ class Blobs:
         """The lock that the Hugging Face libraries take, too."""
         self._locks.mkdir(parents=True, exist_ok=True)
         with (self._locks / f"{file.checksum}.lock").open("w") as lock:
-            while not _try_lock(lock.fileno()):
+            while not try_lock(lock):
                 self._progress(f"waiting for another process that fetches {file.path}", None)
                 time.sleep(_POLL_S)
             yield
@@ -165,11 +165,3 @@ class _Watched:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -12,6 +11,7 @@ import msgspec
 
 from pie_engine.config import MIB, Paths
 from pie_engine.errors import Busy, InvalidConfig
+from pie_engine.locks import try_lock
 
 MIN_FREE_BYTES = 32 * MIB
 
@@ -30,13 +30,9 @@ class DaemonLock:
     def __init__(self, path: Path) -> None:
         """Raises `Busy` when another daemon of this home is alive."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(self._descriptor):
             os.close(self._descriptor)
-            raise Busy(
-                f"a daemon of {path.parent} is already running", hint="use it, or end it with `pie stop`"
-            ) from None
+            raise Busy(f"a daemon of {path.parent} is already running", hint="use it, or end it with `pie stop`")
         self.instance = Instance(os.getpid(), secrets.token_hex(8))
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, msgspec.json.encode(self.instance), 0)

@@ -9,7 +9,7 @@ import msgspec
 
 from pie_client.errors import explained
 from pie_client.files import Body, FileBody
-from pie_client.lock import is_held
+from pie_client.lock import holder
 from pie_client.unix import UnixCarrier
 from pie_engine.config import Paths
 from pie_engine.errors import ErrorInfo, InvalidInput, PieError
@@ -93,7 +93,7 @@ class Transport:
     def is_gone(self) -> bool:
         """The daemon has ended, in order or not: waiting for its gateway is no use. Over TCP nobody can tell."""
         paths = self._paths
-        return paths is not None and not (paths.api_socket.exists() and is_held(paths.daemon_lock))
+        return paths is not None and not (paths.api_socket.exists() and holder(paths.daemon_lock) is not None)
 
     def _check_open(self) -> None:
         if self._is_closed:
