@@ -5,14 +5,11 @@ from __future__ import annotations
 import typer
 
 from pie_cli.commands.adapter import add, listing, remove
+from pie_cli.groups import add_group
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(name="adapter", rich_markup_mode=None, add_completion=False)
-    group.callback(no_args_is_help=True)(adapter)
-    for command in (listing, add, remove):
-        command.register(group)
-    app.add_typer(group)
+    add_group(app, adapter, (listing, add, remove))
 
 
 def adapter() -> None:

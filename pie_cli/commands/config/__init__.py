@@ -5,14 +5,11 @@ from __future__ import annotations
 import typer
 
 from pie_cli.commands.config import check, init, set_value, show
+from pie_cli.groups import add_group
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(name="config", rich_markup_mode=None, add_completion=False)
-    group.callback(no_args_is_help=True)(config)
-    for command in (init, show, set_value, check):
-        command.register(group)
-    app.add_typer(group)
+    add_group(app, config, (init, show, set_value, check))
 
 
 def config() -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import typer
 
 from pie_cli.commands.context import export, import_file, info, listing, remove
+from pie_cli.groups import add_group
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(name="context", rich_markup_mode=None, add_completion=False)
-    group.callback(no_args_is_help=True)(context)
-    for command in (listing, info, export, import_file, remove):
-        command.register(group)
-    app.add_typer(group)
+    add_group(app, context, (listing, info, export, import_file, remove))
 
 
 def context() -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import typer
 
 from pie_cli.commands.model import check, info, listing, pull, remove
+from pie_cli.groups import add_group
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(name="model", rich_markup_mode=None, add_completion=False)
-    group.callback(no_args_is_help=True)(model)
-    for command in (listing, pull, info, check, remove):
-        command.register(group)
-    app.add_typer(group)
+    add_group(app, model, (listing, pull, info, check, remove))
 
 
 def model() -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import typer
 
 from pie_cli.commands.secret import listing, remove, set_value
+from pie_cli.groups import add_group
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(name="secret", rich_markup_mode=None, add_completion=False)
-    group.callback(no_args_is_help=True)(secret)
-    for command in (listing, set_value, remove):
-        command.register(group)
-    app.add_typer(group)
+    add_group(app, secret, (listing, set_value, remove))
 
 
 def secret() -> None:
