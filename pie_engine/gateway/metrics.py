@@ -182,7 +182,7 @@ METRICS: tuple[Measure, ...] = (
     _model(
         "pie_market_moved_out_total",
         "counter",
-        "Contexts that lost their pages to a higher bid",
+        "Contexts that lost their pages to others",
         lambda model: model.market.num_moved_out,
     ),
     _model("pie_core_cpu_seconds_total", "counter", "Processor time of the core", lambda model: model.cpu_s),

@@ -84,7 +84,7 @@ class MarketState(Body, frozen=True):
     made: int = 0
     """Pages made, at one credit each."""
     num_moved_out: int = 0
-    """Contexts that lost their pages to a higher bid."""
+    """Contexts that lost their pages to others."""
 
 
 class ModelState(Body, frozen=True):
