@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pie_cli import console
+from pie_cli.project import note_what_is_left_out
 from pie_engine.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def build_program(program: Path, output: Path | None, *, as_bundle: bool, locked
     if not program.exists():
         raise NotFound(f"there is no file or folder `{program}`", hint="`pie new NAME` makes a program to start from")
     _refuse_built(program)
+    note_what_is_left_out(program)
     if as_bundle:
         _refuse_crate(program)
     began = time.monotonic()

@@ -18,6 +18,7 @@ from pie_cli.daemon import ensure_daemon
 from pie_cli.editor import edit
 from pie_cli.keys import Keys
 from pie_cli.launches import Launches
+from pie_cli.project import note_what_is_left_out
 from pie_cli.render import report
 from pie_cli.watch import LOCK_FILE, Watched
 from pie_cli.wishes import Changed, Failed, Interrupted, Wishes, listed
@@ -52,6 +53,7 @@ def hold(target: str, name: str | None = None, endowment: float | None = None) -
     root = Path(os.path.expanduser(target)).absolute()
     if not root.exists():
         raise NotFound(f"there is no file or folder `{target}`", hint="`pie new NAME` makes a program to start from")
+    note_what_is_left_out(target)
     given = {"name": name, "endowment": endowment}
     return run_async(_hold(root, {key: value for key, value in given.items() if value is not None}))
 

@@ -26,6 +26,7 @@ from pie_cli.launch import (
     signature_of,
 )
 from pie_cli.options import Values, lacks_text, read_options
+from pie_cli.project import note_what_is_left_out
 from pie_cli.render import as_error, report
 from pie_cli.stdin import Stdin
 from pie_cli.watch import LOCK_FILE, Watched
@@ -193,6 +194,7 @@ class _Reruns:
     def _tell_once(self) -> None:
         if not self._has_told:
             self._has_told = True
+            note_what_is_left_out(self._target)
             keys = KEYS_HINT if self._keys.are_read else ""
             console.note(console.paint(f"watching {self._target}{keys}", console.DIM))
 

@@ -51,9 +51,9 @@ def template_names() -> list[str]:
 
 
 def create_program(folder: Path, template: str) -> Created:
-    """Copy a template to `folder`, which must be empty or not there. What fails or is interrupted leaves nothing.
+    """Copy a template to `folder`, which must not be there or hold nothing but a `.git`.
 
-    Raises `InvalidInput` for a template that does not exist, a name that no program can have, a folder with something
+    What fails or is interrupted leaves nothing. Raises `InvalidInput` for a template that does not exist, a name that no program can have, a folder with something
     in it or that cannot be written.
     """
     check_template(template)
@@ -92,7 +92,7 @@ def check_folder(folder: Path) -> str:
         hint = "use letters, digits, `.`, `_` and `-`, with a letter or digit first, 100 of them at most"
         raise InvalidInput(f"`{name}` cannot be the name of a program", hint=hint)
     with suppress(OSError):  # writing tells it better
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(each.name != ".git" for each in folder.iterdir())):
             raise InvalidInput(f"`{folder}` exists already", hint="choose another name, or an empty folder")
     return name
 

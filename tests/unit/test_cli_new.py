@@ -81,6 +81,15 @@ def test_an_empty_folder_is_fine_and_a_full_one_refused(capsys: Capture) -> None
     assert "error: `hello` exists already\n" in capsys.readouterr().err
 
 
+def test_a_new_repository_is_an_empty_folder(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    Path("hello/.git").mkdir(parents=True)
+    monkeypatch.chdir("hello")
+    assert invoke(["new", "."]) == 0
+    assert 'name = "hello"' in Path("pie.toml").read_text()
+    assert invoke(["new", "."]) == 2
+    assert "error: `.` exists already\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -184,6 +184,15 @@ def test_a_broken_program_is_shown_and_the_next_save_runs(daemon: StandIn, tmp_p
     assert watching.end() == 130
 
 
+def test_a_file_of_a_programs_folder_is_told_once_to_be_another_program(daemon: StandIn, tmp_path: Path) -> None:
+    (tmp_path / "pie.toml").write_text('[program]\nname = "chat"\n')
+    watching = Watching(program(tmp_path, "chat"), "hi")
+    assert watching.until("said hi\n").startswith("note: chat.py alone; ")
+    watching.save()
+    assert "alone" not in watching.until("said hi\n")
+    assert watching.end() == 130
+
+
 def test_a_broken_manifest_is_shown_and_the_next_save_runs(daemon: StandIn, tmp_path: Path) -> None:
     folder = tmp_path / "chat"
     folder.mkdir()

@@ -54,6 +54,22 @@ def test_run_takes_a_file(daemon: StandIn, capsys: Capture, tmp_path: Path) -> N
     assert captured.err == ""
 
 
+def test_a_file_of_a_programs_folder_is_told_to_be_another_program(
+    daemon: StandIn, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("chat.py").write_text("async def main(prompt: str) -> None: ...\n")
+    Path("pie.toml").write_text('[program]\nname = "chat"\nentry = "chat"\n')
+    told = "note: chat.py alone; the program of the pie.toml beside it is "
+    for words in (["run", "chat.py", "hi"], ["build", "--bundle", "chat.py"]):
+        assert invoke(words) == 0
+        assert capsys.readouterr().err.startswith(f"{told}`.`\n")
+    assert invoke(["run", str(tmp_path / "chat.py"), "hi"]) == 0
+    assert capsys.readouterr().err == f"{told}`{tmp_path}`\n"
+    assert invoke(["run", ".", "hi"]) == 0
+    assert told not in capsys.readouterr().err
+
+
 def test_a_file_that_is_run_is_not_published(daemon: StandIn, tmp_path: Path) -> None:
     file = tmp_path / "chat.py"
     file.write_text("async def main(prompt: str) -> None: ...\n")
