@@ -53,8 +53,8 @@ def template_names() -> list[str]:
 def create_program(folder: Path, template: str) -> Created:
     """Copy a template to `folder`, which must not be there or hold nothing but a `.git`.
 
-    What fails or is interrupted leaves nothing. Raises `InvalidInput` for a template that does not exist, a name that no program can have, a folder with something
-    in it or that cannot be written.
+    What fails or is interrupted leaves nothing. Raises `InvalidInput` for a template that does not exist, a name that
+    no program can have, a folder with something in it or that cannot be written.
     """
     check_template(template)
     name = check_folder(folder)
