@@ -14,6 +14,8 @@ from hashlib import blake2b
 from typing import Literal
 
 KEY_BYTES = 32
+_PAGE = blake2b(digest_size=KEY_BYTES, person=b"pie kv page")
+_HEADER = struct.Struct("<QQ")
 Sharing = Literal["user", "shared", "off"]
 """Who may find whose pages: contexts of the same user, all contexts, nobody."""
 
@@ -33,9 +35,9 @@ def page_key(parent: bytes, first_position: int, tokens: Sequence[int], view_id:
 
     `view_id`: what its tokens see and where they stand (`kv.view`), if that is not simply what comes before them.
     """
-    header = struct.pack("<QQ", first_position, len(view_id))
-    content = parent + header + view_id + array("i", tokens).tobytes()
-    return blake2b(content, digest_size=KEY_BYTES, person=b"pie kv page").digest()
+    digest = _PAGE.copy()
+    digest.update(parent + _HEADER.pack(first_position, len(view_id)) + view_id + array("i", tokens).tobytes())
+    return digest.digest()
 
 
 class Sharers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 from pie_engine.kv.address import page_key
@@ -75,7 +75,7 @@ class KvContext:
 
     @property
     def num_gone(self) -> int:
-        return _size(self.gone)
+        return _size(self.gone) if self.gone else 0
 
     @property
     def num_pages(self) -> int:
@@ -155,7 +155,8 @@ class KvContext:
     def num_pages_at(self, end: int, gaps: Spans = ()) -> int:
         """Pages that it holds when `end` tokens are computed, before it lets any go."""
         num_pages, num_there = self._pool.num_pages_for(end), len(self.table)
-        return max(num_pages, num_there) - self.num_gone - _size(common(gaps, [(num_there, num_pages)]))
+        num_left_out = _size(common(gaps, [(num_there, num_pages)])) if gaps else 0
+        return max(num_pages, num_there) - self.num_gone - num_left_out
 
     def grow(self) -> bool:
         """Take a free page for the next token, if that is all it lacks and there is one: `reserve` for a decode at the
@@ -185,8 +186,11 @@ class KvContext:
             table.replace(index, [copy[1]])
         elif index < len(table) and table.page(index) != NO_PAGE:
             pool.index.forget(table.page(index))
-        for place in range(len(table), num_pages):
-            table.append(NO_PAGE if lacking and common(lacking, [(place, place + 1)]) else pool.take())
+        if lacking:
+            for place in range(len(table), num_pages):
+                table.append(NO_PAGE if common(lacking, [(place, place + 1)]) else pool.take())
+        elif num_pages > len(table):
+            table.extend(pool.take_all(num_pages - len(table)))
         self.writable_end = len(table) * pool.page_size
         if lacking:
             self.gone = united([*self.gone, *lacking])
@@ -222,11 +226,13 @@ class KvContext:
                 self._let_go()
         return num_full - first
 
-    def coming_keys(self) -> Iterator[bytes]:
+    def coming_keys(self) -> Sequence[bytes]:
         """Keys of the pages that become full when all tokens are computed, in their order; none without a root."""
-        if self.root is not None:
-            for index in range(self.num_committed_pages, self.num_tokens // self._pool.page_size):
-                yield self.key(index)
+        first, end = self.num_committed_pages, self.num_tokens // self._pool.page_size
+        if self.root is None or first >= end:
+            return ()
+        self._make_keys(end)
+        return self._keys.part(first, end)
 
     def out_of_sight(self) -> list[Range]:
         """Full pages that nobody sees when what is behind the last full page is computed, and what comes later."""
@@ -361,14 +367,21 @@ class KvContext:
 
     def key(self, index: int) -> bytes:
         """Of page `index`, which `tokens` fill; there has to be a root."""
+        self._make_keys(index + 1)
+        return self._keys[index]
+
+    def _make_keys(self, end: int) -> None:
+        """Those of the first `end` pages."""
         assert self.root is not None, "without a root pages have no keys"
-        keys, size = self._keys, self._pool.page_size
-        for position in range(len(keys), index + 1):
-            first = position * size
-            parent = keys[-1] if position else self.root
+        keys, tokens, size = self._keys, self.tokens, self._pool.page_size
+        num_known = len(keys)
+        if num_known >= end:
+            return
+        parent = keys[-1] if num_known else self.root
+        for first in range(num_known * size, end * size, size):
             view_id = b"" if self.view is None else self.view.identity(first, first + size)
-            keys.append(page_key(parent, first, self.tokens.part(first, first + size), view_id))
-        return keys[index]
+            parent = page_key(parent, first, tokens.part(first, first + size), view_id)
+            keys.append(parent)
 
     def _publish(self, index: int) -> None:
         """Page `index` has become full. If another page has this content already, that one is kept."""

@@ -72,10 +72,19 @@ class PagePool:
         self._num_holders[page] = 1
         return page
 
+    def take_all(self, count: int) -> list[int]:
+        """So many of them."""
+        free, num_holders = self._free, self._num_holders
+        pages = [free.popleft() for _ in range(min(count, len(free)))]
+        for _ in range(count - len(pages)):
+            pages.append(self._evict())
+        for page in pages:
+            num_holders[page] = 1
+        return pages
+
     def _evict(self) -> int:
         page, key = self.index.evict()
-        slot = self.tier.put(key)
-        if slot is not None:
+        if self.tier.num_slots and (slot := self.tier.put(key)) is not None:
             self.moves.move_out(page, slot)
         return page
 
@@ -94,13 +103,15 @@ class PagePool:
         Of one context's pages the last come first, so that what is found only after another page is given up before
         that one.
         """
+        num_holders, retire, free = self._num_holders, self.index.retire, self._free
         for page in pages:
             if page == NO_PAGE:
                 continue
-            assert self._num_holders[page] > 0, f"page {page} is free already"
-            self._num_holders[page] -= 1
-            if not self._num_holders[page] and not self.index.retire(page):
-                self._free.append(page)
+            num_left = num_holders[page] - 1
+            assert num_left >= 0, f"page {page} is free already"
+            num_holders[page] = num_left
+            if not num_left and not retire(page):
+                free.append(page)
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """Nobody will look for this content any more: it is given up wherever nobody holds it."""

@@ -68,8 +68,8 @@ class PrefixIndex:
     def evict(self) -> tuple[int, bytes]:
         """Give up the cached page that was unused longest. Returns it, and what it was published as."""
         page, _ = self._cached.popitem(last=False)
-        key = self._keys[page]
-        self.forget(page)
+        key = self._keys.pop(page)
+        del self._pages[key]
         return page, key
 
     def drop(self, key: bytes) -> int | None:

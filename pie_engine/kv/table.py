@@ -82,6 +82,12 @@ class PageTable:
         if self.ids is not None:
             self.ids.append(page)
 
+    def extend(self, pages: list[int]) -> None:
+        """As with `append`, of each."""
+        self.own.extend(pages)
+        if self.ids is not None:
+            self.ids.extend(pages)
+
     def replace(self, first: int, pages: list[int]) -> None:
         """Put `pages` where others were from number `first` on, none of them in a block. The holds are exchanged."""
         start, end = first - self._num_shared, first - self._num_shared + len(pages)

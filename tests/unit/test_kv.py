@@ -33,6 +33,19 @@ def test_pages_are_handed_out_in_the_order_in_which_they_became_free():
     assert [pool.take(), pool.take()] == [pages[2], pages[0]]
 
 
+def test_pages_are_handed_out_together_as_one_by_one():
+    pools = [PagePool(6, PAGE_SIZE, 1) for _ in range(2)]
+    for pool in pools:
+        pages = pool.take_all(5)
+        pool.index.publish(pages[1], b"first")
+        pool.index.publish(pages[0], b"second")
+        pool.release([pages[1], pages[0], pages[3]])
+    one_by_one, together = pools
+    assert together.take_all(4) == [one_by_one.take() for _ in range(4)] == [5, 3, 1, 0]
+    assert list(together.moves.take()) == list(one_by_one.moves.take()) != []
+    assert together.num_free == one_by_one.num_free == 0
+
+
 def test_a_fork_shares_full_pages_and_copies_the_working_page_once():
     pool = PagePool(8, PAGE_SIZE)
     parent = KvContext(pool)
