@@ -18,6 +18,7 @@ from pie_engine.kv.pool import PagePool
 from pie_engine.market.book import PACED
 from pie_engine.market.columns import Bools, Ints
 from pie_engine.market.ledger import Account, Ledger
+from pie_engine.market.ordering import Givers
 from pie_engine.market.policy import POLICIES, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import EVERY_STEPS, holdings
 from pie_engine.protocol.stats import MarketState
@@ -52,6 +53,8 @@ class Claims:
         self.step = 0
         """As the policy counts: also steps in which nobody could run."""
         self._counted_at = -EVERY_STEPS
+        self._givers: tuple[int, Givers] | None = None
+        """And the step in which they are."""
 
     # Who is there.
 
@@ -129,18 +132,32 @@ class Claims:
         return Ranking(operations, rows, places, self._book.num_pages.ints[rows[places]] > 0)
 
     def victims(
-        self, context: Context, num_missing: int, busy: Iterable[Context], *, is_newcomer: bool
+        self, context: Context, num_missing: int, busy: Sequence[int], *, is_newcomer: bool
     ) -> Iterable[Context]:
         """Who gives its pages up for `context`, in this order, until `num_missing` are free; nobody if never. `busy`
-        contexts keep theirs. So do those that have just come, where a newcomer asks that bids hardly more."""
-        kept = np.array([each.row for each in busy], np.int64)
+        rows keep theirs, among them all that have got pages in this step. So do those that have just come, where a
+        newcomer asks that bids hardly more."""
+        if self.policy.asks_in_vain(context.row, num_missing, self.step):
+            return ()
+        givers = self._givers_now()
+        kept = np.array(busy, np.int64)
         if is_newcomer and self.policy.name == "market":
-            bids = self.policy.strengths(self.step)
-            has_come = self._book.term_end.ints[: len(bids)] > self.step
-            has_come &= bids >= int(bids[context.row]) // WORTH_A_MOVE
-            kept = np.concatenate((kept, np.flatnonzero(has_come)))
-        rows = self.policy.victims(context.row, num_missing, self.step, kept)
-        return (self._contexts[row] for row in rows.tolist())
+            kept = np.concatenate((kept, self._have_come(givers.rows, context.row)))
+        rows = self.policy.victims(context.row, num_missing, self.step, kept, givers)
+        return (self._contexts[row] for row in rows)
+
+    def _givers_now(self) -> Givers:
+        """One order for all that lack pages in this step."""
+        if self._givers is None or self._givers[0] != self.step:
+            self._givers = self.step, self.policy.givers(self.step)
+        return self._givers[1]
+
+    def _have_come(self, rows: Ints, asking: int) -> Ints:
+        """Which of these have just come, and bid so much that the row `asking` bids hardly more."""
+        bids = self.policy.strengths(self.step)
+        have_come = self._book.term_end.ints[rows] > self.step
+        have_come &= bids[rows] >= int(bids[asking]) // WORTH_A_MOVE
+        return rows[have_come]
 
     def has_pages(self, context: Context) -> None:
         """It may have others than before."""
@@ -203,8 +220,9 @@ class Claims:
         """And split them among those that hold them. A few come and go without a word: of what a model does not look
         at any more, of guesses that did not come true."""
         self._counted_at = self.step
-        rows = np.fromiter(self._contexts, np.int64, len(self._contexts))
-        tables = [each.kv.table for each in self._contexts.values()]
+        contexts, num_held, charge = self._contexts, self._book.num_pages, self._book.charge
+        rows = np.array([row for row in contexts if num_held[row] or charge[row]], np.int64)
+        tables = [contexts[row].kv.table for row in rows.tolist()]
         num_pages, shares = holdings([table.ids or table.listed() for table in tables], self._pool.num_pages)
         self._book.num_pages.ints[rows] = num_pages
         self.policy.charge(rows, shares)

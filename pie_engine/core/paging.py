@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from itertools import islice, takewhile
 
@@ -30,8 +31,8 @@ class Paging:
         """Operations of the last step that there were no pages for."""
         self.passed_over: list[Operation] = []
         """Prompts of the last step that were not looked at, since others take all its tokens."""
-        self.let_in: set[Context] = set()
-        """Contexts that keep their pages in this step."""
+        self._let_in = array("q")
+        """Rows of the contexts that keep their pages in this step."""
         self.put_back: list[Operation] = []
         """Those that can run and have lost their pages in this step."""
         self.num_moved_in = 0
@@ -51,8 +52,8 @@ class Paging:
         self.outgrown, self.restores, self.lacking, self.passed_over, self.put_back = [], [], [], [], []
         self.is_blocked, self.num_moved_in, self._tokens_left = False, 0, self._max_tokens
         self._coming.clear()
-        if self.let_in:
-            self.let_in = set()
+        if self._let_in:
+            self._let_in = array("q")
 
     @property
     def takes_newcomers(self) -> bool:
@@ -70,8 +71,9 @@ class Paging:
         for operation in operations:
             kv = operation.kv
             if kv.num_computed and kv.grow():
+                operation.awaits_disk = False
                 self._claims.has_grown(operation.context)
-                self.let_in.add(operation.context)
+                self._let_in.append(operation.context.row)
                 found.append((operation, 1))
                 continue
             is_prefill = kv.num_uncomputed > 1
@@ -106,7 +108,7 @@ class Paging:
                     self._lack(operation)
                     continue
                 self.num_moved_in += is_newcomer
-            self.let_in.add(operation.context)
+            self._let_in.append(operation.context.row)
             if reading is not None:
                 self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
                 continue
@@ -261,7 +263,7 @@ class Paging:
         num_missing = num_pages_wanted(kv.num_new_pages(end, gaps), num_growing) - pool.num_free
         if num_missing <= 0:
             return True
-        for context in self._claims.victims(operation.context, num_missing, self.let_in, is_newcomer=is_newcomer):
+        for context in self._claims.victims(operation.context, num_missing, self._let_in, is_newcomer=is_newcomer):
             if context.kv.num_pages:
                 self._put_back(context)
             # Asked anew: a page that was shared with the victim need not be copied any more.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,10 @@ class Ranking:
         self._holders = places[has_pages]
         self.rows: Ints = rows[self._holders]
         """Of those with pages, by rank."""
+        self._lost: list[int] = []
+        """Ranks of those that have lost their pages since, the first ones first."""
+        self._ranks_by_row: Ints | None = None
+        """If somebody has lost any."""
         self._num_seen = 0
         self._newcomers = self._ranks = self._newcomer_rows = self.rows[:0]
         if len(self.rows) < len(places):
@@ -49,11 +54,30 @@ class Ranking:
         return self._newcomer_rows[self._num_seen :]
 
     def num_growing_before(self, operation: Operation, put_back: Sequence[Operation]) -> int:
-        """Of those that had pages and go before it. Some have lost them meanwhile."""
-        if not put_back:
-            return operation.rank
-        lost = np.isin(self.rows[: operation.rank], [each.context.row for each in put_back])
-        return operation.rank - int(np.count_nonzero(lost))
+        """Of those that had pages and go before it. Some have lost them meanwhile: `put_back`, which only grows."""
+        for each in put_back[len(self._lost) :]:
+            insort(self._lost, self._rank_of(each.context.row))
+        return operation.rank - bisect_left(self._lost, operation.rank)
+
+    def take_out(self, lost: Sequence[Operation], ready: list[Operation], ranks: Ints) -> tuple[list[Operation], Ints]:
+        """Take those that have lost their pages out of `ready`, who have the ascending `ranks`. Returns them by rank,
+        with these set, and the ranks of the others."""
+        places: list[int] = []
+        for operation in lost:
+            operation.rank = self._rank_of(operation.context.row)
+            place = int(ranks.searchsorted(operation.rank))
+            if place < len(ready) and ready[place] is operation:
+                places.append(place)
+        places.sort(reverse=True)
+        taken = [ready.pop(place) for place in places]
+        return taken[::-1], np.delete(ranks, places) if places else ranks
+
+    def _rank_of(self, row: int) -> int:
+        """Behind all, if it had no pages."""
+        if self._ranks_by_row is None:
+            ranks = self._ranks_by_row = np.full(int(self.rows.max(initial=-1)) + 1, len(self.rows))
+            ranks[self.rows] = np.arange(len(self.rows))
+        return int(self._ranks_by_row[row]) if row < len(self._ranks_by_row) else len(self.rows)
 
 
 def worth_a_look(are_steady: Bools, most: int) -> tuple[Ints, Ints]:
@@ -97,7 +121,6 @@ def split(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operat
         kv = operation.kv
         num_tokens = kv.num_tokens
         if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
-            operation.awaits_disk = False
             ready.append(operation)
         else:
             operation.rank = place

@@ -231,12 +231,10 @@ class Scheduler:
         ranks = ranks[is_ready]
         found = self.paging.give(merge(self._newcomers(ranking), others, key=_rank), self._num_growing_before)
         if self.paging.put_back:
-            lost = [place for place, operation in enumerate(ready) if not operation.kv.writable_end]
-            for place in lost:
-                ready[place].rank = int(ranks[place])
-            found += self.paging.give([ready[place] for place in lost], self._num_growing_before)
-            kept = [place for place, each in enumerate(ready) if each.kv.writable_end and place not in lost]
-            ready, ranks = [ready[place] for place in kept], ranks[kept]
+            lost, ranks = ranking.take_out(self.paging.put_back, ready, ranks)
+            found += self.paging.give(lost, self._num_growing_before)
+            # Those may have taken pages from others in their turn.
+            _, ranks = ranking.take_out(self.paging.put_back, ready, ranks)
         return Ready(ready, ranking.rows[ranks], ranks), found
 
     def _newcomers(self, ranking: Ranking) -> Iterator[Operation]:

@@ -63,14 +63,12 @@ class Book:
         """Steps with a price of which its rent was reckoned, since rents were paid."""
         self.burst = Column()
         """Tokens of its prompt that have run since it began."""
-        self.version = 0
-        """Another one after rows were opened or bids were changed."""
+        self.changed: set[int] = set()
+        """Rows that were opened, and whose bids have changed, since `Policy.strengths` has looked at them."""
         self.num_siblings = 0
         """Contexts beyond the first one of each process."""
         self._num_contexts: Counter[int] = Counter()
         """By seat."""
-        self.num_moves = 0
-        """Times that somebody began or ceased to do something, or that a context came or went."""
         self._slots = Slots(
             self.account,
             self.standing,
@@ -99,9 +97,8 @@ class Book:
 
     def open(self, account: int, step: int, bid: int = PACED) -> int:
         """The row of a new context, on which nothing runs."""
-        self.version += 1
-        self.num_moves += 1
         row = self._slots.take()
+        self.changed.add(row)
         self.num_siblings += self._num_contexts[account] > 0
         self._num_contexts[account] += 1
         self.account[row], self.standing[row], self.bid[row] = account, Standing.IDLE, bid
@@ -113,14 +110,12 @@ class Book:
         account = self.account[row]
         self._num_contexts[account] -= 1
         self.num_siblings -= self._num_contexts[account] > 0
-        self.num_moves += 1
         self.standing[row] = Standing.GONE
         self.num_pages[row] = self.num_wanted[row] = self.charge[row] = 0
         self._slots.give_back(row)
 
     def wake(self, row: int, arrival: int, step: int, num_wanted: int) -> None:
         """Its operation number `arrival` can run from step `step + 1` on. `num_wanted`: pages for all of its tokens."""
-        self.num_moves += 1
         self.standing[row], self.age[row], self.since[row] = Standing.RUNNABLE, arrival, step
         self.num_wanted[row], self.burst[row], self.lacks_pages[row] = num_wanted, 0, 0
 
@@ -131,12 +126,10 @@ class Book:
 
     def park(self, row: int) -> None:
         """Its operation waits for something else than the batch or pages."""
-        self.num_moves += 1
         self.term_end[row] = 0
         self.standing[row] = Standing.PARKED
 
     def rest(self, row: int, step: int) -> None:
         """Nothing runs on it from step `step` on."""
-        self.num_moves += 1
         self.term_end[row] = 0
         self.standing[row], self.age[row] = Standing.IDLE, step

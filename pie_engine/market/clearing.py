@@ -36,6 +36,11 @@ def rents(prices: Ints, bids: Ints, charges: Ints) -> Ints:
     return paid
 
 
+def rent(bid: int, charge: int) -> int:
+    """What one of them pays whose price is no lower than its bid."""
+    return min(bid, _MOST // max(charge, 1)) * charge // PARTS
+
+
 def powers_of_two(values: Floats) -> Ints:
     """Rounded down; 0 below 1. They are 0 or more."""
     # Without its fraction, a floating-point number is that power.

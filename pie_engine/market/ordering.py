@@ -3,25 +3,17 @@ integers costs a tenth of a sort by three keys."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from pie_engine.market.columns import Floats, Ints
 
 _PLACE_BITS, _WAIT_BITS, _GOT_BITS = 14, 10, 22
 _AGE_BITS, _STANDING_BITS = 44, 2
+_NEWEST = (1 << _AGE_BITS) - 1
 _LONGEST_WAIT = (1 << _WAIT_BITS) - 1
 _PLACES = np.arange(1 << _PLACE_BITS)
-
-
-def grades(strengths: Ints) -> Ints:
-    """0 for the strongest, 1 for the next strongest, …; the same for equals."""
-    found = np.zeros(len(strengths), np.int64)
-    if not len(strengths) or np.minimum.reduce(strengths) == np.maximum.reduce(strengths):
-        return found
-    order = np.argsort(-strengths)
-    in_order = strengths[order]
-    found[order[1:]] = np.cumsum(in_order[1:] != in_order[:-1])
-    return found
 
 
 def first_to_run(graded: Ints, got: Floats, since: Ints, step: int) -> Ints:
@@ -47,15 +39,31 @@ def first_to_come(ages: Ints, waited: Ints) -> Ints:
     return np.argsort(((most - np.minimum(waited, most)) << _AGE_BITS) | ages)
 
 
-def first_to_give_way(graded: Ints, standing: Ints, ages: Ints, idle: int) -> Ints:
-    """Places of holders: the weakest first; of those the lowest standing; of `idle` ones the oldest, of others the
-    youngest."""
-    newest = (1 << _AGE_BITS) - 1
-    keys = (int(graded.max(initial=0)) - graded) << _STANDING_BITS
-    keys |= standing
-    keys <<= _AGE_BITS
-    keys |= np.where(standing == idle, ages, newest - ages)
-    return np.argsort(keys)
+@dataclass(frozen=True, slots=True)
+class Givers:
+    """Holders of pages, whoever gives them up first first: the weakest; of those the lowest standing; of idle ones the
+    oldest, of others the youngest."""
+
+    rows: Ints
+    keys: Ints
+    """Of these, ascending."""
+    grades: Ints
+    """By row, as holders; not only of those."""
+    weakest: int
+
+    @classmethod
+    def of(cls, rows: Ints, grades: Ints, standing: Ints, ages: Ints, idle: int) -> Givers:
+        """`rows`: those that hold any; the others by row."""
+        weakest, standing, ages = int(grades.max(initial=0)), standing[rows], ages[rows]
+        youth = np.where(standing == idle, ages, _NEWEST - ages)
+        keys = ((weakest - grades[rows] << _STANDING_BITS | standing) << _AGE_BITS) | youth
+        order = keys.argsort()
+        return cls(rows[order], keys[order], grades, weakest)
+
+    def before(self, row: int, standing: int, age: int) -> Ints:
+        """Those that are weaker than `row` or, equally strong, of a lower standing or younger."""
+        key = ((self.weakest - int(self.grades[row]) << _STANDING_BITS | standing) << _AGE_BITS) | (_NEWEST - age)
+        return self.rows[: int(self.keys.searchsorted(key))]
 
 
 def ranks(owners: Ints, since: Ints) -> Ints | None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from pie_engine.market.book import PACED, Standing
-from pie_engine.market.clearing import affordable, price_of, rents
+from pie_engine.market.clearing import affordable, price_of, rent, rents
 from pie_engine.market.columns import Bools, Ints, ints_of, sums
 from pie_engine.market.ledger import Ledger
-from pie_engine.market.ordering import first_to_come, grades
+from pie_engine.market.ordering import first_to_come
 from pie_engine.market.pacing import paced_bids
 from pie_engine.market.seam import MAX_WAIT_STEPS, REFRESH_STEPS, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import PARTS
@@ -50,9 +50,9 @@ class PriorityPolicy(Policy):
 
     name = "priority"
 
-    def _strengths_now(self, step: int) -> Ints:
-        book = self.book
-        return self._priorities.ints[book.account.ints[: book.end]]
+    def _strengths_of(self, rows: Ints | slice) -> tuple[Ints, Ints]:
+        priorities = self._priorities.ints[self.book.account.ints[rows]]
+        return priorities, priorities
 
 
 class MarketPolicy(Policy):
@@ -64,18 +64,12 @@ class MarketPolicy(Policy):
         self, ledger: Ledger | None = None, *, num_pages: int = 1, max_wait_steps: int = MAX_WAIT_STEPS
     ) -> None:
         super().__init__(ledger, num_pages=num_pages, max_wait_steps=max_wait_steps)
-        self._page_bids: Ints = np.zeros(0, np.int64)
-        """By row, as if something ran on all; as old as `strengths`, which are the bids for the batch."""
-        self._page_grades: Ints | None = None
-        """Of those bids, if somebody has asked."""
-        self._num_steps = self._for_pages = self._for_batch = 0
+        self._num_steps = self._price_of_pages = self._price_of_places = 0
         """Steps with a price since rents were paid, and the sums of their prices."""
         self._owed: Ints = np.zeros(0, np.int64)
         """What was reckoned and not paid yet, by seat."""
         self._offers: Ints = np.zeros((3, 0), np.int64)
         """By seat: default bids for pages and for places in the batch, and the highest that can be paid."""
-        self._offered_at = -REFRESH_STEPS
-        """When they were made for all."""
         self._fair_charge = num_pages * PARTS
         """Part of each process in the pool, as it was then."""
 
@@ -98,7 +92,7 @@ class MarketPolicy(Policy):
 
     def charge(self, rows: Sequence[int] | Ints, shares: Ints | int) -> None:
         claims = ints_of(rows)
-        self._reckon(claims[claims < len(self._page_bids)])
+        self._reckon(claims[claims < len(self._for_pages.values)])
         self.book.num_reckoned.ints[claims] = self._num_steps
         super().charge(claims, shares)
 
@@ -118,22 +112,32 @@ class MarketPolicy(Policy):
         found no place in the batch, if that is more. Nobody pays more than it bids."""
         ran = ints_of(record.ran)
         self._settle(record, ran)
-        batch_bids = self.strengths(record.step)
-        for_pages = price_of(self._page_bids[ints_of(record.lacked_pages)])
-        for_batch = price_of(batch_bids[ints_of(record.lacked_batch)])
-        self.price = max(for_pages, for_batch)
+        place_bids = self.strengths(record.step)
+        for_pages = price_of(self._for_pages.values[ints_of(record.lacked_pages)])
+        for_places = price_of(place_bids[ints_of(record.lacked_batch)])
+        self.price = max(for_pages, for_places)
         if not self.price:
             return
         self._num_steps += 1
-        self._for_pages += for_pages
-        self._for_batch += for_batch
+        self._price_of_pages += for_pages
+        self._price_of_places += for_places
         self.book.num_ran.ints[ran] += 1
         if self._num_steps >= REFRESH_STEPS:
             self._collect()
 
     def _reckon_one(self, row: int) -> None:
-        if self._num_steps and self.book.charge[row]:
-            self._reckon(slice(row, min(row + 1, len(self._page_bids))))
+        """As `_reckon`, which takes as long for one as for hundreds."""
+        book, num_steps, charge = self.book, self._num_steps, self.book.charge[row]
+        if not num_steps or not charge or row >= len(self._for_pages.values):
+            return
+        num_ran = book.num_ran[row]
+        num_held = num_steps - book.num_reckoned[row] - num_ran
+        is_away = book.standing[row] <= Standing.PARKED and book.bid[row] < 0
+        held = 0 if is_away else min(int(self._for_pages.values[row]), self._price_of_pages // num_steps)
+        ran = max(held, min(int(self._for_place.values[row]), self._price_of_places // num_steps))
+        self._make_room_to_owe()
+        self._owed[book.account[row]] += rent(held, charge) * num_held + rent(ran, charge) * num_ran
+        book.num_reckoned[row], book.num_ran[row] = num_steps, 0
 
     def _reckon(self, rows: Ints | slice) -> None:
         """What these owe for the steps since the last time: at the mean of their prices, for the pages that they hold
@@ -144,21 +148,24 @@ class MarketPolicy(Policy):
         charges, num_ran = book.charge.ints[rows], book.num_ran.ints[rows]
         num_held = self._num_steps - book.num_reckoned.ints[rows] - num_ran
         is_away = (book.standing.ints[rows] <= Standing.PARKED) & (book.bid.ints[rows] < 0)
-        held = np.minimum(np.where(is_away, 0, self._page_bids[rows]), self._for_pages // self._num_steps)
-        ran = np.maximum(held, np.minimum(self._strengths[rows], self._for_batch // self._num_steps))
+        held = np.minimum(np.where(is_away, 0, self._for_pages.values[rows]), self._price_of_pages // self._num_steps)
+        ran = np.maximum(held, np.minimum(self._for_place.values[rows], self._price_of_places // self._num_steps))
         owed = rents(held, held, charges) * num_held + rents(ran, ran, charges) * num_ran
-        if len(self._owed) < self.ledger.end:
-            self._owed = np.concatenate((self._owed, np.zeros(self.ledger.end - len(self._owed), np.int64)))
+        self._make_room_to_owe()
         np.add.at(self._owed, book.account.ints[rows], owed)
         book.num_reckoned.ints[rows] = self._num_steps
         book.num_ran.ints[rows] = 0
 
+    def _make_room_to_owe(self) -> None:
+        if len(self._owed) < self.ledger.end:
+            self._owed = np.concatenate((self._owed, np.zeros(self.ledger.end - len(self._owed), np.int64)))
+
     def _collect(self) -> None:
         if not self._num_steps:
             return
-        self._reckon(slice(0, len(self._page_bids)))
+        self._reckon(slice(0, len(self._for_pages.values)))
         self.book.num_ran.ints[:] = self.book.num_reckoned.ints[:] = 0
-        self._num_steps = self._for_pages = self._for_batch = 0
+        self._num_steps = self._price_of_pages = self._price_of_places = 0
         self.pay()
 
     def pay(self) -> None:
@@ -166,25 +173,25 @@ class MarketPolicy(Policy):
             self.ledger.collect(self._owed)
             self._owed = np.zeros(0, np.int64)
 
-    def _strengths_now(self, step: int) -> Ints:
+    def _reckon_strengths(self, step: int) -> None:
+        """From the balances as they are now."""
+        self._fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
+        seats = self.book.account.ints[: self.book.end]
+        self._offer(slice(0, self.ledger.end), self._wanted(seats), step)
+        super()._reckon_strengths(step)
+
+    def _strengths_of(self, rows: Ints | slice) -> tuple[Ints, Ints]:
         """Bids for a place in the batch, as far as their processes can pay them for all that they hold or need.
 
         Who names no bid bids as if its process held the fair share of the pool: a program with a thousand forks, each
         of which bids less for its pages, is there as strong as one with a single context.
         """
-        book = self.book
-        seats, asked = book.account.ints[: book.end], book.bid.ints[: book.end]
-        if not 0 <= step - self._offered_at < REFRESH_STEPS:
-            self._offered_at = step
-            self._fair_charge = self._num_pages * PARTS // max(len(self.ledger), 1)
-            self._offer(slice(0, self.ledger.end), self._wanted(seats), step)
-        for_pages, for_batch, most = self._offers[:, seats]
+        seats, asked = self.book.account.ints[rows], self.book.bid.ints[rows]
+        for_pages, for_place, most = self._offers[:, seats]
         if int(np.maximum.reduce(asked, initial=PACED)) >= 0:
             is_named = asked >= 0
-            for_pages, for_batch = np.where(is_named, asked, for_pages), np.where(is_named, asked, for_batch)
-        self._page_bids, self._page_grades = np.minimum(for_pages, most), None
-        bids: Ints = np.minimum(for_batch, most)
-        return bids
+            for_pages, for_place = np.where(is_named, asked, for_pages), np.where(is_named, asked, for_place)
+        return np.minimum(for_place, most), np.minimum(for_pages, most)
 
     def _wanted(self, seats: Ints) -> Ints:
         """By seat: pages that its contexts hold or need, as they are charged. What is out bids for what it will hold,
@@ -205,21 +212,18 @@ class MarketPolicy(Policy):
     def bids(self, step: int) -> Ints:
         """For pages. Who is away bids nothing."""
         is_away = self._away(step)
-        return self._page_bids * ~is_away if is_away.any() else self._page_bids
+        return self._for_pages.values * ~is_away if is_away.any() else self._for_pages.values
 
     def _held_grades(self, step: int) -> Ints:
-        is_away = self._away(step)
-        if self._page_grades is None:
-            self._page_grades = grades(self._page_bids)
+        is_away, bids, grades = self._away(step), self._for_pages.values, self._for_pages.grades
         if not np.count_nonzero(is_away):
-            return self._page_grades
-        least = int(self._page_grades.max()) + (int(self._page_bids.min()) > 0)
-        return np.where(is_away, least, self._page_grades)
+            return grades
+        return np.where(is_away, int(grades.max()) + (int(bids.min()) > 0), grades)
 
     def _away(self, step: int) -> Bools:
         """By row: nothing runs on it, or it waits for its consumer, and its program has named no bid."""
         self.strengths(step)
-        book, end = self.book, len(self._page_bids)
+        book, end = self.book, len(self._for_pages.values)
         return (book.standing.ints[:end] <= Standing.PARKED) & (book.bid.ints[:end] < 0)
 
 

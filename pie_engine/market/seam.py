@@ -38,14 +38,15 @@ from pie_engine.market.book import Book, Standing
 from pie_engine.market.columns import Column, Ints, ints_of
 from pie_engine.market.fairness import BURST_TOKENS, DECODE_COST, Service
 from pie_engine.market.ledger import Ledger
-from pie_engine.market.ordering import first_to_give_way, first_to_run, grades, interleaved, ranks
+from pie_engine.market.ordering import Givers, first_to_run, interleaved, ranks
+from pie_engine.market.scale import Scale
 from pie_engine.protocol.credits import PolicyName
 
 MAX_WAIT_STEPS = 256
 """Default of `max_wait_steps`."""
 REFRESH_STEPS = 8
-"""Rents are paid and bids computed anew after so many steps, the bids also whenever contexts have come or bids were
-changed: balances change slowly."""
+"""Rents are paid and bids computed anew after so many steps, those of contexts that have come or bid something else at
+once: balances change slowly."""
 TURN_STEPS = 32
 """The time of two pages of a decode, so that it was worth the move."""
 
@@ -91,11 +92,12 @@ class Policy:
         """The last step in which everything ran."""
         self._turn_row = -1
         """The overdue claim that had the last turn to have pages, or has it now."""
-        self._strengths = self._graded = np.zeros(0, np.int64)
-        self._strengths_of = (-REFRESH_STEPS, -1)
-        """The step and the version of the book for which they were computed."""
-        self._holders: tuple[tuple[int, int, int], Ints, Ints, Ints] | None = None
-        """As long as nobody's standing changes, and bids are the same: see `_ranked_holders`."""
+        self._for_place = Scale(np.zeros(0, np.int64))
+        """How strong contexts are where they claim a place in the batch."""
+        self._for_pages = self._for_place
+        """And where they hold pages."""
+        self._reckoned_at = -REFRESH_STEPS
+        """The step in which that was computed for all."""
         self._refused: tuple[int, int, int, int] | None = None
         """Of the last claim that nobody gave way to: its row, the step, pages that it could have had, and how many held
         some on whom nothing ran."""
@@ -127,7 +129,7 @@ class Policy:
         """`bid`: micro-credits for a page and a step, or `book.PACED`."""
         if bid != self.book.bid[row]:
             self.book.bid[row] = bid
-            self.book.version += 1
+            self.book.changed.add(row)
             self._refused = None
 
     def put_back(self, row: int) -> None:
@@ -175,38 +177,52 @@ class Policy:
             ranked = np.concatenate((ranked[is_turn], ranked[~is_turn]))
         return ranked
 
-    def victims(self, row: int, num_missing: int, step: int, busy: Sequence[int] | Ints = ()) -> Ints:
+    def givers(self, step: int) -> Givers:
+        """Everybody who holds pages, in the order in which they give them up."""
+        grades, book = self._held_grades(step), self.book
+        return Givers.of(book.num_pages.ints.nonzero()[0], grades, book.standing.ints, book.age.ints, Standing.IDLE)
+
+    def victims(
+        self,
+        row: int,
+        num_missing: int,
+        step: int,
+        busy: Sequence[int] | Ints = (),
+        givers: Givers | None = None,
+    ) -> Ints:
         """Rows that give their pages up for `row`, in this order, until `num_missing` pages are free; empty if never.
 
         `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
-        the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`.
+        the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`. `givers`: of this
+        step; who has got pages since then has to be among the `busy` ones.
         """
         book, is_turn, has_turn = self.book, self._may_take_turn(row, step), self._has_turn(step)
-        num_away = int(np.count_nonzero(book.num_pages.ints * (book.standing.ints < Standing.RUNNABLE)))
-        if not is_turn and self._is_refused(row, num_missing, step, num_away):
+        if self.asks_in_vain(row, num_missing, step):
             return _NOBODY
-        rows, in_order, grade_of = self._ranked_holders(step)
-        if not is_turn:
-            # Whoever is weaker comes first, then equals, of whom some give way.
-            mine = -grade_of[row]
-            num_weaker = int(in_order.searchsorted(mine))
-            rows = rows[: int(in_order.searchsorted(mine, "right"))]
+        givers = self.givers(step) if givers is None else givers
+        rows = givers.rows if is_turn else givers.before(row, Standing.RUNNABLE, book.age[row])
         held = book.num_pages.ints[: book.end].copy()
         held[ints_of(busy)] = held[row] = 0
         if has_turn:
             held[self._turn_row] = 0
         num_pages = held[rows]
-        if not is_turn and num_weaker < len(rows):
-            equals = rows[num_weaker:]
-            is_lower = (book.standing.ints[equals] < Standing.RUNNABLE) | (book.age.ints[equals] > book.age[row])
-            num_pages[num_weaker:] *= is_lower
         if (num_free := int(np.add.reduce(num_pages))) < num_missing:
-            self._refused = row, step, num_free, num_away
+            self._refused = row, step, num_free, self._num_away()
             return _NOBODY
         if is_turn and not has_turn:
             self._turn_row, book.turn_end[row] = row, step + TURN_STEPS - 1
         found: Ints = rows[num_pages > 0]
         return found
+
+    def asks_in_vain(self, row: int, num_missing: int, step: int) -> bool:
+        """Whether the claim need not ask again: nobody gave way to it a few steps ago, and since then nobody has gone
+        away, nor has it come to lack fewer pages, nor is it overdue."""
+        if self._refused is None:
+            return False
+        refused, at, num_free, num_away = self._refused
+        if refused != row or step - at >= REFRESH_STEPS or num_missing <= num_free or self._may_take_turn(row, step):
+            return False
+        return self._num_away() <= num_away
 
     def settle(self, record: StepRecord) -> None:
         """After a step in which not everything fitted."""
@@ -238,20 +254,35 @@ class Policy:
 
     def strengths(self, step: int) -> Ints:
         """By row of the book, as if something ran on all; the larger goes first. Less than `REFRESH_STEPS` old."""
-        at, version = self._strengths_of
-        if not 0 <= step - at < REFRESH_STEPS or version != self.book.version:
-            self._strengths = self._strengths_now(step)
-            self._graded = grades(self._strengths)
-            self._strengths_of = step, self.book.version
-        return self._strengths
+        changed = self.book.changed
+        if not 0 <= step - self._reckoned_at < REFRESH_STEPS:
+            self._reckoned_at = step
+            self._reckon_strengths(step)
+            changed.clear()
+        elif changed:
+            rows = np.fromiter(changed, np.int64, len(changed))
+            for_place, for_pages = self._strengths_of(rows)
+            self._for_place.change(rows, for_place)
+            if self._for_pages is not self._for_place:
+                self._for_pages.change(rows, for_pages)
+            changed.clear()
+        return self._for_place.values
 
     def _held_grades(self, step: int) -> Ints:
-        """By row of the book, how strong it is as a holder of pages: 0 for the strongest, 1 for the next, …"""
+        """By row of the book, how strong it is as a holder of pages: 0 for the strongest, more for weaker ones."""
         self.strengths(step)
-        return self._graded
+        return self._for_pages.grades
 
-    def _strengths_now(self, step: int) -> Ints:
-        return np.zeros(self.book.end, np.int64)
+    def _reckon_strengths(self, step: int) -> None:
+        """Of all."""
+        for_place, for_pages = self._strengths_of(slice(0, self.book.end))
+        self._for_place = Scale(for_place)
+        self._for_pages = self._for_place if for_pages is for_place else Scale(for_pages)
+
+    def _strengths_of(self, rows: Ints | slice) -> tuple[Ints, Ints]:
+        """For a place in the batch, and for pages."""
+        none = np.zeros(len(self.book.account.ints[rows]), np.int64)
+        return none, none
 
     def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
         """Places in `rows`, the strongest first; equals by the service that their processes got lately."""
@@ -264,27 +295,11 @@ class Policy:
         if np.count_nonzero(burst):
             got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
         self.strengths(step)
-        return first_to_run(self._graded[rows], got, since, step)
+        return first_to_run(self._for_place.grades[rows], got, since, step)
 
-    def _ranked_holders(self, step: int) -> tuple[Ints, Ints, Ints]:
-        """All contexts, whoever gives pages up first first; of those in this order, and of all by row, how strong they
-        are: a grade, in the first negative so that it grows."""
-        self.strengths(step)
-        version = *self._strengths_of, self.book.num_moves
-        if self._holders is None or self._holders[0] != version:
-            book, end, graded = self.book, self.book.end, self._held_grades(step)
-            order = first_to_give_way(graded, book.standing.ints[:end], book.age.ints[:end], Standing.IDLE)
-            self._holders = version, order, -graded[order], graded
-        return self._holders[1:]
-
-    def _is_refused(self, row: int, num_missing: int, step: int, num_away: int) -> bool:
-        """Whether the claim need not ask again: nobody gave way to it a few steps ago, and since then nobody has gone
-        away, nor has it come to lack fewer pages."""
-        if self._refused is None:
-            return False
-        refused, at, num_free, num_away_then = self._refused
-        is_new = refused != row or step - at >= REFRESH_STEPS
-        return not is_new and num_missing > num_free and num_away <= num_away_then
+    def _num_away(self) -> int:
+        """Contexts with pages on which nothing runs."""
+        return int(np.count_nonzero(self.book.num_pages.ints * (self.book.standing.ints < Standing.RUNNABLE)))
 
     # Who has waited too long.
 

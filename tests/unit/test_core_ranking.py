@@ -43,6 +43,19 @@ def test_who_has_lost_its_pages_does_not_grow():
     assert ranking.num_growing_before(newcomer, all_of_them[1:3]) == 2
 
 
+def test_who_has_lost_its_pages_is_taken_out_of_those_that_are_ready():
+    all_of_them = operations(6)
+    ranking = ranking_of(all_of_them, [5, 4, 3, 2, 1, 0], {0, 1, 2, 3, 5})
+    ready, ranks = [all_of_them[5], all_of_them[2], all_of_them[0]], np.array([0, 2, 4])
+    lost = [all_of_them[0], all_of_them[1], all_of_them[5]]
+    taken, left = ranking.take_out(lost, ready, ranks)
+    assert [(each.number, each.rank) for each in taken] == [(5, 0), (0, 4)]
+    assert [each.number for each in ready] == [2]
+    assert left.tolist() == [2]
+    taken, left = ranking.take_out(lost, ready, left)
+    assert (taken, left.tolist()) == ([], [2])
+
+
 def test_decodes_that_are_too_far_behind_are_not_looked_at():
     are_steady = np.array([True, False, True, True, False, True])
     ranks, left = worth_a_look(are_steady, 2)
