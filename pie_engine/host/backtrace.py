@@ -7,11 +7,12 @@ import re
 MAX_FRAMES = 40
 _FRAME = re.compile(r"^\s*\d+:\s+0x[0-9a-f]+ - (.+)$", re.MULTILINE)
 _PLACE = re.compile(r"^\s+at (\S+)$")
-_HASH = re.compile(r"::h[0-9a-f]{16}$")
-"""By which Rust tells apart functions of one name."""
+_HASH = re.compile(r"::h[0-9a-f]{16}$|(?<=\w)\[[0-9a-f]{8,16}\]")
+"""By which Rust tells apart functions of one name, and (in its newer mangling, v0) versions of one crate."""
+_BUILT_IN = r"(str|char|bool|never|[iuf](8|16|32|64|128|size)|\[.*\]|\(.*\)|[&*].*)"
 _MACHINERY = re.compile(
     r"^(core|std|alloc|__rustc|wit_bindgen|wit_bindgen_rt|rust_begin_unwind|rust_panic|__rust\w*|abort)(::|$)"
-    r"|^<(core|std|alloc)::|^(cabi_|__wasm_call_ctors|_start$|dlmalloc)"
+    rf"|^<(core|std|alloc)::|^<{_BUILT_IN}(>::| as (core|std|alloc)::)|^(cabi_|__wasm_call_ctors|_start$|dlmalloc)"
 )
 """Of panicking, allocating and entering, which is nobody's own code."""
 INTERPRETER = "componentize_py"
@@ -31,7 +32,7 @@ def frames_of(message: str) -> list[str]:
     for line in text.splitlines():
         found, place = _FRAME.match(line), _PLACE.match(line)
         if found:
-            name = _HASH.sub("", found[1].rpartition("!")[2])
+            name = _HASH.sub("", found[1].partition("!")[2])
             is_own = not (_MACHINERY.search(name) or name.startswith("<wasm function"))
             if is_own:
                 frames.append(name)
