@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pie_cli.client import new_client, run_async
+
+if TYPE_CHECKING:
+    from pie_client import PieClient
 
 PROGRAM = "async def main() -> None:\n    ...\n"
 """What the daemon knows of it: the prompt is in the user's Python."""
@@ -24,6 +29,8 @@ async def _repl(model: str) -> int:
     bundle = Bundle(Manifest(name="repl"), {"main.py": PROGRAM})
     async with new_client() as client:
         await ensure_daemon(client, config)
+        if model:
+            await _find_model(client, model)
         with new_place() as place:
             session = {
                 "folder": str(place.here),
@@ -31,3 +38,11 @@ async def _repl(model: str) -> int:
             }
             python = find_python(place.sdk, None)
             return await run_native(client, place, python, bundle, {}, TextPrinter(), session)
+
+
+async def _find_model(client: PieClient, name: str) -> None:
+    from pie_engine.errors import NotFound
+
+    names = [str(model["name"]) for model in await client.models()]
+    if name not in names:
+        raise NotFound(f"no model is called `{name}`", hint=f"models here: {', '.join(names)}")

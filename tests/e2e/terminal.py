@@ -14,10 +14,9 @@ from typing import Any
 PATIENCE_S = 60
 LOOK_S = 0.1
 _ON_TERMINAL = """
-import fcntl, sys, termios
+import fcntl, runpy, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from pie_cli.main import invoke
-sys.exit(invoke(sys.argv[1:]))
+runpy.run_module("pie_cli", run_name="__main__")
 """
 """A new session has no terminal until it takes one."""
 

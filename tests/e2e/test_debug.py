@@ -68,6 +68,45 @@ def test_a_prompt_has_a_live_context(daemon):
     assert "repl" not in daemon.pie("ps").stdout
 
 
+def test_ctrl_c_at_a_prompt_interrupts_what_was_typed_at_once_and_only_that(daemon):
+    with OnTerminal(daemon, "repl") as shell:
+        shell.until(">>> ")
+        for line in ("import time", "print('be' + 'gins'); time.sleep(600)"):
+            shell.press(f"{line}\n")
+        for _ in range(2):
+            shell.until("begins\n")
+            shell.press("\x03")
+            assert "KeyboardInterrupt" in shell.until(">>> ")
+            shell.press("print('be' + 'gins'); await asyncio.sleep(600)\n")
+        shell.until("begins\n")
+        shell.press("\x03")
+        shell.until(">>> ")
+        shell.press("'it is', len(await ctx.user('Hello').generate(max_tokens=4)) > 0\n")
+        assert "('it is', True)" in shell.until("\n>>> ")
+        shell.press("\x04")
+        assert shell.end() == 0
+
+
+def test_an_error_at_a_prompt_shows_what_was_typed_and_no_code_of_the_sdk(daemon):
+    with OnTerminal(daemon, "repl") as shell:
+        shell.until(">>> ")
+        shell.press("Context('nope')\n")
+        said = shell.until("\n>>> ")
+        assert "NotFound: no model is called 'nope'" in said
+        assert 'File "<console>"' in said
+        shell.press("top('x')\n")
+        said += shell.until("\n>>> ")
+        assert "InvalidInput: top_k has to be" in said
+        assert "inferlet/" not in said
+
+
+def test_a_prompt_on_a_model_that_is_not_there_is_refused(daemon):
+    done = daemon.pie("repl", "--model", "nope")
+    assert done.returncode == 4
+    assert "error: no model is called `nope`\nhint: models here: pie-tiny\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_ctrl_c_and_kill_end_a_program_under_the_debugger(daemon, program):
     with OnTerminal(daemon, "debug", str(program), "Hello", "--waits") as shell:

@@ -111,6 +111,7 @@ def test_generate_names_a_wrong_argument():
         (lambda ctx: ctx.append("\ud800"), "what is appended has half of a character at position 0"),
         (lambda ctx: ctx.user(5), "a user message has to be a text; got int"),
         (lambda ctx: ctx.generate(stop=[1]), "stop has to be a text; got int"),
+        (lambda ctx: ctx.generate(stop=5), "stop has to be a text or a list of texts; got 5"),
         (lambda ctx: ctx.generate(stop_tokens=["a"]), "stop_tokens has to be token ids, integers from 0; got 'a'"),
         (lambda ctx: ctx.generate(chunk_ms=1.5), "chunk_ms has to be an integer from 0; got 1.5"),
         (lambda ctx: ctx.generate(seed="x"), "seed has to be an integer; got 'x'"),

@@ -203,9 +203,11 @@ def _with_entry(bundle: Bundle, root: Path) -> Bundle:
     module = entry.replace(".", "/")
     if f"{module}.py" in bundle.files or f"{module}/__init__.py" in bundle.files:
         return bundle
-    raise InvalidProgram(
-        f"{root} has no module `{entry}`", hint=f"write {module}.py with `async def main`, or name another `entry`"
-    )
+    if entry.endswith(".py") and entry in bundle.files:
+        hint = f"`entry` is a module, not a file: `{entry.removesuffix('.py').replace('/', '.')}`"
+    else:
+        hint = f"write {module}.py with `async def main`, or name another `entry`"
+    raise InvalidProgram(f"{root} has no module `{entry}`", hint=hint)
 
 
 def _refuse_native(paths: list[str], root: Path) -> None:

@@ -47,6 +47,13 @@ def seconds(name: str, value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def texts(name: str, value: Any) -> list[str]:
+    """A text, or several."""
+    if not isinstance(value, str | Iterable):
+        raise InvalidInput(f"{name} has to be a text or a list of texts; got {value!r}")
+    return [text(name, each) for each in ([value] if isinstance(value, str) else value)]
+
+
 def text(name: str, value: Any) -> str:
     """A text that UTF-8 can carry."""
     if not isinstance(value, str):

@@ -19,7 +19,7 @@ def test_a_syntax_error_shows_the_line_and_the_caret(fail):
         ("async def mian(): ...", "main.py has no function `main`", "did you mean `mian`?"),
         ("x = 1", "main.py has no function `main`", "add `async def main(…):`"),
         ("def main(): ...", "`main` in main.py is not async", "write `async def main(…):`"),
-        ("main = 3", "`main` in main.py is of type int, not a function", ""),
+        ("main = 3", "`main` in main.py is of type int, not a function", "write `async def main(…):`"),
         ("import numpy as np", "numpy needs native code, which a sandbox cannot load", "math, statistics"),
         ("import ssl", "the module ssl does not exist in a sandbox", "no network"),
         ("import requests", "requests cannot be imported: a sandbox has no network of its own", "session"),

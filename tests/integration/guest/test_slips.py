@@ -15,6 +15,7 @@ from inferlet.testing import FakeHost
         ("ctx.generate(max_tokens=4).strip()", "`await` it first"),
         ('"a" + ctx.generate(max_tokens=4)', "`await` it first"),
         ("helper().strip()", "`await` it first"),
+        ("for chunk in ctx.generate(max_tokens=4): print(chunk)", "write `async for chunk in ctx.generate(…)`"),
         ("await ctx.generate(top_p=0.9)", "`ctx.generate(Sampler(top_p=…))`"),
         ("await ctx.generate(max_token=9)", ""),
         ("asyncio.run(helper())", "`main` runs on an event loop already: `await` it"),

@@ -59,7 +59,7 @@ def main(session: Session) -> int:
 
         is_ok, text = repl.run(loop, terminal, **session.repl)
     else:
-        is_ok, text = _run(session, bundle, arguments, loop, terminal)
+        is_ok, text = _run(session, bundle, arguments, loop, terminal, host)
     try:
         connection.send("outcome", is_ok, text)
     except Gone:
@@ -68,8 +68,11 @@ def main(session: Session) -> int:
     return 0 if is_ok else 1
 
 
-def _run(session: Session, bundle: str, arguments: str, loop: HostLoop, terminal: Terminal) -> program.Outcome:
+def _run(
+    session: Session, bundle: str, arguments: str, loop: HostLoop, terminal: Terminal, host: NativeHost
+) -> program.Outcome:
     importer = LocalImporter({}, session.files)
+    host.owns = importer.owns
     interrupted: list[BaseException] = []
 
     def new_importer(files: dict[str, str], _code: dict[str, str]) -> LocalImporter:

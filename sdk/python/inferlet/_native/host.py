@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from types import SimpleNamespace
+from pathlib import Path
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 from inferlet import errors
@@ -17,6 +19,14 @@ _ENUMS: dict[str, type[enum.Enum]] = {"finish": _records.Finish}
 """Fields of results that hold one."""
 
 
+_SDK = f"{Path(__file__).parents[1]}{os.sep}"
+
+
+def is_sdk(file: str) -> bool:
+    """Whether a file is one of the SDK's."""
+    return file.startswith(_SDK)
+
+
 class NativeHost:
     """One attribute for each interface of the WIT, as `_transport.host` is to have them."""
 
@@ -25,6 +35,8 @@ class NativeHost:
         self._early: list[int] = []
         """Reported to a wait that was interrupted."""
         self._is_waiting = self._is_pressed = False
+        self.owns: Callable[[str], bool] = lambda _file: False
+        """Whether a file is the program's own: there Ctrl-C is raised on the spot."""
 
     def __getattr__(self, interface: str) -> Interface:
         found = Interface(self, interface)
@@ -63,17 +75,26 @@ class NativeHost:
         finally:
             self._is_waiting = False
 
-    def on_ctrl_c(self, _number: int, _frame: Any) -> None:
-        """For SIGINT: a wait ends, or the next one does, so that calls have their answers and the SDK's objects are
-        whole. Where the program does not wait, the second time ends it on the spot."""
-        if self._is_pressed:
-            if self._is_waiting:
-                return  # it is ending
+    def on_ctrl_c(self, _number: int, frame: FrameType | None) -> None:
+        """For SIGINT: raised on the spot in the program's own code. In the SDK's a wait ends, or the next one does, so
+        that calls have their answers and its objects are whole; the second time it is raised there, too."""
+        if self._is_pressed and self._is_waiting:
+            return  # it is ending
+        if self._is_pressed or self._is_own(frame):
+            self._is_pressed = False
             raise KeyboardInterrupt
         self._is_pressed = True
         if self._is_waiting:
             with contextlib.suppress(Gone):
                 self.connection.send("interrupt")
+
+    def _is_own(self, frame: FrameType | None) -> bool:
+        """Of the program and the SDK, whether the program is the inner one."""
+        while frame is not None and not is_sdk(frame.f_code.co_filename):
+            if self.owns(frame.f_code.co_filename):
+                return True
+            frame = frame.f_back
+        return False
 
     def _answer_of(self, frame: Any) -> Any:
         match frame:

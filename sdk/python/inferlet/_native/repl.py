@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import code
 import contextlib
 import inspect
+import json
 import math
 import signal
 import sys
@@ -15,9 +17,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import inferlet
-from inferlet import Context, Stream, _transport
+from inferlet import Context, PieError, Stream, _transport
 from inferlet._loop import HostLoop
-from inferlet._native.terminal import Terminal
+from inferlet._native.host import is_sdk
+from inferlet._native.terminal import Terminal, last_of
 
 BANNER = """\
 {model}: {page} tokens a page, {context} tokens of context. Python {python}; Ctrl-C interrupts, Ctrl-D leaves.
@@ -109,12 +112,16 @@ class Console(code.InteractiveConsole):
             await self._show(value)
 
     def _show_error(self, error: BaseException) -> None:
-        """Without the frames between the loop and what was typed."""
+        """Without the frames between the loop and what was typed, and those of the SDK below."""
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename != self.filename:
             trace = trace.tb_next
+        if trace is not None:
+            trace = last_of(trace, lambda file: not is_sdk(file))
         sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace
-        self.write("".join(traceback.format_exception(type(error), error, trace or error.__traceback__)))
+        self.write("".join(traceback.format_exception(type(error), error, trace)))
+        if isinstance(error, PieError) and error.hint:
+            self.write(f"hint: {error.hint}\n")
 
     async def _show(self, value: Any) -> None:
         if isinstance(value, Stream):
@@ -136,11 +143,15 @@ def run(loop: HostLoop, terminal: Terminal, *, model: str, history: str) -> tupl
     """Until the user leaves. Everything that was made here ends with the process."""
     names: dict[str, Any] = {name: getattr(inferlet, name) for name in inferlet.__all__}
     helpers = Helpers(names)
-    names |= {"__name__": "__console__", "top": helpers.top, "tokens": helpers.tokens}
-    with terminal.own():
+    names |= {"__name__": "__console__", "asyncio": asyncio, "top": helpers.top, "tokens": helpers.tokens}
+    try:
         names["ctx"] = context = Context(model or None)
-        with _readline(names, history), contextlib.suppress(SystemExit):
-            Console(loop, names).interact(_banner(context), exitmsg="")
+    except PieError as error:
+        return False, json.dumps({"code": error.code, "message": error.message, "hint": error.hint})
+    with terminal.own(), _readline(names, history), contextlib.suppress(SystemExit):
+        console = Console(loop, names)
+        _transport.host.owns = lambda file: file == console.filename
+        console.interact(_banner(context), exitmsg="")
     return True, "null"
 
 

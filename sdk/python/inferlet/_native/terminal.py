@@ -95,12 +95,12 @@ def post_mortem(terminal: Terminal, loop: HostLoop, owns: Callable[[str], bool])
         settle(loop)
         with terminal.own():
             traceback.print_exception(type(error), error, trace)
-        pdb.post_mortem(_last_of(trace, owns))
+        pdb.post_mortem(last_of(trace, owns))
 
     return open_at
 
 
-def _last_of(trace: Any, owns: Callable[[str], bool]) -> Any:
+def last_of(trace: Any, owns: Callable[[str], bool]) -> Any:
     """Without the frames of the SDK below the program's last one: the prompt stands where the call was made."""
     import types
 

@@ -11,6 +11,7 @@ from inferlet.sampler import SamplerOptions
 from inferlet.stream import Stream
 
 AWAIT = "`await` it first: `text = await ctx.generate(…)`"
+ASYNC_FOR = "write `async for chunk in ctx.generate(…)`, or `await` it for the whole text"
 SAMPLING = frozenset(SamplerOptions.__annotations__)
 _UNAWAITED = re.compile(r"\b(Stream|coroutine)\b")
 _KEYWORD = re.compile(r"generate\w*\(\) got an unexpected keyword argument '(\w+)'")
@@ -41,6 +42,8 @@ def _of_type(error: BaseException) -> str:
     found = _KEYWORD.search(text)
     if found and found[1] in SAMPLING:
         return f"how tokens are chosen is the first argument: `ctx.generate(Sampler({found[1]}=…))`"
+    if text == "'Stream' object is not iterable":
+        return ASYNC_FOR
     return AWAIT if _UNAWAITED.search(text) else ""
 
 

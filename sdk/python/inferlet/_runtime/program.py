@@ -115,7 +115,8 @@ def _checked_main(module: Any, entry: str) -> Callable[..., Any]:
     if main is None:
         raise InvalidProgram(f"{file} has no function `main`", hint=_main_hint(module))
     if not callable(main):
-        raise InvalidProgram(f"`main` in {file} is of type {type(main).__name__}, not a function")
+        what = f"`main` in {file} is of type {type(main).__name__}, not a function"
+        raise InvalidProgram(what, hint="write `async def main(…):`")
     if not inspect.iscoroutinefunction(main):
         raise InvalidProgram(f"`main` in {file} is not async", hint="write `async def main(…):`")
     return main
