@@ -33,7 +33,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class ModelSection(Section, frozen=True):
-    """`[[models]]`: one core each."""
+    """`[[models]]`: the models that are loaded, one core each."""
 
     path: Annotated[str, Meta(min_length=1)] = "pie-tiny"
     """`pie-tiny`, a folder in Hugging Face format, a GGUF file, or a name or id that `pie model list` shows."""
@@ -287,10 +287,10 @@ def load_config(overrides: Mapping[str, Any] | None = None, environ: Mapping[str
     """
     environ = os.environ if environ is None else environ
     merged: dict[str, Any] = {}
-    for source, layer in [_file_layer(environ), *_layers_above(overrides, environ)]:
+    for layer in [_file_layer(environ), *_layers_above(overrides, environ)]:
         # Each by itself, so that what is wrong is looked for where it stands.
-        decode_config(layer, source=source)
-        merged = _merged(merged, layer)
+        decode_config(layer.settings, source=layer.source, text=layer.text)
+        merged = _merged(merged, layer.settings)
     return decode_config(merged)
 
 
@@ -304,14 +304,17 @@ def load_paths(overrides: Mapping[str, Any] | None = None, environ: Mapping[str,
     try:
         layers.insert(0, _file_layer(environ))
     except InvalidConfig:
-        if not any("home" in layer for _, layer in layers):
+        if not any("home" in layer.settings for layer in layers):
             raise
-    keys = ("home", "cache")
-    return decode_config({key: layer[key] for _, layer in layers for key in keys if key in layer}).paths
+    given = [layer.settings for layer in layers]
+    return decode_config({key: each[key] for each in given for key in ("home", "cache") if key in each}).paths
 
 
-_Layer = tuple[str, Mapping[str, Any]]
-"""Where settings come from, and they."""
+class _Layer(NamedTuple):
+    source: str
+    settings: Mapping[str, Any]
+    text: str = ""
+    """Of the file, which has the lines."""
 
 
 def config_file(environ: Mapping[str, str] | None = None) -> Path:
@@ -323,10 +326,12 @@ def config_file(environ: Mapping[str, str] | None = None) -> Path:
 def _file_layer(environ: Mapping[str, str]) -> _Layer:
     path = config_file(environ)
     if path.exists():
-        return str(path), _read_toml(path)
+        return _read_toml(path)
     if "PIE_CONFIG" in environ:
-        raise InvalidConfig(f"PIE_CONFIG names {path}, which does not exist")
-    return str(path), {}
+        raise InvalidConfig(
+            f"PIE_CONFIG names {path}, which does not exist", hint="`pie config init` writes it; or unset PIE_CONFIG"
+        )
+    return _Layer(str(path), {})
 
 
 ENVIRONMENT = {"home": "PIE_HOME", "cache": "PIE_CACHE", "log_level": "PIE_LOG_LEVEL"}
@@ -334,8 +339,8 @@ ENVIRONMENT = {"home": "PIE_HOME", "cache": "PIE_CACHE", "log_level": "PIE_LOG_L
 
 
 def _layers_above(overrides: Mapping[str, Any] | None, environ: Mapping[str, str]) -> list[_Layer]:
-    layers: list[_Layer] = [(name, {key: environ[name]}) for key, name in ENVIRONMENT.items() if environ.get(name)]
-    return [*layers, ("the command line", overrides or {})]
+    layers = [_Layer(name, {key: environ[name]}) for key, name in ENVIRONMENT.items() if environ.get(name)]
+    return [*layers, _Layer("the command line", overrides or {})]
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -353,23 +358,49 @@ def hub_cache(environ: Mapping[str, str] | None = None) -> Path:
     return Path(home).expanduser() / "hub"
 
 
-def decode_config(data: Mapping[str, Any], *, source: str = "configuration") -> EngineConfig:
-    """`data` as a checked configuration."""
-    _refuse_unknown(data, EngineConfig, source, "")
+def decode_config(data: Mapping[str, Any], *, source: str = "configuration", text: str = "") -> EngineConfig:
+    """`data` as a checked configuration. `text`: of the file that it is, whose lines errors then name."""
+    place = _Place(source, text)
+    _refuse_unknown(data, EngineConfig, place, "")
     try:
         return msgspec.convert(data, EngineConfig)
     except msgspec.ValidationError as error:
         # Loads slowly, and only what is wrong needs it.
         from pie_engine.config_check import explained
 
-        raise explained(error, data, EngineConfig, source) from error
+        raise explained(error, data, EngineConfig, place.of) from error
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+class _Place(NamedTuple):
+    """Where settings stand, for errors."""
+
+    source: str
+    text: str
+
+    def of(self, key: str) -> str:
+        """Of one of them."""
+        from pie_engine.config_lines import line_of
+
+        line = line_of(self.text, key)
+        return f"{self.source}, line {line}" if line else self.source
+
+
+def _read_toml(path: Path) -> _Layer:
     try:
-        return tomli.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidConfig(f"{path} cannot be read: {error.strerror}", hint=_OTHER_FILE) from error
+    try:
+        text = data.decode()
+        return _Layer(str(path), tomli.loads(text), text)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidConfig(f"{path}, line {line}: not UTF-8", hint="save the file in UTF-8") from error
+    except tomli.TOMLDecodeError as error:
         raise InvalidConfig(f"{path}: {error}") from error
+
+
+_OTHER_FILE = "`PIE_CONFIG` can name another file"
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,19 +424,20 @@ _NAMED: dict[type[Section], dict[str, type[Section]]] = {SchedulingSection: {"us
 """Tables of tables, by names that are not ours."""
 
 
-def _refuse_unknown(data: Mapping[str, Any], cls: type[Section], source: str, where: str) -> None:
+def _refuse_unknown(data: Mapping[str, Any], cls: type[Section], place: _Place, where: str) -> None:
     known = cls.__struct_fields__
     for key, value in data.items():
         if key not in known:
-            raise InvalidConfig(f"{source}: unknown key `{where}{key}`", hint=nearest_hint(key, known))
+            hint = nearest_hint(key, known)
+            raise InvalidConfig(f"{place.of(where + key)}: unknown key `{where}{key}`", hint=hint)
         if (table := _TABLES.get(cls, {}).get(key)) is not None:
             for entry in value if isinstance(value, list | tuple) else [value]:
                 if isinstance(entry, Mapping):
-                    _refuse_unknown(entry, table, source, f"{where}{key}.")
+                    _refuse_unknown(entry, table, place, f"{where}{key}.")
         elif (table := _NAMED.get(cls, {}).get(key)) is not None and isinstance(value, Mapping):
             for name, entry in value.items():
                 if isinstance(entry, Mapping):
-                    _refuse_unknown(entry, table, source, f"{where}{key}.{name}.")
+                    _refuse_unknown(entry, table, place, f"{where}{key}.{name}.")
 
 
 def nearest_hint(key: str, known: tuple[str, ...]) -> str:

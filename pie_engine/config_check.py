@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -21,17 +21,29 @@ _SOME_NAME = "[...]"
 
 
 def explained(
-    error: msgspec.ValidationError, data: Mapping[str, Any], root: type[msgspec.Struct], source: str
+    error: msgspec.ValidationError,
+    data: Mapping[str, Any],
+    root: type[msgspec.Struct],
+    place_of: Callable[[str], str],
 ) -> InvalidConfig:
-    """`error` as a user can use it: which of `data`, from `source`, is not what the struct `root` asks for."""
+    """`error` as a user can use it: which of `data` is not what the struct `root` asks for.
+
+    place_of: where a setting stands.
+    """
     found = _PATH.search(str(error))
     if found is None:
-        return InvalidConfig(f"{source}: {error}")
+        return InvalidConfig(f"{place_of('')}: {error}")
     value, kind, default, path = _walk(data, inspect.type_info(root), found[1])
     return InvalidConfig(
-        f"{source}: `{path}` is {_shown(value)}; it must be {_wanted(kind)}",
-        hint=f"unset it for the default, {_shown(default)}" if _is_plain(default) else "",
+        f"{place_of(path)}: `{path}` is {_shown(value)}; it must be {_wanted(kind)}",
+        hint=_way_out(path, value, kind, default),
     )
+
+
+def _way_out(path: str, value: Any, kind: inspect.Type, default: Any) -> str:
+    if isinstance(kind, inspect.VarTupleType) and isinstance(value, Mapping):
+        return f"write `[[{path}]]` above each of them"
+    return f"unset it for the default, {_shown(default)}" if _is_plain(default) else ""
 
 
 def allowed(kind: inspect.Type) -> str:
@@ -49,6 +61,8 @@ def _wanted(kind: inspect.Type) -> str:
             return f"a whole number, {allowed(kind)}"
         case inspect.FloatType():
             return f"a number, {allowed(kind)}"
+        case inspect.BoolType():
+            return "`true` or `false`"
         case inspect.LiteralType():
             return f"one of {allowed(kind)}"
         case inspect.StrType():
@@ -70,6 +84,7 @@ def _walk(value: Any, kind: inspect.Type, path: str) -> tuple[Any, inspect.Type,
             value, kind, default = value[int(step)], kind.item_type, msgspec.NODEFAULT
         elif isinstance(kind, inspect.DictType):
             if not isinstance(kind.value_type, inspect.StructType):
+                path = path.replace(_SOME_NAME, "")
                 break
             name = _wrong_entry(value, kind.value_type)
             path = path.replace(_SOME_NAME, f".{name}", 1)

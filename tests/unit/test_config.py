@@ -102,7 +102,7 @@ def test_every_number_has_a_least_and_a_most(table, key, kind):
         ),
         (
             "[[models]]\nadapters = {a = ''}\n",
-            '`models[0].adapters[...]` is {"a": ""}; it must be a table of names, each with text in quotes',
+            '`models[0].adapters` is {"a": ""}; it must be a table of names, each with text in quotes',
         ),
         ("home = 3\n", "`home` is 3; it must be text in quotes"),
         (
@@ -121,7 +121,8 @@ def test_every_number_has_a_least_and_a_most(table, key, kind):
 def test_a_wrong_value_is_said_in_a_sentence(tmp_path, text, message):
     with pytest.raises(InvalidConfig) as caught:
         load_config({}, write(tmp_path, text))
-    assert caught.value.message == f"{tmp_path / 'config.toml'}: {message}"
+    line = len(text.splitlines())
+    assert caught.value.message == f"{tmp_path / 'config.toml'}, line {line}: {message}"
 
 
 def test_a_wrong_value_is_looked_for_where_it_stands(tmp_path):
@@ -179,3 +180,41 @@ def test_nobody_gets_more_by_default_than_he_may_ask_for():
     assert SchedulingSection(endowment=1000, max_endowment=200).quota_of("ann")[:2] == (200, 200)
     users = {"ann": UserSection(max_endowment=5)}
     assert SchedulingSection(users=users).quota_of("ann")[:2] == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("# mine\n\n[host] # hosts\nnum_hosts = 1\ncpu_ss = 3\n", "line 5: unknown key `host.cpu_ss`"),
+        ('log_level = "info"\nhost.num_hosts = 0\n', "line 2: `host.num_hosts` is 0"),
+        ('[[models]]\nname = "a"\n\n[[models]]\nname = "b"\nnum_pages = "x"\n', "line 6: `models[1].num_pages`"),
+        ('[[models]]\nname = "a"\n[[models]]\npth = "x"\n', "line 4: unknown key `models.pth`"),
+        ('[scheduling.users."ann.b"]\npriority = 5\nendowment = -1\n', "line 3: `scheduling.users.ann.b.endowment`"),
+        ('[[models]]\n[models.adapters]\n"a" = 5\n', "line 2: `models[0].adapters"),
+        ("host = {num_hosts = 0}\n", "line 1: `host.num_hosts`"),
+        ("[[models]]\ndeterministic = 'maybe'\n", "it must be `true` or `false`"),
+        ("[host\n", "at line 1, column 6"),
+        ("# a\nlog_level = 'caf\udce9'\n", "line 2: not UTF-8"),
+    ],
+)
+def test_an_error_names_the_line(tmp_path, text, said):
+    path = tmp_path / "config.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InvalidConfig) as caught:
+        load_config({}, {"PIE_CONFIG": str(path)})
+    assert caught.value.message.startswith(f"{path}")
+    assert said in caught.value.message
+
+
+def test_the_header_of_a_list_is_shown(tmp_path):
+    with pytest.raises(InvalidConfig) as caught:
+        load_config({}, write(tmp_path, "[models]\npath = 'pie-tiny'\n"))
+    assert caught.value.hint == "write `[[models]]` above each of them"
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path):
+    for path, said in ((tmp_path, "cannot be read: Is a directory"), (tmp_path / "no", "which does not exist")):
+        with pytest.raises(InvalidConfig) as caught:
+            load_config({}, {"PIE_CONFIG": str(path)})
+        assert said in caught.value.message
+        assert caught.value.hint
