@@ -206,9 +206,13 @@ def ask_secret(question: str) -> str:
     if is_asked():
         import getpass
 
+        from pie_cli.client import interruptible
+
         _close_lines()
         try:
-            return getpass.getpass(question, stream=sys.stderr)
+            # Or Ctrl-C would leave the terminal without its echo.
+            with interruptible():
+                return getpass.getpass(question, stream=sys.stderr)
         except EOFError:
             return ""
     try:

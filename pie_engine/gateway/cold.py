@@ -26,7 +26,8 @@ MAX_LISTED = 1000
 
 def create_app(services: Services) -> FastAPI:
     """Every route that `App` does not answer by itself."""
-    app = FastAPI(title="Pie", version=f"protocol {PROTOCOL_VERSION}", docs_url="/docs", redoc_url=None)
+    version = f"protocol {PROTOCOL_VERSION}"
+    app = FastAPI(title="Pie", version=version, docs_url="/docs", redoc_url=None, redirect_slashes=False)
     app.add_exception_handler(PieError, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _bad_parameter)

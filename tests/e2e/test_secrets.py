@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tests.e2e.terminal import OnTerminal
+
 SOURCE = """
 from inferlet import runtime
 
@@ -30,3 +32,24 @@ def test_a_secret_is_set_used_and_removed(daemon, tmp_path):
     assert listed.stdout.splitlines()[1].startswith("API_KEY  20")
     assert daemon.pie("secret", "remove", "API_KEY").stderr == "removed API_KEY\n"
     assert daemon.pie("secret", "list").stderr == "no secrets yet: `pie secret set NAME`\n"
+
+
+def test_a_value_is_typed_unseen_and_ctrl_c_leaves_the_terminal_as_it_was(daemon):
+    with OnTerminal(daemon, "secret", "set", "TYPED") as shell:
+        shell.until("value of TYPED: ")
+        shell.press("sk-0123456789\n")
+        shell.until("set TYPED")
+        assert (shell.end(), "sk-" in shell.rest) == (0, False)
+    assert daemon.pie("secret", "remove", "TYPED").returncode == 0
+    with OnTerminal(daemon, "secret", "set", "TYPED") as shell:
+        shell.until("value of TYPED: ")
+        shell.press("sk-01\x03")
+        assert shell.end() == 130
+    assert "TYPED" not in daemon.pie("secret", "list").stdout
+
+
+def test_a_wrong_name_is_refused_before_the_value_is_asked_for(daemon):
+    with OnTerminal(daemon, "secret", "set", "api key") as shell:
+        assert shell.end() == 2
+        assert "`api key` cannot be the name of a secret" in shell.rest
+        assert "value of" not in shell.rest

@@ -21,6 +21,12 @@ def set_value(
 
     A line's end after it is left out. The daemon keeps it in its database, readable for this user alone.
     """
+    from pie_engine.errors import InvalidInput
+    from pie_engine.protocol.program import SECRET
+
+    if not SECRET.fullmatch(name):
+        # Before the value is asked for.
+        raise InvalidInput(f"`{name}` cannot be the name of a secret", hint="like `API_KEY`: letters, digits, `_`")
     value = console.ask_secret(f"value of {name}: ")
     run_async(_set(name, value))
 

@@ -22,7 +22,7 @@ from pie_client.programs import Program, named, packed, with_folder
 from pie_client.snapshots import snapshots
 from pie_client.transport import SILENCE_TIMEOUT_S, Reply, Transport
 from pie_engine.config import load_paths
-from pie_engine.errors import NotFound, PieError
+from pie_engine.errors import InvalidInput, NotFound, PieError
 from pie_engine.protocol.credits import bid_of, endowment_of
 from pie_engine.protocol.http import (
     EVENT_STREAM,
@@ -318,10 +318,14 @@ class PieClient:
 
     async def set_secret(self, name: str, value: str) -> None:
         """For programs whose `pie.toml` names it. Raises `InvalidInput`."""
+        if not name:
+            raise explained(InvalidInput("a secret needs a name", hint="like `API_KEY`: letters, digits, `_`"))
         await self.request("PUT", f"/v1/secrets/{quote(name, safe='')}", {"value": value}, can_repeat=True)
 
     async def remove_secret(self, name: str) -> None:
         """Raises `NotFound`."""
+        if not name:
+            raise explained(NotFound("a secret has a name", hint="`secrets()` has those that are set"))
         await self.request("DELETE", f"/v1/secrets/{quote(name, safe='')}")
 
     async def stats(self) -> Snapshot:

@@ -56,6 +56,15 @@ async def test_what_cannot_be_one_is_refused(client, name, value, message):
     assert await client.secrets() == []
 
 
+async def test_without_a_name_nothing_is_asked(client, http):
+    with pytest.raises(InvalidInput, match="needs a name"):
+        await client.set_secret("", KEY)
+    with pytest.raises(NotFound, match="has a name"):
+        await client.remove_secret("")
+    status, _, text = await http("PUT", "/v1/secrets/", b'{"value": "sk-0123456789"}')
+    assert (status, "lists the routes" in text) == (404, True)
+
+
 async def test_one_that_is_not_there_cannot_be_removed(client):
     with pytest.raises(NotFound, match="there is no secret `KEY`"):
         await client.remove_secret("KEY")
