@@ -38,15 +38,17 @@ def gc(
 
 
 async def _gc(older_than: float | None, is_dry: bool, as_json: bool) -> None:
-    from pie_cli.daemon import find_daemon
-    from pie_cli.leftovers import find_leftovers
+    from pie_cli.daemon import find_daemon, running_daemon
+    from pie_cli.leftovers import RUNNING_DAYS, find_leftovers
     from pie_engine.config import load_config
 
     config = load_config()
     days = config.gateway.retention_days if older_than is None else older_than
     async with new_client() as client:
-        is_running = await find_daemon(client) is not None
-        collected = await client.collect(days * 86400, dry_run=is_dry) if is_running else None
+        answers = await find_daemon(client) is not None
+        collected = await client.collect(days * 86400, dry_run=is_dry) if answers else None
+    # One that starts does not answer yet, and may be building something.
+    is_running = answers or running_daemon(config.paths) is not None
     found = [each for each in find_leftovers(config.paths, days, is_running=is_running) if each.paths]
     if not is_dry:
         for each in found:
@@ -55,6 +57,8 @@ async def _gc(older_than: float | None, is_dry: bool, as_json: bool) -> None:
         _show_json(found, collected, is_dry)
     else:
         _show(found, collected, is_dry, days, config)
+        if is_running and days < RUNNING_DAYS:
+            console.note("the daemon may be using what was used within the last day: `pie stop` first takes that, too")
 
 
 def _show(found: list[Leftovers], collected: Collected | None, is_dry: bool, days: float, config: EngineConfig) -> None:
@@ -71,7 +75,7 @@ def _show(found: list[Leftovers], collected: Collected | None, is_dry: bool, day
     console.note(f"{verb}: {bytes_text(total)} of files" if rows else f"nothing is older than {days:g} days")
     if collected is None:
         console.note(
-            f"no daemon is running: ended processes in {config.paths.database} stay until one is, which deletes them "
+            f"no daemon answers: ended processes in {config.paths.database} stay until one is, which deletes them "
             "after `gateway.retention_days`"
         )
 

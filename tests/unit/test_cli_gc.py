@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -50,7 +51,7 @@ def test_what_is_old_goes_and_the_rest_stays(cache: Path, capsys: pytest.Capture
     assert invoke(["gc"]) == 0
     out, err = capsys.readouterr()
     assert "compiled kernels, one set for each version and kind of model       1" in out
-    assert "no daemon is running: ended processes in" in err
+    assert "no daemon answers: ended processes in" in err
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in (*young, *kept, draft))
     assert invoke(["gc", "--older-than", "0"]) == 0
@@ -89,3 +90,22 @@ def test_a_link_goes_and_not_what_it_points_at(cache: Path, tmp_path: Path) -> N
 def test_wrong_words_are_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["gc", *words]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_what_a_starting_daemon_may_be_building_stays_and_that_is_said(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It holds its lock, and does not answer yet."""
+    young = write(cache / "kernels" / "a", 0.5)
+    paths = load_config().paths
+    paths.run.mkdir(parents=True)
+    paths.daemon_lock.write_text(json.dumps({"os_pid": os.getpid()}))
+    with paths.daemon_lock.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert invoke(["gc", "--older-than", "0"]) == 0
+        err = capsys.readouterr().err
+        assert young.exists()
+        assert "`pie stop` first takes that, too" in err
+    assert invoke(["gc", "--older-than", "0"]) == 0
+    assert not young.exists()
+    assert "`pie stop` first" not in capsys.readouterr().err
