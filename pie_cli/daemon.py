@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pie_client import PieClient
 
 POLL_S = 0.05
+MAX_DEATHS = 3
+"""While somebody waits for the daemon to be ready; one may be an accident."""
 SILENCE_S = 30.0
 """How long a daemon that is alive may leave its socket unanswered."""
 END_S = 15.0
@@ -115,6 +117,7 @@ async def wait_until_ready(
             _refuse_failed(health, is_ours=started is not None)
             silent_since = now
             deaths.show_new(health)
+            deaths.refuse_many()
             steps.show(*progress_of(health))
         elif started is not None and started.has_exited:
             raise started.failure()
@@ -135,6 +138,7 @@ class Deaths:
 
     def __init__(self) -> None:
         self._known: set[str] | None = None
+        self._num_shown = 0
 
     def show_new(self, health: Health) -> None:
         """Those since the first call."""
@@ -142,6 +146,15 @@ class Deaths:
         for text in new:
             console.warning(text)
         self._known = set(health.incidents)
+        self._num_shown += len(new)
+
+    def refuse_many(self) -> None:
+        """Raises `StartFailed` where it would go on like this."""
+        if self._num_shown >= MAX_DEATHS:
+            raise StartFailed(
+                f"the daemon does not become ready: {self._num_shown} parts of it have died",
+                hint="`pie doctor` says which and why, and `pie doctor --fix` mends what it can",
+            )
 
 
 def can_run(health: Health) -> bool:

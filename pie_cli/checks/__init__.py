@@ -27,7 +27,7 @@ async def all_findings() -> list[Finding]:
     return [
         *wrong,
         *engine.check(config),
-        *hardware.check(config),
+        *hardware.check(),
         *tools.check(),
         *storage.check(config),
         *models.check(config),

@@ -20,7 +20,8 @@ async def check(client: PieClient, config: EngineConfig) -> list[Finding]:
     try:
         health = await find_daemon(client)
     except PieError as error:
-        return [Finding("daemon", "problem", f"the daemon answers with an error: {error.message}", error.hint)]
+        fix = error.hint or "`pie stop`, then run again"
+        return [Finding("daemon", "problem", f"the daemon answers with an error: {error.message}", fix)]
     if health is None:
         return [_silent(config)]
     members = health.members
@@ -49,13 +50,16 @@ def _alive(health: Health) -> Finding:
     if health.protocol != PROTOCOL_VERSION:
         message = f"{text}, but speaks protocol {health.protocol} and this command {PROTOCOL_VERSION}"
         return Finding("daemon", "problem", message, "`pie stop --drain`, then run again")
-    return Finding("daemon", "warning" if health.status == "degraded" else "ok", text)
+    if health.status == "degraded":
+        return Finding("daemon", "warning", text, "the lines below say which part is missing; it is started again")
+    return Finding("daemon", "ok", text)
 
 
 def _member(member: MemberView, health: Health) -> Finding:
     name = title_of(member.role, member.name)
     if failure := failure_of(member):
-        return Finding("daemon", "problem", f"{name} does not start: {failure.message}", failure.hint)
+        fix = failure.hint or "`pie stop`, then `pie serve` shows its log"
+        return Finding("daemon", "problem", f"{name} does not start: {failure.message}", fix)
     if not member.ready:
         return Finding("daemon", "note", f"{name} is starting: {progress_of(health)[0]}")
     return Finding("daemon", "ok", f"{name} is ready (process {member.os_pid})")

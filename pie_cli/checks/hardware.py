@@ -1,4 +1,4 @@
-"""Is there a GPU, and would anything use it?"""
+"""Is there a GPU?"""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import shutil
 import subprocess
 
 from pie_cli.checks.finding import Finding
-from pie_engine.config import EngineConfig
 
 TIMEOUT_S = 10
 
 
-def check(config: EngineConfig) -> list[Finding]:
-    wants = any(model.driver == "cuda" for model in config.models)
+def check() -> list[Finding]:
     devices = _devices()
     if devices is None:
-        return [Finding("gpu", "problem" if wants else "note", "no NVIDIA driver: models run on the CPU")]
+        return [Finding("gpu", "note", "no NVIDIA driver: models run on the CPU")]
     if not devices:
         return [Finding("gpu", "warning", "nvidia-smi is there and shows no device", "see what `nvidia-smi` says")]
     return [Finding("gpu", "ok", device) for device in devices]

@@ -76,7 +76,8 @@ def check(member: MemberView, paths: Paths, proc: Path = Path("/proc")) -> Findi
         f"{use.rest // MIB} for the rest"
     )
     if use.rest > REST_BYTES:
-        return Finding("memory", "warning", f"{text}, which is more than {REST_BYTES // MIB}")
+        fix = "`pie stop --drain` gives it back; please report it where it comes again"
+        return Finding("memory", "warning", f"{text}, which is more than {REST_BYTES // MIB}", fix)
     return Finding("memory", "ok", text)
 
 

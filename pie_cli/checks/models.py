@@ -18,6 +18,9 @@ def _model(section: ModelSection, config: EngineConfig) -> Finding:
     from pie_engine.hub.facts import read_facts
     from pie_engine.hub.places import resolve
 
+    if section.driver == "cuda":
+        message = f"model {section.label} asks for the driver `cuda`, which is not part of this version"
+        return Finding("model", "problem", message, "pie config set models.driver cpu")
     if section.driver == "fake" or section.path == SHIPPED:
         return Finding("model", "ok", f"model {section.label} ({section.driver})")
     try:

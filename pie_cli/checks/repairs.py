@@ -30,6 +30,14 @@ def _remove_socket(socket: str) -> str:
     return f"removed {socket}"
 
 
+def _remove_cache(folder: str) -> str:
+    """Of compiled code: the next start makes it again."""
+    import shutil
+
+    shutil.rmtree(folder)
+    return f"removed {folder}"
+
+
 def _collect(_: str) -> str:
     from pie_cli.leftovers import find_leftovers
     from pie_cli.sizes import bytes_text
@@ -45,5 +53,6 @@ def _collect(_: str) -> str:
 _REPAIRS: dict[str, Callable[[str], str]] = {
     "make_private": _make_private,
     "remove_socket": _remove_socket,
+    "remove_cache": _remove_cache,
     "collect": _collect,
 }

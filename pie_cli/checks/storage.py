@@ -19,23 +19,28 @@ FULL_BYTES = 32 * MIB
 
 def check(config: EngineConfig) -> list[Finding]:
     paths = config.paths
-    return [_space(paths), *_folders(paths), *_left_behind(paths)]
+    return [_space(paths.home, "PIE_HOME"), *_cache(paths), *_folders(paths), *_left_behind(paths)]
 
 
-def _space(paths: Paths) -> Finding:
-    free = shutil.disk_usage(_existing(paths.home)).free
-    text = f"{free // MIB} MiB free for {paths.home}"
+def _space(folder: Path, variable: str) -> Finding:
+    free = shutil.disk_usage(_existing(folder)).free
+    text = f"{free // MIB} MiB free for {folder}"
     if free < FULL_BYTES:
-        return Finding(
-            "disk",
-            "problem",
-            f"the disk is full: {text}",
-            "make room, `pie gc` say, or set PIE_HOME to another disk",
-            COLLECT,
-        )
+        fix = f"make room, `pie gc` say, or set {variable} to another disk"
+        return Finding("disk", "problem", f"the disk is full: {text}", fix, COLLECT)
     if free < LOW_BYTES:
         return Finding("disk", "warning", f"the disk is nearly full: {text}", "make room, `pie gc` say", COLLECT)
     return Finding("disk", "ok", text)
+
+
+def _cache(paths: Paths) -> list[Finding]:
+    """Whether things can be built there; its disk where that is another one."""
+    place = _existing(paths.cache)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        message = f"nothing can be written to the cache folder {paths.cache}"
+        return [Finding("folders", "problem", message, "set PIE_CACHE to a folder of your own")]
+    is_same = place.stat().st_dev == _existing(paths.home).stat().st_dev
+    return [] if is_same else [_space(paths.cache, "PIE_CACHE")]
 
 
 def _folders(paths: Paths) -> list[Finding]:

@@ -31,9 +31,9 @@ def doctor(
     if fix and any(finding.repair for finding in findings):
         from pie_cli.checks.repairs import repair
 
-        for finding in findings:
-            if finding.repair:
-                console.note(repair(finding))
+        # Once each, also where several findings have the same remedy.
+        for each in {finding.repair: finding for finding in findings if finding.repair}.values():
+            console.note(repair(each))
         findings = run_async(all_findings())
     if as_json:
         _show_json(findings)

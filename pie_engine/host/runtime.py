@@ -6,9 +6,12 @@ What identifies a build is everything that goes into it; whoever changes the SDK
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
+import os
 import secrets
+import shutil
 import tempfile
 import time
 from contextlib import suppress
@@ -32,6 +35,8 @@ COMPILE_S = 9.0
 """Its share of a build, for the progress bar: how long it takes on 2 cores."""
 UNUSED_DAYS = 30
 BUILD_SUFFIX = ".build"
+BUILD_BYTES = 200 << 20
+"""What a build takes on the disk while it goes on."""
 
 
 def load_runtime(engine: Engine, cache: Path, progress: Progress) -> Component:
@@ -93,6 +98,8 @@ def _load(engine: Engine, path: Path) -> Component | None:
 
 
 def _build(engine: Engine, path: Path, progress: Progress) -> None:
+    if shutil.disk_usage(path.parent).free < BUILD_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     share = COMPONENTIZE_S / (COMPONENTIZE_S + COMPILE_S)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as folder:
         wasm = Path(folder) / "runtime.wasm"

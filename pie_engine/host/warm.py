@@ -7,6 +7,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
+from pie_engine.errors import Internal
 from pie_engine.host.programs import Program
 from pie_engine.host.runner import Guest, Nobody, Runner, Status
 
@@ -72,5 +73,9 @@ class WarmGuests:
             if guest.resume() is not Status.PREEMPTED:
                 break
         outcome = guest.take_outcome()
-        assert outcome.is_ok, f"the runtime cannot warm up: {outcome.text}"
+        if not outcome.is_ok:
+            raise Internal(
+                f"the Python runtime cannot warm up: {outcome.text}",
+                hint="`pie doctor --fix` removes what may be damaged in the cache, and it is built again",
+            )
         self._warm.append(guest)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli import daemon, exits
+from pie_cli import console, daemon, exits
 from pie_cli.commands.serve import overrides_of
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, load_config
@@ -145,6 +145,26 @@ def test_what_keeps_a_daemon_from_starting_decides_the_exit_code(home: Path, cau
     with pytest.raises(daemon.StartFailed) as caught:
         daemon._refuse_failed(health, is_ours=True)
     assert exits.exit_code_of(caught.value) == exit_code
+
+
+async def test_a_daemon_whose_parts_die_again_and_again_is_not_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    died = [f"core tiny (process {n}): killed by SIGSEGV; started again" for n in range(daemon.MAX_DEATHS)]
+    looks = [died[:n] for n in range(daemon.MAX_DEATHS + 1)]
+
+    async def look(_client: object) -> Health:
+        core = MemberView("core", "tiny", ready=False, os_pid=1, detail={})
+        return Health("starting", "0.1.0", 1, 1, 1, 0.0, [core], looks.pop(0))
+
+    monkeypatch.setattr(daemon, "find_daemon", look)
+    monkeypatch.setattr(daemon, "POLL_S", 0.0)
+    with pytest.raises(daemon.StartFailed, match="3 parts of it have died") as caught:
+        await daemon.wait_until_ready(None, load_config().paths, None, console.Steps(None))
+    assert "`pie doctor --fix`" in caught.value.hint
+    assert [line for line in capsys.readouterr().err.splitlines() if "warning" in line] == [
+        f"warning: {text}" for text in died
+    ]
 
 
 def test_a_daemon_that_refuses_its_configuration_exits_2(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pie_cli.checks import hardware, memory, running, storage, tools
+from pie_cli import checks
+from pie_cli.checks import hardware, memory, models, running, storage, tools
 from pie_cli.main import invoke
 from pie_engine.config import EngineConfig, ModelSection, Paths, load_config
 from pie_engine.hub import facts
@@ -297,20 +299,88 @@ def test_what_cannot_be_repaired_says_why(home: Path, capsys: Capture, monkeypat
     assert "others can look into" in out
 
 
-def test_a_gpu_is_named_and_its_absence_is_a_problem_only_where_it_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_driver_that_this_version_lacks_is_a_problem() -> None:
+    (found,) = models.check(EngineConfig(models=(ModelSection(driver="cuda"),)))
+    assert (found.severity, found.fix) == ("problem", "pie config set models.driver cpu")
+
+
+def test_each_warning_and_each_problem_says_what_to_do() -> None:
+    """In the code of the checks, since most of them are hard to bring about."""
+    bare = [
+        f"{path.name}:{call.lineno}"
+        for path in Path(checks.__file__).parent.glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Finding"
+        if {"warning", "problem"} & {getattr(word, "value", "") for word in ast.walk(call.args[1])}
+        if len(call.args) < 4
+    ]
+    assert bare == []
+
+
+def test_a_cache_that_cannot_be_written_is_a_problem_and_its_own_disk_is_looked_at(
+    home: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (home / "cache").write_text("")
+    code, found = findings(capsys)
+    assert (code, found["problem"]) == (1, [f"nothing can be written to the cache folder {home / 'cache'}"])
+    other = Path("/dev/shm")
+    if other.is_dir() and other.stat().st_dev != home.stat().st_dev:
+        monkeypatch.setenv("PIE_CACHE", str(other / "pie-cache"))
+        said = findings(capsys)[1]["ok"]
+        assert any(text.endswith(f"MiB free for {home}") for text in said)
+        assert any(text.endswith(f"MiB free for {other / 'pie-cache'}") for text in said)
+
+
+@pytest.mark.parametrize(
+    ("role", "folder", "died"),
+    [
+        ("core", "kernels", {"reason": "killed by SIGSEGV", "action": "started again"}),
+        ("host", "runtime", {"reason": "exit status 78", "action": "cannot start: no", "code": "internal"}),
+    ],
+)
+def test_compiled_code_that_kills_again_and_again_is_taken_away_by_fix(
+    role: str, folder: str, died: dict[str, str], home: Path, capsys: Capture
+) -> None:
+    cache = load_config().paths.cache
+    for name in ("kernels", "runtime"):
+        (cache / name / "built").mkdir(parents=True)
+        os.utime(cache / name, (time.time() - 60,) * 2)
+    incident = {"time": time.time() - 30, "role": role, "name": "x", "os_pid": 12, **died}
+    (home / "logs").mkdir(mode=0o700)
+    (home / "logs" / "incidents.jsonl").write_text("\n".join([json.dumps(incident)] * 3))
+    code, found = findings(capsys)
+    assert (code, len(found["problem"])) == (1, 3)
+    assert invoke(["doctor", "--fix"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"removed {cache / folder}\n"
+    assert f"see {home}/logs/x.log" in out
+    assert [(cache / name).exists() for name in ("kernels", "runtime")] == [folder != "kernels", folder != "runtime"]
+    (cache / folder).mkdir()  # made again
+    assert "problem" not in findings(capsys)[1]
+
+
+def test_a_single_crash_of_a_core_is_no_problem(home: Path, capsys: Capture) -> None:
+    incident = {
+        "time": time.time(), "role": "core", "name": "x", "os_pid": 12, "reason": "killed by SIGSEGV",
+        "action": "started again",
+    }  # fmt: skip
+    (home / "logs").mkdir(mode=0o700)
+    (home / "logs" / "incidents.jsonl").write_text(json.dumps(incident))
+    code, found = findings(capsys)
+    assert (code, len(found["warning"])) == (0, 1)
+
+
+def test_a_gpu_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    (found,) = hardware.check(EngineConfig())
+    (found,) = hardware.check()
     assert (found.severity, found.message) == ("ok", "GPU 0: NVIDIA H200")
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert hardware.check(EngineConfig())[0].severity == "warning"
+    assert hardware.check()[0].severity == "warning"
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert hardware.check(EngineConfig())[0].severity == "note"
-    assert hardware.check(EngineConfig(models=(ModelSection(driver="cuda"),)))[0].severity == "problem"
+    assert hardware.check()[0].severity == "note"
 
 
 def test_the_tool_chain_of_rust_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,3 +138,11 @@ def test_the_digest_follows_the_sources(monkeypatch):
     assert runtime.runtime_digest() == digest
     monkeypatch.setattr(runtime, "SETTINGS", "other")
     assert runtime.runtime_digest() != digest
+
+
+def test_a_disk_without_room_is_refused_before_the_build(builds, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "BUILD_BYTES", 1 << 60)
+    with pytest.raises(InvalidConfig, match=r"cannot write to the cache folder .*: No space left on device") as caught:
+        load(tmp_path)
+    assert "PIE_CACHE" in caught.value.hint
+    assert builds.num == 0
