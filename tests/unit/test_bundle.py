@@ -309,3 +309,11 @@ def test_the_manifest_and_what_is_for_people_are_no_data_files(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_text('[program]\nname = "a"\n' if name == "pie.toml" else "x = 1\n")
     assert sorted(pack(tmp_path).files) == ["main.py", "prompts/README.md", "words.txt"]
+
+
+def test_a_file_in_place_of_a_module_is_told_apart(folder):
+    (folder / "pie.toml").write_text('[program]\nname = "a"\nentry = "app.py"\n')
+    (folder / "app.py").write_text("async def main(): ...\n")
+    with pytest.raises(InvalidProgram) as caught:
+        pack(folder)
+    assert caught.value.hint == "`entry` is a module, not a file: `app`"

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from pie_client.body import json_of
-from pie_client.errors import Interrupted, NoDaemon
+from pie_client.errors import Interrupted, NoDaemon, explained
 from pie_client.files import FileBody, free_path, write_file
 from pie_client.process import Process
 from pie_client.programs import Program, named, packed, with_folder
