@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable
 from itertools import chain
@@ -28,6 +29,11 @@ def require_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NoTerminal(
             "the monitor needs a terminal, and here is none", hint="`pie stats` and `pie stats --json` print the same"
+        )
+    if os.environ.get("TERM") == "dumb":
+        raise NoTerminal(
+            "the monitor needs a terminal that moves its cursor, and `TERM` says `dumb`",
+            hint="set `TERM` to what it is, as `xterm-256color`; `pie stats` prints the same",
         )
 
 

@@ -120,8 +120,8 @@ async def ordering(rig: Rig) -> None:
 
 @key("g")
 async def grouping(rig: Rig) -> None:
-    await rig.press("g")
-    assert " tok/s  balance " in rig.text
+    await rig.press("home", "g")
+    assert " tok/s  balance " in rig.text, "the line of the first owner, though the cursor is below it"
     await rig.press("g")
     assert " tok/s  balance " not in rig.text
 
@@ -403,3 +403,12 @@ async def test_lines_that_have_not_changed_are_not_written_again(
         assert len(written) == 2, "the program that was chosen, and the one that is"
         first, second = (rig.app.main.programs.listed[i].key[:8] for i in range(2))
         assert [text[:8] for text in written] == [first, second]
+
+
+async def test_a_low_terminal_shows_the_programs(tmp_path: Path) -> None:
+    async with shown(tmp_path, programs=3, size=(60, 8), snapshots=2) as rig:
+        for keys in ((), ("2", "1")):
+            await rig.press(*keys)
+            await rig.draw()
+            assert chosen(rig)[:8] in rig.text
+            assert "Batch of" not in rig.text

@@ -23,6 +23,17 @@ def test_without_a_terminal_it_names_what_prints_the_same(words: list[str], caps
     )
 
 
+def test_a_terminal_that_cannot_move_its_cursor_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    assert invoke(["monitor"]) != 0
+    assert capsys.readouterr().err == (
+        "error: the monitor needs a terminal that moves its cursor, and `TERM` says `dumb`\n"
+        "hint: set `TERM` to what it is, as `xterm-256color`; `pie stats` prints the same\n"
+    )
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "require_terminal", lambda: None)

@@ -42,9 +42,10 @@ def charts(view: View, width: int, height: int, look: Look) -> list[Line]:
         ("tok/s", history.tokens_s, 0.0),
         ("KV pages", history.used_pages, float(model.now.pages.num_pages)),
     )
-    rows = max((height - len(lines)) // len(each), 1)
-    for name, numbers, top in each:
-        lines += _history(name, _points(numbers, look), width, rows, top)
+    rows, rest = divmod(max(height - len(lines), len(each)), len(each))
+    for i, (name, numbers, top) in enumerate(each):
+        # What is left over goes to the first ones: from two lines on a chart has the value of its highest bar.
+        lines += _history(name, _points(numbers, look), width, rows + (i < rest), top)
     return lines[:height]
 
 

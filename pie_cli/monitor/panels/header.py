@@ -6,6 +6,7 @@ from pie_cli.monitor import format
 from pie_cli.monitor.diagnosis import NO_FAILURES
 from pie_cli.monitor.text import ELLIPSIS, Line, Span, bar, beside, cut, cut_line, line, width_of, wrap
 from pie_cli.monitor.view import ModelView, View
+from pie_engine.protocol.stats import ModelState
 
 CONNECTED = "live"
 BAR_WIDTH, MIN_BAR_WIDTH = 20, 8
@@ -54,12 +55,18 @@ def model_lines(view: View, width: int, room: int) -> list[Line]:
 def _device_line(model: ModelView, width: int) -> Line:
     now = model.now
     ready = ("●", "good") if now.ready else ("○ not ready", "bad")
-    driver = "" if now.device.startswith(now.driver) else now.driver
-    about = " · ".join(part for part in (driver, now.device, now.dtype) if part)
     use = [] if now.device_use is None else [Span("  busy ", "dim"), Span(format.percent(now.device_use), "bold")]
-    left = line(ready, (f" {now.name}", "bold"), f"  {about}", (f"  up {format.age(now.uptime_s)}", "dim"), *use)
+    left = line(
+        ready, (f" {now.name}", "bold"), f"  {device_text(now)}", (f"  up {format.age(now.uptime_s)}", "dim"), *use
+    )
     right = line(("policy ", "dim"), now.market.policy, ("  price ", "dim"), (format.credits(now.market.price), "bold"))
     return beside(left, right, width)
+
+
+def device_text(now: ModelState) -> str:
+    """`cuda:0 · bfloat16`; with the driver where the device does not say it."""
+    driver = "" if now.device.startswith(now.driver) else now.driver
+    return " · ".join(part for part in (driver, now.device, now.dtype) if part)
 
 
 def _pages_line(model: ModelView, width: int) -> Line:

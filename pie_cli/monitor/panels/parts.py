@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pie_cli.monitor import format
+from pie_cli.monitor.panels.header import device_text
 from pie_cli.monitor.panels.look import heading
 from pie_cli.monitor.text import Line, cut_line, fit, line
 from pie_cli.monitor.view import View
@@ -18,7 +19,7 @@ def lines(view: View, width: int, height: int) -> list[Line]:
         state = ("ready", "good") if now.ready else ("not ready", "bad")
         memory = bytes_text(now.device_memory_bytes) if now.device_memory_bytes else format.NOTHING
         cells = (now.name, _cpu(model.cpu), bytes_text(now.rss_bytes), format.percent(now.device_use), memory)
-        drawn.append(line(_cells(cells), state, (f"  {now.driver} {now.device} {now.dtype}", "dim")))
+        drawn.append(line(_cells(cells), state, (f"  {device_text(now)}", "dim")))
     drawn += [heading("Hosts", width), _head("PROGRAMS")]
     for host in view.hosts:
         cells = (host.now.name, _cpu(host.cpu), bytes_text(host.now.rss_bytes), "", "")

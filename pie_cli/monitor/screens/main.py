@@ -146,7 +146,7 @@ class MainScreen(PanelScreen[None]):
         self.programs.display = is_first
         self._panels["page"].display = not is_first
         # The whole history says all that the short one does.
-        self._panels["batch"].display = page != "batch"
+        self.set_class(page == "batch", "on-batch")
         if is_first:
             self.programs.focus()
         self.call_after_refresh(self.draw)

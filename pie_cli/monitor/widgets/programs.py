@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from pie_cli.monitor.columns import COLUMNS, Column, shown
-from pie_cli.monitor.listing import Entry, Order, entries, found
+from pie_cli.monitor.listing import Entry, Group, Order, entries, found
 from pie_cli.monitor.panels import table
 from pie_cli.monitor.view import Row, View
 from pie_cli.monitor.widgets.panel import Panel
@@ -186,7 +186,10 @@ class ProgramsTable(Panel):
         self._cursor_key = self._entries[self._cursor].key if self._entries else ""
 
     def _show_cursor(self) -> None:
-        self._top = min(max(self._top, self._cursor - self._room + 1), self._cursor)
+        """With the line of its owner, where it is the first one below that."""
+        before = self._cursor - 1
+        first = before if before >= 0 and isinstance(self._entries[before], Group) and self._room > 1 else self._cursor
+        self._top = min(max(self._top, self._cursor - self._room + 1), first)
 
     def _scroll(self, number: int) -> None:
         self._top += number
