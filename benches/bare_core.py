@@ -10,12 +10,12 @@ from itertools import count
 from typing import Any
 
 from common import Stamps, Wave, waves_of
+from own_core import driver_of
 from workloads import Request, Workload
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
 from pie_engine.driver.base import Driver, Row, RowResult
-from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan
@@ -58,20 +58,11 @@ class BareCore:
     """The engine loop, driven inline. A token is stamped when the loop hands it out."""
 
     def __init__(self, section: ModelSection, tier: str) -> None:
-        folder = resolve(section.path)
-        driver = load_driver(
-            section.driver,
-            folder,
-            dtype=section.dtype,
-            kernels=section.kernels,
-            num_threads=section.num_threads,
-            page_size=section.page_size,
-        )
-        self._driver = TimedDriver(driver)
+        self._driver = TimedDriver(driver_of(section))
         self.overhead_s: list[float] = []
         """Of each step that decoded for all requests at once: what the loop took besides the driver."""
         self.capabilities = asdict(self._driver.capabilities)
-        self._core = Core(self._driver, Tokenizer.load(folder), section)
+        self._core = Core(self._driver, Tokenizer.load(resolve(section.path)), section)
         self.num_pages = self._core.pool.num_pages
         self._request_type = PlanRequest if tier == "plan" else PassRequest
         self._ids = count(1)

@@ -13,15 +13,14 @@ import statistics
 import time
 from dataclasses import asdict
 from itertools import count
-from pathlib import Path
 
 import msgspec
 from options import bench_parser
+from own_core import add_model_options, driver_of, section_of
 from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
-from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan
@@ -39,17 +38,9 @@ class Bench:
     """One core."""
 
     def __init__(self, section: ModelSection) -> None:
-        folder = resolve(section.path)
-        driver = load_driver(
-            section.driver,
-            folder,
-            dtype=section.dtype,
-            num_threads=section.num_threads,
-            deterministic=section.deterministic,
-            kernels=section.kernels,
-        )
+        driver = driver_of(section)
         self.capabilities = driver.capabilities
-        self._core = Core(driver, Tokenizer.load(folder), section)
+        self._core = Core(driver, Tokenizer.load(resolve(section.path)), section)
         self._ids = count(1)
 
     def ms_per_token(self, concurrency: int, seed: int) -> float:
@@ -93,10 +84,7 @@ def compare(section: ModelSection, rounds: int) -> dict[str, object]:
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
-    path = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model
-    section = ModelSection(
-        path=path, name=Path(args.model).name, dtype=args.dtype, num_threads=args.num_threads, kv_memory_mb=256
-    )
+    section = section_of(args, kv_memory_mb=256)
     return {
         "bench": "deterministic",
         "model": section.label,
@@ -110,10 +98,8 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = bench_parser(__doc__)
-    parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
+    add_model_options(parser, num_threads=1)
     parser.add_argument("--kernels", default="compiled,torch")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--num-threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     results = run(args)

@@ -21,17 +21,16 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from common import Workload
 from options import bench_parser
+from own_core import add_model_options, driver_of, section_of
 from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
 from pie_engine.driver.base import Row, RowResult
-from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Grammar, Plan
@@ -84,18 +83,9 @@ class Bench:
     """One core; contexts, operations and processes of a request have its number."""
 
     def __init__(self, section: ModelSection, workload: Workload) -> None:
-        folder = resolve(section.path)
-        self._driver = TimedDriver(
-            load_driver(
-                section.driver,
-                folder,
-                dtype=section.dtype,
-                num_threads=section.num_threads,
-                page_size=section.page_size,
-            )
-        )
+        self._driver = TimedDriver(driver_of(section))
         self.capabilities = self._driver.capabilities
-        self._core = Core(self._driver, Tokenizer.load(folder), section)
+        self._core = Core(self._driver, Tokenizer.load(resolve(section.path)), section)
         self._core.facts.grammars.prepare()
         self._workload = workload
         self._ids = count(1)
@@ -168,10 +158,7 @@ def summary(samples: Sequence[dict[str, float]], plain: Sequence[dict[str, float
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
-    path = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model
-    section = ModelSection(
-        path=path, name=Path(args.model).name, dtype=args.dtype, num_threads=args.num_threads, kv_memory_mb=1024
-    )
+    section = section_of(args, kv_memory_mb=1024)
     workload = Workload(
         args.num_requests, args.concurrency, args.input_len, args.output_len, args.temperature, args.seed
     )
@@ -198,9 +185,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = bench_parser(__doc__)
-    parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--num-threads", type=int, default=0)
+    add_model_options(parser, num_threads=0)
     parser.add_argument("--num-requests", type=int, default=64)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--input-len", type=int, default=128)

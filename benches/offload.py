@@ -16,17 +16,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import msgspec
 from options import bench_parser
+from own_core import add_model_options, driver_of, section_of
 from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.host_pages import HostPages
 from pie_engine.core.loop import Core
 from pie_engine.driver.base import Driver, Row
-from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan
@@ -51,7 +50,7 @@ def cpu_ms(work: Callable[[], object], rounds: int) -> float:
 
 def pages(section: ModelSection, rounds: int) -> list[dict[str, float]]:
     """Of each run of pages: moving them out, moving them in, and computing their tokens."""
-    driver = _load(section)
+    driver = driver_of(section, num_pages=1)
     size, vocab = driver.capabilities.page_size, driver.capabilities.vocab_size
     driver.allocate_kv(2 * max(RUNS))
     host = HostPages(driver, max(RUNS))
@@ -81,7 +80,7 @@ def _move_in(driver: Driver, host: HostPages, page_ids: list[int], slots: list[i
 
 def turns(section: ModelSection) -> dict[str, float]:
     """All contexts are read, then each gets a few tokens at its turn, several times."""
-    driver = _load(section)
+    driver = driver_of(section, num_pages=1)
     size, vocab = driver.capabilities.page_size, driver.capabilities.vocab_size
     pages_of_one = -(-(CONTEXT_LEN + NUM_TURNS * TURN_LEN) // size)
     num_pages = NUM_CONTEXTS * pages_of_one // 4
@@ -117,20 +116,11 @@ def _finish(core: Core) -> None:
         core.take_outgoing()
 
 
-def _load(section: ModelSection) -> Driver:
-    return load_driver(
-        section.driver, resolve(section.path), dtype=section.dtype, num_threads=section.num_threads, num_pages=1
-    )
-
-
 def run(args: argparse.Namespace) -> dict[str, object]:
-    path = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model
-    section = ModelSection(
-        path=path, name=Path(args.model).name, dtype=args.dtype, num_threads=args.num_threads, offload_memory_mb=1024
-    )
+    section = section_of(args, offload_memory_mb=1024)
     return {
         "bench": "offload",
-        "model": {"name": section.label, **asdict(_load(section).capabilities)},
+        "model": {"name": section.label, **asdict(driver_of(section, num_pages=1).capabilities)},
         "workload": {
             "num_contexts": NUM_CONTEXTS, "context_len": CONTEXT_LEN, "turn_len": TURN_LEN, "num_turns": NUM_TURNS,
             "rounds": args.rounds,
@@ -145,9 +135,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = bench_parser(__doc__)
-    parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--num-threads", type=int, default=1)
+    add_model_options(parser, num_threads=1)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     results = run(args)

@@ -18,15 +18,14 @@ import time
 from collections import deque
 from dataclasses import asdict
 from itertools import count
-from pathlib import Path
 
 import msgspec
 from options import bench_parser
+from own_core import add_model_options, driver_of, section_of
 from report import save
 
 from pie_engine.config import ModelSection
 from pie_engine.core.loop import Core
-from pie_engine.driver.create import load_driver
 from pie_engine.hub.places import resolve
 from pie_engine.model.tokenizer import Tokenizer
 from pie_engine.protocol.plan import Plan
@@ -43,12 +42,9 @@ class Bench:
     """One core; contexts, operations and processes of a request have its number."""
 
     def __init__(self, section: ModelSection, seed: int) -> None:
-        folder = resolve(section.path)
-        driver = load_driver(
-            section.driver, folder, dtype=section.dtype, num_threads=section.num_threads, page_size=section.page_size
-        )
+        driver = driver_of(section)
         self.capabilities = driver.capabilities
-        self._core = Core(driver, Tokenizer.load(folder), section)
+        self._core = Core(driver, Tokenizer.load(resolve(section.path)), section)
         self._random = random.Random(seed)
         self._ids = count(1)
 
@@ -123,10 +119,7 @@ def _summary(samples: list[tuple[float, int]]) -> dict[str, object]:
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
-    path = str(Path(args.model).resolve()) if Path(args.model).is_dir() else args.model
-    section = ModelSection(
-        path=path, name=Path(args.model).name, dtype=args.dtype, num_threads=args.num_threads, kv_memory_mb=1024
-    )
+    section = section_of(args, kv_memory_mb=1024)
     bench = Bench(section, args.seed)
     # Both with the same number of threads: each would measure and choose for itself.
     off = msgspec.structs.replace(section, prefix_cache="off", num_threads=bench.capabilities.num_threads)
@@ -150,9 +143,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = bench_parser(__doc__)
-    parser.add_argument("--model", default="pie-tiny", help="a folder, a hub id in the local cache, or pie-tiny")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--num-threads", type=int, default=0)
+    add_model_options(parser, num_threads=0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
