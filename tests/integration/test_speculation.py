@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -92,17 +92,28 @@ def plans(sampler: Sampler, **more: Any) -> Plan:
     return Plan(sampler=sampler, max_tokens=NUM_TOKENS, ignore_eos=True, seed=17, chunk_ms=0, **more)
 
 
-def test_lookup_changes_no_token(new_rig: Any) -> None:
-    plain, guessing = new_rig(), new_rig()
+def compared(plain: Rig, guessing: Rig, guesser: Literal["lookup", "model"]) -> tuple[int, int]:
+    """The tokens that `guesser` guesses for all prompts and samplers, and those that were right; none is changed."""
     cases = [(prompt, sampler) for prompt in PROMPTS for sampler in SAMPLERS]
     for op, (prompt, sampler) in enumerate(cases):
         plain.start(op, prompt, plans(sampler))
-        guessing.start(op, prompt, plans(sampler, speculation=Speculation("lookup", 8)))
+        guessing.start(op, prompt, plans(sampler, speculation=Speculation(guesser, 8)))
     plain.run()
     guessing.run()
     assert guessing.ids == plain.ids
-    assert sum(usage.drafted_tokens for usage in guessing.usage.values()) > 10, "it has guessed at all"
-    assert sum(usage.accepted_tokens for usage in guessing.usage.values()) > 0
+    return guesses(guessing)
+
+
+def guesses(rig: Rig) -> tuple[int, int]:
+    """How many tokens were guessed, and how many of them were right."""
+    usages = rig.usage.values()
+    return sum(usage.drafted_tokens for usage in usages), sum(usage.accepted_tokens for usage in usages)
+
+
+def test_lookup_changes_no_token(new_rig: Any) -> None:
+    drafted, accepted = compared(new_rig(), new_rig(), "lookup")
+    assert drafted > 10, "it has guessed at all"
+    assert accepted > 0
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=range(len(SAMPLERS)))
@@ -123,8 +134,7 @@ def test_guesses_of_the_program_change_no_token(new_rig: Any, sampler: Sampler) 
             guessing.core.receive("h", [Draft(op, 0, at, guess)])
         guessing.step()
     assert guessing.ids == plain.ids
-    drafted = sum(usage.drafted_tokens for usage in guessing.usage.values())
-    accepted = sum(usage.accepted_tokens for usage in guessing.usage.values())
+    drafted, accepted = guesses(guessing)
     assert 0 < accepted < drafted
     assert guessing.core.num_steps < plain.core.num_steps
 
@@ -167,15 +177,7 @@ def new_drafting_rig(folder: Path, draft_folder: Path) -> Any:
 
 def test_a_draft_model_changes_no_token(new_rig: Any, new_drafting_rig: Any) -> None:
     plain, guessing = new_rig(), new_drafting_rig()
-    cases = [(prompt, sampler) for prompt in PROMPTS for sampler in SAMPLERS]
-    for op, (prompt, sampler) in enumerate(cases):
-        plain.start(op, prompt, plans(sampler))
-        guessing.start(op, prompt, plans(sampler, speculation=Speculation("model", 8)))
-    plain.run()
-    guessing.run()
-    assert guessing.ids == plain.ids
-    drafted = sum(usage.drafted_tokens for usage in guessing.usage.values())
-    accepted = sum(usage.accepted_tokens for usage in guessing.usage.values())
+    drafted, accepted = compared(plain, guessing, "model")
     assert 0.3 * drafted < accepted < drafted, "right at times and wrong at times"
     assert guessing.core.num_steps < plain.core.num_steps
     [process] = guessing.core.stats().processes
