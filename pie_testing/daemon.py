@@ -28,7 +28,6 @@ from pie_testing.result import Event
 
 CALL_S = 30.0
 LOOK_S = 0.005
-STOP_S = 20.0
 
 Answer = TypeVar("Answer")
 

@@ -36,7 +36,6 @@ class Series:
     """In rows of one."""
     held_pages: list[float]
     """The most of each part; what was last seen where there were no steps."""
-    free_pages: list[float]
 
 
 def totals(profile: Profile) -> Totals:
@@ -63,16 +62,13 @@ def series(profile: Profile, num_bins: int = NUM_BINS) -> Series:
     width = max(profile.wall_us / num_bins, 1.0)
     prefill, decode = [0.0] * num_bins, [0.0] * num_bins
     held: list[float | None] = [None] * num_bins
-    free: list[float | None] = [None] * num_bins
     for steps in profile.steps.values():
         for step in steps:
             index = min(max(int((step.at + step.took) / width), 0), num_bins - 1)
             for _, count in step.mine:
                 (decode if count == 1 else prefill)[index] += count / width * 1e6
             held[index] = max(held[index] or 0, step.num_held_pages)
-            before = free[index]
-            free[index] = step.num_free_pages if before is None else min(before, step.num_free_pages)
-    return Series(prefill, decode, _filled(held), _filled(free))
+    return Series(prefill, decode, _filled(held))
 
 
 def _filled(values: list[float | None]) -> list[float]:

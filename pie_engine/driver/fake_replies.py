@@ -82,12 +82,6 @@ class Replies:
         self._patterns.append(re.compile(reply.match or ""))
         self._is_used.append(False)
 
-    @property
-    def unsaid(self) -> list[Reply]:
-        """Those that are said once and have not been."""
-        used = zip(self._replies, self._is_used, strict=True)
-        return [reply for reply, is_used in used if reply.once and not is_used]
-
     def ask(self, sequence: array[int], place: Place, draw: Draw) -> list[TopToken] | None:
         """The distribution after `sequence`; None: no reply is for it.
 

@@ -54,10 +54,6 @@ class Transcript:
     """There are messages that are not in the context yet."""
     _marks: list[_Mark] = field(default_factory=list)
 
-    @property
-    def is_chat(self) -> bool:
-        return bool(self.messages)
-
     def add(self, message: Message) -> None:
         """Note a message; it reaches the context with the next `sync`."""
         if not self.messages:
