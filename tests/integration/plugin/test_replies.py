@@ -87,8 +87,11 @@ def test_slow(run, fake):
 def test_few_pages(run, fake):
     fake.replies("one " * 100)
     fake.limit(pages=2)
-    with pytest.raises(PieError, match="2"):
-        run(prompt="Hi", max_tokens=200)
+    result = run(prompt="Hi", max_tokens=200)
+    assert result.pages == 2
+    assert 0 < result.text.count("one") < 32, "what there was room for"
+    with pytest.raises(PieError, match="has 2 in all"):
+        run(prompt="Hi " * 100)
 
 def test_babble(run, fake):
     fake.babble()
