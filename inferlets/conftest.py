@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pie_client import Bundle, pack
+from pie_testing.built import Builds
 
 
 @pytest.fixture(params=["source", pytest.param("component", marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
@@ -17,15 +18,4 @@ def program(request: pytest.FixtureRequest) -> Path | Bundle:
 
 
 def _built(folder: Path) -> Bundle:
-    """Compiled as well: that takes longer than a test waits for its program."""
-    from pie_engine.builder.build import build
-    from pie_engine.builder.python import PythonBuilder
-    from pie_engine.builder.record import bundle_of_component
-    from pie_engine.config import load_paths
-    from pie_engine.host.components import load_component
-    from pie_engine.host.engine import new_engine
-
-    cache = load_paths().cache
-    built = build(PythonBuilder(), pack(folder), cache, lambda text, fraction: None)
-    load_component(new_engine(), cache / "components", built.component)
-    return bundle_of_component(built.component, built.record)
+    return Builds(lambda text: None).component_of(pack(folder))

@@ -35,6 +35,7 @@ class Wanted:
     replays: list[Path] = field(default_factory=list)
     engine: str = "embedded"
     model: str = ""
+    built: bool = False
     pytest_args: list[str] = field(default_factory=list)
 
 
@@ -63,6 +64,7 @@ def arguments_of(wanted: Wanted) -> list[str]:
     args += [f"--junitxml={wanted.junit}"] if wanted.junit is not None else []
     args += ["--pie-update"] if wanted.update else []
     args += [f"--pie-model={wanted.model}"] if wanted.model else []
+    args += ["--pie-built"] if wanted.built else []
     args += [f"--pie-replay={recording}" for recording in wanted.replays]
     return [*args, *wanted.pytest_args, *(wanted.targets or ["."])]
 

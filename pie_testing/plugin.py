@@ -9,7 +9,7 @@ import gc
 import inspect
 import itertools
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +18,7 @@ from pie_testing.budget import MARKER, overspent, wrong_budget
 from pie_testing.paths import ProgramPath
 
 if TYPE_CHECKING:
+    from pie_testing.built import Builds
     from pie_testing.engines import Engine
     from pie_testing.fake import FakeModel
     from pie_testing.golden import Golden
@@ -28,6 +29,7 @@ _PROGRAMS = pytest.StashKey["Programs"]()
 _GOLDEN = pytest.StashKey[list[Any]]()
 _GOLDEN_OWNERS = pytest.StashKey[dict[Any, str]]()
 _ENGINE = pytest.StashKey["Engine"]()
+_BUILDS = pytest.StashKey["Builds"]()
 _PATH = pytest.StashKey[ProgramPath]()
 _FIXTURE = "_programs"
 _numbers = itertools.count(1)
@@ -53,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         help="a recording of `pie run --record` that the program must replay as it was; can be given again",
+    )
+    group.addoption(
+        "--pie-built", action="store_true", help="run programs as the components that `pie build` makes of them"
     )
     group.addoption("--pie-update", action="store_true", help="write golden outputs instead of comparing them")
 
@@ -137,7 +142,8 @@ def _programs(request: pytest.FixtureRequest, engine: Engine, fake: FakeModel) -
     scripted = "fake" in request.node.fixturenames and "fake" in _asked_for(request)
     path = marker.args[0] if marker else "" if scripted else request.config.getoption("--pie-model")
     user = f"test-{next(_numbers)}"
-    programs = request.node.stash[_PROGRAMS] = Programs(engine, Models(fake, path), request.path.parent, user)
+    builds, here = _builds(request.config), request.path.parent
+    programs = request.node.stash[_PROGRAMS] = Programs(engine, Models(fake, path), here, user, builds)
     yield programs
     programs.end()
 
@@ -182,6 +188,17 @@ def _asked_for(request: pytest.FixtureRequest) -> set[str]:
     return names
 
 
+def _builds(config: pytest.Config) -> Builds | None:
+    """None: programs run as they are."""
+    if not config.getoption("--pie-built"):
+        return None
+    if _BUILDS not in config.stash:
+        from pie_testing.built import Builds
+
+        config.stash[_BUILDS] = Builds(_teller(config))
+    return config.stash[_BUILDS]
+
+
 def _make_engine(config: pytest.Config) -> Engine:
     try:
         if config.getoption("--pie-engine") == "daemon":
@@ -194,6 +211,11 @@ def _make_engine(config: pytest.Config) -> Engine:
         raise pytest.UsageError(
             f"this engine needs the package {error.name}; install Pie with its extra `test`, or `engine`"
         ) from error
+    return EmbeddedEngine(_teller(config))
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None]:
+    """Tells what takes long between pytest's own lines."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
 
     def say(text: str) -> None:
@@ -201,7 +223,7 @@ def _make_engine(config: pytest.Config) -> Engine:
             reporter.ensure_newline()
             reporter.write_line(f"{text} …")
 
-    return EmbeddedEngine(say)
+    return say
 
 
 @pytest.hookimpl

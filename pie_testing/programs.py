@@ -27,7 +27,7 @@ def bundle_of(program: Program, here: Path) -> Bundle:
         return pack(_own(here))
     if isinstance(program, Bundle):
         return program
-    if isinstance(program, str) and "\n" in program:
+    if isinstance(program, str) and is_source(program):
         return Bundle(Manifest(name="program"), {"main.py": textwrap.dedent(program)})
     if isinstance(program, str | Path):
         return pack(here / Path(program).expanduser())
@@ -37,6 +37,11 @@ def bundle_of(program: Program, here: Path) -> Bundle:
             hint="arguments of `main` go by name: `run(prompt=…)`",
         )
     return pack(_of_function(program))
+
+
+def is_source(program: Program) -> bool:
+    """Whether it is written in the test itself."""
+    return isinstance(program, str) and "\n" in program
 
 
 def program_folder(here: Path) -> Path | None:

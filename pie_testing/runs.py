@@ -9,8 +9,9 @@ from typing import Any
 
 from pie_client.errors import explained
 from pie_engine.errors import InvalidInput, LimitExceeded, PieError
+from pie_testing.built import Builds
 from pie_testing.engines import Engine, Launched, Models, Order
-from pie_testing.programs import Program, bundle_of
+from pie_testing.programs import Program, bundle_of, is_source
 from pie_testing.result import Event, Result
 
 TIMEOUT_S = 60.0
@@ -24,14 +25,15 @@ Answer = Callable[[Any], Any]
 class Programs:
     """What the programs of one test share."""
 
-    def __init__(self, engine: Engine, models: Models, here: Path, user: str) -> None:
-        """`here`: the folder of the test."""
+    def __init__(self, engine: Engine, models: Models, here: Path, user: str, builds: Builds | None = None) -> None:
+        """here: the folder of the test. builds: where programs run as components."""
         self.results: list[Result] = []
         """Of all programs, in the order in which they ended."""
         self._engine = engine
         self._models = models
         self._here = here
         self._user = user
+        self._builds = builds
         self._num_launched = 0
         self._alive: list[tuple[str, Launched]] = []
 
@@ -43,6 +45,8 @@ class Programs:
         endowment: float | None,
     ) -> tuple[str, Launched]:
         bundle = bundle_of(program, self._here)
+        if self._builds is not None and not is_source(program):
+            bundle = self._builds.component_of(bundle)
         order = Order(bundle, input, self._models, self._user, secrets or {}, self._num_launched, endowment)
         self._num_launched += 1
         launched = self._engine.launch(order)

@@ -50,6 +50,7 @@ def run_tests(
         EngineKind, typer.Option("--engine", help="Run programs here, or on a daemon of their own.")
     ] = EngineKind.embedded,
     model: Annotated[str, typer.Option("--model", help="For tests that name none; by default the scripted one.")] = "",
+    built: Annotated[bool, typer.Option("--built", help="Run programs as `pie build` builds them.")] = False,
 ) -> int:
     """Run the tests of programs with pytest.
 
@@ -66,6 +67,7 @@ def run_tests(
             replays=replay or [],
             engine=engine.value,
             model=model,
+            built=built,
             pytest_args=ctx.meta.get(PYTEST_ARGS, []),
         )
     )

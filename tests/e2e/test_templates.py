@@ -20,14 +20,6 @@ from pie_cli.templates import template_names
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = template_names()
-COMPONENT_IS_TESTED = """
-import functools, pathlib, pytest
-
-@pytest.fixture
-def run(run):
-    (component,) = pathlib.Path(__file__).parents[1].glob("dist/*.wasm")
-    return functools.partial(run, component)
-"""
 Check = Callable[[Any, list[Any]], bool]
 
 
@@ -158,6 +150,5 @@ def test_it_is_built_and_the_component_passes_its_tests(daemon: Any, made: Any, 
     component = built.stdout.strip()
     assert target == str(folder)
     assert LOOKS_RIGHT[template](*ran(daemon, [verb, component, *words]))
-    (folder / "tests" / "conftest.py").write_text(COMPONENT_IS_TESTED)
-    done = daemon.pie("test", str(folder), "--", "-p", "no:cacheprovider", timeout_s=600)
+    done = daemon.pie("test", str(folder), "--built", "--", "-p", "no:cacheprovider", timeout_s=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -40,7 +40,8 @@ def test_the_program_of_this_folder_is_tested(program, asked):
 
 def test_options_go_to_pytest_and_what_is_behind_dashes_as_it_is(program, asked):
     words = ["tests/test_main.py::test_it", "-k", "it and not that", "--junit", "report.xml", "--update"]
-    assert invoke(["test", *words, "--engine", "daemon", "--model", "pie-tiny", "--", "-x", "--pdb"]) == exits.OK
+    words += ["--engine", "daemon", "--model", "pie-tiny", "--built", "--", "-x", "--pdb"]
+    assert invoke(["test", *words]) == exits.OK
     assert asked[0][5:] == [
         "--pie-engine=daemon",
         "-k",
@@ -48,6 +49,7 @@ def test_options_go_to_pytest_and_what_is_behind_dashes_as_it_is(program, asked)
         "--junitxml=report.xml",
         "--pie-update",
         "--pie-model=pie-tiny",
+        "--pie-built",
         "-x",
         "--pdb",
         "tests/test_main.py::test_it",
