@@ -9,7 +9,7 @@ from pie_engine.errors import ErrorInfo, info_of
 from pie_engine.host.cores import CoreView
 from pie_engine.host.market import Settlements
 from pie_engine.host.process import Process
-from pie_engine.protocol.to_host import Charged, CoreAnswer, CoreNews, CoreResult, SaveFailed, Waits
+from pie_engine.protocol.to_host import Charged, CoreAnswer, CoreNews, CoreResult, Profiled, SaveFailed, Waits
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,13 @@ class CoreResults:
 
 
 def _tell(process: Process, core: CoreView, news: CoreNews) -> None:
-    if isinstance(news, SaveFailed):
+    if isinstance(news, Profiled):
+        if process.profile is not None:
+            process.profile.core(core.model.name, news)
+    elif isinstance(news, SaveFailed):
         # The program has its answer: what is left is to log it.
         process.tell("error", f"context `{news.name}` could not be saved: {news.error.message}")
     elif isinstance(news, Waits):
         process.wait_for_pages(core.model.name, news)
-    elif isinstance(news, Charged):
+    else:
         process.wallet.charged(core, news.spent, news.endowment)
-    elif process.profile is not None:
-        process.profile.core(core.model.name, news)

@@ -58,6 +58,7 @@ log = logging.getLogger(__name__)
 DESCRIBE_PID = "describe-"
 DESCRIBE_WALL_S = 30.0
 """Reading a signature imports the program, which may wait for something."""
+LOOK_AT_TRACES_S = 0.05
 COMPILE_CHECK_S = 0.02
 COMPILE_TOLD_S = 1.0
 """Who waits longer for his component to be compiled is told."""
@@ -90,6 +91,8 @@ class Host:
         self._results = CoreResults(self.processes, self._settlements, self._end)
         self._watched: dict[str, Process] = {}
         """Those with a tap."""
+        self._traces_due = 0.0
+        """When is looked next whether they have something to send."""
         self._num_gateways = 0
         """How often one was gained or lost."""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -164,11 +167,17 @@ class Host:
 
     def take_reports(self) -> list[HostReport]:
         """For the gateway."""
+        if self._watched and self._clock() >= self._traces_due:
+            self._flush_traces()
+        return self._outbox.take()
+
+    def _flush_traces(self) -> None:
+        """Those that have waited for long enough."""
+        self._traces_due = self._clock() + LOOK_AT_TRACES_S
         for process in self._watched.values():
             for trace in process.events.traces:
                 if trace.flush_old():
                     self.has_output(process)
-        return self._outbox.take()
 
     def take_messages(self) -> dict[str, list[CoreMessage]]:
         """For each core that there is something for, by boot id."""

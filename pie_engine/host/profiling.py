@@ -1,6 +1,7 @@
 """A tap that writes down when a process called its host, when it waited and what its cores did meanwhile.
 
-The entries are those of `protocol/profile.py`.
+The entries are those of `protocol/profile.py`. A program that runs pass after pass makes a few of them for each token,
+so one is a handful of numbers behind others here; they are packed, compressed and sent a few times a second.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 import time
 import zlib
 from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.imports import plain_error
-from pie_engine.host.noted import noted_of
+from pie_engine.host.noted import NOTED, NOTHING, Noted
 from pie_engine.host.tap import Called, Waited
 from pie_engine.host.trace import TraceWriter
-from pie_engine.protocol.profile import VERSION, Call, Core, End, Entry, Head, Ran, Wait
+from pie_engine.protocol.profile import CALL_COLUMNS, NO_TOKENS, VERSION, Batch, Core, End, Head, Site
 from pie_engine.protocol.to_host import Profiled
 
 if TYPE_CHECKING:
     from pie_engine.host.process import Ending, Process
 
 FIRST_TOKENS = 32
+MAX_NUMBERS = 4096 * CALL_COLUMNS
+"""Of the calls of a batch."""
 
 
 class ProfileTap:
@@ -29,49 +33,91 @@ class ProfileTap:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._writer = TraceWriter(process.events, "profile", VERSION, process.limits.engine.trace_mb)
-        self._beginnings: dict[int, int] = {}
-        """How many tokens of each context have been digested."""
+        self._writer = TraceWriter(process.events, "profile", VERSION, process.limits.engine.trace_mb, self._take_batch)
+        self._next_digests: dict[int, int] = {}
+        """By context: how many tokens it has when its beginnings are digested next."""
         self._resumed_ns = 0
         """When the guest went on; 0: it was put off, or has not run yet."""
         self._stopped_ns = 0
         """When it was last left."""
+        self._begin_batch()
         process.profile = self
         now_us = time.monotonic_ns() // 1000
-        self._add(Head(now_us, process.program.name, process.program.version, process.pid, time.time()))
+        self._writer.add(Head(now_us, process.program.name, process.program.version, process.pid, time.time()))
+
+    def _begin_batch(self) -> None:
+        self._sites: dict[Site, int] = {}
+        self._calls: list[int] = []
+        self._details: list[tuple[int, dict[str, Any]]] = []
+        self._waits: list[int] = []
+        self._runs: list[int] = []
+        self._cores: dict[str, Core] = {}
+        self._called_us = self._waited_us = self._ran_us = 0
+        """Where the rows before began."""
+
+    def _take_batch(self) -> Batch | None:
+        if not (self._calls or self._waits or self._runs or self._cores):
+            return None
+        rows = self._calls, self._details, self._waits, self._runs
+        batch = Batch(list(self._sites), *rows, list(self._cores.values()))
+        self._begin_batch()
+        return batch
 
     def called(self, call: Called) -> None:
-        function, arguments, result, error, began_ns, ended_ns = call
-        noted = noted_of(function.name)
+        name, arguments, result, error = call.function.name, call.arguments, call.result, call.error
+        noted = NOTED.get(name, NOTHING)
         if noted is None:
             return
-        process = self._process
-        if error is not None:
-            detail: dict[str, Any] = {"error": plain_error(error).code}
-        else:
-            detail = {} if noted.detail is None else noted.detail(arguments, result)
-        if noted.reads_prompt and (beginnings := self._digests(int(arguments[0]))):
-            detail["beginnings"] = beginnings
-        self._add(
-            Call(
-                began_ns // 1000,
-                (ended_ns - began_ns) // 1000,
-                process.place,
-                process.task,
-                function.name,
-                0 if noted.handle is None else noted.handle(arguments, result) or 0,
-                0 if noted.ctx is None else noted.ctx(arguments, result) or 0,
-                detail,
-            )
+        process, sites, calls = self._process, self._sites, self._calls
+        site = process.place, process.task, name
+        number = sites.get(site)
+        if number is None:
+            number = sites[site] = len(sites)
+        ctx = arguments[0] if noted.has_context else 0
+        if error is not None or noted.detail is not None:
+            self._add_detail(noted, call)
+        if noted.reads_prompt:
+            self._add_beginnings(ctx)
+        at = call.began_ns // 1000
+        calls += (
+            at - self._called_us,
+            (call.ended_ns - call.began_ns) // 1000,
+            number,
+            (result or 0) if noted.gives else arguments[0] if noted.takes else 0,
+            ctx if noted.makes is None else noted.makes(arguments, result) or 0,
+            NO_TOKENS if noted.tokens is None or error is not None else noted.tokens(arguments, result),
         )
+        self._called_us = at
+        if len(calls) >= MAX_NUMBERS and self._writer.flush():
+            process.has_trace()
+
+    def _add_detail(self, noted: Noted, call: Called) -> None:
+        """What there is besides the number of tokens."""
+        if call.error is not None:
+            self._details.append((self._num_calls, {"error": plain_error(call.error).code}))
+        elif noted.detail is not None and (detail := noted.detail(call.arguments, call.result)):
+            self._details.append((self._num_calls, detail))
+
+    def _add_beginnings(self, ctx: int) -> None:
+        """Of the tokens of a context, when it has grown to twice its length since."""
+        context = self._process.contexts.get(ctx)
+        if context is not None and len(context.tokens) >= self._next_digests.get(ctx, FIRST_TOKENS):
+            self._next_digests[ctx] = 2 * len(context.tokens)
+            self._details.append((self._num_calls, {"beginnings": beginnings_of(context.tokens)}))
+
+    @property
+    def _num_calls(self) -> int:
+        return len(self._calls) // CALL_COLUMNS
 
     def waited(self, wait: Waited) -> None:
-        timeout_us, ready, _, began_ns, ended_ns = wait
+        began_ns, ended_ns = wait.began_ns, wait.ended_ns
         if began_ns == ended_ns:
             return
         self._resumed_ns = ended_ns
         began_ns = max(began_ns, self._stopped_ns)
-        self._add(Wait(began_ns // 1000, (ended_ns - began_ns) // 1000, timeout_us is not None, len(ready)))
+        at, has_timeout = began_ns // 1000, 0 if wait.timeout_us is None else 1
+        self._waits += (at - self._waited_us, (ended_ns - began_ns) // 1000, has_timeout, len(wait.ready))
+        self._waited_us = at
 
     def piped(self, text: str) -> None:
         """The steps say that already."""
@@ -81,30 +127,35 @@ class ProfileTap:
         now_ns = time.monotonic_ns()
         began_ns = self._resumed_ns or max(now_ns - cpu_ns, self._stopped_ns)
         self._resumed_ns, self._stopped_ns = 0, now_ns
-        self._add(Ran(began_ns // 1000, (now_ns - began_ns) // 1000, cpu_ns // 1000))
+        at = began_ns // 1000
+        self._runs += (at - self._ran_us, (now_ns - began_ns) // 1000, cpu_ns // 1000)
+        self._ran_us = at
 
     def core(self, model: str, times: Profiled) -> None:
-        """News of a core."""
-        self._add(Core(model, times.num_pages, times.page_size, times.operations, times.steps, times.forks))
+        """News of a core. Their lists are this profile's from now on."""
+        known = self._cores.get(model)
+        if known is None:
+            self._cores[model] = Core(
+                model, times.num_pages, times.page_size, times.operations, times.steps, times.forks
+            )
+        else:
+            known.operations.extend(times.operations)
+            known.steps.extend(times.steps)
+            known.forks.extend(times.forks)
 
     def ended(self, ending: Ending) -> None:
-        self._add(End(time.monotonic_ns() // 1000, ending.code if isinstance(ending, ErrorInfo) else "return"))
+        batch = self._take_batch()
+        if batch is not None:
+            self._writer.add(batch)
+        self._writer.add(End(time.monotonic_ns() // 1000, ending.code if isinstance(ending, ErrorInfo) else "return"))
         self._writer.flush()
 
-    def _digests(self, ctx: int) -> list[int]:
-        """CRC-32 of the first 32, 64, 128, … tokens of a context that has grown to twice its length since."""
-        context = self._process.contexts.get(ctx)
-        num_tokens = 0 if context is None else len(context.tokens)
-        if context is None or num_tokens < max(FIRST_TOKENS, 2 * self._beginnings.get(ctx, 0)):
-            return []
-        self._beginnings[ctx] = num_tokens
-        digests, digest, start, end = [], 0, 0, FIRST_TOKENS
-        while end <= num_tokens:
-            digest = zlib.crc32(array("i", context.tokens[start:end]).tobytes(), digest)
-            digests.append(digest)
-            start, end = end, 2 * end
-        return digests
 
-    def _add(self, entry: Entry) -> None:
-        if self._writer.add_small(entry):
-            self._process.has_trace()
+def beginnings_of(tokens: Sequence[int]) -> list[int]:
+    """CRC-32 of the first 32, 64, 128, … of them."""
+    digests, digest, start, end = [], 0, 0, FIRST_TOKENS
+    while end <= len(tokens):
+        digest = zlib.crc32(array("i", tokens[start:end]).tobytes(), digest)
+        digests.append(digest)
+        start, end = end, 2 * end
+    return digests

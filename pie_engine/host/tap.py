@@ -8,7 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from pie_engine.host.process import Ending
@@ -32,7 +34,7 @@ class Import:
         object.__setattr__(self, "name", f"{self.interface}.{self.function}")
 
 
-class Called(NamedTuple):
+class Called(msgspec.Struct, frozen=True, gc=False):
     """The guest has called a function. Times are those of `time.monotonic_ns`."""
 
     function: Import
@@ -44,7 +46,7 @@ class Called(NamedTuple):
     ended_ns: int
 
 
-class Waited(NamedTuple):
+class Waited(msgspec.Struct, frozen=True, gc=False):
     """A `futures.wait-any` is over; it took no time if something was ready."""
 
     timeout_us: int | None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -20,7 +21,6 @@ from pie_engine.protocol.to_host import TraceKind
 BATCH_BYTES = 64 * 1024
 """Before compression."""
 BATCH_S = 0.25
-MAX_SMALL = 64
 LEVEL = 1
 """Of zlib: text and token numbers shrink to a quarter, at a tenth of the time that the default takes."""
 
@@ -30,18 +30,24 @@ _encode = msgspec.msgpack.Encoder().encode
 class TraceWriter:
     """Entries of one tap of one process, in order. Over `max_bytes` compressed ones it takes no more and says so."""
 
-    def __init__(self, events: EventLog, tap: TraceKind, version: int, max_mb: float) -> None:
+    def __init__(
+        self,
+        events: EventLog,
+        tap: TraceKind,
+        version: int,
+        max_mb: float,
+        collect: Callable[[], Any] = lambda: None,
+    ) -> None:
+        """`collect`: what its tap has not added yet, as one entry, or None; asked for before each event."""
         self.is_full = False
         self._events = events
         self._tap: TraceKind = tap
         self._version = version
         self._max_mb = max_mb
         self._num_bytes = 0
+        self._collect = collect
         self._packed: list[bytes] = []
-        self._num_packed = 0
         self._num_packed_bytes = 0
-        self._small: list[Any] = []
-        """Entries behind those."""
         self._flushed_at = time.monotonic()
         events.traces.append(self)
 
@@ -49,56 +55,38 @@ class TraceWriter:
         """One more; whether events came of it, which are then to be sent. `entry` is of builtin types."""
         if self.is_full:
             return False
-        self._pack_small()
-        self._keep(_encode(entry), 1)
+        self._keep(entry)
         if self._num_packed_bytes < BATCH_BYTES and time.monotonic() - self._flushed_at < BATCH_S:
-            return False
-        self.flush()
-        return True
-
-    def add_small(self, entry: Any) -> bool:
-        """The same for one of a few dozen bytes that nobody changes later: it is packed together with others."""
-        if self.is_full:
-            return False
-        self._small.append(entry)
-        if len(self._small) < MAX_SMALL:
-            return False
-        self._pack_small()
-        if self._num_packed_bytes < BATCH_BYTES:
             return False
         self.flush()
         return True
 
     def flush_old(self) -> bool:
         """Make an event of what has been there for a while; whether there was something."""
-        is_due = bool(self._packed or self._small) and time.monotonic() - self._flushed_at >= BATCH_S
-        if is_due:
-            self.flush()
-        return is_due
+        return time.monotonic() - self._flushed_at >= BATCH_S and self.flush()
 
-    def flush(self) -> None:
-        """Make an event of what there is."""
+    def flush(self) -> bool:
+        """Make an event of what there is; whether there was something."""
         self._flushed_at = time.monotonic()
-        self._pack_small()
+        rest = self._collect()
+        if rest is not None and not self.is_full:
+            self._keep(rest)
         if not self._packed:
-            return
-        packed = zlib.compress(_array_head(self._num_packed) + b"".join(self._packed), LEVEL)
-        num_entries, self._num_packed, self._num_packed_bytes = self._num_packed, 0, 0
+            return False
+        num_entries = len(self._packed)
+        packed = zlib.compress(_array_head(num_entries) + b"".join(self._packed), LEVEL)
         self._packed.clear()
+        self._num_packed_bytes = 0
         if self._num_bytes + len(packed) > self._max_mb * MIB:
             self._stop()
-            return
-        self._num_bytes += len(packed)
-        self._events.add("trace", json_text(self._head(num_entries, base64.b64encode(packed).decode())))
+        else:
+            self._num_bytes += len(packed)
+            self._events.add("trace", json_text(self._head(num_entries, base64.b64encode(packed).decode())))
+        return True
 
-    def _pack_small(self) -> None:
-        if self._small:
-            self._keep(_encode(self._small)[len(_array_head(len(self._small))) :], len(self._small))
-            self._small.clear()
-
-    def _keep(self, raw: bytes, num_entries: int) -> None:
+    def _keep(self, entry: Any) -> None:
+        raw = _encode(entry)
         self._packed.append(raw)
-        self._num_packed += num_entries
         self._num_packed_bytes += len(raw)
 
     def _stop(self) -> None:

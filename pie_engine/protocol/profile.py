@@ -1,27 +1,29 @@
 """A profile: when a program called its host and waited, and what the cores did for it meanwhile.
 
-Travels as events of kind `trace` whose `tap` is `profile`. All times are microseconds of the machine's monotonic clock,
-which its processes share; the one of `Head` is where the profile begins.
+Travels as events of kind `trace` whose `tap` is `profile`: a `Head`, then a `Batch` now and then, and an `End`. Whoever
+reads them gets entries. All times are microseconds of the machine's monotonic clock, which its processes share; the one
+of `Head` is where the profile begins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-VERSION = 1
+VERSION = 2
 
 Span = tuple[int, int]
 """From and to, in microseconds."""
 
 
-class Times(msgspec.Struct, frozen=True, array_like=True):
-    """Base of what a core says."""
+class OperationTimes(msgspec.Struct, array_like=True, gc=False):
+    """One flush, pass, plan or search, as its core has seen it. A time that is 0: it did not come to that.
 
-
-class OperationTimes(Times, frozen=True):
-    """One flush, pass, plan or search, as its core has seen it. A time that is 0: it did not come to that."""
+    Its core fills it in as it goes.
+    """
 
     op: int
     """Its future."""
@@ -51,7 +53,7 @@ class OperationTimes(Times, frozen=True):
     """Pages that were copied for it, since another context shares them."""
 
 
-class StepTimes(Times, frozen=True):
+class StepTimes(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One step of a core in which the process had something to do, or waited to."""
 
     number: int
@@ -68,7 +70,7 @@ class StepTimes(Times, frozen=True):
     """Operations of the process that ran, and how many tokens of each."""
 
 
-class ForkTimes(Times, frozen=True):
+class ForkTimes(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A context was forked."""
 
     at: int
@@ -151,9 +153,70 @@ class End(Entry, frozen=True):
 
 
 AnyEntry = Head | Call | Wait | Ran | Core | End
-_decode = msgspec.msgpack.Decoder(list[AnyEntry]).decode
+
+# On the way: a host writes thousands of calls a second down, so these are rows of numbers, which cost it and its
+# compression a fraction of what an entry each does.
+
+CALL_COLUMNS, WAIT_COLUMNS, RUN_COLUMNS = 6, 4, 3
+NO_TOKENS = -1
+
+Site = tuple[str, str, str]
+"""Place, task and function of calls."""
+
+
+class Batch(Entry, frozen=True):
+    """What was noted for a while. `calls`, `waits` and `runs` are rows one behind the other; the first column of each
+    is the time since the row before it began, of the first row since the clock's zero."""
+
+    sites: list[Site]
+    calls: list[int]
+    """Since, took, number of its site, handle, ctx, and the `tokens` of its detail or `NO_TOKENS`."""
+    details: list[tuple[int, dict[str, Any]]]
+    """By number of the call, what else its detail has."""
+    waits: list[int]
+    """Since, took, has_timeout, num_ready."""
+    runs: list[int]
+    """Since, took, cpu."""
+    cores: list[Core]
+
+
+_decode = msgspec.msgpack.Decoder(list[Head | Batch | End]).decode
 
 
 def decode(packed: bytes) -> list[AnyEntry]:
-    """The entries of a payload. Raises `msgspec.DecodeError`."""
-    return _decode(packed)
+    """The entries of a payload, those of each kind in their order. Raises `msgspec.DecodeError`."""
+    found: list[AnyEntry] = []
+    for part in _decode(packed):
+        if isinstance(part, Batch):
+            found += _entries_of(part)
+        else:
+            found.append(part)
+    return found
+
+
+def _entries_of(batch: Batch) -> Iterator[AnyEntry]:
+    """Raises `msgspec.DecodeError` for what is no batch in spite of its types."""
+    try:
+        yield from _calls_of(batch)
+    except IndexError as error:
+        raise msgspec.DecodeError("a call of no site") from error
+    yield from (Wait(at, took, bool(timeout), ready) for at, took, timeout, ready in _rows(batch.waits, WAIT_COLUMNS))
+    yield from (Ran(*row) for row in _rows(batch.runs, RUN_COLUMNS))
+    yield from batch.cores
+
+
+def _calls_of(batch: Batch) -> Iterator[Call]:
+    details: dict[int, dict[str, Any]] = {}
+    for number, detail in batch.details:
+        details.setdefault(number, {}).update(detail)
+    for number, (at, took, site, handle, ctx, num_tokens) in enumerate(_rows(batch.calls, CALL_COLUMNS)):
+        counted = {} if num_tokens == NO_TOKENS else {"tokens": num_tokens}
+        yield Call(at, took, *batch.sites[site], handle, ctx, {**counted, **details.get(number, {})})
+
+
+def _rows(numbers: list[int], num_columns: int) -> Iterator[tuple[int, ...]]:
+    """With times instead of what lies between them."""
+    if len(numbers) % num_columns:
+        raise msgspec.DecodeError("a row is cut off")
+    columns = [numbers[column::num_columns] for column in range(num_columns)]
+    return zip(accumulate(columns[0]), *columns[1:], strict=True)

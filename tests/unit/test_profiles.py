@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import xml.etree.ElementTree as ET
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +26,10 @@ from pie_cli.profiles.text import duration, report, spark
 from pie_cli.profiles.totals import series, totals
 from pie_engine.errors import InvalidInput, NotFound
 from pie_engine.protocol.profile import (
+    NO_TOKENS,
     VERSION,
     AnyEntry,
+    Batch,
     Call,
     Core,
     End,
@@ -291,6 +296,42 @@ def test_another_version_and_damage_are_told(tmp_path):
     file.write_text(json.dumps({KEY: {**held, "payloads": []}}))
     with pytest.raises(InvalidInput, match="no beginning"):
         read_trace(file).entries()
+
+
+SITES = [("main.py:3 in main", "Task-1", "forward.start"), ("", "", "runtime.secret")]
+
+
+def of_batch(**fields: object) -> Collected:
+    """What a host sends of one batch, besides the head."""
+    rows = {"sites": SITES, "calls": [], "details": [], "waits": [], "runs": [], "cores": [], **fields}
+    collected = Collected()
+    packed = zlib.compress(msgspec.msgpack.encode([HEAD, Batch(**rows)]))  # type: ignore[arg-type]
+    collected.take({"tap": "profile", "version": VERSION, "data": base64.b64encode(packed).decode()})
+    return collected
+
+
+def test_rows_of_numbers_become_entries_with_their_times():
+    calls = [1100, 5, 0, 7, 1, 3, 40, 6, 1, 0, 0, NO_TOKENS]
+    details = [(0, {"error": "busy"}), (0, {"beginnings": [9]})]
+    core = Core("fake", 64, 16)
+    collected = of_batch(
+        calls=calls, details=details, waits=[1200, 9, 1, 2, 30, 8, 0, 0], runs=[1000, 50, 45], cores=[core]
+    )
+    assert collected.entries() == [
+        HEAD,
+        Call(1100, 5, *SITES[0], 7, 1, {"tokens": 3, "error": "busy", "beginnings": [9]}),
+        Call(1140, 6, *SITES[1]),
+        Wait(1200, 9, True, 2),
+        Wait(1230, 8, False, 0),
+        Ran(1000, 50, 45),
+        core,
+    ]
+
+
+@pytest.mark.parametrize("fields", [{"calls": [1100, 5]}, {"calls": [1100, 5, 2, 7, 1, 3]}, {"runs": [1]}])
+def test_rows_that_are_cut_off_or_of_no_site_are_damage(fields):
+    with pytest.raises(InvalidInput, match="damaged"):
+        of_batch(**fields).entries()
 
 
 def test_a_profile_that_was_cut_off_says_at_which_limit(recorded):

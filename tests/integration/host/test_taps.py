@@ -143,26 +143,19 @@ def test_entries_come_in_batches_and_in_order():
     assert [entry[1] for entry in entries_of(log)] == list(range(2000))
 
 
-def test_small_entries_are_packed_together_and_stay_in_order():
-    log = EventLog("pid", 0)
-    writer = TraceWriter(log, "profile", 1, max_mb=1)
-    for i in range(5000):
-        add = writer.add if i % 100 == 50 else writer.add_small
-        add(["entry", i, "x" * 40])
-    assert len(log.take_unsent()) >= 3
-    log = EventLog("pid", 0)
-    writer = TraceWriter(log, "profile", 1, max_mb=1)
-    for i in range(100):
-        (writer.add if i == 50 else writer.add_small)(["entry", i])
-    writer.flush()
-    assert [entry[1] for entry in entries_of(log)] == list(range(100))
+def test_what_a_tap_has_not_added_yet_goes_out_with_the_rest():
+    log, held = EventLog("pid", 0), [["first"], None, ["last"]]
+    writer = TraceWriter(log, "profile", 1, max_mb=1, collect=lambda: held.pop(0))
+    writer.add(["added"])
+    assert [writer.flush(), writer.flush(), writer.flush()] == [True, False, True]
+    assert entries_of(log) == [["added"], ["first"], ["last"]]
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 65535, 65536])
 def test_a_batch_of_any_length_is_one_list(count):
     log = EventLog("pid", 0)
     writer = TraceWriter(log, "record", 1, max_mb=1)
-    writer._keep(b"\x01" * count, count)
+    writer._packed = [b"\x01"] * count
     writer.flush()
     assert entries_of(log) == [1] * count
 
