@@ -234,7 +234,8 @@ class Core:
             guessed_s = 0.0 if self._draft_model is None else self._guess(self._draft_model)
             batch = self._compose(guessed_s)
             if self._profiler.is_on:
-                self._profiler.composed()
+                lacks = self._scheduler.has_lacked or bool(self._scheduler.paging.lacking)
+                self._profiler.composed(has_lacked=lacks)
             self._prepare_pages()
             if batch:
                 began_at = self._clock()

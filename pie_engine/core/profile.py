@@ -5,8 +5,8 @@ A process that is not profiled costs a look at `process.profile` for each operat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pie_engine.kv.integrity import distinct_pages
 from pie_engine.kv.pool import PagePool
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pie_engine.core.scheduler import Batch
     from pie_engine.core.state import Context, Process
 
+Clock = Callable[[], float]
+"""Seconds."""
 MAX_STEPS = 64
 """Of a message."""
 COUNT_PAGES_EVERY_US = 50_000
@@ -29,101 +31,65 @@ MAX_PAGE_WAITS = 64
 
 
 class _Seen:
-    """An operation that is under way. Times that are 0: it has not come to that."""
+    """An operation that is under way."""
 
-    __slots__ = (
-        "_admitted",
-        "_num_prefill",
-        "_num_steps",
-        "_operation",
-        "_page_waits",
-        "_prefilled",
-        "_queued",
-        "begun",
-        "num_copies",
-        "waits_since",
-    )
+    __slots__ = ("_waits_since", "operation", "profile", "times")
 
-    def __init__(self, operation: Operation, queued: int) -> None:
-        self._operation = operation
-        self._queued = queued
-        self.begun = 0
-        self.num_copies = 0
-        self._admitted = 0
-        self._prefilled = 0
-        self._num_prefill = 0
-        self._num_steps = 0
-        self._page_waits: list[tuple[int, int]] = []
-        self.waits_since = 0
-        """For pages."""
+    def __init__(self, operation: Operation, profile: ProcessProfile, times: OperationTimes) -> None:
+        self.operation = operation
+        self.profile = profile
+        self.times = times
+        self._waits_since = 0
+        """For pages; 0: it does not."""
 
-    def ran(self, num_tokens: int, at: int, ended: int) -> None:
-        """It was in a step."""
-        self._num_steps += 1
-        if self._prefilled:
-            return
-        self._admitted = self._admitted or at
-        self._num_prefill += num_tokens
-        if num_tokens >= self._operation.kv.num_uncomputed:
-            self._prefilled = ended
+    def read(self, num_tokens: int, at: int, ended: int) -> None:
+        """Of its prompt, in a step."""
+        times = self.times
+        times.admitted = times.admitted or at
+        times.num_prefill += num_tokens
+        if num_tokens >= self.operation.kv.num_uncomputed:
+            times.prefilled = ended
 
     def note_pages(self, lacks_pages: bool, now: int) -> None:
-        if lacks_pages and not self.waits_since:
-            self.waits_since = now
-        elif not lacks_pages and self.waits_since:
-            if len(self._page_waits) == MAX_PAGE_WAITS:
-                self._page_waits[-1] = (self._page_waits[-1][0], now)
+        waits = self.times.page_waits
+        if lacks_pages and not self._waits_since:
+            self._waits_since = now
+        elif not lacks_pages and self._waits_since:
+            if len(waits) == MAX_PAGE_WAITS:
+                waits[-1] = (waits[-1][0], now)
             else:
-                self._page_waits.append((self.waits_since, now))
-            self.waits_since = 0
+                waits.append((self._waits_since, now))
+            self._waits_since = 0
 
-    def times(self, ended: int) -> OperationTimes:
+    def end(self, now: int) -> OperationTimes:
         """All of it."""
-        self.note_pages(False, ended)
-        operation = self._operation
+        times, operation = self.times, self.operation
+        times.ended = now
+        if self._waits_since:
+            self.note_pages(False, now)
         usage = operation.usage if operation.has_begun else NO_USAGE
-        return OperationTimes(
-            operation.op,
-            operation.context.ctx,
-            operation.kind,
-            self._queued,
-            self.begun,
-            self._admitted,
-            self._prefilled,
-            ended,
-            self._num_prefill,
-            self._num_steps,
-            usage.prompt_tokens,
-            usage.cached_tokens,
-            usage.completion_tokens,
-            usage.drafted_tokens,
-            usage.accepted_tokens,
-            self._page_waits,
-            self.num_copies,
-        )
-
-
-class _Step(NamedTuple):
-    """What is the same for all who are profiled."""
-
-    number: int
-    at: int
-    took: int
-    num_prefill: int
-    num_decode: int
-    num_tokens: Sequence[int]
-    """Of each row, without guesses."""
+        if usage is not NO_USAGE:
+            times.prompt, times.cached, times.completion = (
+                usage.prompt_tokens,
+                usage.cached_tokens,
+                usage.completion_tokens,
+            )
+            times.drafted, times.accepted = usage.drafted_tokens, usage.accepted_tokens
+        return times
 
 
 class ProcessProfile:
     """Of one process; what it has to say goes out when one of its operations is over."""
 
-    def __init__(self, process: Process, pool: PagePool, claims: Claims, clock: Callable[[], float]) -> None:
+    def __init__(self, process: Process, pool: PagePool, under_way: dict[Operation, _Seen], clock: Clock) -> None:
+        """`under_way`: those of all profiles."""
+        self.num_under_way = 0
+        self.ran: list[tuple[int, int]] = []
+        """Its operations in the step that is being looked at, and how many tokens of each."""
         self._process = process
         self._pool = pool
-        self._claims = claims
+        self._under_way = under_way
         self._clock = clock
-        self._under_way: dict[Operation, _Seen] = {}
         self._over: list[OperationTimes] = []
         self._steps: list[StepTimes] = []
         self._forks: list[ForkTimes] = []
@@ -134,106 +100,103 @@ class ProcessProfile:
 
     def queued(self, operation: Operation) -> None:
         if operation.op >= 0:  # programs do not know of beams
-            self._under_way[operation] = _Seen(operation, self._now())
+            now = round(self._clock() * 1e6)
+            times = OperationTimes(operation.op, operation.context.ctx, operation.kind, now)
+            self._under_way[operation] = _Seen(operation, self, times)
+            self.num_under_way += 1
 
     def begun(self, operation: Operation) -> None:
         if (seen := self._under_way.get(operation)) is not None:
-            seen.begun = self._now()
+            seen.times.begun = round(self._clock() * 1e6)
 
     def copied(self, operation: Operation) -> None:
         """A page was copied for it."""
         if (seen := self._under_way.get(operation)) is not None:
-            seen.num_copies += 1
+            seen.times.num_copies += 1
 
     def ended(self, operation: Operation) -> None:
         if (seen := self._under_way.pop(operation, None)) is not None:
-            self._over.append(seen.times(self._now()))
+            self.num_under_way -= 1
+            self._over.append(seen.end(round(self._clock() * 1e6)))
             self.send()
 
     def forked(self, context: Context, child: Context) -> None:
-        kv = child.kv
-        self._forks.append(ForkTimes(self._now(), context.ctx, child.ctx, kv.num_tokens, kv.num_uncomputed))
+        kv, now = child.kv, round(self._clock() * 1e6)
+        self._forks.append(ForkTimes(now, context.ctx, child.ctx, kv.num_tokens, kv.num_uncomputed))
 
     # Steps.
 
-    def look(self) -> None:
-        """Who waits for pages?"""
-        for operation, seen in self._under_way.items():
-            lacks_pages = operation.is_runnable and self._claims.lacks_pages(operation.context)
-            if lacks_pages or seen.waits_since:
-                seen.note_pages(lacks_pages, self._now())
-
-    def stepped(self, step: _Step, batch: Batch) -> None:
-        """`batch` has run, and nothing of it is settled."""
-        under_way = self._under_way
-        if not under_way:
-            return
-        at, ended, mine = step.at, step.at + step.took, []
-        for (operation, _), num_tokens in zip(batch, step.num_tokens, strict=True):
-            if (seen := under_way.get(operation)) is not None:
-                mine.append((operation.op, num_tokens))
-                seen.ran(num_tokens, at, ended)
+    def stepped(self, number: int, at: int, took: int, num_prefill: int, num_decode: int, num_rows: int) -> None:
+        """See `StepTimes`. `ran` says what of it is this process's."""
         if at - self._counted_at > COUNT_PAGES_EVERY_US:
             self._counted_at = at
             self._num_held = len(distinct_pages(context.kv for context in self._process.contexts.values()))
-        self._steps.append(
-            StepTimes(
-                step.number,
-                at,
-                step.took,
-                step.num_prefill,
-                step.num_decode,
-                len(batch),
-                self._pool.num_free,
-                self._num_held,
-                mine,
-            )
-        )
-        if len(self._steps) >= MAX_STEPS:
+        num_free, ran, self.ran = self._pool.num_free, self.ran, []
+        steps = self._steps
+        steps.append(StepTimes(number, at, took, num_prefill, num_decode, num_rows, num_free, self._num_held, ran))
+        if len(steps) >= MAX_STEPS:
             self.send()
 
     def send(self) -> None:
         """What there is, to the host."""
-        over, self._over = self._over, []
-        steps, self._steps = self._steps, []
-        forks, self._forks = self._forks, []
-        pool = self._pool
-        self._process.host.send(Profiled(self._process.pid, pool.num_pages, pool.page_size, over, steps, forks))
-
-    def _now(self) -> int:
-        return round(self._clock() * 1e6)
+        pool, process = self._pool, self._process
+        lists = self._over, self._steps, self._forks
+        self._over, self._steps, self._forks = [], [], []
+        process.host.send(Profiled(process.pid, pool.num_pages, pool.page_size, *lists))
 
 
 class Profiler:
     """All processes of a core that are profiled."""
 
-    def __init__(self, pool: PagePool, claims: Claims, clock: Callable[[], float]) -> None:
+    def __init__(self, pool: PagePool, claims: Claims, clock: Clock) -> None:
         self._pool = pool
         self._claims = claims
         self._clock = clock
         self._profiles: dict[Process, ProcessProfile] = {}
+        self._under_way: dict[Operation, _Seen] = {}
+        self._lack_pages = False
+        """Some of these, when they were looked at last."""
 
     @property
     def is_on(self) -> bool:
         return bool(self._profiles)
 
     def open(self, process: Process) -> None:
-        process.profile = self._profiles[process] = ProcessProfile(process, self._pool, self._claims, self._clock)
+        process.profile = self._profiles[process] = ProcessProfile(process, self._pool, self._under_way, self._clock)
 
     def close(self, process: Process) -> None:
-        self._profiles.pop(process, None)
+        """Nothing of it is under way any more, or will be."""
+        profile = self._profiles.pop(process, None)
         process.profile = None
+        for operation in [operation for operation, seen in self._under_way.items() if seen.profile is profile]:
+            del self._under_way[operation]
 
-    def composed(self) -> None:
-        """A batch was put together, or there was none that could run."""
-        for profile in self._profiles.values():
-            profile.look()
+    def composed(self, *, has_lacked: bool) -> None:
+        """A batch was put together, or there was none that could run; `has_lacked`: it did not hold everybody."""
+        if not has_lacked and not self._lack_pages:
+            return
+        self._lack_pages, now = False, round(self._clock() * 1e6)
+        for operation, seen in self._under_way.items():
+            lacks_pages = operation.is_runnable and self._claims.lacks_pages(operation.context)
+            self._lack_pages = self._lack_pages or lacks_pages
+            seen.note_pages(lacks_pages, now)
 
     def stepped(self, number: int, batch: Batch, began_s: float, ended_s: float) -> None:
         """A batch has run; what came of it is not settled yet."""
-        counts = [len(row.tokens) - len(row.draft_uniforms) for _, row in batch]
-        num_decode = counts.count(1)
-        at, took = round(began_s * 1e6), round((ended_s - began_s) * 1e6)
-        step = _Step(number, at, took, sum(counts) - num_decode, num_decode, counts)
+        at, ended = round(began_s * 1e6), round(ended_s * 1e6)
+        under_way = self._under_way
+        num_prefill = num_decode = 0
+        for operation, row in batch:
+            num_tokens = len(row.tokens) - len(row.draft_uniforms)
+            if num_tokens == 1:
+                num_decode += 1
+            else:
+                num_prefill += num_tokens
+            if (seen := under_way.get(operation)) is not None:
+                seen.profile.ran.append((operation.op, num_tokens))
+                seen.times.num_steps += 1
+                if not seen.times.prefilled:
+                    seen.read(num_tokens, at, ended)
         for profile in self._profiles.values():
-            profile.stepped(step, batch)
+            if profile.num_under_way:
+                profile.stepped(number, at, ended - at, num_prefill, num_decode, len(batch))

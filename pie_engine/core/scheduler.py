@@ -63,7 +63,7 @@ class Scheduler:
         """Who goes first; None: this step holds all."""
         self._left = _NOBODY
         """Ranks of decodes that were not looked at, since there is no place for them in this step."""
-        self._has_lacked = False
+        self.has_lacked = False
         """Whether somebody had to wait in the last step; then the next one may not hold all, either."""
         self.runnable: list[Operation] = []
         """Begun, not over and not parked; oldest first."""
@@ -171,7 +171,7 @@ class Scheduler:
         shares = [(operation, part) for (operation, _), part in zip(prompts, parts, strict=True) if part]
         if self._ranking is None:
             self.claims.all_ran()
-            self._has_lacked = False
+            self.has_lacked = False
         else:
             waiting = growing[num_growing:]
             if not self._is_looking:
@@ -216,7 +216,7 @@ class Scheduler:
         """The operations that could run now, with pages for all tokens of their contexts: decodes that have them, and
         the others with how many tokens each of them has to run."""
         self._ranking = None
-        if not self._has_lacked and len(self.runnable) <= self._max_decodes:
+        if not self.has_lacked and len(self.runnable) <= self._max_decodes:
             ready, others = split(self.runnable)
             if self._hold_all(len(ready), others):
                 found = self.paging.give(others, self._num_growing_before) if others else []
@@ -274,8 +274,8 @@ class Scheduler:
             lacked_batch = _with_rows(lacked_batch, self.paging.passed_over)
             if not self.paging.is_blocked:
                 lacked_batch = np.concatenate((lacked_batch, ranking.unseen))
-        self._has_lacked = bool(len(lacked_pages) or len(lacked_batch))
-        if self._has_lacked:
+        self.has_lacked = bool(len(lacked_pages) or len(lacked_batch))
+        if self.has_lacked:
             self.claims.settle(ran, np.array(num_tokens, np.int64), lacked_pages, lacked_batch)
         else:
             self.claims.all_ran()
