@@ -143,6 +143,70 @@ def test_what_gather_makes_tasks_of_is_on_the_line_of_gather(engine):
     assert len({each.task for each in awaits(profile)}) == 2
 
 
+def test_what_is_taken_of_a_future_is_on_the_line_that_asked_for_it(engine):
+    load(engine)
+    profile = run(
+        engine,
+        """
+        import asyncio
+        from inferlet import Context
+        async def one(ctx):
+            await ctx.forward()
+            try:
+                async with asyncio.timeout(0):
+                    await ctx.forward([5])
+            except TimeoutError:
+                pass
+        async def other(ctx):
+            await ctx.flush()
+            return await ctx.forward()
+        async def main() -> None:
+            ways = [one, other] * 2
+            await asyncio.gather(*(way(Context().user(f"{i}?")) for i, way in enumerate(ways)))
+        """,
+    )
+    ends = {(each.end.function, each.start.place, each.end.place) for each in profile.operations.values()}
+    assert ends == {
+        ("forward.finish", "main.py:5 in one", "main.py:5 in one"),
+        ("futures.forget", "main.py:8 in one", "main.py:8 in one"),
+        ("context.finish-flush", "main.py:12 in other", "main.py:12 in other"),
+        ("forward.finish", "main.py:13 in other", "main.py:13 in other"),
+    }
+    assert {each.start.task == each.end.task for each in profile.operations.values()} == {True}
+
+
+MANY_CALLS = """
+from inferlet import Context
+async def main(num_rounds: int = 5000) -> None:
+    with Context() as ctx:
+        for i in range(num_rounds):
+            ctx.append([i % 200])
+            ctx.truncate(0)
+"""
+
+
+def test_every_one_of_many_calls_is_noted_in_order(engine):
+    load(engine)
+    profile = run(engine, MANY_CALLS)
+    appends = [call for call in profile.calls if call.function == "context.append"]
+    assert [call.detail for call in appends] == [{"tokens": 1}] * 5000
+    assert {(call.place, call.task) for call in appends} == {("main.py:6 in main", "main")}
+    times = [call.at for call in profile.calls]
+    assert times == sorted(times)
+    assert 0 < times[0] < times[-1] < profile.wall_us
+
+
+def test_past_its_limit_a_profile_ends_and_the_program_goes_on():
+    with Embedded(HostSection(warm_instances=1, trace_mb=0.01)) as engine:
+        load(engine)
+        process = start(engine, MANY_CALLS, num_rounds=30_000)
+        process.wait(60)
+        assert process.error is None, process.error
+        profile = profile_of(process)
+    assert (profile.full_mb, profile.is_whole) == (0.01, False)
+    assert sum(event.kind == "log" and "raise `trace_mb`" in event.data for event in process.events) == 1
+
+
 def test_forks_of_what_was_not_flushed_are_named(engine):
     load(engine)
     found = hint(

@@ -45,6 +45,7 @@ def prepare(loop: HostLoop) -> WarmUp:
     """Do once, while the runtime is built, what the first run would otherwise pay for."""
     sys.path[:] = []
     sys.path_importer_cache.clear()
+    places.passed_modules()
     warm_up = WarmUp(lambda bundle, arguments: run(bundle, arguments, loop))
     warm_up.specialise(lambda bundle: describe(bundle, loop))
     hot_code.gather(warm_up.touch, heap.fill)
@@ -73,6 +74,7 @@ def _guarded(
         owns = importer.owns if importer else (lambda filename: False)
         return False, failures.report(error, owns, is_terminated=loop.is_terminated)
     finally:
+        loop.set_task_factory(None)
         _flush()
 
 

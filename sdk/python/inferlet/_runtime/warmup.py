@@ -86,9 +86,15 @@ class WarmUp:
         self._run = run
         self._bundle = self._compiled(_MAIN)
         self._small = self._compiled(_SMALL)
+        self._watched = json.dumps({**json.loads(self._bundle), "watched": True})
 
     def specialise(self, describe: Callable[[str], object]) -> None:
-        """Run good and bad programs as often as it takes Python to specialise the code that runs them."""
+        """Run good and bad programs as often as it takes Python to specialise the code that runs them.
+
+        Those that are not watched last: what Python has learned of them is what it goes on with.
+        """
+        for _ in range(NUM_ROUNDS):
+            self._run_good(self._watched)
         for _ in range(NUM_ROUNDS):
             self._run_good(self._bundle)
             self.touch()
