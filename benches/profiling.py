@@ -1,15 +1,17 @@
 """What a profile costs: the CPU time of a program on the engine in one process, with and without.
 
-    python benches/profiling.py [--model pie-tiny|fake] [--tokens 400] [--rounds 41] [--json-out FILE]
+    python benches/profiling.py [--model pie-tiny|fake] [--tokens 200] [--rounds 81] [--json-out FILE]
 
 `chunks` takes a reply chunk by chunk, `passes` runs pass after pass, `forks` has eight tasks at once that generate as
 many tokens each, so all have as many steps. On pie-tiny, whose steps take a millisecond, all that is not the model
 weighs most: that is the worst case. `fake` is a model that takes no time: it tells the microseconds for each step, also
-on a machine that others use. Host, sandbox and core are in one thread.
+on a machine that others use. Host, sandbox and core are in one thread, and so is the model: threads that wait for one
+another take CPU time that is nobody's.
 
-A round is a run with and a run without, right after one another, in turns which of them first: what the machine does
-meanwhile meets both. What counts is the median over the rounds of how much more the one took, with an interval around
-it; it has to be less than 3 %, except on `fake`. Beside it stand the least CPU times of all runs, and what a profile
+A round is four runs right after one another, without, with, with and without, or the other way round: what the machine
+does meanwhile meets both, and what goes on getting slower or faster does so too. What counts is the median over the
+rounds of how much more CPU time those with a profile took, with an interval around it; it has to be less than 3 %,
+except on `fake`. Beside it stand the same of the time on the clock, the least CPU times of all runs, and what a profile
 takes however short the program is: as much more as a run of one token takes.
 """
 
@@ -18,8 +20,9 @@ from __future__ import annotations
 import gc
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common import median_within
 from options import bench_parser
@@ -74,15 +77,15 @@ Number = float | int
 def main() -> None:
     parser = bench_parser(__doc__)
     parser.add_argument("--model", default="pie-tiny", help="name or folder")
-    parser.add_argument("--tokens", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--tokens", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=81)
     options = parser.parse_args()
     results: dict[str, Any] = {}
     with Embedded(HostSection(warm_instances=1)) as engine:
         if options.model == FAKE:
             engine.load(ModelSection(driver="fake", name=FAKE, prefix_cache="off"), FakeScript())
         else:
-            engine.load(ModelSection(path=options.model, driver="cpu", prefix_cache="off"))
+            engine.load(ModelSection(path=options.model, driver="cpu", prefix_cache="off", num_threads=1))
         for name, source in PROGRAMS.items():
             bundle = Bundle(Manifest(name=name), {"main.py": source})
             results[name] = measured(engine, bundle, options.tokens, options.rounds)
@@ -95,12 +98,13 @@ def main() -> None:
 
 
 def measured(engine: Embedded, bundle: Bundle, num_tokens: int, num_rounds: int) -> dict[str, Number]:
-    """CPU seconds with and without, and how much more the profile takes, of 1."""
-    fixed_s = statistics.median(after - before for before, after in rounds_of(engine, bundle, 1, num_rounds))
-    pairs = rounds_of(engine, bundle, num_tokens, num_rounds)
-    more_s = statistics.median(after - before for before, after in pairs)
-    least, least_profiled = (min(times) for times in zip(*pairs, strict=True))
-    low, overhead, high = median_within([after / before - 1 for before, after in pairs])
+    """CPU seconds of a run with and without, and how much more the profile takes, of 1."""
+    fixed_s = statistics.median(each.more_s for each in rounds_of(engine, bundle, 1, num_rounds))
+    rounds = rounds_of(engine, bundle, num_tokens, num_rounds)
+    more_s = statistics.median(each.more_s for each in rounds)
+    least = min(took.cpu_s for each in rounds for took in each.without)
+    least_profiled = min(took.cpu_s for each in rounds for took in each.profiled)
+    low, overhead, high = median_within([each.overhead for each in rounds])
     return {
         "cpu_s": round(least, 5),
         "cpu_s_profiled": round(least_profiled, 5),
@@ -110,30 +114,60 @@ def measured(engine: Embedded, bundle: Bundle, num_tokens: int, num_rounds: int)
         "overhead_low": round(low, 4),
         "overhead_high": round(high, 4),
         "overhead_of_least": round(least_profiled / least - 1, 4),
+        "overhead_of_wall": round(statistics.median(each.wall_overhead for each in rounds), 4),
     }
 
 
-def rounds_of(engine: Embedded, bundle: Bundle, num_tokens: int, num_rounds: int) -> list[tuple[float, float]]:
-    """CPU seconds of each round, without and with."""
+class Took(NamedTuple):
+    """One run, from the launch to the end."""
+
+    cpu_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """Two runs of each kind."""
+
+    without: list[Took]
+    profiled: list[Took]
+
+    @property
+    def more_s(self) -> float:
+        """CPU seconds that a profile takes."""
+        return sum(took.cpu_s for took in self.profiled) / 2 - sum(took.cpu_s for took in self.without) / 2
+
+    @property
+    def overhead(self) -> float:
+        return sum(took.cpu_s for took in self.profiled) / sum(took.cpu_s for took in self.without) - 1
+
+    @property
+    def wall_overhead(self) -> float:
+        return sum(took.wall_s for took in self.profiled) / sum(took.wall_s for took in self.without) - 1
+
+
+def rounds_of(engine: Embedded, bundle: Bundle, num_tokens: int, num_rounds: int) -> list[Round]:
+    """See above."""
     for profiled in (False, True):
         run(engine, bundle, num_tokens, profiled=profiled)
-    pairs = []
+    rounds = []
     for number in range(num_rounds):
-        order = (False, True) if number % 2 else (True, False)
-        took = {profiled: run(engine, bundle, num_tokens, profiled=profiled) for profiled in order}
-        pairs.append((took[False], took[True]))
-    return pairs
+        order = (False, True, True, False) if number % 2 else (True, False, False, True)
+        found: dict[bool, list[Took]] = {False: [], True: []}
+        for profiled in order:
+            found[profiled].append(run(engine, bundle, num_tokens, profiled=profiled))
+        rounds.append(Round(found[False], found[True]))
+    return rounds
 
 
-def run(engine: Embedded, bundle: Bundle, num_tokens: int, *, profiled: bool) -> float:
-    """CPU seconds from the launch to the end."""
+def run(engine: Embedded, bundle: Bundle, num_tokens: int, *, profiled: bool) -> Took:
     engine.warm_up()
     gc.collect()
-    began = time.process_time()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     trace = ("profile",) if profiled else ()
     process = engine.launch(bundle, {"prompt": PROMPT, "num_tokens": num_tokens}, trace=trace)  # type: ignore[arg-type]
     process.wait()
-    took = time.process_time() - began
+    took = Took(time.process_time() - began_cpu_s, time.perf_counter() - began_s)
     assert process.error is None, process.error
     return took
 
