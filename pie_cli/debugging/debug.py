@@ -70,7 +70,7 @@ async def _debug(target: str, words: list[str], own: dict[str, object]) -> int:
         printer = JsonPrinter() if values.own.get("json") else TextPrinter()
         with new_place() as place:
             wanted = values.own.get("python")
-            python = find_python(place.sdk, None if wanted is None else str(wanted))
+            python = find_python(place.sdk, None if wanted is None else str(wanted), needs_debugpy=bool(listen))
             check_sources(python, bundle.files)
             if listen:
                 check_debugpy(python)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import glob
+import json
 import os
 import shlex
 import shutil
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pie_cli import console
+from pie_cli.debugging import lint
 from pie_engine.errors import InvalidInput, InvalidProgram, Unsupported
 from pie_engine.protocol.program import GUEST_PYTHON
 
 PROBE_S = 20.0
 OLDEST = (3, 11)
-NEWER_MODULES = frozenset({"annotationlib", "compression", "concurrent.interpreters", "string.templatelib"})
-"""Of the standard library of `GUEST_PYTHON`; 3.13 has none of these."""
 _PROBE = "import sys, inferlet._native.__main__; print(*sys.version_info[:2])"
 _GUEST = ".".join(map(str, GUEST_PYTHON))
 _INSTALL = f"install it, for instance with `uv python install {_GUEST}`, or name one with `--python`"
@@ -43,62 +42,56 @@ class Python:
         return ".".join(map(str, self.version))
 
 
-def find_python(sdk: Path, wanted: str | None) -> Python:
-    """The one that `wanted` names; else one of the sandbox's version; else our own, and a note says so.
+def find_python(sdk: Path, wanted: str | None, *, needs_debugpy: bool = False) -> Python:
+    """The one that `wanted` names; else one of the sandbox's version; else the newest there is, and a note says so.
 
-    sdk: a folder with the package `inferlet`. Raises `InvalidInput` for a `wanted` that cannot run it.
+    sdk: a folder with the package `inferlet`. needs_debugpy: one that has it comes before newer ones that do not.
+    Raises `InvalidInput` for a `wanted` that cannot run the SDK.
     """
     if wanted is not None:
         return _wanted(sdk, wanted)
     own = Python(sys.executable, (sys.version_info.major, sys.version_info.minor))
     if not own.is_older:
         return own
-    for path in _places():
-        found = _probed(sdk, path)
-        if found is not None:
-            return found
-    console.note(f"note: programs run in Python {_GUEST}; this one is debugged in {own.label}, for want of a newer one")
-    return own
+    newer = (found for path in _places() if (found := _probed(sdk, path)) is not None)
+    there = [*newer, own] if needs_debugpy else [next(newer, own)]
+    found = next(filter(_has_debugpy, there), there[0]) if needs_debugpy else there[0]
+    if found.is_older:
+        console.note(
+            f"note: programs run in Python {_GUEST}; this one is debugged in {found.label}, for want of a newer one"
+        )
+    return found
 
 
 def check_debugpy(python: Python) -> None:
     """Raises `Unsupported` with the command that installs it."""
-    if _run(python.path, "import debugpy") is None:
+    if not _has_debugpy(python):
         raise Unsupported(
             f"`--listen` needs debugpy, which {python.path} does not have",
             hint=f"`{shlex.quote(python.path)} -m pip install debugpy`",
         )
 
 
+def _has_debugpy(python: Python) -> bool:
+    return _run(python.path, "-c", "import debugpy") is not None
+
+
 def check_sources(python: Python, files: Mapping[str, str]) -> None:
     """Raises `InvalidProgram` for what an older Python cannot run, with file and line. The sandbox's has parsed it."""
-    if not python.is_older or python.path != sys.executable:
-        return  # another one says by itself what it cannot parse
-    for path, text in files.items():
-        if path.endswith(".py"):
-            _check_source(python, path, text)
+    if not python.is_older:
+        return
+    problem = _problem(python, {path: text for path, text in files.items() if path.endswith(".py")})
+    if problem is not None:
+        message = f"{problem.path}, line {problem.line}: Python {python.label} {problem.what}"
+        raise InvalidProgram(message, hint=f"the sandbox's {_GUEST} {problem.but}: {_INSTALL}")
 
 
-def _check_source(python: Python, path: str, text: str) -> None:
-    try:
-        tree = ast.parse(text.removeprefix("\ufeff"), path)
-    except SyntaxError as error:
-        message = f"{path}, line {error.lineno}: Python {python.label} cannot parse this: {error.msg}"
-        raise InvalidProgram(message, hint=f"the sandbox's {_GUEST} can: {_INSTALL}") from None
-    for node in ast.walk(tree):
-        for name in _imported(node):
-            newer = next((each for each in NEWER_MODULES if f"{name}.".startswith(f"{each}.")), None)
-            if newer is not None:
-                message = f"{path}, line {node.lineno}: Python {python.label} has no module `{newer}`"  # type: ignore[attr-defined]
-                raise InvalidProgram(message, hint=f"the sandbox's {_GUEST} has: {_INSTALL}")
-
-
-def _imported(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+def _problem(python: Python, files: Mapping[str, str]) -> lint.Problem | None:
+    if python.path == sys.executable:
+        return lint.problem_in(files)
+    said = _run(python.path, lint.__file__, stdin=json.dumps(files))
+    found = None if said is None else json.loads(said)
+    return None if found is None else lint.Problem(*found)
 
 
 def _wanted(sdk: Path, wanted: str) -> Python:
@@ -113,19 +106,19 @@ def _wanted(sdk: Path, wanted: str) -> Python:
 
 def _probed(sdk: Path, path: str) -> Python | None:
     """None when it is no Python, or one that cannot run the SDK."""
-    said = _run(path, _PROBE, sdk)
+    said = _run(path, "-c", _PROBE, sdk=sdk)
     if said is None:
         return None
     major, minor = map(int, said.split())
     return Python(path, (major, minor))
 
 
-def _run(path: str, code: str, sdk: Path | None = None) -> str | None:
+def _run(path: str, *words: str, sdk: Path | None = None, stdin: str = "") -> str | None:
     """What it prints; None when it fails."""
     env = {**os.environ, "PYTHONPATH": str(sdk)} if sdk else None
     try:
         done = subprocess.run(
-            [path, "-P", "-c", code], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_S
+            [path, "-P", *words], env=env, input=stdin, capture_output=True, text=True, timeout=PROBE_S
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -133,11 +126,17 @@ def _run(path: str, code: str, sdk: Path | None = None) -> str | None:
 
 
 def _places() -> Iterator[str]:
-    """Where Pythons of the sandbox's version are: PATH, pyenv, uv."""
-    on_path = shutil.which(f"python{_GUEST}")
+    """Where Pythons newer than ours are, those of the sandbox's version first: PATH, pyenv, uv."""
+    major, minor = GUEST_PYTHON
+    for newer in range(minor, sys.version_info.minor, -1):
+        yield from _places_of(f"{major}.{newer}")
+
+
+def _places_of(version: str) -> Iterator[str]:
+    on_path = shutil.which(f"python{version}")
     if on_path:
         yield on_path
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or os.path.expanduser("~/.local/share/uv/python")
-    for pattern in (f"{pyenv}/versions/{_GUEST}.*/bin/python", f"{uv}/cpython-{_GUEST}.*/bin/python{_GUEST}"):
+    for pattern in (f"{pyenv}/versions/{version}.*/bin/python", f"{uv}/cpython-{version}.*/bin/python{version}"):
         yield from sorted(glob.glob(pattern), reverse=True)

@@ -12,6 +12,7 @@ from pie_cli.debugging.pythons import Python, check_debugpy, check_sources, find
 from pie_engine.errors import InvalidInput, InvalidProgram, Unsupported
 
 OWN = (sys.version_info.major, sys.version_info.minor)
+NEWER, NEWEST = (OWN[0], OWN[1] + 1), (OWN[0], OWN[1] + 2)
 OLD = Python(sys.executable, (3, 11))
 
 
@@ -25,8 +26,7 @@ def fake_python(path: Path, says: str) -> Path:
 @pytest.fixture
 def bare(monkeypatch, tmp_path) -> Path:
     """Nothing on PATH, in pyenv's and in uv's folders; we are older than the sandbox."""
-    monkeypatch.setattr(pythons, "GUEST_PYTHON", (OWN[0], OWN[1] + 1))
-    monkeypatch.setattr(pythons, "_GUEST", "9.9")
+    monkeypatch.setattr(pythons, "GUEST_PYTHON", NEWEST)
     for name in ("PATH", "PYENV_ROOT", "UV_PYTHON_INSTALL_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     return tmp_path
@@ -34,28 +34,48 @@ def bare(monkeypatch, tmp_path) -> Path:
 
 def test_without_a_newer_one_ours_is_taken_and_a_note_says_so(bare, capsys):
     assert find_python(bare, None).path == sys.executable
-    assert "programs run in Python 9.9" in capsys.readouterr().err
+    assert "for want of a newer one" in capsys.readouterr().err
+
+
+def named(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 @pytest.mark.parametrize(
     "place",
-    ["PATH/python9.9", "PYENV_ROOT/versions/9.9.1/bin/python", "UV_PYTHON_INSTALL_DIR/cpython-9.9.0-x/bin/python9.9"],
+    ["PATH/python{}", "PYENV_ROOT/versions/{}.1/bin/python", "UV_PYTHON_INSTALL_DIR/cpython-{}.0-x/bin/python{}"],
 )
 def test_one_of_the_version_of_the_sandbox_is_found(bare, place, capsys):
-    path = fake_python(bare / place, "echo 9 9")
-    assert find_python(bare, None) == Python(str(path), (9, 9))
+    fake_python(bare / f"PATH/python{named(NEWER)}", f"echo {NEWER[0]} {NEWER[1]}")
+    path = fake_python(bare / place.replace("{}", named(NEWEST)), f"echo {NEWEST[0]} {NEWEST[1]}")
+    assert find_python(bare, None) == Python(str(path), NEWEST)
     assert capsys.readouterr().err == ""
 
 
+def test_one_that_is_newer_than_ours_is_better_than_ours(bare, capsys):
+    path = fake_python(bare / f"PYENV_ROOT/versions/{named(NEWER)}.3/bin/python", f"echo {NEWER[0]} {NEWER[1]}")
+    assert find_python(bare, None) == Python(str(path), NEWER)
+    assert f"this one is debugged in {named(NEWER)}" in capsys.readouterr().err
+
+
+def test_for_an_ide_one_with_debugpy_comes_first(bare):
+    newer = fake_python(
+        bare / f"PATH/python{named(NEWEST)}", f'case "$*" in *debugpy*) exit 1;; esac; echo {NEWEST[0]} {NEWEST[1]}'
+    )
+    assert find_python(bare, None).path == str(newer)
+    has_it = fake_python(bare / f"PATH/python{named(NEWER)}", f"echo {NEWER[0]} {NEWER[1]}")
+    assert find_python(bare, None, needs_debugpy=True).path == str(has_it)
+
+
 def test_one_that_cannot_run_the_sdk_is_passed_over(bare):
-    fake_python(bare / "PATH/python9.9", "exit 1")
-    good = fake_python(bare / "PYENV_ROOT/versions/9.9.1/bin/python", "echo 9 9")
+    fake_python(bare / f"PATH/python{named(NEWEST)}", "exit 1")
+    good = fake_python(bare / f"PYENV_ROOT/versions/{named(NEWEST)}.1/bin/python", f"echo {NEWEST[0]} {NEWEST[1]}")
     assert find_python(bare, None).path == str(good)
 
 
 def test_where_we_are_as_new_nobody_else_is_asked(bare, monkeypatch):
     monkeypatch.setattr(pythons, "GUEST_PYTHON", OWN)
-    fake_python(bare / "PATH/python9.9", "echo 9 9")
+    fake_python(bare / f"PATH/python{named(NEWER)}", f"echo {NEWER[0]} {NEWER[1]}")
     assert find_python(bare, None) == Python(sys.executable, OWN)
 
 
@@ -91,9 +111,12 @@ def test_a_debugger_that_is_missing_comes_with_the_command_that_installs_it(bare
         ("import compression.zstd as zstd\n", "has no module `compression`"),
     ],
 )
-def test_what_an_older_python_cannot_run_is_found_with_file_and_line(source, message):
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_an_older_python_cannot_run_is_found_with_file_and_line(tmp_path, source, message, is_own):
+    other = fake_python(tmp_path / "python", f'exec "{sys.executable}" "$@"')
+    python = OLD if is_own else Python(str(other), (3, 11))
     with pytest.raises(InvalidProgram) as caught:
-        check_sources(OLD, {"main.py": "import string\n", "pkg/a.py": source, "text.txt": "no ( code"})
+        check_sources(python, {"main.py": "import string\n", "pkg/a.py": source, "text.txt": "no ( code"})
     assert message in caught.value.message
     assert "`uv python install 3.14`" in caught.value.hint
 
