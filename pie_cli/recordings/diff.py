@@ -10,11 +10,12 @@ import msgspec
 
 from pie_cli import console, exits
 from pie_cli.recordings.compare import Pair, Seen, compare, texts
-from pie_cli.recordings.words import MAX_CHARS, call_text, value_text
+from pie_cli.recordings.words import MAX_CHARS, fitted_call_text, value_text
 from pie_engine.protocol.recording import Call, Recording, read_recording
 
 SAME, OTHER, RESULT, LEFT, RIGHT = " ", "!", "~", "<", ">"
-MIN_COLUMN_CHARS = 24
+MIN_COLUMNS = 100
+"""For two recordings side by side."""
 MAX_TEXT_CHARS = 300
 
 
@@ -31,9 +32,8 @@ def diff(first: Path, second: Path, *, everything: bool) -> int:
         console.data_line(f"they first depart at call {_number(departed[0])}")
     if shown := pairs if everything else differing:
         console.data_line("")
-        for line in _side_by_side(shown):
+        for line in _side_by_side(shown) if _num_columns() >= MIN_COLUMNS else _one_below_the_other(shown):
             console.data_line(line)
-        console.data_line(f"{SAME} same  {OTHER} another call  {RESULT} another result  {LEFT}{RIGHT} only on one side")
     for line in _text_lines(texts(left), texts(right)):
         console.data_line(line)
     if not differing and has_same_end:
@@ -88,12 +88,31 @@ def _number(pair: Pair) -> int:
 
 def _side_by_side(pairs: Sequence[Pair]) -> Iterator[str]:
     """Two columns as wide as the terminal has room for."""
-    width = max(MIN_COLUMN_CHARS, (shutil.get_terminal_size((120, 24)).columns - 3) // 2)
+    width = (_num_columns() - 3) // 2
     for pair in pairs:
         first, second = _cell(pair.first, pair.second, width), _cell(pair.second, pair.first, width)
         yield f"{first} {_mark(pair)} {second}".rstrip()
         if pair.is_same_call and not pair.is_same:
             yield f"{_result(pair.first, width)} {RESULT} {_result(pair.second, width)}".rstrip()
+    yield f"{SAME} same  {OTHER} another call  {RESULT} another result  {LEFT}{RIGHT} only on one side"
+
+
+def _one_below_the_other(pairs: Sequence[Pair]) -> Iterator[str]:
+    """For terminals in which half a line shows nothing of a call."""
+    width = _num_columns() - 2
+    for pair in pairs:
+        both = (LEFT, pair.first, pair.second), (RIGHT, pair.second, pair.first)
+        if not pair.is_same_call:
+            yield from (f"{mark} {_cell(seen, other, width)}".rstrip() for mark, seen, other in both if seen)
+            continue
+        yield f"{SAME} {_cell(pair.first, pair.second, width)}".rstrip()
+        if not pair.is_same:
+            yield from (f"{mark} {_result(seen, width)}".rstrip() for mark, seen, _ in both)
+    yield f"{SAME} both  {LEFT} the first recording  {RIGHT} the second one"
+
+
+def _num_columns() -> int:
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def _mark(pair: Pair) -> str:
@@ -106,8 +125,11 @@ def _cell(seen: Seen | None, other: Seen | None, width: int) -> str:
     if seen is None:
         return " " * width
     place = seen.call.place.partition(" ")[0]
-    theirs = other.arguments if other is not None else ()
-    return _cut(f"{seen.number:>4} {place} {call_text(seen.call.function, seen.arguments, theirs, width)}", width)
+    start = f"{seen.number:>4} {place} "
+    is_like = other is not None and other.call.function == seen.call.function
+    theirs = other.arguments if other is not None and is_like else ()
+    text = fitted_call_text(seen.call.function, seen.arguments, theirs, width - len(start))
+    return _cut(start + text, width)
 
 
 def _result(seen: Seen | None, width: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pie_cli.recordings.compare import compare, seen_calls, texts
 from pie_cli.recordings.diff import diff
-from pie_cli.recordings.words import Handle, call_text, value_text
+from pie_cli.recordings.words import Handle, call_text, fitted_call_text, value_text
 from pie_engine.protocol.program import Bundle, Limits, Manifest
 from pie_engine.protocol.recording import (
     MAGIC,
@@ -122,6 +124,21 @@ def test_arguments_are_shortened_to_what_differs():
     assert value_text("ä" * 100) == '"' + "ä" * 59 + "…"
 
 
+@pytest.mark.parametrize("num_chars", [40, 60, 100])
+def test_what_differs_is_seen_in_a_short_line_too(num_chars):
+    same, long = [{"role": "system", "content": "s" * 300}], "x" * 300
+    left, right = (["", json.dumps([*same, {"content": word}]), long, True] for word in ("cats", "dogs"))
+    shown = fitted_call_text("model.render-chat", left, right, num_chars)
+    assert "cats" in shown
+    assert shown.startswith("model.render-chat(…, …")
+    assert shown.endswith(", …, …)")
+    assert len(shown) <= num_chars + 12
+    plan, other = ({"sampler": {"temperature": heat, "seed": 1, "words": long}} for heat in (1.0, 0.5))
+    assert fitted_call_text("f", [Handle("#1"), plan], [Handle("#1"), other], 36) == "f(#1, {sampler.temperature: 1.0})"
+    assert fitted_call_text("session.send", ['"a\\nb"'], [], 80) == 'session.send("a\\nb")'
+    assert fitted_call_text("session.send", ["[secret KEY]"], [], 80) == 'session.send("[secret KEY]")'
+
+
 # The command.
 
 
@@ -137,14 +154,32 @@ def file_of(path, recording: Recording):
     [
         (chat(9, "Hello"), 0, ["the calls, their results and the end are the same"]),
         (chat(9, "World"), 1, ["reply 1:", '< "Hello"', '> "World"', "end !"]),
-        (chat(9, "Hello", temperature=1.0), 1, ["they first depart at call 3", "main.py:3 generate.start(#1, {"]),
+        (
+            chat(9, "Hello", temperature=1.0),
+            1,
+            ["they first depart at call 3", "main.py:3 generate.start(#1, {sampler.temp"],
+        ),
         (Recording(HEAD, [*chat(9, "Hello").entries[:-1], Full(1.0)]), 1, ["cut off"]),
     ],
     ids=["same", "text", "call", "cut"],
 )
-def test_two_are_shown_side_by_side(tmp_path, capfd, other, code, lines):
+@pytest.mark.parametrize("num_columns", [60, 120])
+def test_two_are_shown_side_by_side(tmp_path, capfd, monkeypatch, other, code, lines, num_columns):
+    monkeypatch.setenv("COLUMNS", str(num_columns))
     first, second = file_of(tmp_path / "a", chat(1, "Hello")), file_of(tmp_path / "b", other)
     assert diff(first, second, everything=False) == code
     shown = capfd.readouterr().out
     for line in lines:
         assert line in shown
+
+
+def test_where_half_a_line_shows_nothing_they_are_one_below_the_other(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    first = file_of(tmp_path / "a", chat(1, "Hello"))
+    assert diff(first, file_of(tmp_path / "b", chat(9, "Hello", temperature=1.0)), everything=True) == 1
+    shown = capfd.readouterr().out.splitlines()
+    starts = [line.partition("(")[0] for line in shown if ".py:" in line]
+    assert "<    3 main.py:3 generate.start" in starts
+    assert starts.index(">    3 main.py:3 generate.start") == starts.index("<    3 main.py:3 generate.start") + 1
+    assert all(start[0] == " " for start in starts if "generate.start" not in start)
+    assert max(len(line) for line in shown if ".py:" in line) <= 70
