@@ -149,20 +149,23 @@ def build(entries: Sequence[AnyEntry], full_mb: float | None = None) -> Profile:
 
 
 class _Names:
-    """Tasks that have no name of their own are numbered as they come; the first one runs `main`."""
+    """Tasks that have no name of their own are numbered as they come, from 2: the one that runs `main` is called so."""
 
     def __init__(self) -> None:
         self.known: list[str] = []
         self._shown: dict[str, str] = {}
+        self._num_automatic = 0
 
     def of(self, task: str) -> str:
         if not task:
             return ""
         shown = self._shown.get(task)
         if shown is None:
-            number = len(self._shown) + 1
-            automatic = "main" if number == 1 else f"task {number}"
-            shown = self._shown[task] = automatic if AUTOMATIC.fullmatch(task) else task
+            shown = task
+            if AUTOMATIC.fullmatch(task):
+                self._num_automatic += 1
+                shown = f"task {self._num_automatic + 1}"
+            self._shown[task] = shown
             self.known.append(shown)
         return shown
 

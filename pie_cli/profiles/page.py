@@ -26,7 +26,7 @@ from pie_cli.profiles.phases import (
     parts_of,
     phases,
 )
-from pie_cli.profiles.text import counts, duration
+from pie_cli.profiles.text import counts, courses, duration
 from pie_cli.profiles.totals import Series, series
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -71,10 +71,11 @@ def page(profile: Profile) -> str:
         "bar": "".join(_bar(profile)),
         "phases": "".join(_phase_rows(profile)),
         "counts": "<br>".join(escape(line) for line in counts(profile)),
+        "courses": escape("\n".join(courses(profile))),
         "hints": "".join(_hints(profile)),
         "tracks": "\n".join(_tracks(profile)),
         "end": duration(profile.wall_us),
-        "awaits": "".join(_await_rows(profile)),
+        "awaits": _await_table(profile),
         "wall": str(max(profile.wall_us, 1)),
     }
     return FIELD.sub(lambda match: fields[match[1]], TEMPLATE.read_text(encoding="utf-8"))
@@ -114,6 +115,13 @@ def _hints(profile: Profile) -> Iterator[str]:
 def _marked(text: str) -> str:
     """What is in backticks as code."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
+
+
+def _await_table(profile: Profile) -> str:
+    rows = "".join(_await_rows(profile))
+    names = ("", "", "line", "times", "longest", "waited for")
+    header = "".join(f"<th>{name}</th>" for name in names)
+    return f'<h2>Awaits by line</h2>\n<table id="awaits"><tr>{header}</tr>{rows}</table>' if rows else ""
 
 
 def _await_rows(profile: Profile) -> Iterator[str]:

@@ -25,6 +25,7 @@ def report(profile: Profile) -> Iterator[str]:
             yield _phase(name, took, profile.wall_us)
     yield ""
     yield from counts(profile)
+    yield from (f"  {line}" for line in courses(profile))
     slowest = lines(profile)[:NUM_AWAITS]
     if slowest:
         yield ""
@@ -70,7 +71,7 @@ def _phase(name: str, took: float, wall_us: int) -> str:
 
 
 def counts(profile: Profile) -> Iterator[str]:
-    """Tokens, guesses and pages, in all and over time."""
+    """Tokens, guesses and pages, in all."""
     total = totals(profile)
     yield f"tokens    {_tokens(total, profile)}"
     if total.drafted:
@@ -80,11 +81,15 @@ def counts(profile: Profile) -> Iterator[str]:
         yield f"KV pages  at most {total.max_held_pages} of {total.num_pages}, never less than " + (
             f"{total.least_free_pages} free{copied}"
         )
+
+
+def courses(profile: Profile) -> Iterator[str]:
+    """Tokens and pages over time, in columns."""
     if profile.steps:
         over = series(profile)
-        yield f"  prefill {spark(over.prefill)}  up to {max(over.prefill):.0f} tokens/s"
-        yield f"  decode  {spark(over.decode)}  up to {max(over.decode):.0f} tokens/s"
-        yield f"  pages   {spark(over.held_pages)}  up to {max(over.held_pages):.0f}"
+        yield f"prefill {spark(over.prefill)}  up to {max(over.prefill):.0f} tokens/s"
+        yield f"decode  {spark(over.decode)}  up to {max(over.decode):.0f} tokens/s"
+        yield f"pages   {spark(over.held_pages)}  up to {max(over.held_pages):.0f}"
 
 
 def _tokens(total: Totals, profile: Profile) -> str:

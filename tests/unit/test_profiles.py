@@ -135,7 +135,15 @@ def test_totals_and_their_course(recorded):
 
 
 def test_tasks_without_a_name_are_numbered(recorded):
-    assert recorded.tasks == ["main", "task 2", "task 3", "task 4"]
+    assert recorded.tasks == ["task 2", "task 3", "task 4", "task 5"]  # of a time when `main` had no name either
+
+
+def test_a_main_that_only_gathers_gives_its_name_to_nobody():
+    calls = [
+        Call(i * 10, 2, "m.py:1 in f", task, "context.length") for i, task in enumerate(["Task-8", "mine", "Task-9"])
+    ]
+    assert made(*calls).tasks == ["task 2", "mine", "task 3"]
+    assert made(*calls, Call(50, 2, "m.py:9 in main", "main", "context.length")).tasks[-1] == "main"
 
 
 def test_times_and_curves_in_words():
@@ -184,7 +192,7 @@ def test_the_trace_is_in_chrome_s_form(recorded):
             event
         )
     names = {event["args"]["name"] for event in events if event["ph"] == "M"}
-    assert {"program", "main", "task 2", "task 3", "task 4", "model fake", "steps"} <= names
+    assert {"program", "task 2", "task 3", "task 4", "task 5", "model fake", "steps"} <= names
     assert sum(event.get("cat") == "step" for event in events) == sum(len(each) for each in recorded.steps.values())
     assert sum(event["ph"] == "b" for event in events) == sum(event["ph"] == "e" for event in events) > 0
 
@@ -245,6 +253,8 @@ def test_the_page_has_everything_without_a_script(recorded):
     ):
         assert shown in text
     assert "{{" not in text
+    assert "Awaits by line" in text
+    assert "Awaits by line" not in page(made(End(10, "return"))), "a table without rows says nothing"
 
 
 def test_the_page_needs_no_network(recorded):

@@ -125,7 +125,7 @@ class HostLoop(base_events.BaseEventLoop):
 
         Tasks that are left over are cancelled, as `asyncio.run` does.
         """
-        self._main = self.create_task(main)
+        self._main = self.create_task(main, name="main")
         try:
             return self.run_until_complete(self._main)
         except Deadlock as deadlock:
