@@ -278,6 +278,43 @@ def talk_value(talk: Recording) -> object:
     return msgspec.json.decode(talk.end.value)
 
 
+CANCELS = """
+import asyncio
+from inferlet import Context
+
+async def answer(ctx, max_tokens):
+    return str(await ctx.generate(max_tokens=max_tokens))
+
+async def main() -> list:
+    {}
+    ctx = Context()
+    ctx.user("Hi")
+    await ctx.flush()
+    tasks = [asyncio.create_task(answer(ctx.fork(), n)) for n in (2, 40, 50, 60, 70, 80)]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    found = [await each for each in asyncio.as_completed([answer(ctx.fork(), n) for n in (1, 2, 3, 4)])]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for n in (40, 50, 60):
+                group.create_task(answer(ctx.fork(), n))
+            group.create_task(answer(None, 1))
+    except* AttributeError:
+        found.append("failed")
+    return [len(done), *found]
+"""
+
+
+def test_an_edit_does_not_change_the_order_of_sets_of_tasks(engine, replays):
+    recording = record(engine, CANCELS.replace("{}", "pass"))
+    edits = (f"kept = [object() for _ in range({n})]; words = 'x' * {n} + str(kept)" for n in (3, 40, 500, 6000))
+    for edit in edits:
+        replayed = replays.replay(recording, bundle(CANCELS.replace("{}", edit)))
+        assert replayed.departures == [], edit
+        assert replayed.value[-1] == "failed"
+
+
 def test_the_first_call_that_differs_ends_the_run_and_is_named_with_its_line(replays, talk):
     replayed = edited(replays, talk, "ctx.user(prompt)", "ctx.user(prompt + '!')")
     (departure,) = replayed.departures

@@ -86,6 +86,7 @@ def test_blocking_waits_go_to_the_host(sandbox):
         ("await asyncio.open_connection('localhost', 80)", "no network"),
         ("input()", "no standard input"),
         ("sys.stdin.read()", "no standard input"),
+        ("breakpoint()", "a sandbox has no terminal, so breakpoint() does not work here"),
         ("select.select([0], [], [])", "no sockets"),
         ("asyncio.run(asyncio.sleep(0))", "cannot be called from a running event loop"),
         ("await asyncio.Event().wait()", "deadlock"),

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from inferlet import log
 from inferlet._loop import HostLoop
 from inferlet._output import HostWriter
-from inferlet._runtime import absent, branches
+from inferlet._runtime import absent, branches, ordered
 from inferlet.errors import Unsupported
 
 
@@ -31,6 +31,7 @@ def install(loop: HostLoop) -> None:
     _install_asyncio()
     _install_streams()
     _install_logging()
+    _install_breakpoint()
     absent.install()
 
 
@@ -128,6 +129,7 @@ def _install_asyncio() -> None:
     """`asyncio.run` in synchronous code gets the host's loop too."""
     asyncio.new_event_loop = asyncio.events.new_event_loop = HostLoop  # type: ignore[assignment]
     branches.install()
+    ordered.install()
 
 
 class _NoInput(io.TextIOBase):
@@ -141,7 +143,8 @@ class _NoInput(io.TextIOBase):
 
     def read(self, size: int | None = -1, /) -> NoReturn:
         raise Unsupported(
-            "an inferlet has no standard input", hint="take a parameter of `main`, or `await session.receive()`"
+            "an inferlet has no standard input",
+            hint="take a parameter of `main`, or `await session.receive()`; pdb works under `pie debug`",
         )
 
     readline = readlines = __next__ = read  # type: ignore[assignment]
@@ -151,6 +154,16 @@ def _install_streams() -> None:
     sys.stdout = sys.__stdout__ = HostWriter("STDOUT")  # type: ignore[assignment,misc]
     sys.stderr = sys.__stderr__ = HostWriter("STDERR")  # type: ignore[assignment,misc]
     sys.stdin = sys.__stdin__ = _NoInput()  # type: ignore[assignment,misc]
+
+
+def _install_breakpoint() -> None:
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        raise Unsupported(
+            "a sandbox has no terminal, so breakpoint() does not work here",
+            hint="`pie debug` runs the program where it does; for `pie run` take it out",
+        )
+
+    sys.breakpointhook = sys.__breakpointhook__ = refuse
 
 
 def _install_logging() -> None:
