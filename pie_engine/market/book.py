@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import IntEnum
 
-from pie_engine.market.columns import Column, Slots
+from pie_engine.market.columns import Slots
 
 PACED = -1
 """Instead of a bid: what spreads the balance over the rest of the program (`market.pacing`)."""
@@ -32,36 +32,37 @@ class Book:
     """Rows of contexts. All columns are to be read; those that say so are for the core to write."""
 
     def __init__(self) -> None:
-        self.account = Column()
+        self._slots = slots = Slots()
+        self.account = slots.column()
         """Seat of its process in the ledger."""
-        self.standing = Column()
-        self.bid = Column()
+        self.standing = slots.column()
+        self.bid = slots.column()
         """Micro-credits for a page and a step, or `PACED`. Written by the core, any time."""
-        self.age = Column()
+        self.age = slots.column()
         """Of a runnable or parked one: the number of its operation by arrival; of an idle one: the step since which it
         is idle. Small is old."""
-        self.since = Column()
+        self.since = slots.column()
         """The last step in which it ran or had nothing to wait for: it has waited since."""
-        self.num_pages = Column()
+        self.num_pages = slots.column()
         """That it holds. Written by the core when it changes."""
-        self.num_wanted = Column()
+        self.num_wanted = slots.column()
         """Pages that it needs to run, while it holds none. See `wake` and `put_back`."""
-        self.charge = Column()
+        self.charge = slots.column()
         """Pages as they are charged, in `sharing.PARTS` of a page: see `Policy.charge`, which the core calls every
         `sharing.EVERY_STEPS` while not everything fits."""
-        self.turn_end = Column()
+        self.turn_end = slots.column()
         """Until this step nobody takes its pages: it had waited too long (`market.seam`)."""
-        self.term_end = Column()
+        self.term_end = slots.column()
         """Until this step it has just come, see `core.claims`. Written by the core."""
-        self.lacks_pages = Column()
+        self.lacks_pages = slots.column()
         """1: it waits for pages. Written by the core."""
-        self.is_steady = Column()
+        self.is_steady = slots.column()
         """1: it decodes, and has room in its pages, see `core.claims`. Written by the core."""
-        self.num_ran = Column()
+        self.num_ran = slots.column()
         """Steps with a price in which it ran, since its rent was reckoned."""
-        self.num_reckoned = Column()
+        self.num_reckoned = slots.column()
         """Steps with a price of which its rent was reckoned, since rents were paid."""
-        self.burst = Column()
+        self.burst = slots.column()
         """Tokens of its prompt that have run since it began."""
         self.changed: set[int] = set()
         """Rows that were opened, and whose bids have changed, since `Policy.strengths` has looked at them."""
@@ -69,23 +70,6 @@ class Book:
         """Contexts beyond the first one of each process."""
         self._num_contexts: Counter[int] = Counter()
         """By seat."""
-        self._slots = Slots(
-            self.account,
-            self.standing,
-            self.bid,
-            self.age,
-            self.since,
-            self.num_pages,
-            self.num_wanted,
-            self.charge,
-            self.turn_end,
-            self.term_end,
-            self.lacks_pages,
-            self.is_steady,
-            self.num_ran,
-            self.num_reckoned,
-            self.burst,
-        )
 
     def __len__(self) -> int:
         return len(self._slots)

@@ -35,12 +35,21 @@ class Column(array):  # type: ignore[type-arg]
 
 
 class Slots:
-    """Numbers from 0 on, the last one given back first; all columns that are given grow with them."""
+    """Numbers from 0 on, the last one given back first, and columns with a place for each of them."""
 
-    def __init__(self, *columns: Column) -> None:
-        self._columns = columns
+    def __init__(self) -> None:
+        self._columns: list[Column] = []
         self._free: list[int] = []
         self._num_used = 0
+        self._capacity = FIRST_CAPACITY
+
+    def column(self) -> Column:
+        """A new one, which grows with the numbers."""
+        column = Column()
+        while len(column) < self._capacity:
+            column.grow()
+        self._columns.append(column)
+        return column
 
     def __len__(self) -> int:
         return self._num_used - len(self._free)
@@ -58,7 +67,8 @@ class Slots:
                 each[slot] = 0
             return slot
         slot = self._num_used
-        if slot == len(self._columns[0]):
+        if slot == self._capacity:
+            self._capacity *= 2
             for each in self._columns:
                 each.grow()
         self._num_used += 1

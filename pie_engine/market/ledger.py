@@ -46,12 +46,12 @@ class Ledger:
         """`admission_quota_pages`: how far pages may be made on debt."""
         assert admission_quota_pages >= 0, admission_quota_pages
         self.max_debt = admission_quota_pages * PAGE_COST
-        self.balances = Column()
-        self.endowments = Column()
-        self._rents = Column()
-        self._dividends = Column()
-        self._num_made = Column()
-        self._slots = Slots(self.balances, self.endowments, self._rents, self._dividends, self._num_made)
+        self._slots = Slots()
+        self.balances = self._slots.column()
+        self.endowments = self._slots.column()
+        self._rents = self._slots.column()
+        self._dividends = self._slots.column()
+        self._num_made = self._slots.column()
         self._seats: dict[str, int] = {}
         """By process; the oldest first."""
         self._parents: dict[str, str] = {}
@@ -70,6 +70,10 @@ class Ledger:
     def end(self) -> int:
         """All seats are below."""
         return self._slots.end
+
+    def column(self) -> Column:
+        """What else is known of each seat: 0 for a new account."""
+        return self._slots.column()
 
     def __contains__(self, pid: str) -> bool:
         return pid in self._seats

@@ -35,7 +35,7 @@ from typing import ClassVar
 import numpy as np
 
 from pie_engine.market.book import Book, Standing
-from pie_engine.market.columns import Column, Ints, ints_of
+from pie_engine.market.columns import Ints, ints_of
 from pie_engine.market.fairness import BURST_TOKENS, DECODE_COST, Service
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.ordering import Givers, first_to_run, interleaved, ranks
@@ -84,9 +84,9 @@ class Policy:
         self._num_pages = num_pages
         self._max_wait_steps = max_wait_steps
         self._service = Service()
-        self._joined = Column()
-        self._priorities = Column()
-        self._last_turns = Column()
+        self._joined = self.ledger.column()
+        self._priorities = self.ledger.column()
+        self._last_turns = self.ledger.column()
         """The step in which a claim of the process ran because it was overdue, or the one in which the process came."""
         self._last_free_step = 0
         """The last step in which everything ran."""
@@ -107,9 +107,6 @@ class Policy:
     def join(self, pid: str, endowment: int, step: int, *, parent: str | None = None, priority: int = 0) -> int:
         """The seat of a new process; `endowment` in micro-credits, see `Ledger.join`."""
         seat = self.ledger.join(pid, endowment, parent)
-        while seat >= len(self._joined):
-            for each in (self._joined, self._priorities, self._last_turns):
-                each.grow()
         self._joined[seat] = self._last_turns[seat] = step
         self._priorities[seat] = priority
         self._service.join(seat)

@@ -184,3 +184,15 @@ class Economy(RuleBasedStateMachine):
 
 Economy.TestCase.settings = settings(max_examples=count(8, 400), stateful_step_count=count(12, 60), deadline=None)
 TestEconomy = Economy.TestCase
+
+
+def test_a_column_has_a_place_for_each_seat_whenever_it_was_made():
+    ledger = Ledger()
+    seats = [ledger.join(f"p{number}", CREDIT) for number in range(40)]
+    column = ledger.column()
+    seats += [ledger.join(f"q{number}", CREDIT) for number in range(60)]
+    for seat in seats:
+        column[seat] = seat + 1
+    ledger.leave("p7")
+    assert ledger.join("new", CREDIT) == seats[7]
+    assert [column[seat] for seat in seats] == [0 if seat == seats[7] else seat + 1 for seat in seats]
