@@ -224,6 +224,8 @@ class MonitorApp(App[None]):
         if not self._is_frozen:
             while self._held:
                 self.reducer.apply(self._held.popleft())
+        # All of the picture is of one moment: there is time to read it.
+        self.main.read_now()
         self.draw()
 
     def action_theme(self) -> None:

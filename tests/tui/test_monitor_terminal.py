@@ -72,7 +72,11 @@ def differences(rig: Rig, terminal: Terminal) -> list[tuple[object, ...]]:
 KEYS = ("down", "pagedown", "g", "o", "z", "3", "2", "6", "1", "right", "space", "space", "t", "enter", "escape")
 
 
-@pytest.mark.parametrize("size", [(80, 24), (200, 60), (20, 5)], ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize(
+    "size",
+    [(80, 24), pytest.param((200, 60), marks=pytest.mark.slow), (20, 5)],
+    ids=lambda size: "x".join(map(str, size)),
+)
 async def test_small_changes_leave_what_a_whole_draw_gives(
     size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
