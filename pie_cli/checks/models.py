@@ -11,7 +11,22 @@ SHIPPED = "pie-tiny"
 
 def check(config: EngineConfig) -> list[Finding]:
     drafts = [section for section in config.models if section.draft_model]
-    return [_model(section, config) for section in config.models] + [_draft(section, config) for section in drafts]
+    return [
+        *_namesakes(config),
+        *(_model(section, config) for section in config.models),
+        *(_draft(section, config) for section in drafts),
+    ]
+
+
+def _namesakes(config: EngineConfig) -> list[Finding]:
+    """The daemon does not start with them."""
+    labels = [section.label for section in config.models]
+    fix = "give each of them its own `name` in config.toml"
+    return [
+        Finding("model", "problem", f"{labels.count(label)} models are called `{label}`", fix)
+        for label in dict.fromkeys(labels)
+        if labels.count(label) > 1
+    ]
 
 
 def _model(section: ModelSection, config: EngineConfig) -> Finding:

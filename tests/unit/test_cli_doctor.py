@@ -304,6 +304,12 @@ def test_a_driver_that_this_version_lacks_is_a_problem() -> None:
     assert (found.severity, found.fix) == ("problem", "pie config set models.driver cpu")
 
 
+def test_two_models_of_one_name_are_a_problem_as_for_the_daemon() -> None:
+    found, *others = models.check(EngineConfig(models=(ModelSection(), ModelSection(), ModelSection(name="b"))))
+    assert (found.severity, found.message) == ("problem", "2 models are called `pie-tiny`")
+    assert [each.severity for each in others] == ["ok"] * 3
+
+
 def test_each_warning_and_each_problem_says_what_to_do() -> None:
     """In the code of the checks, since most of them are hard to bring about."""
     bare = [
