@@ -75,10 +75,12 @@ def _new_home() -> Path:
 def _running(model: str = "", more: str = "") -> Iterator[Daemon]:
     """A daemon with pie-tiny on the CPU driver, in a home that goes with it."""
     running = Daemon(_new_home(), model=model, more=more)
-    running.start()
-    yield running
-    running.stop()
-    shutil.rmtree(running.home, ignore_errors=True)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(running.home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
