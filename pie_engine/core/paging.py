@@ -108,6 +108,7 @@ class Paging:
                     self._lack(operation)
                     continue
                 self.num_moved_in += is_newcomer
+                self.settle(operation.context)
             self._let_in.append(operation.context.row)
             if reading is not None:
                 self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
@@ -281,6 +282,14 @@ class Paging:
             self.num_preemptions += 1
             if context.queue[0].is_runnable:
                 self.put_back.append(context.queue[0])
+                if self._pool.tier.num_slots:
+                    context.awaited = self._pool.tier.expect(list(context.kv.coming_keys()))
+
+    def settle(self, context: Context) -> None:
+        """It is back, or does not come: host memory need not keep what it has lost."""
+        if context.awaited is not None:
+            self._pool.tier.settle(context.awaited)
+            context.awaited = None
 
 
 def _keys_but(kv: KvContext, gaps: Spans) -> list[bytes]:

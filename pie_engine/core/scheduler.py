@@ -94,6 +94,7 @@ class Scheduler:
             place = self.runnable.index(operation, bisect_left(self.runnable, operation.arrival, key=_arrival))
             del self.runnable[place], self._rows[place]
             self.claims.park(operation.context)
+            self.paging.settle(operation.context)
             if not self.runnable:
                 # The last step may have been too small for all; there may be no next one for long.
                 self.claims.all_ran()

@@ -10,6 +10,7 @@ from pie_engine.core.memory import SamplerMemory
 from pie_engine.core.waiting import PageWait
 from pie_engine.errors import ErrorInfo
 from pie_engine.kv.context import KvContext
+from pie_engine.kv.tier import Awaited
 from pie_engine.market.ledger import Account, Ledger
 from pie_engine.protocol.placement import Placement
 from pie_engine.protocol.to_host import Charged, CoreResult
@@ -119,6 +120,8 @@ class Context:
         self.backing: Backing | None = None
         """Where the KV of its first `num_backed` tokens can be read, if it came from there."""
         self.num_backed = 0
+        self.awaited: Awaited | None = None
+        """Pages that it has lost and comes back for."""
         self.bid: int | None = None
         """Micro-credits for a page and a step, as its program says; None: the default, which spreads its balance."""
         self.is_away = False

@@ -67,6 +67,34 @@ def test_without_host_memory_it_is_computed_again():
     assert rig.core.stats().num_host_pages == 0
 
 
+@pytest.mark.parametrize("num_host_pages", [50, 70, 100])
+def test_in_too_little_host_memory_some_keep_all_instead_of_all_losing_theirs(num_host_pages: int):
+    """Contexts that take turns come back for what was unused longest."""
+    rig = Rig(num_pages=100, num_host_pages=num_host_pages)
+    for letter in "abcdefghijkl":
+        rig.send(OpenProcess(letter, "test"))
+        rig.generate(rig.context(letter * 80, pid=letter), max_tokens=80, ignore_eos=True)
+    rig.run(max_steps=5000)
+    stats = rig.core.stats()
+    assert stats.num_page_returns > 2 * num_host_pages
+    # Besides what comes back, each page once: when its program has ended.
+    assert rig.driver.num_pages_read <= stats.num_page_returns + stats.market.made
+    rig.check()
+
+
+def test_who_is_called_off_while_it_is_out_awaits_nothing():
+    rig = Rig(num_pages=20, num_host_pages=12)
+    for letter in "abcd":
+        rig.send(OpenProcess(letter, "test"))
+        rig.generate(rig.context(letter * 36, pid=letter), max_tokens=30, ignore_eos=True)
+    while not rig.core.pool.tier._awaited:
+        rig.step(after_s=0.01)
+        rig.take_all()
+    rig.send(*(CloseProcess(letter) for letter in "abcd"))
+    assert not rig.core.pool.tier._awaited
+    rig.check()
+
+
 def test_plans_that_are_put_back_are_not_computed_again():
     rig, alone = Rig(num_pages=20, num_host_pages=100), Rig()
     ops = [rig.generate(rig.context(prompt, seed=1), sampler=RANDOM, max_tokens=30) for prompt in PROMPTS]
@@ -352,7 +380,51 @@ def test_a_slot_that_is_lost_is_a_violation():
     tier = HostTier(2)
     tier.put(b"a")
     del tier._slots[b"a"]
-    assert tier.violations() == ["slots of the host tier: [] used, [1] free"]
+    assert "slots of the host tier: [] used, [1] free" in tier.violations()
+
+
+def test_what_is_given_up_first_has_to_be_what_nobody_awaits():
+    tier = HostTier(2)
+    tier.put(b"a")
+    tier.expect([b"a"])
+    tier._spare[b"a"] = None
+    assert tier.violations() == ["content of the host tier is neither awaited nor spare, or both"]
+
+
+def test_what_somebody_comes_back_for_is_kept_and_the_rest_given_up():
+    tier = HostTier(3)
+    for key in (b"a1", b"a2", b"x"):
+        tier.put(key)
+    awaited = tier.expect([b"a1", b"a2"])
+    assert tier.put(b"y") == 2, "of which nobody knows whether it is wanted again"
+    assert tier.put(b"z") == 2
+    tier.expect([b"b1"])
+    assert tier.put(b"b1") == 2
+    assert (tier.put(b"c1"), tier.put(b"b2")) == (None, None), "all are awaited"
+    tier.settle(awaited)
+    assert tier.put(b"c1") == 0, "who has come, or does not, awaits nothing"
+    assert tier.violations() == []
+
+
+def test_of_what_somebody_awaits_the_end_gives_way_to_the_beginning():
+    """Without that it cannot be used. Pages move out from the end on."""
+    tier = HostTier(3)
+    tier.put(b"a")
+    tier.expect([b"a"])
+    tier.expect([b"1", b"2", b"3", b"4"])
+    assert [tier.put(key) for key in (b"4", b"3", b"2", b"1")] == [1, 2, 1, 2]
+    assert (tier.run([b"a"]), tier.run([b"1", b"2", b"3"])) == ([0], [2, 1])
+    assert tier.put(b"4") is None
+    assert tier.violations() == []
+
+
+def test_what_two_await_does_not_give_way_for_one_of_them():
+    tier = HostTier(2)
+    first, _ = tier.expect([b"1", b"2"]), tier.expect([b"0", b"1", b"2"])
+    assert [tier.put(key) for key in (b"2", b"1", b"0")] == [0, 1, None]
+    tier.settle(first)
+    assert tier.put(b"0") == 0
+    assert tier.violations() == []
 
 
 def test_moves_keep_their_order_and_go_together_where_they_can():
