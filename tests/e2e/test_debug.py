@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.dap import Ide
 from tests.e2e.terminal import OnTerminal
 
 PROGRAM = """
@@ -36,6 +37,9 @@ def test_pdb_steps_through_a_program_with_the_live_context(daemon, program):
     wanted = daemon.pie("run", str(sandboxed), "Hello").stdout.removeprefix("prompted\n").strip()
     with OnTerminal(daemon, "debug", str(program), "Hello") as shell:
         stop = shell.until("(Pdb) ")
+        if "-> breakpoint()" in stop:  # pdb stands there from Python 3.13 on, and behind it before
+            shell.press("n\n")
+            stop += shell.until("(Pdb) ")
         assert stop.index("prompted") < stop.index(f"{program}(11)main()")
         shell.press("p ctx.length > 3\n")
         assert "True" in shell.until("(Pdb) ")
@@ -44,6 +48,26 @@ def test_pdb_steps_through_a_program_with_the_live_context(daemon, program):
         shell.press("p 'it said', text\n")
         assert f"('it said', {wanted!r})" in shell.until("(Pdb) ")
         shell.press("c\n")
+        assert (shell.end(), wanted in shell.rest) == (0, True)
+
+
+@pytest.mark.slow
+def test_an_ide_attaches_stops_at_its_breakpoints_and_steps_with_the_live_context(daemon, program):
+    program.write_text(PROGRAM.replace("    breakpoint()\n", ""))
+    wanted = daemon.pie("run", str(program), "Hello").stdout.removeprefix("prompted\n").strip()
+    with OnTerminal(daemon, "debug", "--listen", "127.0.0.1:0", "--wait", str(program), "Hello") as shell:
+        shell.until("waiting for a debugger at 127.0.0.1:")
+        port = int(shell.until("\n"))
+        with Ide(port, str(program), [10]) as ide:
+            assert [(each["verified"], each["line"]) for each in ide.breakpoints] == [(True, 10)]
+            thread, frame = ide.stopped()
+            assert (frame["name"], frame["line"], frame["source"]["path"]) == ("main", 10, str(program))
+            assert int(ide.value(frame, "ctx.length")) > 3
+            ide.ask("next", threadId=thread)
+            thread, frame = ide.stopped()
+            assert (frame["line"], ide.value(frame, "text")) == (11, repr(wanted))
+            ide.ask("continue", threadId=thread)
+            ide.event("terminated")
         assert (shell.end(), wanted in shell.rest) == (0, True)
 
 
