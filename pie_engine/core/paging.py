@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable
 from itertools import islice, takewhile
+from typing import NamedTuple
 
 from pie_engine.core.archive import Backing, Reading
 from pie_engine.core.claims import Claims
@@ -14,6 +15,18 @@ from pie_engine.core.state import Context
 from pie_engine.kv.context import KvContext
 from pie_engine.kv.layout import Spans, outside
 from pie_engine.kv.pool import PagePool
+
+
+class Found(NamedTuple):
+    """What need not be computed of a prompt, beside the pages that were taken over."""
+
+    reading: Reading | None = None
+    """KV of a saved context."""
+    gaps: Spans = ()
+    """Pages that it need not have, since nobody sees them."""
+
+
+NOTHING_FOUND = Found()
 
 
 class Paging:
@@ -75,59 +88,67 @@ class Paging:
                 self._claims.has_grown(operation.context)
                 self._let_in.append(operation.context.row)
                 found.append((operation, 1))
-                continue
-            is_prefill = kv.num_uncomputed > 1
-            if is_prefill and self._tokens_left <= 0:
-                self.passed_over.append(operation)
-                continue
-            # Contexts without pages are let in one after the other: a small one must not overtake a large one for ever.
-            is_newcomer = not kv.num_computed and not kv.num_pages
-            if is_newcomer and self.is_blocked:
-                self._lack(operation)
-                continue
-            reading: Reading | None = None
-            gaps: Spans = ()
-            operation.awaits_disk = False
-            self._num_hits = 0
-            self._claims.note_lack(operation.context, False)
-            if is_prefill:
-                gaps = self._gaps_of(kv)
-                if not self._look_up(operation, gaps):
-                    continue
-                reading = None if gaps else self._fetch(operation)
-                if operation.awaits_disk:
-                    continue
-            end, gaps = self._goal(kv, reading, gaps)
-            if kv.num_pages_at(end, gaps) > self._pool.num_pages:
-                self.outgrown.append(operation)
-                continue
-            if gaps or end > kv.writable_end:
-                num_growing = num_growing_before(operation) if is_newcomer else 0
-                if not self._reserve(operation, is_newcomer, end, gaps, num_growing):
-                    self.is_blocked = self.is_blocked or is_newcomer
-                    self._lack(operation)
-                    continue
-                self.num_moved_in += is_newcomer
-                self.settle(operation.context)
-            self._let_in.append(operation.context.row)
-            if reading is not None:
-                self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
-                continue
-            if is_prefill:
-                self._take_back(operation, gaps)
-                if not kv.num_writable:
-                    # All that it has pages for came back; a bounded context goes on from there.
-                    continue
-                self._announce(operation)
-                self._tokens_left -= kv.num_uncomputed
-            found.append((operation, min(kv.num_uncomputed, kv.num_writable)))
+            elif num_tokens := self._give(operation, num_growing_before):
+                found.append((operation, num_tokens))
         return found
+
+    def _give(self, operation: Operation, num_growing_before: Callable[[Operation], int]) -> int:
+        """How many tokens it has to run on the pages that it gets; 0: it does not run in this step."""
+        kv = operation.kv
+        is_prefill = kv.num_uncomputed > 1
+        if is_prefill and self._tokens_left <= 0:
+            self.passed_over.append(operation)
+            return 0
+        # Contexts without pages are let in one after the other: a small one must not overtake a large one for ever.
+        is_newcomer = not kv.num_computed and not kv.num_pages
+        if is_newcomer and self.is_blocked:
+            self._lack(operation)
+            return 0
+        operation.awaits_disk, self._num_hits = False, 0
+        self._claims.note_lack(operation.context, False)
+        found = self._find(operation) if is_prefill else NOTHING_FOUND
+        if found is None:
+            return 0
+        end, gaps = self._goal(kv, found.reading, found.gaps)
+        if kv.num_pages_at(end, gaps) > self._pool.num_pages:
+            self.outgrown.append(operation)
+            return 0
+        if gaps or end > kv.writable_end:
+            num_growing = num_growing_before(operation) if is_newcomer else 0
+            if not self._reserve(operation, is_newcomer, end, gaps, num_growing):
+                self.is_blocked = self.is_blocked or is_newcomer
+                self._lack(operation)
+                return 0
+        self._let_in.append(operation.context.row)
+        if found.reading is not None:
+            reading = found.reading
+            self.restores.append((operation, reading._replace(end=min(reading.end, kv.writable_end))))
+            return 0
+        if is_prefill:
+            self._begin_prompt(operation, gaps)
+        # A bounded context may have got back all that it has pages for; it goes on from there.
+        return min(kv.num_uncomputed, kv.num_writable)
+
+    def _begin_prompt(self, operation: Operation, gaps: Spans) -> None:
+        """What the host tier has comes back, and the rest is computed."""
+        self._take_back(operation, gaps)
+        if operation.kv.num_writable:
+            self._announce(operation)
+            self._tokens_left -= operation.kv.num_uncomputed
 
     def _lack(self, operation: Operation) -> None:
         self.lacking.append(operation)
         self._claims.note_lack(operation.context, True)
 
     # What is there already.
+
+    def _find(self, operation: Operation) -> Found | None:
+        """What there is of the tokens that it would have to compute; None: it had better wait for more."""
+        gaps = self._gaps_of(operation.kv)
+        if not self._look_up(operation, gaps):
+            return None
+        reading = None if gaps else self._fetch(operation)
+        return None if operation.awaits_disk else Found(reading, gaps)
 
     def _gaps_of(self, kv: KvContext) -> Spans:
         """Pages without which a context that forgets can come back: nobody sees them, and all others are known.
@@ -250,6 +271,7 @@ class Paging:
                 self._claims.has_pages(operation.context)
             return False
         if is_newcomer:
+            self.num_moved_in += 1
             self._claims.moved_in(operation.context, -(-kv.num_tokens // self._max_tokens))
         copy = kv.reserve(end, gaps)
         self._claims.has_pages(operation.context)
@@ -257,6 +279,7 @@ class Paging:
             pool.moves.copy(*copy)
             if (profile := operation.context.process.profile) is not None:
                 profile.copied(operation)
+        self.settle(operation.context)
         return True
 
     def _make_room(self, operation: Operation, end: int, gaps: Spans, num_growing: int, *, is_newcomer: bool) -> bool:
