@@ -16,7 +16,7 @@ import pytest
 
 import pie_client
 from pie_client import EndOfEvents, Event, Interrupted, InvalidInput, NoDaemon, NotFound, PieClient, PieError
-from pie_client.lock import is_held
+from pie_client.lock import holder
 from pie_engine import errors
 from pie_engine.config import load_config
 from tests.unit.test_client_wire import Server, counted
@@ -211,14 +211,14 @@ async def test_a_gateway_whose_daemon_lives_is_waited_for(tmp_path, lock):
 
 
 def test_a_lock_is_held_by_a_daemon_that_lives(lock):
-    assert is_held(lock)
+    assert holder(lock) == json.loads(lock.read_text())["os_pid"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"os_pid": "x"}', json.dumps({"os_pid": os.getpid()})])
 def test_a_lock_that_nobody_holds(tmp_path, text):
     (tmp_path / "lock").write_text(text)
-    assert not is_held(tmp_path / "lock")
-    assert not is_held(tmp_path / "nothing")
+    assert holder(tmp_path / "lock") is None
+    assert holder(tmp_path / "nothing") is None
 
 
 # What it says.
