@@ -100,12 +100,14 @@ def _forked_unflushed(profile: Profile) -> Hint | None:
     by_parent: dict[int, list[int]] = defaultdict(list)
     for fork in profile.forks:
         first = _first_of(profile, fork.child)
-        if first is None or not fork.num_uncomputed or fork.child not in calls:
+        # The last token runs in every fork that goes on from it: its logits are wanted there.
+        num_avoidable = fork.num_uncomputed - 1
+        if first is None or num_avoidable <= 0 or fork.child not in calls:
             continue
         own = sum(
             _tokens(call) for call in profile.calls if call.ctx == fork.child and fork.at <= call.at <= first.start.at
         )
-        extra = min(fork.num_uncomputed, max(first.num_prefill - own, 0))
+        extra = min(num_avoidable, max(first.num_prefill - own, 0))
         by_parent[fork.ctx].append(extra)
         num_copies += sum(each.num_copies for each in first.times)
         # One of them would have had to in any case.

@@ -231,6 +231,27 @@ def test_forks_of_what_was_not_flushed_are_named(engine):
     assert "flush" in found.remedy
 
 
+def test_forks_that_go_on_from_a_reply_are_not_named(engine):
+    """Its last token runs in each of them, whatever the program does."""
+    load(engine)
+    profile = run(
+        engine,
+        """
+        import asyncio
+        from inferlet import Context
+        async def main(prompt: str = "Tell me more. " * 30) -> None:
+            ctx = Context().user(prompt)
+            await ctx.flush()
+            for _ in range(5):
+                children = [ctx.fork() for _ in range(6)]
+                await asyncio.gather(*(child.generate(max_tokens=4, ignore_eos=True) for child in children))
+                ctx = children[0]
+        """,
+    )
+    assert sum(fork.num_uncomputed == 1 for fork in profile.forks) == 24
+    assert hints(profile) == []
+
+
 TURNS = """
 from inferlet import Context
 async def main(num_turns: int = 4) -> int:
