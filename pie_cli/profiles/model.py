@@ -223,4 +223,5 @@ def _shifted(times: OperationTimes, zero: int) -> OperationTimes:
         times.accepted,
         page_waits,
         times.num_copies,
+        moved(times.compiling),
     )

@@ -15,6 +15,7 @@ from pie_cli.profiles.model import Profile
 from pie_cli.profiles.phases import (
     CLIENT,
     DECODE,
+    GRAMMAR,
     HOST,
     MEANINGS,
     PAGES,
@@ -35,6 +36,7 @@ COLOURS = {
     PREFILL: "#3b7dd8",
     DECODE: "#49a75f",
     QUEUE: "#c9a227",
+    GRAMMAR: "#2f9c95",
     PAGES: "#c0392b",
     CLIENT: "#8e5bbf",
     SLEEP: "#9aa5b1",

@@ -11,16 +11,17 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from pie_cli.profiles.model import Operation, Profile
-from pie_engine.protocol.profile import Span, Wait
+from pie_engine.protocol.profile import OperationTimes, Span, Wait
 
-DECODE, PREFILL, PAGES, QUEUE = "decode", "prefill", "waiting for pages", "queue"
+DECODE, PREFILL, PAGES, QUEUE, GRAMMAR = "decode", "prefill", "waiting for pages", "queue", "grammar"
 CLIENT, SLEEP, PYTHON, HOST, START = "client", "sleep", "Python", "host", "start"
-PHASES = (PREFILL, DECODE, QUEUE, PAGES, CLIENT, SLEEP, PYTHON, HOST, START)
-MODEL_PHASES = frozenset({DECODE, PREFILL, PAGES, QUEUE})
+PHASES = (PREFILL, DECODE, QUEUE, GRAMMAR, PAGES, CLIENT, SLEEP, PYTHON, HOST, START)
+MODEL_PHASES = frozenset({DECODE, PREFILL, PAGES, QUEUE, GRAMMAR})
 MEANINGS = {
     PREFILL: "reading prompts",
     DECODE: "generating",
     QUEUE: "behind others, before the first step",
+    GRAMMAR: "compiled at its first use",
     PAGES: "no KV pages were free, or others bid more for them",
     CLIENT: "tools and messages, outside of the engine",
     SLEEP: "timers",
@@ -46,14 +47,22 @@ def parts_of(operation: Operation, wall_us: int) -> list[Part]:
             middle = min(times.prefilled or ended, ended)
         else:
             middle = admitted  # a step like any other of its reply
-        stages = [(times.queued, admitted, QUEUE), (admitted, middle, PREFILL), (middle, ended, DECODE)]
+        stages = [(admitted, middle, PREFILL), (middle, ended, DECODE)]
         if times.kind in ("flush", "save", "look"):
-            stages = stages[:2]
+            stages = stages[:1]
         elif times.kind == "pass" and times.num_prefill <= 1:
-            stages = [(times.queued, admitted, QUEUE), (admitted, ended, DECODE)]
-        for begin, end, phase in stages:
+            stages = [(admitted, ended, DECODE)]
+        for begin, end, phase in [*_before(times, admitted), *stages]:
             parts += _with_page_waits(begin, end, phase, times.page_waits)
     return parts
+
+
+def _before(times: OperationTimes, admitted: int) -> list[Part]:
+    """What went on before its first step."""
+    if not times.compiling:
+        return [(times.queued, admitted, QUEUE)]
+    begun = min(times.begun or admitted, admitted)
+    return [(times.queued, times.compiling, QUEUE), (times.compiling, begun, GRAMMAR), (begun, admitted, QUEUE)]
 
 
 def _with_page_waits(begin: int, end: int, phase: str, page_waits: Iterable[Span]) -> list[Part]:

@@ -105,6 +105,11 @@ class ProcessProfile:
             self._under_way[operation] = _Seen(operation, self, times)
             self.num_under_way += 1
 
+    def waits_for_grammar(self, operation: Operation) -> None:
+        """From now on until it has begun."""
+        if (seen := self._under_way.get(operation)) is not None:
+            seen.times.compiling = seen.times.compiling or round(self._clock() * 1e6)
+
     def begun(self, operation: Operation) -> None:
         if (seen := self._under_way.get(operation)) is not None:
             seen.times.begun = round(self._clock() * 1e6)

@@ -141,6 +141,8 @@ class Turns:
             if not operation.is_ready:
                 self.waiting[context] = None
                 self._scheduler.park(context)
+                if context.process.profile is not None:
+                    context.process.profile.waits_for_grammar(operation)
                 return
             _begin(operation)
             if context.process.profile is not None:

@@ -51,6 +51,8 @@ class OperationTimes(msgspec.Struct, array_like=True, gc=False):
     """When it could not run for want of KV pages."""
     num_copies: int = 0
     """Pages that were copied for it, since another context shares them."""
+    compiling: int = 0
+    """Its turn had come, but not its grammar, which was being compiled until `begun`; 0: that was there."""
 
 
 class StepTimes(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -11,7 +11,7 @@ import pytest
 from pie_engine.driver.fake_script import FakeScript, Fault
 from pie_engine.grammar import compile as compiling
 from pie_engine.protocol.plan import Grammar, GrammarKind
-from pie_engine.protocol.to_core import Append, Truncate
+from pie_engine.protocol.to_core import Append, OpenProcess, Truncate
 from tests.unit.core_rig import END, RANDOM, Rig
 
 PERSON = {
@@ -373,6 +373,26 @@ def test_others_go_on_while_a_grammar_is_compiled(monkeypatch):
     assert rig.heard[waiting].text.isdigit()
     assert rig.heard[behind].is_flushed
     assert not rig.core.is_compiling
+
+
+def test_a_profile_says_how_long_a_grammar_was_compiled(monkeypatch):
+    import threading
+
+    go_on, compiled = threading.Event(), compiling._compiled
+    monkeypatch.setattr(compiling, "_compiled", lambda *args: go_on.wait(10) and compiled(*args))
+    rig = Rig()
+    rig.send(OpenProcess("p2", "test", is_profiled=True))
+    ctx = rig.context("Who?", pid="p2")
+    rig.generate(ctx, max_tokens=2, ignore_eos=True)
+    waiting = rig.generate(ctx, grammar=DIGITS, max_tokens=5)
+    rig.run()
+    rig.step(3, after_s=0.1)
+    go_on.set()
+    run(rig)
+    plain, times = [each for said in rig.profiled for each in said.operations]
+    assert (plain.compiling, times.op) == (0, waiting)
+    assert times.queued < times.compiling == plain.ended, "its turn on the context has come"
+    assert times.begun - times.compiling >= 300_000
 
 
 def test_a_plan_can_be_stopped_or_released_while_its_grammar_is_compiled(monkeypatch):

@@ -20,7 +20,7 @@ from pie_cli.profiles.chrome import trace_events, trace_text
 from pie_cli.profiles.hints import hints
 from pie_cli.profiles.model import Profile, build
 from pie_cli.profiles.page import page
-from pie_cli.profiles.phases import DECODE, PAGES, PREFILL, QUEUE, parts_of, phases, shares
+from pie_cli.profiles.phases import DECODE, GRAMMAR, PAGES, PREFILL, QUEUE, parts_of, phases, shares
 from pie_cli.profiles.read import KEY, Collected, read_trace
 from pie_cli.profiles.text import duration, report, spark
 from pie_cli.profiles.totals import series, totals
@@ -100,6 +100,13 @@ def test_a_wait_is_divided_by_what_its_operation_was_in():
 def test_waiting_for_pages_is_apart_wherever_it_lies():
     found = phases(made(*plan(page_waits=[(200, 280), (600, 700)])))
     assert (found[QUEUE], found[PREFILL], found[DECODE], found[PAGES]) == (70, 200, 350, 180)
+
+
+def test_a_grammar_that_is_compiled_is_no_queue():
+    found = phases(made(*plan(compiling=160, begun=240)))
+    assert (found[QUEUE], found[GRAMMAR], found[PREFILL]) == (10 + 60, 80, 200)
+    found = phases(made(*plan(compiling=160, begun=0, admitted=0, prefilled=0)))
+    assert (found[QUEUE], found[GRAMMAR]) == (10, 790), "it ended before its grammar was there"
 
 
 def test_a_prompt_that_the_cache_had_is_no_prefill():
