@@ -99,8 +99,10 @@ def crowded() -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def queueing() -> Iterator[Daemon]:
-    """As `crowded`, where who came first has the pages."""
-    with _running("num_pages = 24\noffload_memory_mb = 2\n", more='[scheduling]\npolicy = "fcfs"\n') as running:
+    """As `crowded`, where who bids most keeps the pages for as long as a test may take."""
+    with _running(
+        "num_pages = 24\noffload_memory_mb = 2\n", more="[scheduling]\nmax_wait_steps = 100_000\n"
+    ) as running:
         yield running
 
 

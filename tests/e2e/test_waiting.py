@@ -16,13 +16,17 @@ from pie_engine.protocol.program import Bundle, Manifest
 
 NUM_PAGES = 24
 SOURCE = """
-from inferlet import Context
+from inferlet import Context, session
 
-async def main(prompt: list[int], max_tokens: int, window: int | None = None) -> list[int]:
+async def main(prompt: list[int], max_tokens: int = 0) -> list[int]:
     with Context() as ctx:
         ctx.append(prompt)
+        if not max_tokens:
+            ctx.bid(1.0)
+            await ctx.flush()
+            await session.receive()
         ids = []
-        async for chunk in ctx.generate(max_tokens=max_tokens, ignore_eos=True, window=window):
+        async for chunk in ctx.generate(max_tokens=max_tokens, ignore_eos=True):
             ids += chunk.ids
         return ids
 """
@@ -45,8 +49,8 @@ async def client(queueing):
         yield connected
 
 
-LONG = {"prompt": prompt_of(1), "max_tokens": 1800, "window": 256}
-"""Has 18 pages, for as long as a test may take."""
+HOLDER = {"prompt": prompt_of(1, 290)}
+"""Has 19 pages until it is ended, whatever others bid."""
 
 
 async def result_of(process):
@@ -64,13 +68,17 @@ async def until_waiting(client, pid, eventually):
     return await eventually(lambda: waits(client, pid), timeout_s=20.0)
 
 
+async def notes_of(client, pid):
+    return [event["data"] for event in await client.events(pid) if event["kind"] == "log"]
+
+
 async def is_free(client):
     (model,) = await client.models()
     return model["num_free_pages"] == NUM_PAGES and not await client.list_processes()
 
 
 async def test_programs_wait_for_pages_visibly_and_end_as_alone(queueing, client, eventually):
-    first = await client.launch_process(BUNDLE, LONG)
+    first = await client.launch_process(BUNDLE, HOLDER)
     await eventually(lambda: has_pages(client, first.pid))
     processes = [await client.launch_process(BUNDLE, arguments(number)) for number in range(3)]
     last = processes[-1]
@@ -80,9 +88,10 @@ async def test_programs_wait_for_pages_visibly_and_end_as_alone(queueing, client
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith(last.pid)]
     assert "waiting: pages (" in line
     assert f"of {NUM_PAGES} pages in use" in shown.stdout
+    await eventually(lambda: notes_of(client, last.pid), timeout_s=20.0)
     await first.terminate()
     together = await asyncio.gather(*(result_of(process) for process in processes))
-    notes = [event["data"] for event in await client.events(last.pid) if event["kind"] == "log"]
+    notes = await notes_of(client, last.pid)
     assert len(notes) == 1
     assert notes[0]["level"] == "info"
     # As many as it needs then: it may have had pages, and lost them to a program that needs fewer.
@@ -100,7 +109,7 @@ async def has_pages(client, pid):
 
 async def test_who_is_ended_while_it_waits_gives_its_place_to_the_next(queueing, client, eventually, tmp_path):
     (tmp_path / "waiter.py").write_text(SOURCE)
-    first = await client.launch_process(BUNDLE, LONG)
+    first = await client.launch_process(BUNDLE, HOLDER)
     large = {"prompt": prompt_of(2, 16 * NUM_PAGES - 9), "max_tokens": 5}
     terminated = await client.launch_process(BUNDLE, large)
     command = [sys.executable, "-m", "pie_cli", "run", str(tmp_path / "waiter.py"), "--input", json.dumps(large)]
@@ -127,7 +136,7 @@ async def pid_of(client, program):
 
 
 async def test_what_can_never_fit_is_refused_at_once_with_the_numbers_and_the_way_out(client):
-    running = await client.launch_process(BUNDLE, LONG)
+    running = await client.launch_process(BUNDLE, HOLDER)
     process = await client.launch_process(BUNDLE, {"prompt": prompt_of(2, 16 * NUM_PAGES + 1), "max_tokens": 1})
     event, error = [pair async for pair in process][-1]
     assert event is Event.Error

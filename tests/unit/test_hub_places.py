@@ -79,7 +79,9 @@ def test_a_model_that_is_not_there_names_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("path", ["./none", "/none/at/all", "../../x", "~/surely/not/here", "org/name@../x"])
-def test_a_path_that_is_not_there(path: str) -> None:
+def test_a_path_that_is_not_there(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
     with pytest.raises(NotFound, match="does not exist"):
         resolve(path)
 
