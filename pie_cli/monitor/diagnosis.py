@@ -35,6 +35,8 @@ NO_FAILURES = frozenset({"cancelled"})
 """Codes of programs that somebody has ended."""
 FAILED_SHARE, MANY_FAILURES = 0.1, 3
 LONG_QUEUE_S = 5.0
+LONG_IDLE_S = 3.0
+"""Between two calls of the model programs may be at something else for a moment."""
 NUM_NAMED = 3
 """Programs that a sentence names."""
 MAX_NAME = 32
@@ -128,22 +130,30 @@ def starved(view: View) -> Iterator[Finding]:
         rows = _of(view, model)
         blocked = [row for row in rows if row.is_waiting and row.waits_for_what not in ("batch", "pages", "credits")]
         idle = [row for row in rows if row.now.state == "idle"]
+        is_asked = not blocked and any(row.in_state_s < LONG_IDLE_S for row in idle)
         if (
             not model.now.ready
             or model.slow.busy >= STARVED_BUSY
-            or not blocked
+            or not (blocked or idle)
             or len(blocked) + len(idle) < len(rows) / 2
+            or is_asked
         ):
             continue
-        why = Counter(row.waits_for_what for row in blocked)
-        reasons = ", ".join(f"{number} for {what}" for what, number in why.most_common())
         sentence = (
             f"{model.now.name} starves: its batches are empty {percent(1 - model.slow.busy)} of the time; of "
-            f"{plural(len(rows), 'program')} {len(blocked)} wait ({reasons})"
-            + (f" and {len(idle)} do nothing" if idle else "")
+            f"{plural(len(rows), 'program')} {_elsewhere(blocked, idle)}"
         )
-        longest = _most(blocked, lambda row: row.in_state_s)
+        longest = _most(blocked or idle, lambda row: row.in_state_s)
         yield Finding("starved", False, sentence, _pids(longest))
+
+
+def _elsewhere(blocked: list[Row], idle: list[Row]) -> str:
+    """What those do that run nothing."""
+    if not blocked:
+        return f"{len(idle)} ask for nothing: they compute, sleep, or wait for clients and tools"
+    why = Counter(row.waits_for_what for row in blocked)
+    reasons = ", ".join(f"{number} for {what}" for what, number in why.most_common())
+    return f"{len(blocked)} wait ({reasons})" + (f" and {len(idle)} do nothing" if idle else "")
 
 
 def forks(view: View) -> Iterator[Finding]:

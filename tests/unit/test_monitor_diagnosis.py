@@ -118,6 +118,20 @@ def test_the_engine_starves() -> None:
     assert "starved" not in findings(snapshot(1000, programs=rows), busy)
 
 
+def test_the_engine_starves_where_nobody_asks_for_anything() -> None:
+    rows = programs("idle", "idle", "idle")
+    found = findings(snapshot(1000, programs=rows), snapshot(1010, programs=rows, models=(ran(0),)))["starved"]
+    assert found.sentence == (
+        "m starves: its batches are empty 100% of the time; of 3 programs 3 ask for nothing: they compute, sleep, or "
+        "wait for clients and tools"
+    )
+    assert found.pids == ("p0", "p1", "p2")
+    # A moment between two calls is nothing.
+    assert findings(snapshot(1000, programs=rows), snapshot(1002, programs=rows, models=(ran(0),))) == {}
+    some = programs("idle", "running", "running")
+    assert findings(snapshot(1000, programs=some), snapshot(1010, programs=some, models=(ran(100),))) == {}
+
+
 def test_launches_wait_for_a_host() -> None:
     rows = tuple(replace(row, created=1000.0) for row in programs("queued", "queued"))
     assert "queue" not in findings(snapshot(1000, programs=rows), snapshot(1003, programs=rows))
