@@ -169,10 +169,15 @@ def forks(view: View) -> Iterator[Finding]:
 
 def debts(view: View) -> Iterator[Finding]:
     """Programs that cannot pay for what they want."""
-    waiting = [row for row in view.rows if row.waits_for_what == "credits"]
+    on_market = [row for model in view.models if model.now.market.policy == "market" for row in _of(view, model)]
+    waiting = [
+        row
+        for row in on_market
+        if row.waits_for_what == "credits" or (row.waits_for_what == "pages" and row.now.balance <= 0)
+    ]
     if waiting:
         verb = "has" if len(waiting) == 1 else "have"
-        named = _most(waiting, lambda row: row.in_state_s)
+        named = _most(waiting, lambda row: 1 + row.in_state_s)
         sentence = f"{plural(len(waiting), 'program')} {verb} spent the credits and {_wait(waiting)}: {_named(named)}"
         yield Finding("debts", True, sentence, _pids(named))
 

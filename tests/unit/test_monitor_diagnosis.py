@@ -170,6 +170,13 @@ def test_programs_that_have_spent_their_credits() -> None:
         snapshot(1000, programs=programs("waiting: credits")), snapshot(1004, programs=programs("waiting: credits"))
     )
     assert found["debts"].sentence == "1 program has spent the credits and waits: chat (p0)"
+    poor, rich = (
+        programs("waiting: pages", balance=-5)[0],
+        replace(PROGRAM, pid="rich", state="waiting: pages", balance=5),
+    )
+    assert findings(snapshot(1000, programs=(poor, rich)))["debts"].pids == ("p0",)
+    fcfs = replace(MODEL, market=replace(MODEL.market, policy="fcfs"))
+    assert "debts" not in findings(snapshot(1000, programs=(poor,), models=(fcfs,)))
 
 
 def test_the_loop_takes_too_much() -> None:
