@@ -171,9 +171,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Also for tests that get a home of their own: no test builds a runtime that another one has built.
     os.environ["PIE_CACHE"] = str(CACHE)
+    _use_own_temporary_folder(config)
     settings.register_profile(SLOW_PROFILE)
     if config.getoption("--slow"):
         settings.load_profile(SLOW_PROFILE)
+
+
+def _use_own_temporary_folder(config: pytest.Config) -> None:
+    """For the whole run, gone with it. A home with a long path has its sockets below the system's temporary folder, in
+    a folder named after that path: what an earlier run left there would be in the way of a test with the same path."""
+    # The folders of tests stay where pytest keeps them, to be looked at after a failure.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="pie-t-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
