@@ -203,7 +203,7 @@ SINGLE: dict[str, str] = {
         async def main() -> None:
             ctx = Context()
             ctx.user("Hi")
-            stream = ctx.generate(max_tokens=8)
+            stream = ctx.generate(max_tokens=200, ignore_eos=True)
             async for chunk in stream:
                 stream.rewind(1000)
         """,

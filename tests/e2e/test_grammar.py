@@ -126,8 +126,11 @@ async def test_every_kind_of_grammar(client):
 async def test_a_stream_is_rewound_forked_and_injected_within_its_grammar(client):
     bundle = with_person("""
     async def main() -> dict:
+        # More tokens than can run ahead: the reply goes on, however late the program looks.
+        tags = SCHEMA["properties"]["tags"] | {"minItems": 80, "maxItems": 81}
+        schema = SCHEMA | {"properties": SCHEMA["properties"] | {"tags": tags}}
         seen = {}
-        stream = (ctx := await asked()).generate(WARM, grammar=SCHEMA, max_tokens=200, chunk_ms=0)
+        stream = (ctx := await asked()).generate(WARM, grammar=schema, max_tokens=600, chunk_ms=0)
         async for chunk in stream:
             if len(stream.ids) >= 6 and "rewound" not in seen:
                 stream.rewind(4)
@@ -195,7 +198,7 @@ async def test_what_cannot_be_followed_is_an_error_of_its_kind_and_the_context_g
             except PieError as error:
                 seen.append([type(error).__name__, error.message])
             ctx.truncate(length)
-        stream = ctx.generate(grammar=Grammar.regex("[0-9]+"), max_tokens=50)
+        stream = ctx.generate(grammar=Grammar.regex("[0-9]{200}"), max_tokens=200)
         try:
             async for chunk in stream:
                 stream.inject("x")

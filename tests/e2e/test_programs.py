@@ -198,10 +198,11 @@ async def test_generation_is_steered_as_if_the_rest_had_never_been(client):
             ctx.user("Tell me a story about a fox.")
             whole = ctx.fork()
             expected = []
-            async for chunk in whole.generate(max_tokens=48, ignore_eos=True):
+            async for chunk in whole.generate(max_tokens=96, ignore_eos=True):
                 expected += chunk.ids
             before, ids = ctx.length, []
-            stream = ctx.generate(max_tokens=48, ignore_eos=True)
+            # More than can run ahead: some of it is left, however late the program looks.
+            stream = ctx.generate(max_tokens=96, ignore_eos=True)
             async for chunk in stream:
                 ids += chunk.ids
                 if len(ids) >= 8:
@@ -209,7 +210,7 @@ async def test_generation_is_steered_as_if_the_rest_had_never_been(client):
             await stream.stop()
             kept = ctx.length - before
             rest = []
-            async for chunk in ctx.generate(max_tokens=48 - kept, ignore_eos=True):
+            async for chunk in ctx.generate(max_tokens=96 - kept, ignore_eos=True):
                 rest += chunk.ids
             return {"expected": expected, "again": ids + rest, "kept": kept == len(ids)}
     """
