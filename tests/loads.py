@@ -128,9 +128,9 @@ class Engine:
     def _change_states(self) -> None:
         draw = self._random
         waits = {
-            "idle": ("waiting: consumer", "idle", "idle", "waiting: grammar"),
+            "idle": ("waiting: timer", "waiting: client", "waiting: client", "computing"),
             "saturated": ("running", "running", "waiting: batch", "waiting: consumer"),
-            "contended": ("running", "waiting: pages", "waiting: batch", "idle", "waiting: credits"),
+            "contended": ("running", "waiting: pages", "waiting: batch", "waiting: client", "waiting: credits"),
         }[self._load]
         for program in self._programs:
             if program.state == "queued":
@@ -141,6 +141,8 @@ class Engine:
                 program.state = draw.choice(waits) if not is_new or draw.random() < 0.5 else "running"
                 program.until = self._now + draw.uniform(1, 6)
                 program.why = ""
+                if program.state == "waiting: client":
+                    program.why = "to send a message"
                 if program.state == "waiting: pages":
                     program.why = f"{draw.randrange(2, 40)} pages; most are held by tree-search"
                     program.counts["moved"] += 1

@@ -109,12 +109,10 @@ def state_of(process: ProcessView, queue: Sequence[float] = ()) -> str:
     """What it does, or waits for and behind how many, or how it ended."""
     if process.state == "ended":
         return f"ended: {process.outcome}"
-    if process.state == "running" and process.usage:
-        return process.usage.state
     if process.state == "queued":
         num_before = bisect_left(queue, process.created)
         return f"queued (no host has room, {f'{num_before} before it' if num_before else 'it is next'})"
-    return process.state
+    return process.activity or process.state
 
 
 def pages_of(usage: ProcessUsage) -> str:

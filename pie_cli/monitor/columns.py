@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pie_cli.monitor import format
 from pie_cli.monitor.view import Row
 
-MARKS = {"running": "▶", "queued": "◌", "idle": "·", "paused": "‖"}
+MARKS = {"running": "▶", "computing": "▷", "starting": "○", "queued": "◌", "idle": "·", "paused": "‖"}
 """Before the state, so that it is told at a glance; a wait has `…`."""
+LASTING = frozenset({"computing", "starting", "queued", "paused"})
+"""States of which it matters how long they last, as of all waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,10 @@ def _part(key: str, title: str, width: int, value: Callable[[Row], float | None]
 
 
 def state_text(row: Row) -> str:
-    """`▶ running`, `… pages`, and of a wait how long it lasts."""
-    if row.is_waiting:
-        return f"… {row.waits_for_what} {format.age(row.in_state_s)}"
-    return f"{MARKS.get(row.now.state, ' ')} {row.now.state}"
+    """`▶ running`, `… pages 3s`: of a wait with how long it has lasted."""
+    state = row.now.state
+    lasts = f" {format.age(row.in_state_s)}" if row.is_waiting or state in LASTING else ""
+    return f"… {row.waits_for_what}{lasts}" if row.is_waiting else f"{MARKS.get(state, ' ')} {state}{lasts}"
 
 
 def pages_text(row: Row) -> str:
@@ -92,7 +94,7 @@ COLUMNS = (
     _number("prompt", "PROMPT", 6, lambda row: row.now.num_prompt, "prompt tokens"),
     _text("model", "MODEL", 12, lambda row: row.now.model, "the model it runs on"),
     _text("host", "HOST", 8, lambda row: row.now.host, "the process that runs it"),
-    _text("why", "WHY", 36, lambda row: row.now.waits_for, "what it waits for, in a line"),
+    _text("why", "WHY", 36, lambda row: row.now.waits_for, "for what or whom it waits, in a line"),
 )
 BY_KEY = {column.key: column for column in COLUMNS}
 DEFAULT = (

@@ -35,8 +35,20 @@ NO_FAILURES = frozenset({"cancelled"})
 """Codes of programs that somebody has ended."""
 FAILED_SHARE, MANY_FAILURES = 0.1, 3
 LONG_QUEUE_S = 5.0
-LONG_IDLE_S = 3.0
-"""Between two calls of the model programs may be at something else for a moment."""
+LONG_AWAY_S = 3.0
+"""From here on a program that is at something else is not so for a moment."""
+AWAY = {
+    "waiting: client": ("waits for its client", "wait for their clients"),
+    "waiting: timer": ("waits for a timer", "wait for timers"),
+    "waiting: consumer": ("does not take its reply", "do not take their replies"),
+    "waiting: disk": ("waits for the disk", "wait for the disk"),
+    "waiting: grammar": ("waits for its grammar", "wait for their grammars"),
+    "computing": ("computes", "compute"),
+    "starting": ("starts", "start"),
+    "paused": ("is paused", "are paused"),
+    "idle": ("asks for nothing", "ask for nothing"),
+}
+"""What one program does, and what several do, by their state."""
 NUM_NAMED = 3
 """Programs that a sentence names."""
 MAX_NAME = 32
@@ -102,11 +114,12 @@ def idle_holders(view: View) -> Iterator[Finding]:
         rows = _of(view, model)
         if not any(row.waits_for_what == "pages" for row in rows):
             continue
-        idle = [row for row in rows if row.now.state in ("idle", "paused") or row.waits_for_what == "consumer"]
+        idle = [row for row in rows if row.is_elsewhere]
         held = sum(row.now.num_pages for row in idle)
         if total and held >= IDLE_SHARE * total:
             holders = _most(idle, lambda row: row.now.num_pages)
-            sentence = f"programs that do nothing hold {percent(held / total)} of the pages: {_named(holders)}"
+            named = ", ".join(f"{_name(row)}, {_why_elsewhere(row)}" for row in holders)
+            sentence = f"programs that do not use them hold {percent(held / total)} of the pages: {named}"
             yield Finding("idle-holders", False, sentence, _pids(holders))
 
 
@@ -125,35 +138,32 @@ def batch_hog(view: View) -> Iterator[Finding]:
 
 
 def starved(view: View) -> Iterator[Finding]:
-    """A device that could do more, and programs that are there but want something else."""
+    """A device that could do more, and programs that are there but at something else."""
     for model in view.models:
-        rows = _of(view, model)
-        blocked = [row for row in rows if row.is_waiting and row.waits_for_what not in ("batch", "pages", "credits")]
-        idle = [row for row in rows if row.now.state == "idle"]
-        is_asked = not blocked and any(row.in_state_s < LONG_IDLE_S for row in idle)
-        if (
-            not model.now.ready
-            or model.slow.busy >= STARVED_BUSY
-            or not (blocked or idle)
-            or len(blocked) + len(idle) < len(rows) / 2
-            or is_asked
-        ):
-            continue
-        sentence = (
-            f"{model.now.name} starves: its batches are empty {percent(1 - model.slow.busy)} of the time; of "
-            f"{plural(len(rows), 'program')} {_elsewhere(blocked, idle)}"
-        )
-        longest = _most(blocked or idle, lambda row: row.in_state_s)
-        yield Finding("starved", False, sentence, _pids(longest))
+        rows = [row for row in view.rows if row.now.model in (model.now.name, "") and row.now.state != "queued"]
+        away = [row for row in rows if row.is_elsewhere or row.waits_for_what in ("disk", "grammar")]
+        longest = _most(away, lambda row: row.in_state_s)
+        # Between two calls of its model each program is at something else for a moment.
+        is_lasting = bool(longest) and longest[0].in_state_s >= LONG_AWAY_S
+        if model.now.ready and model.slow.busy < STARVED_BUSY and is_lasting and 2 * len(away) >= len(rows):
+            sentence = (
+                f"{model.now.name} starves: its batches are empty {percent(1 - model.slow.busy)} of the time; of "
+                f"{plural(len(rows), 'program')} {_elsewhere(away)}"
+            )
+            yield Finding("starved", False, sentence, _pids(longest))
 
 
-def _elsewhere(blocked: list[Row], idle: list[Row]) -> str:
-    """What those do that run nothing."""
-    if not blocked:
-        return f"{len(idle)} ask for nothing: they compute, sleep, or wait for clients and tools"
-    why = Counter(row.waits_for_what for row in blocked)
-    reasons = ", ".join(f"{number} for {what}" for what, number in why.most_common())
-    return f"{len(blocked)} wait ({reasons})" + (f" and {len(idle)} do nothing" if idle else "")
+def _elsewhere(rows: list[Row]) -> str:
+    """What those do that run nothing: `3 wait for their clients, 2 compute in turns in host-0`."""
+    by_state = Counter(row.now.state for row in rows)
+    hosts = sorted({row.now.host for row in rows if row.now.state == "computing"})
+    turns = f" in turns in {' and '.join(hosts)}" if len(hosts) < by_state["computing"] else ""
+    each = [f"{number} {AWAY[state][number > 1]}" for state, number in by_state.most_common()]
+    return ", ".join(text + turns if text.endswith(AWAY["computing"][1]) else text for text in each)
+
+
+def _why_elsewhere(row: Row) -> str:
+    return f"which {AWAY[row.now.state][0]}"
 
 
 def forks(view: View) -> Iterator[Finding]:

@@ -42,6 +42,12 @@ class ProgramHistory:
     balance: Series
 
 
+ELSEWHERE = frozenset(
+    {"idle", "paused", "starting", "computing", "waiting: client", "waiting: timer", "waiting: consumer"}
+)
+"""States of programs for which their models have nothing to do."""
+
+
 class Row(msgspec.Struct, frozen=True):
     """A program, with what follows from earlier snapshots. A struct, since there are thousands of them a second."""
 
@@ -74,6 +80,11 @@ class Row(msgspec.Struct, frozen=True):
     def waits_for_what(self) -> str:
         """`batch`, `pages`, …; empty where it does not wait."""
         return self.now.state.partition(": ")[2] if self.is_waiting else ""
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """It asks no model for anything, or takes nothing of what it has asked for."""
+        return self.now.state in ELSEWHERE
 
     @property
     def label(self) -> str:

@@ -167,7 +167,7 @@ class Exchange:
             case HostStats():
                 host = self._hosts.get(boot_id)
                 if host is not None:
-                    host.stats = message
+                    host.take(message)
             case CoreStats():
                 self.numbers.take(boot_id, message, time.time())
             case AdapterAnswer(request) | ContextList(request):

@@ -10,11 +10,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from pie_engine.protocol.program import Bundle, Manifest
-from pie_engine.protocol.to_gateway import HostStats
+from pie_engine.protocol.to_gateway import Activity, HostStats
 from pie_engine.protocol.to_host import KEPT_COMPONENTS
 
 PYTHON = ""
 """The lane of Python programs; the others are named by their user."""
+NOTHING_SAID = Activity()
 
 
 def lane_of(manifest: Manifest, user: str) -> str:
@@ -29,8 +30,15 @@ class Host:
         self.pids: set[str] = set()
         """What it was given and has not ended, as far as is stored."""
         self.stats: HostStats | None = None
+        self.activities: dict[str, Activity] = {}
+        """Of those of `pids` that it has said something of."""
         self._kept: OrderedDict[str, None] = OrderedDict()
         """Components that it keeps, the oldest first."""
+
+    def take(self, stats: HostStats) -> None:
+        """Its newest numbers; what it does not say of a process is as before."""
+        self.stats = stats
+        self.activities |= {pid: each for pid, each in stats.activities.items() if pid in self.pids}
 
     def parcel(self, digest: str, bundle: Bundle) -> Bundle:
         """What the host is sent next of a bundle: nothing but the manifest of a component that it keeps."""
@@ -67,6 +75,11 @@ class HostPool:
     def get(self, boot_id: str) -> Host | None:
         return self._hosts.get(boot_id)
 
+    def activity(self, boot_id: str | None, pid: str) -> Activity:
+        """What a host has said last of a process."""
+        host = self._hosts.get(boot_id or "")
+        return NOTHING_SAID if host is None else host.activities.get(pid, NOTHING_SAID)
+
     def add(self, boot_id: str, name: str, lane: str = PYTHON) -> Host:
         return self._hosts.setdefault(boot_id, Host(boot_id, name, lane))
 
@@ -89,3 +102,4 @@ class HostPool:
         host = self._hosts.get(boot_id or "")
         if host is not None:
             host.pids.discard(pid)
+            host.activities.pop(pid, None)

@@ -92,7 +92,7 @@ class Process:
         for follower in self.followers:
             follower.wake()
 
-    def view(self, usage: ProcessUsage | None = None) -> ProcessView:
+    def view(self, usage: ProcessUsage | None = None, activity: str = "") -> ProcessView:
         record = self.record
         if self.is_ended:
             usage = ProcessUsage.of(self.usage, pages=0, contexts=0, state="ended")
@@ -108,6 +108,7 @@ class Process:
             outcome=self.outcome,
             last_event=self.stored_seq,
             usage=usage,
+            activity=activity or self.state,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pie_engine.gateway.activity import activity_of
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import Host, HostPool
 from pie_engine.gateway.process import Process
@@ -58,7 +59,7 @@ class Snapshots:
             pie=self._version,
             models=tuple(self._model(member, since) for member in members if member.role == "core"),
             hosts=tuple(_host(host) for host in self._hosts.all),
-            programs=tuple(state for process in alive for state in _programs(process, used.get(process.pid, ()))),
+            programs=tuple(state for each in alive for state in self._programs(each, used.get(each.pid, ()), now)),
             requests=self._requests(),
             incidents=tuple(self._exchange.incidents),
         )
@@ -89,6 +90,46 @@ class Snapshots:
             pages=_pages(stats, detail),
             market=stats.market,
         )
+
+    def _programs(self, process: Process, used: Iterable[tuple[str, ProcessUsage]], now: float) -> list[ProgramState]:
+        """One for each model that it uses."""
+        record, own = process.record, self._hosts.activity(process.host_boot, process.pid)
+        common = (process.pid, record.user, record.program, record.version)
+        created, host = record.created, process.host or ""
+        found = []
+        for model, usage in used:
+            state, why = _state_and_reason(activity_of(process, own, usage.state, now))
+            found.append(
+                ProgramState(
+                    *common,
+                    state=state,
+                    created=created,
+                    model=model,
+                    host=host,
+                    waits_for=why,
+                    num_contexts=usage.num_contexts,
+                    num_pages=usage.num_pages,
+                    num_shared_pages=usage.num_shared_pages,
+                    num_host_pages=usage.num_host_pages,
+                    num_prompt=usage.num_prompt,
+                    num_cached=usage.num_cached,
+                    num_generated=usage.num_tokens,
+                    num_drafted=usage.num_drafted,
+                    num_accepted=usage.num_accepted,
+                    num_batch_tokens=usage.num_batch_tokens,
+                    bid=usage.bid,
+                    balance=usage.balance,
+                    endowment=usage.endowment,
+                    rent=usage.rent,
+                    dividends=usage.dividends,
+                    num_made=usage.num_made,
+                    num_moved_out=usage.num_moved_out,
+                )
+            )
+        if not found:
+            state, why = _state_and_reason(activity_of(process, own, "", now))
+            found.append(ProgramState(*common, state=state, created=created, host=host, waits_for=why))
+        return found
 
     def _requests(self) -> Requests:
         counts = self._table.counts
@@ -141,39 +182,6 @@ def _host(host: Host) -> HostState:
     )
 
 
-def _programs(process: Process, used: Iterable[tuple[str, ProcessUsage]]) -> list[ProgramState]:
-    """One for each model that it uses."""
-    record = process.record
-    common = (process.pid, record.user, record.program, record.version)
-    created, host = record.created, process.host or ""
-    found = []
-    for model, usage in used:
-        state, _, why = usage.state.partition(" (")
-        found.append(
-            ProgramState(
-                *common,
-                state=state if process.state == "running" else process.state,
-                created=created,
-                model=model,
-                host=host,
-                waits_for=why.removesuffix(")"),
-                num_contexts=usage.num_contexts,
-                num_pages=usage.num_pages,
-                num_shared_pages=usage.num_shared_pages,
-                num_host_pages=usage.num_host_pages,
-                num_prompt=usage.num_prompt,
-                num_cached=usage.num_cached,
-                num_generated=usage.num_tokens,
-                num_drafted=usage.num_drafted,
-                num_accepted=usage.num_accepted,
-                num_batch_tokens=usage.num_batch_tokens,
-                bid=usage.bid,
-                balance=usage.balance,
-                endowment=usage.endowment,
-                rent=usage.rent,
-                dividends=usage.dividends,
-                num_made=usage.num_made,
-                num_moved_out=usage.num_moved_out,
-            )
-        )
-    return found or [ProgramState(*common, state=process.state, created=created, host=host)]
+def _state_and_reason(activity: str) -> tuple[str, str]:
+    state, _, why = activity.partition(" (")
+    return state, why.removesuffix(")")

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pie_engine.config import EngineConfig
+from pie_engine.gateway.activity import activity_of
 from pie_engine.gateway.exchange import Exchange
 from pie_engine.gateway.hosts import HostPool
 from pie_engine.gateway.process import Process
@@ -51,7 +52,9 @@ class Views:
         return pie_version()
 
     def process(self, process: Process) -> ProcessView:
-        return process.view(self._exchange.usage_of(process.pid))
+        usage = self._exchange.usage_of(process.pid)
+        own = self._hosts.activity(process.host_boot, process.pid)
+        return process.view(usage, activity_of(process, own, usage.state if usage else "", time.time()))
 
     def processes(self, user: str, with_ended: bool, limit: int) -> list[ProcessView]:
         """Those alive in the order of their launch, or, with the ended ones, everything with the newest first."""

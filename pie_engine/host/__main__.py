@@ -82,8 +82,8 @@ class HostProcess:
         if now >= self._stats_at:
             self._stats_at = now + STATS_EVERY_S
             num_running, num_warm = len(self._host.processes), self._host.guests.num_warm
-            stats = HostStats(num_running, num_warm, time.process_time(), resident_bytes())
-            self._links.report(stats)
+            memory, activities = resident_bytes(), self._host.take_activities()
+            self._links.report(HostStats(num_running, num_warm, time.process_time(), memory, activities))
             self._host.tidy_up()
 
 

@@ -16,9 +16,16 @@ class Future:
 
     kind: ClassVar[str] = "a future"
     is_stream = False
+    of_client: ClassVar[str] = ""
+    """What its client has to do for it, where it is one of those."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
+
+    @property
+    def is_at_core(self) -> bool:
+        """A core has to say something before its program can go on with it."""
+        return False
 
     def forget(self) -> None:
         """Nobody wants the result any more: call off what can be called off."""
@@ -37,6 +44,11 @@ class FutureTable:
 
     def __iter__(self) -> Iterator[Future]:
         return iter(list(self._futures.values()))
+
+    @property
+    def pending(self) -> list[Future]:
+        """Those that could still become ready."""
+        return [self._futures[handle] for handle in self._pending]
 
     @property
     def has_pending(self) -> bool:

@@ -20,6 +20,7 @@ import msgspec
 
 from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import ErrorInfo, Lost, PieError, info_of
+from pie_engine.host.activity import Activities
 from pie_engine.host.core_results import CoreResults
 from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
@@ -36,7 +37,7 @@ from pie_engine.host.scheduler import Scheduler
 from pie_engine.host.wall import WallLimits
 from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
-from pie_engine.protocol.to_gateway import Described, HostReport
+from pie_engine.protocol.to_gateway import Activity, Described, HostReport
 from pie_engine.protocol.to_host import (
     BidForProcess,
     CoreResult,
@@ -93,6 +94,7 @@ class Host:
         """Those with a tap."""
         self._traces_due = 0.0
         """When is looked next whether they have something to send."""
+        self._activities = Activities(clock)
         self._num_gateways = 0
         """How often one was gained or lost."""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -178,6 +180,10 @@ class Host:
             for trace in process.events.traces:
                 if trace.flush_old():
                     self.has_output(process)
+
+    def take_activities(self) -> dict[str, Activity]:
+        """For the gateway, now and then: what processes do, where that has changed."""
+        return self._activities.news(self.processes)
 
     def take_messages(self) -> dict[str, list[CoreMessage]]:
         """For each core that there is something for, by boot id."""

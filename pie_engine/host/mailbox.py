@@ -13,6 +13,7 @@ class Receive(Future):
     """One `session.receive`: claims the next message as soon as there is one."""
 
     kind = "a receive"
+    of_client = "to send a message"
 
     def __init__(self, handle: int, mailbox: Mailbox) -> None:
         super().__init__(handle)
@@ -67,6 +68,7 @@ class Drain(Future):
     """One `session.drain`: ready when a client has seen everything up to `seq`."""
 
     kind = "a drain"
+    of_client = "to read what was sent"
 
     def __init__(self, handle: int, seq: int) -> None:
         super().__init__(handle)

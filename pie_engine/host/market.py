@@ -140,6 +140,10 @@ class MarketLook(Future):
         self.forget()
         self.process.notify(self.handle)
 
+    @property
+    def is_at_core(self) -> bool:
+        return self.handle in self.core.operations
+
     def forget(self) -> None:
         self.core.operations.pop(self.handle, None)
 

@@ -46,6 +46,10 @@ class Operation(Future):
     def process(self) -> Process:
         return self.context.process
 
+    @property
+    def is_at_core(self) -> bool:
+        return self.handle in self.context.core.operations
+
     def receive(self, result: CoreResult) -> None:
         """Something came from the core."""
         raise NotImplementedError
@@ -262,6 +266,11 @@ class Stream(Operation):
         generations = context.process.generations
         self._traced = None if generations is None else generations.begin(context.core.model.name)
         context.core.send(Generate(self.handle, context.ctx, plan))
+
+    @property
+    def is_at_core(self) -> bool:
+        """Not where the program could go on with what is there."""
+        return super().is_at_core and not self._chunks
 
     def receive(self, result: CoreResult) -> None:
         if isinstance(result, Failed):

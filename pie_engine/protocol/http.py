@@ -114,6 +114,7 @@ class ProcessUsage(Body, frozen=True):
     """Generated."""
     contexts: int
     state: str
+    """What the cores do for it; `idle`: it asks them for nothing, and `ProcessView.activity` says what it does."""
     prompt_tokens: int = 0
     """Of all plans, with those of the cache."""
     cached_tokens: int = 0
@@ -163,6 +164,9 @@ class ProcessView(Body, frozen=True):
     """`return`, or the code of the error; None until it has ended."""
     last_event: int
     usage: ProcessUsage | None = None
+    activity: str = ""
+    """What it does, or waits for and why: as `state` and `waits_for` of `stats.ProgramState`, `waiting: client (to send
+    a message)`."""
 
 
 class EventView(Body, frozen=True):

@@ -132,14 +132,16 @@ class ProgramState(Body, frozen=True):
     program: str
     version: str
     state: str
-    """`queued`, `running`, `idle`, `paused`, or `waiting: …` with what for: `batch`, `pages`, `disk`, `grammar`,
-    `consumer`, `credits`."""
+    """`queued`, `paused`, `running` (a model runs for it), `starting`, `computing` (it runs itself, or waits for its
+    turn in its host), `idle` (between two of these), or `waiting: …` with what for: `batch`, `pages`, `disk`,
+    `grammar`, `credits`, `consumer` (its program takes nothing of what is generated), `client`, `timer`."""
     created: float
     """Seconds since the epoch."""
     model: str = ""
     host: str = ""
     waits_for: str = ""
-    """One line about the wait: how many pages, who holds them."""
+    """One line about the state: how many pages, who holds them; what the client has to do; how long a timer still
+    runs."""
     num_contexts: int = 0
     num_pages: int = 0
     """Held, each once; `num_shared_pages` of them with other processes."""

@@ -12,6 +12,7 @@ from pie_engine.protocol.program import Signature
 from pie_engine.protocol.stats import Batches, ContextState, Histogram, MarketState
 
 EventKind = Literal["started", "message", "stdout", "stderr", "log", "trace", "return", "error"]
+ActivityState = Literal["", "starting", "computing", "waiting: client", "waiting: timer"]
 TRACE_KIND = "trace"
 """Of interest only to who asks for it."""
 TERMINAL_KINDS: frozenset[str] = frozenset({"return", "error"})
@@ -83,11 +84,24 @@ class Settled(Message, frozen=True):
     endowment: int
 
 
+class Activity(msgspec.Struct, frozen=True, array_like=True):
+    """What a process does while it asks no core for anything."""
+
+    state: ActivityState = ""
+    """Empty: it waits for a core, which knows why."""
+    why: str = ""
+    """For whom or what, in a few words."""
+    until: float | None = None
+    """When a timer lets it go on, in seconds since the epoch; None: it has set none."""
+
+
 class HostStats(Message, frozen=True):
     num_running: int
     num_warm: int
     cpu_s: float
     rss_bytes: int
+    activities: dict[str, Activity] = {}
+    """By pid: of those that do something else than in the report before."""
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, array_like=True):

@@ -201,6 +201,22 @@ async def test_a_killed_gateway_loses_nothing_acknowledged(own, eventually):
     assert await ending(by_reference) == (Event.Return, ["a", "b", "c"])
 
 
+async def test_a_new_gateway_hears_from_the_hosts_what_programs_do(own, eventually):
+    waiter = await own.launch_process(WAITER, on_disconnect="detach")
+
+    async def waits_for_client():
+        try:
+            return (await own.inspect(waiter.pid))["activity"] == "waiting: client (to send a message)"
+        except PieError:
+            return False
+
+    await eventually(waits_for_client)
+    victim = await kill(own, "gateway")
+    await recovered(own, "gateway", victim, eventually)
+    await eventually(waits_for_client, timeout_s=RECOVERY_S)
+    await waiter.terminate()
+
+
 async def test_a_killed_daemon_takes_everything_down_and_the_next_one_says_so(fresh, eventually):
     fresh.use_fake_model()
     fresh.start()

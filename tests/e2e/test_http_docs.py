@@ -37,7 +37,7 @@ MACHINES_OWN = {
         "num_used_host",
     ),
     *("num_hits", "num_misses", "num_returns", "num_looked_tokens", "errors", "counts", "sum", "made"),
-    *("num_launched", "num_queued", "num_returned", "num_failed"),
+    *("num_launched", "num_queued", "num_returned", "num_failed", "activity"),
 }
 """What is another value on another machine or at another time."""
 

@@ -89,11 +89,20 @@ def test_pressure_says_that_steps_take_longer() -> None:
 
 
 def test_idle_programs_hold_pages_that_others_want() -> None:
-    idle = replace(PROGRAM, pid="lazy", state="idle", num_pages=40)
     waits = replace(PROGRAM, pid="waits", state="waiting: pages")
-    found = findings(snapshot(1000, programs=(idle, waits)))["idle-holders"]
-    assert found.sentence == "programs that do nothing hold 40% of the pages: chat (lazy)"
-    assert "idle-holders" not in findings(snapshot(1000, programs=(idle,)))
+    for state, why in (
+        ("waiting: client", "waits for its client"),
+        ("waiting: consumer", "does not take its reply"),
+        ("computing", "computes"),
+        ("paused", "is paused"),
+    ):
+        lazy = replace(PROGRAM, pid="lazy", state=state, num_pages=40)
+        found = findings(snapshot(1000, programs=(lazy, waits)))["idle-holders"]
+        assert found.sentence == f"programs that do not use them hold 40% of the pages: chat (lazy), which {why}"
+        assert found.pids == ("lazy",)
+        assert "idle-holders" not in findings(snapshot(1000, programs=(lazy,)))
+    running = replace(PROGRAM, pid="busy", num_pages=40)
+    assert "idle-holders" not in findings(snapshot(1000, programs=(running, waits)))
 
 
 def test_one_program_holds_the_batch() -> None:
@@ -107,29 +116,69 @@ def test_one_program_holds_the_batch() -> None:
     assert findings(before, snapshot(1010, programs=(greedy,), models=(ran(100),))) == {}
 
 
-def test_the_engine_starves() -> None:
-    rows = programs("waiting: consumer", "waiting: consumer", "waiting: grammar", "idle", "running")
-    found = findings(snapshot(1000, programs=rows), snapshot(1010, programs=rows, models=(ran(100),)))["starved"]
-    assert found.sentence == (
-        "m starves: its batches are empty 90% of the time; of 5 programs 3 wait (2 for consumer, 1 for grammar) "
-        "and 1 do nothing"
+def starving(*rows: object, num_steps: int = 100, seconds: float = 10) -> Finding | None:
+    """What is said after some seconds with so many steps of 10 ms."""
+    return findings(
+        snapshot(1000, programs=rows), snapshot(1000 + seconds, programs=rows, models=(ran(num_steps),))
+    ).get("starved")
+
+
+def test_the_engine_starves_and_it_is_said_by_what_its_programs_are_blocked() -> None:
+    rows = programs(
+        *("waiting: client",) * 4, *("waiting: timer",) * 3, *("computing",) * 2, "waiting: grammar", "idle", "running"
     )
-    busy = snapshot(1010, programs=rows, models=(ran(900),))
-    assert "starved" not in findings(snapshot(1000, programs=rows), busy)
-
-
-def test_the_engine_starves_where_nobody_asks_for_anything() -> None:
-    rows = programs("idle", "idle", "idle")
-    found = findings(snapshot(1000, programs=rows), snapshot(1010, programs=rows, models=(ran(0),)))["starved"]
+    found = starving(*rows)
+    assert found is not None
     assert found.sentence == (
-        "m starves: its batches are empty 100% of the time; of 3 programs 3 ask for nothing: they compute, sleep, or "
-        "wait for clients and tools"
+        "m starves: its batches are empty 90% of the time; of 12 programs 4 wait for their clients, 3 wait for timers, "
+        "2 compute in turns in host-0, 1 waits for its grammar, 1 asks for nothing"
     )
     assert found.pids == ("p0", "p1", "p2")
-    # A moment between two calls is nothing.
-    assert findings(snapshot(1000, programs=rows), snapshot(1002, programs=rows, models=(ran(0),))) == {}
-    some = programs("idle", "running", "running")
-    assert findings(snapshot(1000, programs=some), snapshot(1010, programs=some, models=(ran(100),))) == {}
+    assert starving(*rows, num_steps=900) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "does"),
+    [
+        ("waiting: client", "1 waits for its client"),
+        ("waiting: timer", "1 waits for a timer"),
+        ("waiting: consumer", "1 does not take its reply"),
+        ("waiting: disk", "1 waits for the disk"),
+        ("waiting: grammar", "1 waits for its grammar"),
+        ("computing", "1 computes"),
+        ("starting", "1 starts"),
+        ("paused", "1 is paused"),
+        ("idle", "1 asks for nothing"),
+    ],
+)
+def test_each_thing_that_starves_it_is_named(state: str, does: str) -> None:
+    found = starving(*programs(state))
+    assert found is not None
+    assert found.sentence.endswith(f"; of 1 program {does}")
+
+
+@pytest.mark.parametrize("state", ["running", "queued", "waiting: batch", "waiting: pages", "waiting: credits"])
+def test_who_wants_the_model_does_not_starve_it(state: str) -> None:
+    assert starving(*programs(state)) is None
+
+
+def test_the_engine_starves_where_its_programs_have_not_even_asked_it_yet() -> None:
+    found = starving(*programs("waiting: client", "waiting: client", model=""))
+    assert found is not None
+    assert found.sentence.endswith("; of 2 programs 2 wait for their clients")
+
+
+def test_the_engine_does_not_starve_for_a_moment_or_a_few() -> None:
+    away = programs("waiting: client", "computing", "idle")
+    assert starving(*away, seconds=2) is None, "between two calls each program is at something else"
+    assert starving(*programs("waiting: client", "running", "running")) is None
+
+
+def test_programs_that_compute_in_hosts_of_their_own_do_not_take_turns() -> None:
+    rows = tuple(replace(row, host=f"host-{i}") for i, row in enumerate(programs("computing", "computing")))
+    found = starving(*rows)
+    assert found is not None
+    assert found.sentence.endswith("; of 2 programs 2 compute")
 
 
 def test_launches_wait_for_a_host() -> None:

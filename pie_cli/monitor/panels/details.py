@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from pie_cli.monitor import format
-from pie_cli.monitor.columns import pages_text, state_text
+from pie_cli.monitor.columns import MARKS, pages_text, state_text
 from pie_cli.monitor.panels.look import heading, labelled
 from pie_cli.monitor.series import Series, chart
 from pie_cli.monitor.text import Line, cut, cut_line, flowing, line, wrap
@@ -18,7 +18,7 @@ LABEL_WIDTH = 10
 NUM_PHASES = 12
 NUM_CONTEXTS = 200
 MAX_EVENT_LINES = 20
-PHASE_MARKS = {"running": "█", "queued": "◌", "idle": "·", "paused": "‖", "waiting: credits": "$"}
+PHASE_MARKS = MARKS | {"running": "█", "waiting: credits": "$", "waiting: consumer": "!"}
 """Other waits have the first letter of what they are for."""
 
 

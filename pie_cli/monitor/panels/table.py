@@ -11,8 +11,9 @@ from pie_cli.monitor.text import Line, Span, cut_line, fit, line, plain
 from pie_cli.monitor.view import Row
 
 GAP_TEXT = " " * GAP
-WAIT_STYLES = {"batch": "warn", "pages": "warn", "credits": "bad", "disk": "warn", "grammar": "warn", "consumer": "dim"}
-STATE_STYLES = {"running": "good", "queued": "warn", "idle": "dim", "paused": "dim"}
+WAIT_STYLES = {"credits": "bad"} | dict.fromkeys(("consumer", "client", "timer"), "dim")
+"""Others slow it down."""
+STATE_STYLES = {"running": "good", "queued": "warn", "starting": "dim", "idle": "dim", "paused": "dim"}
 
 
 def place(num_shown: int, num_all: int, first: int, last: int, num_hidden: int) -> str:

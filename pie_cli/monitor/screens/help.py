@@ -17,9 +17,12 @@ from pie_cli.monitor.widgets.scrolled import ScrolledPanel
 
 MARKS = (
     ("▶ running", "it is in the batches"),
-    ("… pages 3s", "it waits, for what, and for how long: batch, pages, disk, grammar, consumer, credits"),
+    ("▷ computing", "its own code runs, or waits for its turn in its host"),
+    ("… pages 3s", "it waits, since then: for batch, pages, credits, disk, grammar; for its client, a timer; or it"),
+    ("", "is a consumer that takes nothing of what was generated; the column WHY says more"),
     ("◌ queued", "its launch waits for a host"),
-    ("· idle", "it holds contexts and asks for nothing"),
+    ("○ starting", "its code is made ready"),
+    ("· idle", "between two of these"),
     ("‖ paused", "somebody has paused it"),
     ("█ ░ ·", "KV pages: used, cached, empty"),
     ("▓ █ ▒ ·", "tokens of a step: prefill, decode, draft, room"),
