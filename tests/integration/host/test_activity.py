@@ -89,6 +89,7 @@ def test_who_waits_for_a_core_leaves_it_to_that_and_who_does_not_read_says_why(i
     inline.add_core()
     pid = inline.launch(READER)
     inline.until(lambda: any(isinstance(each, Generate) for each in inline.asked))
+    inline.until(lambda: inline.host.processes[pid].is_waiting)
     assert inline.host.take_activities() == {}, "its core knows"
     generate = next(each for each in inline.asked if isinstance(each, Generate))
     inline.answer(Chunk(generate.op, 0, [301], "a", 0))
