@@ -92,7 +92,7 @@ def see_help(target: str, signature: Signature, verb: Verb = RUN) -> str:
 
 def split_target(tokens: Sequence[str], verb: Verb = RUN) -> tuple[Values, list[str]]:
     """The options of the verb before TARGET, and TARGET with everything behind it."""
-    reader = _Reader(_flags(verb.own, is_own=True), f"pie {verb.name}", "the program's own options come after TARGET")
+    reader = _Reader(_flags(verb.own, is_own=True), f"`pie {verb.name}`", "the program's own options come after TARGET")
     rest = list(tokens)
     while rest and _is_option(rest[0]):
         reader.read_option(rest)

@@ -24,9 +24,10 @@ def attach(
 ) -> int:
     """Show what a process says, and send it the lines of stdin as messages.
 
-    It begins with what the process has said so far. Ctrl-C detaches and leaves
-    the process alone, and so does the end of stdin; `pie kill` ends it, and
-    `pie send --end` tells it that no more messages come.
+    It begins with what the process has said so far. Ctrl-C detaches; the
+    process goes on. At the end of stdin nothing more is sent, and what it says
+    is shown until it ends: `pie send --end` tells it that no more messages
+    come, and `pie kill` ends it.
     """
     from pie_cli.attach import attach_to
 

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.pages import checked_by
+
 README = Path(__file__).parents[2] / "README.md"
 MAX_LINES = 120
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    return [block.text for block in checked_by(__file__) if block.language == language]
 
 
 def session() -> list[tuple[str, list[str]]]:

@@ -18,9 +18,10 @@ import pytest
 import pie_client
 from pie_cli.templates import create_program
 from pie_engine.config import load_config
+from tests.pages import ROOT, blocks_of, checked_by
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python-client.md").read_text("utf-8")
-BLOCKS = re.findall(r"```(python|text)\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS = [(block.language, block.text) for block in checked_by(__file__, "docs/python-client.md")]
 FILE = re.compile(r"# (\w+\.py)\n")
 PORT = "8765"
 
@@ -94,6 +95,14 @@ def test_every_program_on_the_page_runs(program, output, folder, daemon, capsys)
     printed = capsys.readouterr().out
     assert printed
     assert output in (None, printed)
+
+
+def test_the_first_inferlet_is_used_from_python(folder, daemon, capsys):
+    *_, program = (block.text for block in blocks_of(ROOT / "docs" / "first-inferlet.md") if block.kind == "program")
+    (block,) = checked_by(__file__, "docs/first-inferlet.md")
+    (folder / "hello" / "main.py").write_text(program)
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), {"__name__": "__main__"})
+    assert capsys.readouterr().out in ("praise\n", "criticism\n")
 
 
 async def test_the_web_server_on_the_page(folder):

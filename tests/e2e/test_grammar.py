@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_programs import error_of, program, value_of
+from tests.pages import checked_by
 
-PAGE = (Path(__file__).parents[2] / "docs" / "grammar.md").read_text("utf-8")
-PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PROGRAMS = [block.text for block in checked_by(__file__)]
 PERSON = """
     import asyncio, dataclasses, enum, json
     from typing import Literal

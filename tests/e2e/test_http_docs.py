@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from tests import needs
+from tests.pages import checked_by
 
-PAGE = Path(__file__).parents[2] / "docs" / "http.md"
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "===== example ====="
 ID = re.compile(r"[0-9a-f]{16,}")
 
@@ -44,7 +43,7 @@ MACHINES_OWN = {
 
 def examples() -> list[tuple[str, str]]:
     """Each example, with what is printed below it (empty: nothing is)."""
-    blocks = BLOCK.findall(PAGE.read_text("utf-8"))
+    blocks = [(block.language, block.text) for block in checked_by(__file__)]
     following = [*blocks[1:], ("sh", "")]
     return [
         (text, "" if next_kind == "sh" else answer)

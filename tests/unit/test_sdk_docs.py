@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import inspect
-import re
+import sys
 from pathlib import Path
 
 import pytest
 
 import inferlet
 from inferlet.testing import run_inferlet
+from tests.pages import checked_by
 
 DOCS = Path(__file__).parents[2] / "docs"
-OTHERS = (
-    *("kv-cache.md", "market.md", "sampling.md", "adapters.md"),
-    *("index.md", "first-inferlet.md", "tools.md", "from-the-original-pie.md"),
-)
 PAGE = (DOCS / "sdk.md").read_text("utf-8")
-PAGES = [PAGE, *((DOCS / name).read_text("utf-8") for name in OTHERS)]
-BLOCKS = re.findall(r"```python\n(.*?)```", "".join(PAGES), re.DOTALL)
-PROGRAMS = [source for source in BLOCKS if not source.startswith("def test_")]
+PROGRAMS = checked_by(__file__)
 
 
-@pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source[:60].replace("\n", " "))
-def test_every_program_on_the_pages_runs(source):
+@pytest.mark.parametrize("block", PROGRAMS, ids=str)
+def test_every_program_on_the_pages_runs(block, monkeypatch):
+    stops = []
+    monkeypatch.setattr(sys, "breakpointhook", lambda: stops.append(block))
     scope: dict[str, object] = {"__name__": "page"}
-    exec(compile(source, "docs", "exec", dont_inherit=True), scope)
-    first = "praise" if "Grammar.choice" in source else "A bad story."
-    run_inferlet(scope["main"], replies=[first, "Two", "Three", "Four"], inbox=["Ann", None])
-
-
-def test_there_are_programs_on_the_page():
-    assert len(PROGRAMS) >= 8
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), scope)
+    first = "praise" if "Grammar.choice" in block.text else "A bad story."
+    needed = {"prompt": "Hello!"} if "(prompt: str)" in block.text else {}
+    run_inferlet(
+        scope["main"], needed, replies=[first, "Two", "Three", "Four"], inbox=["Ann", None], secrets={"API_KEY": "hush"}
+    )
+    assert len(stops) == block.text.count("breakpoint()")
 
 
 def test_the_public_names_are_sorted_and_documented():

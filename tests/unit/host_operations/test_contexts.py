@@ -26,6 +26,7 @@ from pie_engine.protocol.to_core import (
     Truncate,
 )
 from pie_engine.protocol.to_host import Forwarded, Saved, Waits
+from tests.pages import checked_by
 
 # Contexts.
 
@@ -217,14 +218,16 @@ def test_positions_and_masks_are_checked_and_go_to_the_core(world):
 # Waiting for pages.
 
 
-def test_a_wait_for_pages_is_a_line_of_the_log(world):
-    world.process.wait_for_pages("tiny", Waits("pid", 7, 4, 24))
+def test_a_wait_for_pages_is_a_line_of_the_log_as_the_page_shows_it(world):
+    world.process.wait_for_pages("pie-tiny", Waits("pid", 7, 4, 24))
     (event,) = world.process.events.take_unsent()
     assert event.kind == "log"
-    assert msgspec.json.decode(event.data) == {
+    log = msgspec.json.decode(event.data)
+    assert log == {
         "level": "info",
-        "message": "waiting for 7 KV pages of tiny: 4 of 24 are free, other contexts have the rest",
+        "message": "waiting for 7 KV pages of pie-tiny: 4 of 24 are free, other contexts have the rest",
     }
+    assert [block.text for block in checked_by(__file__)] == [f"{log['level']}: {log['message']}\n"]
 
 
 def test_a_wait_for_pages_that_are_free_says_whom_they_are_for(world):
