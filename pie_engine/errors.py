@@ -128,11 +128,11 @@ class ProtocolMismatch(PieError):
 
 
 class Lost(PieError):
-    """`code` says which: `core_lost`, `host_lost`, `lost` (the whole daemon)."""
+    """`code` says which: `core_lost`, `host_lost`, `lost` (the whole daemon), `daemon_stopped` (somebody wanted it)."""
 
     code = "lost"
     retry = True
-    CODES: ClassVar = ("lost", "core_lost", "host_lost", "host_recycled")
+    CODES: ClassVar = ("lost", "core_lost", "host_lost", "host_recycled", "daemon_stopped")
 
     @classmethod
     def of(cls, code: str, message: str, *, hint: str = "") -> Lost:

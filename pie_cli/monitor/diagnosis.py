@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from pie_cli.monitor.format import milliseconds, percent, plural
+from pie_cli.monitor.format import age, milliseconds, percent, plural
 from pie_cli.monitor.series import History
 from pie_cli.monitor.text import cut
 from pie_cli.monitor.view import Finding, ModelView, Row, View
@@ -26,13 +26,15 @@ LOOP_SHARE = 0.3
 """Of the time of a step, the part between two steps that is too much."""
 MANY_FORKS, NEW_FORKS = 32, 8
 MANY_SAVED, NEW_SAVED = 32, 8
+GROWING_S = 300.0
+"""Nobody saves any more when none has come for so long; how many there are is on the page of the parts."""
 IDLE_SHARE = 0.25
 """Of all pages, the part that an idle program holds."""
 SLOWER = 1.5
 """How much longer a step takes than it did."""
 LOW_ACCEPT, MANY_DRAFTS = 0.2, 256
-NO_FAILURES = frozenset({"cancelled"})
-"""Codes of programs that somebody has ended."""
+NO_FAILURES = frozenset({"cancelled", "daemon_stopped"})
+"""Codes of programs that somebody has ended, alone or with all others."""
 FAILED_SHARE, MANY_FAILURES = 0.1, 3
 LONG_QUEUE_S = 5.0
 LONG_AWAY_S = 3.0
@@ -205,10 +207,13 @@ def queue(view: View) -> Iterator[Finding]:
 def saved_contexts(view: View) -> Iterator[Finding]:
     """Saved contexts that only become more. Which program saves them is not known; their names say it."""
     saved = view.saved
-    if saved and saved.num_contexts >= MANY_SAVED and saved.num_new >= NEW_SAVED and not saved.num_deleted:
+    if saved is None or view.at - saved.grown_at >= GROWING_S:
+        return
+    if saved.num_contexts >= MANY_SAVED and saved.num_new >= NEW_SAVED and not saved.num_deleted:
         sentence = (
             f"saved contexts pile up: {saved.num_contexts:,} with {bytes_text(saved.num_bytes)} on the disk, "
-            f"{saved.num_new:,} of them new since you look, none deleted; the newest is `{saved.newest}`"
+            f"{saved.num_new:,} of them new since you look (the last {age(view.at - saved.grown_at)} ago), none deleted"
+            f"; the newest is `{saved.newest}`"
         )
         yield Finding("saved-contexts", False, sentence)
 

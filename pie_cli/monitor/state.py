@@ -51,16 +51,18 @@ class Reducer:
 
     def note_saved(self, contexts: Sequence[ContextView]) -> None:
         """The saved contexts of now, which are in no snapshot; in the next view."""
-        names = frozenset(f"{context.model} {context.name}" for context in contexts)
-        known = names if self._saved_names is None else self._saved_names
+        saved_at = {f"{context.model} {context.name}": context.saved for context in contexts}
+        known = saved_at.keys() if self._saved_names is None else self._saved_names
         before = self._saved or Saved(0, 0)
-        self._saved_names = names
+        new = saved_at.keys() - known
+        self._saved_names = frozenset(saved_at)
         self._saved = Saved(
             len(contexts),
             sum(context.bytes for context in contexts),
-            before.num_new + len(names - known),
-            before.num_deleted + len(known - names),
+            before.num_new + len(new),
+            before.num_deleted + len(known - saved_at.keys()),
             max(contexts, key=lambda context: context.saved).name if contexts else "",
+            max((saved_at[name] for name in new), default=before.grown_at),
         )
 
     def apply(self, snapshot: Snapshot) -> View:

@@ -231,6 +231,8 @@ class Saved:
     num_deleted: int = 0
     newest: str = ""
     """Name of the one that was saved last."""
+    grown_at: float = 0.0
+    """When the last one of `num_new` was saved, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

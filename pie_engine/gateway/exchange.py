@@ -16,7 +16,7 @@ from pie_engine.errors import ErrorInfo, Lost
 from pie_engine.gateway.hosts import PYTHON, HostPool
 from pie_engine.gateway.numbers import CoreNumbers
 from pie_engine.gateway.programs import Programs
-from pie_engine.gateway.table import ProcessTable, lost
+from pie_engine.gateway.table import ProcessTable, daemon_stopped, lost
 from pie_engine.ipc.link import Hub, Link
 from pie_engine.protocol.http import ProcessUsage
 from pie_engine.protocol.to_core import AdapterOrder, ListContexts
@@ -204,7 +204,7 @@ class Exchange:
             host = self._hosts.get(boot_id)
             error = _recycled(host.lane if host else PYTHON) if is_blocked else _host_lost()
             self._programs.host_died(boot_id, error)
-            self._table.host_died(boot_id, lost("the daemon was stopped") if self.is_stopping else error.info)
+            self._table.host_died(boot_id, daemon_stopped() if self.is_stopping else error.info)
 
     def _register_early(self) -> None:
         known = {member.boot_id: member for member in self.members if member.role == "host"}

@@ -26,7 +26,7 @@ from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.single import SingleGateway
 from pie_engine.gateway.snapshots import Snapshots
 from pie_engine.gateway.sockets import ApiSocket, tcp_socket
-from pie_engine.gateway.table import ProcessTable, lost
+from pie_engine.gateway.table import ProcessTable, daemon_stopped, lost
 from pie_engine.gateway.turn import Turn
 from pie_engine.gateway.views import Views
 from pie_engine.ipc.child import Child
@@ -177,7 +177,7 @@ class Gateway:
         end = time.monotonic() + grace_s
         while self._hosts.boot_ids and time.monotonic() < end:
             await asyncio.sleep(0.01)
-        self._table.end_all(lost("the daemon was stopped"))
+        self._table.end_all(daemon_stopped())
         self._turn.end()
         end = time.monotonic() + LAST_WORDS_S
         while not self._table.audience.is_empty and time.monotonic() < end:

@@ -443,6 +443,10 @@ def trace_kinds(text: str) -> tuple[TraceKind, ...]:
     return tuple(kind for kind in known if kind in text.split(","))
 
 
+def daemon_stopped() -> ErrorInfo:
+    return Lost.of("daemon_stopped", "the daemon was stopped").info
+
+
 def lost(message: str) -> ErrorInfo:
     return Lost.of("lost", f"the process was lost: {message}").info
 

@@ -52,7 +52,7 @@ class HostProcess:
 
     def close(self) -> None:
         """Nothing that runs here goes on; whoever waits for it is told."""
-        self._host.end_all(Lost.of("lost", "the daemon was stopped").info)
+        self._host.end_all(Lost.of("daemon_stopped", "the daemon was stopped").info)
         self._links.send()
         self._links.close()
         self._host.close()

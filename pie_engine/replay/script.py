@@ -36,6 +36,7 @@ OUTSIDE = frozenset(
         "host_lost",
         "host_recycled",
         "lost",
+        "daemon_stopped",
     }
 )
 """Errors with which programs are ended from outside, in the middle of whatever they do."""

@@ -44,6 +44,6 @@ async def test_a_daemon_that_is_stopped_says_how_the_process_ended(waiting):
     _, client, process, task = waiting
     await client.stop_daemon()
     event, error = await asyncio.wait_for(task, SOON_S)
-    assert (event, error.code) in {(Event.Error, "cancelled"), (Event.Error, "lost")}
+    assert (event, error.code) in {(Event.Error, "cancelled"), (Event.Error, "daemon_stopped")}
     with pytest.raises(type(error.raised())):
         await process.result()

@@ -190,7 +190,7 @@ async def test_stop_ends_what_runs(engine):
         await client.stop_daemon()
         event, error = [pair async for pair in process][-1]
         assert event is Event.Error
-        assert error.code in ("cancelled", "lost")
+        assert error.code in ("cancelled", "daemon_stopped")
         assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
 
 
@@ -202,7 +202,7 @@ async def test_a_member_that_does_not_end_is_killed(engine):
         assert (await process.recv()) == (Event.Message, "here")
         engine.process.send_signal(signal.SIGINT)
         event, error = [pair async for pair in process][-1]
-        assert (event, error.code) == (Event.Error, "lost")
+        assert (event, error.code) == (Event.Error, "daemon_stopped")
         assert await asyncio.to_thread(engine.process.wait, PATIENCE_S) == 0
     # It was killed because the daemon stopped, which is no incident.
     assert engine.incidents() == []

@@ -136,7 +136,7 @@ def test_told_to_end_it_ends_its_programs_and_exits(around):
     around.tell(Shutdown(1.0))
     around.until(lambda: any(event.is_terminal for event in around.heard("gateway-1", Event)))
     assert around.process.wait(TIMEOUT_S) == 0
-    assert json.loads(around.heard("gateway-1", Event)[-1].data)["code"] == "lost"
+    assert json.loads(around.heard("gateway-1", Event)[-1].data)["code"] == "daemon_stopped"
 
 
 def test_it_dies_with_its_daemon(around):

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from pie_cli.monitor import diagnosis
+from pie_cli.monitor.panels import parts
 from pie_cli.monitor.state import Reducer
+from pie_cli.monitor.text import plain
 from pie_cli.monitor.view import Finding
 from pie_engine.protocol.http import ContextView
 from pie_engine.protocol.stats import HostState, Requests, Snapshot
@@ -48,7 +50,7 @@ def test_failures() -> None:
     bad = Requests(num_returned=20, num_failed=6, errors={"trap": 4, "cpu_limit": 2})
     found = findings(snapshot(1000, requests=good), snapshot(1010, requests=bad))
     assert found["failures"].sentence == "6 of the last 16 programs failed, 4 of them with `trap`"
-    ended = replace(bad, errors={"cancelled": 6})
+    ended = replace(bad, errors={"cancelled": 2, "daemon_stopped": 4})
     assert findings(snapshot(1000, requests=good), snapshot(1010, requests=ended)) == {}
     few = replace(bad, num_returned=500)
     assert findings(snapshot(1000, requests=good), snapshot(1010, requests=few)) == {}
@@ -198,7 +200,7 @@ def test_contexts_pile_up() -> None:
 
 def test_saved_contexts_pile_up() -> None:
     def saved(*numbers: int) -> list[ContextView]:
-        return [ContextView(f"turn-{i}", "m", bytes=1 << 20, saved=float(i)) for i in numbers]
+        return [ContextView(f"turn-{i}", "m", bytes=1 << 20, saved=900.0 + i) for i in numbers]
 
     reducer = Reducer()
     reducer.note_saved(saved(*range(30)))
@@ -206,12 +208,20 @@ def test_saved_contexts_pile_up() -> None:
     reducer.note_saved(saved(*range(40)))
     found = reducer.apply(snapshot(1002)).findings
     assert [each.sentence for each in found] == [
-        "saved contexts pile up: 40 with 40.0 MiB on the disk, 10 of them new since you look, none deleted; "
-        "the newest is `turn-39`"
+        "saved contexts pile up: 40 with 40.0 MiB on the disk, 10 of them new since you look (the last 1m03s ago), "
+        "none deleted; the newest is `turn-39`"
     ]
+    # An old one that is saved again and again is no new one.
+    reducer.note_saved([*saved(*range(39)), ContextView("turn-39", "m", bytes=1 << 20, saved=1230.0)])
+    assert reducer.apply(snapshot(1230)).findings
+    assert not reducer.apply(snapshot(1240)).findings, "nobody saves any more"
+    parts_page = [plain(each) for each in parts.lines(reducer.apply(snapshot(1241)), 100, 20)]
+    assert parts_page[-1] == "40 saved contexts  40.0 MiB  10 new and 0 deleted since you look"
+    reducer.note_saved(saved(*range(340)))
+    assert [each.code for each in reducer.apply(snapshot(1242)).findings] == ["saved-contexts"]
     # Whoever deletes some knows of them.
     reducer.note_saved(saved(*range(1, 60)))
-    assert not reducer.apply(snapshot(1004)).findings
+    assert not reducer.apply(snapshot(1244)).findings
 
 
 def test_programs_that_have_spent_their_credits() -> None:

@@ -314,6 +314,6 @@ def test_programs_are_looked_at_twice_a_second_however_fast_snapshots_come() -> 
 
 
 def test_a_program_that_somebody_has_ended_has_not_failed() -> None:
-    ended = Requests(num_failed=3, errors={"cancelled": 2, "trap": 1})
+    ended = Requests(num_failed=6, errors={"cancelled": 2, "daemon_stopped": 3, "trap": 1})
     view = Reducer().apply(snapshot(1000, requests=ended))
     assert "  1 failed" in plain(status_line(view, 80, CONNECTED, is_frozen=False))

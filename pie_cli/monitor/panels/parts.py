@@ -6,7 +6,7 @@ from pie_cli.monitor import format
 from pie_cli.monitor.panels.header import device_text
 from pie_cli.monitor.panels.look import heading
 from pie_cli.monitor.text import Line, cut_line, fit, line
-from pie_cli.monitor.view import View
+from pie_cli.monitor.view import Saved, View
 from pie_cli.sizes import bytes_text
 
 COLUMNS = (("NAME", 20), ("CPU", 6), ("MEMORY", 9), ("GPU", 5), ("GPU MEM", 9))
@@ -26,7 +26,15 @@ def lines(view: View, width: int, height: int) -> list[Line]:
         drawn.append(line(_cells(cells), f"{host.now.num_running} running, {host.now.num_warm} warm"))
     if not view.hosts:
         drawn.append(line(("none", "bad")))
+    if view.saved is not None:
+        drawn += [heading("Disk", width), _saved_line(view.saved)]
     return [cut_line(each, width) for each in drawn][:height]
+
+
+def _saved_line(saved: Saved) -> Line:
+    size = f"  {bytes_text(saved.num_bytes)}" if saved.num_contexts else ""
+    changed = f"{size}  {saved.num_new:,} new and {saved.num_deleted:,} deleted since you look"
+    return line((f"{saved.num_contexts:,}", "bold"), " saved contexts", (changed, "dim"))
 
 
 def _head(last: str) -> Line:
