@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 from textual import events, on
 from textual.app import App, SystemCommand
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from pie_cli.monitor import preferences
+from pie_cli.monitor.colourless import Colourless
 from pie_cli.monitor.engine import Engine
 from pie_cli.monitor.keys import BINDINGS as KEYS
 from pie_cli.monitor.keys import PAGE_NAMES, PAGES
@@ -79,6 +81,10 @@ class MonitorApp(App[None]):
         order = Order(chosen.sort, chosen.is_reversed, "", chosen.is_grouped)
         self.main = MainScreen(chosen.columns, order, Look(zoom=chosen.zoom))
         self._theme_at_start = chosen.theme
+        self._colourless = Colourless()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [self._colourless] if self.no_color else super().get_line_filters()
 
     # Updates.
 

@@ -69,6 +69,15 @@ def differences(rig: Rig, terminal: Terminal) -> list[tuple[object, ...]]:
     return [(at, terminal.cells.get(at), wanted[at]) for at in wanted if terminal.cells.get(at) != wanted[at]][:5]
 
 
+WITHOUT_COLOURS = {"", "1", "2", "3", "4", "7", "9"}
+"""Bold, faint, italic, underlined, reversed, struck through (ECMA-48, SGR)."""
+
+
+def codes(rig: Rig) -> set[str]:
+    """Of all styles on the screen."""
+    return {code for _, style in whole(rig).cells.values() for code in style.split(";")}
+
+
 KEYS = ("down", "pagedown", "g", "o", "z", "3", "2", "6", "1", "right", "space", "space", "t", "enter", "escape")
 
 
@@ -134,3 +143,19 @@ async def test_without_colours_nothing_has_one(tmp_path: Path, monkeypatch: pyte
             await rig.feed(2)
             assert Written in kinds
             assert differences(rig, terminal) == []
+        for key in ("question_mark", "escape", "k", "escape", "ctrl+p", "escape", "enter"):
+            await rig.press(key)
+            assert codes(rig) <= WITHOUT_COLOURS, key
+
+
+async def test_without_colours_it_still_shows_what_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with shown(tmp_path, programs=9, snapshots=4) as rig:
+        for key in ("c", "down", "space"):
+            await rig.press(key)
+        assert codes(rig) <= WITHOUT_COLOURS
+        cells = whole(rig).cells
+        (y,) = {y for (y, x), (_, style) in cells.items() if "7" in style.split(";") and 10 < x < 60}
+        lines = rig.text.splitlines()
+        assert "▐ ▌ STATE" in lines[y - 1], "where one is, and that it is not chosen any more"
+        assert "▐X▌ PROGRAM" in lines[y - 2]

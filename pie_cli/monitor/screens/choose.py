@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.widgets import Label, SelectionList
 from textual.widgets.selection_list import Selection
 
 from pie_cli.monitor.columns import COLUMNS, FIXED
+
+
+class Choices(SelectionList[str]):
+    """Textual's marks both what is chosen and what is not, in two colours."""
+
+    def render_line(self, y: int) -> Strip:
+        left, mark, *rest = super().render_line(y)
+        chosen = self.get_option_at_index(self.scroll_offset.y + y).value in self.selected
+        return Strip([left, Segment("X" if chosen else " ", mark.style), *rest])
 
 
 class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
@@ -32,7 +43,7 @@ class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
         columns = sorted((each for each in COLUMNS if each.key != FIXED.key), key=lambda each: order.get(each.key, 99))
         with Vertical(classes="dialog tall"):
             yield Label("Columns: space chooses, Enter shows these, Escape leaves")
-            yield SelectionList(
+            yield Choices(
                 *(
                     Selection(f"{each.title:<8} {each.about}".replace("[", r"\["), each.key, each.key in order)
                     for each in columns
