@@ -31,6 +31,7 @@ def build_program(program: Path, output: Path | None, *, as_bundle: bool, locked
     if as_bundle:
         from pie_engine.builder.archive import SUFFIX, archive_of
 
+        _refuse_broken(program, bundle)
         path = output or _default_output(program, bundle.manifest, SUFFIX)
         data = archive_of(bundle)
         is_written = _write(path, data)
@@ -81,6 +82,17 @@ def _refuse_crate(program: Path) -> None:
     if is_crate(program):
         message = f"{program} is a Rust program, and its sources do not run"
         raise InvalidInput(message, hint=f"`pie build {program}` makes a component, which does")
+
+
+def _refuse_broken(program: Path, bundle: Bundle) -> None:
+    """Raises `InvalidProgram` for a module that does not compile, whether anything imports it or not."""
+    for path in bundle.own_modules():
+        try:
+            compile(bundle.files[path], path, "exec", dont_inherit=True)
+        except SyntaxError:
+            # Perhaps it is only too new for this Python: the sandbox's, which a build runs, has the last word.
+            _component_of(program, bundle)
+            return
 
 
 def _default_output(program: Path, manifest: Manifest, suffix: str) -> Path:

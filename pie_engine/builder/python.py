@@ -47,7 +47,8 @@ class PythonBuilder:
         sources, data = bundle.guest_files()
         manifest = bundle.manifest
         head = {"name": manifest.name, "version": manifest.version, "entry": manifest.entry}
-        module = f"BUNDLE = {json.dumps({**head, 'files': sources})!r}\n"
+        parts = {**head, "files": sources, "compiled": bundle.own_modules()}
+        module = f"BUNDLE = {json.dumps(parts)!r}\n"
         with moving(progress, TEXT, 0.0, 1.0, SECONDS):
             report = _report_of(wasm, folder, module)
             component = lasting(wasm.read_bytes(), log.warning)

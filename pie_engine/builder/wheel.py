@@ -16,7 +16,7 @@ from pie_engine.builder.record import DIST_INFO
 from pie_engine.errors import InvalidProgram
 
 _NATIVE = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
-_KEPT_METADATA = re.compile(r"METADATA|entry_points\.txt|licenses/.*|(LICEN[SC]E|COPYING|NOTICE)[^/]*")
+_KEPT_METADATA = re.compile(r"METADATA|RECORD|entry_points\.txt|licenses/.*|(LICEN[SC]E|COPYING|NOTICE)[^/]*")
 _LEFT_OUT = (".pyc", ".pyi", "/py.typed", "/")
 _SPREAD = re.compile(r"[^/]+\.data/(purelib|platlib)/")
 """Modules may lie there too; the other folders of `.data` hold scripts and headers."""

@@ -90,9 +90,13 @@ class Programs:
         return bundle
 
     async def upload(self, user: str, bundle: Bundle, *, publishes: bool = True) -> ProgramView:
-        """Checks it, has a host read its signature, and publishes it under its name and version if that is wanted."""
+        """Checks it, has a host read its signature, and publishes it under its name and version if that is wanted.
+
+        Of what is published every module of its own has to compile, whatever imports it.
+        """
         digest, is_new = self.admit(bundle)
-        signature = await self._signature(user, digest, bundle)
+        compiles = publishes and not self._store.is_released(digest)
+        signature = await self._signature(user, digest, bundle, compiles=compiles)
         name, version = bundle.manifest.name, bundle.manifest.version
 
         def change(store: Store) -> None:
@@ -129,9 +133,9 @@ class Programs:
                 if not waiter.done():
                     waiter.set_exception(error)
 
-    async def _signature(self, user: str, digest: str, bundle: Bundle) -> Signature:
+    async def _signature(self, user: str, digest: str, bundle: Bundle, *, compiles: bool) -> Signature:
         known = self._store.program(digest)
-        if known is not None and known.signature is not None:
+        if known is not None and known.signature is not None and not compiles:
             return msgspec.json.decode(known.signature, type=Signature)
         recorded = signature_in(bundle)
         if recorded is not None:
@@ -140,7 +144,7 @@ class Programs:
         request = next(self._requests)
         waiter: asyncio.Future[Signature] = asyncio.get_running_loop().create_future()
         self._asked[request] = (host.boot_id, waiter)
-        self._turn.say(host.boot_id, Describe(request, digest, host.parcel(digest, bundle)))
+        self._turn.say(host.boot_id, Describe(request, digest, host.parcel(digest, bundle), compiles))
         try:
             return await asyncio.wait_for(waiter, DESCRIBE_TIMEOUT_S)
         except TimeoutError:

@@ -253,8 +253,7 @@ class Host:
             self._wall.begin(process)
         process.guest = guest
         guest.limit_memory(process.limits.memory_mb * MIB)
-        text = program.watched_text(with_code=not process.is_recorded) if job.trace else program.text()
-        guest.begin(process, job.function, (text, *job.arguments))
+        guest.begin(process, job.function, (_text_for(process), *job.arguments))
         return guest
 
     def _await_component(self, process: Process) -> None:
@@ -370,7 +369,7 @@ class Host:
 
         program = self._programs.get("", order.digest, order.bundle)
         pid = f"{DESCRIBE_PID}{order.request}"
-        self._add(Job(pid, "", program, "describe", (), conclude, wall_s=DESCRIBE_WALL_S))
+        self._add(Job(pid, "", program, "describe", (), conclude, wall_s=DESCRIBE_WALL_S, compiles=order.compiles))
 
     def _add(self, job: Job) -> Process:
         process = self.processes[job.pid] = Process(job, self, self._config, self._clock)
@@ -432,6 +431,14 @@ class Host:
         process = self.processes.get(order.pid)
         if process is not None:
             process.seen(order.seq)
+
+
+def _text_for(process: Process) -> str:
+    """The bundle, with what the guest is to do beside running it."""
+    job = process.job
+    if job.compiles:
+        return job.program.compiled_text()
+    return job.program.watched_text(with_code=not process.is_recorded) if job.trace else job.program.text()
 
 
 def _described(request: int, ending: Ending) -> Described:

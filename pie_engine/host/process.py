@@ -94,6 +94,8 @@ class Job:
     priority: int = 0
     bid: int | None = None
     """What its owner bids for all its contexts at first; None: it bids for itself."""
+    compiles: bool = False
+    """`describe`: whether modules that nothing imports have to compile, too."""
 
 
 class Process:

@@ -83,6 +83,12 @@ class Program:
         code = self._code if with_code else {}
         return msgspec.json.encode({**self._for_guest(), "code": code, "watched": True}).decode()
 
+    def compiled_text(self) -> str:
+        """The same for a look at it that compiles all its own modules."""
+        if self.is_component:
+            return ""
+        return msgspec.json.encode({**self._for_guest(), "compiled": self.bundle.own_modules()}).decode()
+
     def _for_guest(self) -> dict[str, Any]:
         manifest = self.manifest
         head = {"name": manifest.name, "version": manifest.version, "entry": manifest.entry}

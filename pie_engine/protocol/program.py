@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from typing import Annotated, Literal
@@ -20,6 +21,11 @@ GUEST_PYTHON = (3, 14)
 
 _DIST_INFO = ".dist-info/"
 _METADATA = (f"{_DIST_INFO}METADATA", f"{_DIST_INFO}entry_points.txt")
+_RECORD = f"{_DIST_INFO}RECORD"
+"""Of a package: the files that came with it."""
+_SPREAD = re.compile(r"^[^/]+\.data/(purelib|platlib)/")
+TESTS_FOLDER = "tests"
+"""What lies in one may be wrong on purpose."""
 
 COMPONENT_FILE = "program.wasm"
 """The one file of a bundle that is a standalone component."""
@@ -78,11 +84,23 @@ class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
         others = self.blobs | {path: text.encode() for path, text in self.files.items() if path not in texts}
         return texts, {path: content for path, content in others.items() if _DIST_INFO not in path}
 
+    def own_modules(self) -> list[str]:
+        """The modules that the program's author has written, without those of tests and of packages."""
+        texts = (text for path, text in self.files.items() if path.endswith(_RECORD))
+        brought = {_SPREAD.sub("", row[0]) for text in texts for row in csv.reader(text.splitlines()) if row}
+        return [path for path in self.files if path not in brought and _is_module(path)]
+
     @property
     def digest(self) -> str:
         """blake2b-128 of the canonical form: an edited file is another program."""
         canonical = msgspec.json.encode(self, order="sorted")
         return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def _is_module(path: str) -> bool:
+    """Whether an import statement can name it."""
+    *folders, name = path.removesuffix(".py").split("/")
+    return path.endswith(".py") and all(map(str.isidentifier, (*folders, name))) and TESTS_FOLDER not in folders
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):

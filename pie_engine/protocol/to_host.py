@@ -208,6 +208,8 @@ class Describe(Message, frozen=True):
     request: int
     digest: str
     bundle: Bundle
+    compiles: bool = False
+    """Whether modules that nothing imports have to compile, too."""
 
 
 class Deliver(Message, frozen=True):

@@ -104,6 +104,10 @@ class Store:
         row = self._db.execute("SELECT bundle FROM programs WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else _decode_bundle(row[0])
 
+    def is_released(self, digest: str) -> bool:
+        """Whether anybody has published it."""
+        return self._db.execute("SELECT 1 FROM releases WHERE digest = ?", (digest,)).fetchone() is not None
+
     def released(self, user: str, name: str, version: str | None = None) -> str | None:
         """Digest of `name@version`, or of what was published last under `name`."""
         query = "SELECT digest FROM releases WHERE user = ? AND name = ?"

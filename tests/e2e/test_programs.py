@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from pie_client import Event
-from pie_engine.errors import PieError
+from pie_engine.errors import InvalidProgram, NotFound, PieError
 from pie_engine.protocol.program import Bundle, Manifest
 
 
@@ -107,6 +107,16 @@ async def test_an_exception_carries_the_users_own_traceback(client):
     assert "return {}[n]  # the line" in error.traceback
     assert "_runtime" not in error.traceback
     assert "asyncio" not in error.traceback
+
+
+async def test_what_is_published_compiles_as_a_whole_and_what_is_run_as_far_as_it_is_imported(client):
+    bundle = program("async def main() -> int:\n    return 1\n", late="def late():\n    return = 3\n")
+    assert await value_of(client, bundle) == 1
+    for _ in range(2):
+        with pytest.raises(InvalidProgram, match=r"SyntaxError in late\.py, line 2: invalid syntax"):
+            await client.upload(bundle)
+    with pytest.raises(NotFound):
+        await client.program("program")
 
 
 async def test_a_syntax_error_shows_the_line_and_the_caret(client):

@@ -61,8 +61,10 @@ def test_packages_are_chosen_locked_and_travel_with_the_program(wheels, program)
     assert sorted(bundle.files) == [
         "main.py",
         "points-1.2.dist-info/METADATA",
+        "points-1.2.dist-info/RECORD",
         "points.py",
         "shapes-1.0.dist-info/METADATA",
+        "shapes-1.0.dist-info/RECORD",
         "shapes-1.0.dist-info/licenses/LICENSE",
         "shapes/__init__.py",
     ]
@@ -74,6 +76,7 @@ def test_packages_are_chosen_locked_and_travel_with_the_program(wheels, program)
     assert [(each.name, each.version) for each in lock.package] == [("points", "1.2"), ("shapes", "1.0")]
     texts, files = bundle.guest_files()
     assert "shapes-1.0.dist-info/METADATA" in texts
+    assert bundle.own_modules() == ["main.py"]
     assert list(files) == ["shapes/table.bin"], "licences go along, and no guest sees them"
 
 

@@ -122,6 +122,7 @@ def test_a_component_does_what_its_source_does(program, tmp_path):
     ("source", "words", "hint"),
     [
         ("async def main(:\n", "SyntaxError in main.py, line 1", ""),
+        ("async def main(): ...\n", "SyntaxError in late.py, line 1", ""),
         ("import numpy\n", "numpy needs native code", "math"),
         ("import nowhere\n", "No module named 'nowhere'", "`dependencies` of pie.toml"),
         ("def main(): ...\n", "`main` in main.py is not async", "async def"),
@@ -129,6 +130,7 @@ def test_a_component_does_what_its_source_does(program, tmp_path):
 )
 def test_what_can_never_start_is_not_built(tmp_path, source, words, hint):
     (tmp_path / "main.py").write_text(source)
+    (tmp_path / "late.py").write_text("x = =\n")
     with pytest.raises(InvalidProgram, match=words) as caught:
         build(PythonBuilder(), pack(tmp_path), tmp_path / "cache", say_nothing)
     assert hint in caught.value.hint

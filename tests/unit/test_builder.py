@@ -249,6 +249,18 @@ def test_a_rehearsal_compiles_every_module_and_reads_the_signature():
     assert sorted(msgspec.json.decode(text)["code"]) == ["main.py", "part.py"]
 
 
+def test_modules_of_packages_and_of_tests_are_not_the_programs_own():
+    record = 'shapes/__init__.py,sha256=x,3\n"p-1.data/purelib/odd, name.py",,\np-1.dist-info/RECORD,,\n'
+    files = {
+        **dict.fromkeys(("main.py", "pkg/__init__.py", "pkg/deep.py", "tests.py", "shapes/mine.py"), ""),
+        **dict.fromkeys(("pkg/tests/broken.py", "my-data.py", "2nd/part.py", "words.txt"), ""),
+        **dict.fromkeys(("shapes/__init__.py", "odd, name.py"), ""),
+        "p-1.dist-info/RECORD": record,
+    }
+    own = Bundle(Manifest(name="p"), files=files).own_modules()
+    assert own == ["main.py", "pkg/__init__.py", "pkg/deep.py", "tests.py", "shapes/mine.py"]
+
+
 def test_importlib_finds_the_packages_of_a_bundle(monkeypatch):
     import importlib.metadata
     import sys

@@ -63,6 +63,13 @@ class Builder:
         return Made(COMPONENT, record, bundle.guest_files()[1])
 
 
+class RefusingBuilder(Builder):
+    """Where the sandbox's Python does not understand a module."""
+
+    def make(self, bundle: Bundle, folder: Path, progress) -> Made:
+        raise InvalidProgram("SyntaxError in late.py, line 1: invalid syntax")
+
+
 @pytest.fixture(autouse=True)
 def hello(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "hello"
@@ -116,6 +123,24 @@ def test_what_is_built_into_the_folder_stays_out_of_the_program(hello: Path) -> 
     assert invoke(["build", "hello", "--bundle", "-o", "hello/hello.pie"]) == 0
     assert invoke(["build", "hello"]) == 0
     assert pack(hello).digest == before
+
+
+def test_a_bundle_holds_no_module_that_the_sandbox_cannot_compile(
+    hello: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hello / "tests").mkdir()
+    (hello / "tests" / "bad.py").write_text("x = =\n")
+    assert invoke(["build", "hello", "--bundle"]) == 0
+    assert Builder.num == 0
+    (hello / "late.py").write_text("x = =\n")
+    assert invoke(["build", "hello", "--bundle"]) == 0, "it may be new to this Python, and is not to the sandbox's"
+    assert Builder.num == 1
+    (hello / "late.py").write_text("x = = 1\n")
+    monkeypatch.setattr(python_builder, "PythonBuilder", RefusingBuilder)
+    capsys.readouterr()
+    assert invoke(["build", "hello", "--bundle", "-o", "other.pie"]) == 2
+    assert capsys.readouterr().err.endswith("error: SyntaxError in late.py, line 1: invalid syntax\n")
+    assert not Path("other.pie").exists()
 
 
 def test_a_bundle_is_the_same_bytes(capsys: Capture) -> None:

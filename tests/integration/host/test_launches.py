@@ -110,6 +110,29 @@ def test_a_program_is_described_without_a_process(inline):
     assert error.code == "invalid_program"
 
 
+def test_a_module_that_nothing_imports_has_to_compile_where_that_is_asked_for(inline):
+    files = {
+        "main.py": "async def main(): ...\n",
+        "pkg/newer.py": 'NAME = t"{1}"\n',
+        "pkg/tests/data.py": "x = =\n",
+        "pkg/late.py": "def late():\n    return = 3\n",
+    }
+    whole = Bundle(Manifest(name="whole"), files={path: files[path] for path in list(files)[:3]})
+    broken = Bundle(Manifest(name="broken"), files=files)
+    inline.host.receive_order(Describe(1, whole.digest, whole, compiles=True))
+    inline.host.receive_order(Describe(2, broken.digest, broken, compiles=True))
+    inline.host.receive_order(Describe(3, broken.digest, broken))
+    inline.run_to_end()
+    described = {report.request: report for report in inline.reports if isinstance(report, Described)}
+    assert described[1].error is described[3].error is None
+    error = described[2].error
+    assert error is not None
+    assert (error.code, error.message) == ("invalid_program", "SyntaxError in pkg/late.py, line 2: invalid syntax")
+    assert (
+        error.traceback == '  File "pkg/late.py", line 2\n    return = 3\n           ^\nSyntaxError: invalid syntax\n'
+    )
+
+
 def test_a_bundle_with_a_bad_path_still_ends_properly(inline):
     program = Bundle(Manifest(name="p"), files={"main.py": "", "../x.txt": ""})
     assert inline.error(program).code == "invalid_program"

@@ -9,7 +9,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from inferlet._loop import HostLoop
@@ -68,7 +68,9 @@ def _guarded(
         importer.install()
         if parts.get("watched"):
             places.install(importer.files, loop)
-        return True, use(load_main(importer, parts["entry"]))
+        main = load_main(importer, parts["entry"])
+        _compile(importer, parts.get("compiled") or ())
+        return True, use(main)
     except BaseException as error:
         on_error(error)
         owns = importer.owns if importer else (lambda filename: False)
@@ -82,6 +84,15 @@ def fresh_state() -> None:
     """Undo what the build froze: seeds and times are of this instance."""
     random.seed()
     logging._startTime = time.time_ns()  # type: ignore[attr-defined]
+
+
+def _compile(importer: BundleImporter, paths: Sequence[str]) -> None:
+    """Modules that nothing may have imported yet. Raises `InvalidProgram` for the first that does not compile."""
+    for path in paths:
+        try:
+            importer.code_of(path)
+        except SyntaxError as error:
+            raise failures.syntax_failure(error) from error
 
 
 def load_main(importer: BundleImporter, entry: str) -> Callable[..., Any]:

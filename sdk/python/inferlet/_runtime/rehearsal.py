@@ -22,11 +22,12 @@ def report_of(report: dict[str, Any]) -> bytes:
 def rehearse(bundle: str, describe: Callable[[str], Outcome]) -> tuple[str, dict[str, Any]]:
     """The bundle with the compiled code of all its modules, and `{"signature": …}` or `{"error": …}` of its `main`.
 
-    A module that does not compile stays as it is: whether that matters only an import tells.
+    A module of a package that does not compile stays as it is: whether that matters only an import tells.
     """
     with Restored(FakeHost()):
         is_ok, text = describe(bundle)
     parts = json.loads(bundle)
+    parts.pop("compiled", None)
     parts["code"] = _compiled(parts["files"])
     return json.dumps(parts), {"signature" if is_ok else "error": json.loads(text)}
 
