@@ -38,7 +38,12 @@ def _number(key: str, title: str, width: int, value: Callable[[Row], float], abo
 
 
 def _credits(key: str, title: str, width: int, value: Callable[[Row], float], about: str) -> Column:
-    return Column(key, title, width, lambda row: format.credits(value(row)), value, about)
+    """Who has used no model was given none."""
+
+    def text(row: Row) -> str:
+        return format.credits(value(row)) if row.now.model else format.NOTHING
+
+    return Column(key, title, width, text, value, about)
 
 
 def _part(key: str, title: str, width: int, value: Callable[[Row], float | None], about: str) -> Column:

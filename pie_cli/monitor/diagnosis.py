@@ -7,7 +7,7 @@ with the one to blame first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 
 from pie_cli.monitor.format import age, milliseconds, percent, plural
@@ -59,9 +59,13 @@ MAX_NAME = 32
 Rule = Callable[[View], Iterator[Finding]]
 
 
-def findings(view: View) -> tuple[Finding, ...]:
-    """What all rules see, alerts first."""
-    found = [finding for rule in RULES for finding in rule(view)]
+def findings(view: View) -> list[Finding]:
+    """What all rules see."""
+    return [finding for rule in RULES for finding in rule(view)]
+
+
+def gravest_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Alerts, then the others."""
     return tuple(sorted(found, key=lambda finding: not finding.is_alert))
 
 

@@ -17,6 +17,8 @@ from pie_engine.protocol.stats import HostState, ModelState, ProgramState, Reque
 
 LATENCY_S = 60.0
 DIAGNOSIS_S = 1.0
+KEPT_S = 5.0
+"""So long a finding stays after it was seen last: what comes and goes several times a second can be read as well."""
 ROWS_S = 0.45
 """Programs are looked at about twice a second, however fast snapshots come: there may be hundreds, and faster than that
 nobody reads."""
@@ -42,6 +44,8 @@ class Reducer:
         self._saved: Saved | None = None
         self._saved_names: frozenset[str] | None = None
         self._findings: tuple[Finding, ...] = ()
+        self._seen: dict[str, tuple[float, list[Finding]]] = {}
+        """By code: when it was found last, and what was."""
         self._diagnosed_at = 0.0
 
     @property
@@ -163,8 +167,16 @@ class Reducer:
         """Once a second, so that its sentences can be read."""
         if not 0 <= view.at - self._diagnosed_at < DIAGNOSIS_S:
             self._diagnosed_at = view.at
-            self._findings = diagnosis.findings(view)
+            self._findings = diagnosis.gravest_first(self._found_lately(view))
         return self._findings
+
+    def _found_lately(self, view: View) -> list[Finding]:
+        found: defaultdict[str, list[Finding]] = defaultdict(list)
+        for finding in diagnosis.findings(view):
+            found[finding.code].append(finding)
+        kept = {code: each for code, each in self._seen.items() if 0 <= view.at - each[0] < KEPT_S}
+        self._seen = kept | {code: (view.at, each) for code, each in found.items()}
+        return [finding for code in diagnosis.CODES if code in self._seen for finding in self._seen[code][1]]
 
     def _note_changes(self, last: Snapshot | None, now: Snapshot) -> None:
         """Restarts and incidents, into the log."""

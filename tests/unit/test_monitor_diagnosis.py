@@ -14,7 +14,7 @@ from pie_cli.monitor.state import Reducer
 from pie_cli.monitor.text import plain
 from pie_cli.monitor.view import Finding
 from pie_engine.protocol.http import ContextView
-from pie_engine.protocol.stats import HostState, Requests, Snapshot
+from pie_engine.protocol.stats import Requests, Snapshot
 from tests.loads import Engine
 from tests.unit.test_monitor_state import MODEL, PROGRAM, ran, snapshot
 
@@ -105,6 +105,15 @@ def test_idle_programs_hold_pages_that_others_want() -> None:
         assert "idle-holders" not in findings(snapshot(1000, programs=(lazy,)))
     running = replace(PROGRAM, pid="busy", num_pages=40)
     assert "idle-holders" not in findings(snapshot(1000, programs=(running, waits)))
+
+
+def test_what_comes_and_goes_can_be_read() -> None:
+    waits, runs = (replace(PROGRAM, state="waiting: pages", balance=5),), (PROGRAM,)
+    reducer = Reducer()
+    for seconds in range(20):
+        view = reducer.apply(snapshot(1000 + seconds, programs=runs if seconds % 4 else waits))
+        assert [finding.code for finding in view.findings] == ["kv-pressure"], seconds
+    assert not reducer.apply(snapshot(1000 + 21, programs=runs)).findings
 
 
 def test_one_program_holds_the_batch() -> None:
@@ -216,12 +225,12 @@ def test_saved_contexts_pile_up() -> None:
     assert reducer.apply(snapshot(1230)).findings
     assert not reducer.apply(snapshot(1240)).findings, "nobody saves any more"
     parts_page = [plain(each) for each in parts.lines(reducer.apply(snapshot(1241)), 100, 20)]
-    assert parts_page[-1] == "40 saved contexts  40.0 MiB  10 new and 0 deleted since you look"
+    assert parts_page[-1] == "40 saved contexts with 40.0 MiB  10 new and 0 deleted since you look"
     reducer.note_saved(saved(*range(340)))
     assert [each.code for each in reducer.apply(snapshot(1242)).findings] == ["saved-contexts"]
     # Whoever deletes some knows of them.
     reducer.note_saved(saved(*range(1, 60)))
-    assert not reducer.apply(snapshot(1244)).findings
+    assert not reducer.apply(snapshot(1250)).findings
 
 
 def test_programs_that_have_spent_their_credits() -> None:
@@ -271,6 +280,8 @@ def test_the_docs_have_a_section_for_each(code: str) -> None:
 def test_sentences_change_once_a_second_at_most() -> None:
     reducer = Reducer()
     waits = snapshot(1000, programs=programs("waiting: credits"))
-    assert reducer.apply(waits).findings
-    assert reducer.apply(snapshot(1000.5, hosts=(HostState("host-0", "h-1"),))).findings
-    assert not reducer.apply(snapshot(1001.2)).findings
+    (first,) = reducer.apply(waits).findings
+    more = {"programs": programs("waiting: credits", "waiting: credits")}
+    assert reducer.apply(snapshot(1000.5, **more)).findings == (first,)
+    (second,) = reducer.apply(snapshot(1001.2, **more)).findings
+    assert second.sentence.startswith("2 programs have")

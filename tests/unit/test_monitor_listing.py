@@ -101,8 +101,9 @@ def test_lines_of_the_table_are_as_wide_as_their_columns() -> None:
 
 def test_what_of_the_table_is_seen() -> None:
     assert table.place(3, 3, 1, 3, 0) == "3"
-    assert table.place(60, 60, 1, 12, 4) == "1-12 of 60 +4→"
-    assert table.place(2, 60, 1, 2, 0) == "2 (of 60)"
+    assert table.place(60, 60, 1, 12, 4) == "1-12/60 +4→"
+    assert table.place(2, 60, 1, 2, 0) == "2 of 60"
+    assert table.place(20, 60, 1, 12, 4) == "1-12/20 of 60 +4→"
 
 
 def test_pages_are_found_where_they_are_drawn() -> None:
@@ -123,6 +124,26 @@ def test_states_and_pages_say_it_without_colour() -> None:
         )
     )
     assert columns.pages_text(held) == "7/3+2"
+
+
+def test_states_that_matter_by_their_length_say_it() -> None:
+    def text(state: str) -> str:
+        reducer = Reducer()
+        for at in (1000.0, 1007.0):
+            view = reducer.apply(snapshot(at, programs=(replace(PROGRAM, state=state),)))
+        return columns.state_text(view.rows[0])
+
+    assert text("waiting: client") == "… client 7s"
+    assert text("computing") == "▷ computing 7s"
+    assert text("starting") == "○ starting 7s"
+    assert text("running") == "▶ running"
+    assert text("idle") == "· idle"
+
+
+def test_who_has_used_no_model_has_no_credits() -> None:
+    new, poor = (Reducer().apply(snapshot(1, programs=(replace(PROGRAM, model=each),))).rows[0] for each in ("", "m"))
+    assert [columns.BY_KEY[key].text(new) for key in ("bid", "balance", "rent")] == ["-"] * 3
+    assert [columns.BY_KEY[key].text(poor) for key in ("bid", "balance", "rent")] == ["0"] * 3
 
 
 @pytest.mark.parametrize(

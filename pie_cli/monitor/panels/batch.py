@@ -5,7 +5,7 @@ from __future__ import annotations
 from pie_cli.monitor import format
 from pie_cli.monitor.panels.look import Look, chosen, heading, labelled
 from pie_cli.monitor.series import History, chart, sparkline
-from pie_cli.monitor.text import Line, Span, bar, cut_line, line
+from pie_cli.monitor.text import Line, Span, bar, cut_line, flowing, line
 from pie_cli.monitor.view import ModelView, View
 
 KINDS = (("prefill", "▓"), ("decode", "█"), ("draft", "▒"))
@@ -78,25 +78,23 @@ def _tokens_line(model: ModelView, width: int) -> Line:
 
 
 def _times_line(model: ModelView, width: int) -> Line:
+    """The last ones go first where there is too little room."""
     rates, batches = model.rates, model.now.batches
     use = model.now.device_use
-    device = () if use is None else (Span("  ", ""), *labelled("GPU", format.percent(use)))
-    return cut_line(
-        (
-            Span("rows".ljust(LABEL_WIDTH), "dim"),
-            Span(format.rate(rates.sequences), "bold"),
-            Span(f" (peak {model.peak_sequences}) of {batches.max_sequences}  ", "dim"),
-            *labelled("step", format.milliseconds(rates.step_s)),
-            Span("  "),
-            *labelled("gap", format.milliseconds(rates.gap_s)),
-            Span("  "),
-            *labelled("steps/s", format.rate(rates.steps_s)),
-            Span("  "),
-            *labelled("busy", format.percent(rates.busy)),
-            *device,
-        ),
-        width,
+    rows = line(
+        ("rows".ljust(LABEL_WIDTH), "dim"),
+        (format.rate(rates.sequences), "bold"),
+        (f" (peak {model.peak_sequences}) of {batches.max_sequences}", "dim"),
     )
+    parts = (
+        rows,
+        labelled("step", format.milliseconds(rates.step_s)),
+        labelled("gap", format.milliseconds(rates.gap_s)),
+        labelled("busy", format.percent(rates.busy)),
+        *(() if use is None else (labelled("GPU", format.percent(use)),)),
+        labelled("steps/s", format.rate(rates.steps_s)),
+    )
+    return cut_line(flowing(parts, width)[0], width)
 
 
 def _history(label: str, points: list[float], width: int, height: int, top: float) -> list[Line]:

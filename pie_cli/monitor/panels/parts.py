@@ -32,9 +32,9 @@ def lines(view: View, width: int, height: int) -> list[Line]:
 
 
 def _saved_line(saved: Saved) -> Line:
-    size = f"  {bytes_text(saved.num_bytes)}" if saved.num_contexts else ""
-    changed = f"{size}  {saved.num_new:,} new and {saved.num_deleted:,} deleted since you look"
-    return line((f"{saved.num_contexts:,}", "bold"), " saved contexts", (changed, "dim"))
+    size = f" with {bytes_text(saved.num_bytes)}" if saved.num_contexts else ""
+    changed = f"  {saved.num_new:,} new and {saved.num_deleted:,} deleted since you look"
+    return line(format.plural(saved.num_contexts, "saved context") + size, (changed, "dim"))
 
 
 def _head(last: str) -> Line:

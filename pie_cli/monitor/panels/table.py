@@ -17,9 +17,9 @@ STATE_STYLES = {"running": "good", "queued": "warn", "starting": "dim", "idle": 
 
 
 def place(num_shown: int, num_all: int, first: int, last: int, num_hidden: int) -> str:
-    """What of the table is seen: `1-12 of 60, +9 columns →`."""
-    rows = f"{first}-{last} of {num_shown:,}" if num_shown > last - first + 1 else f"{num_shown:,}"
-    filtered = f" (of {num_all:,})" if num_shown != num_all else ""
+    """What of the table is seen: `1-12/60 +9→` are rows, and nine more columns; `1-12/20 of 60` those of a filter."""
+    rows = f"{first}-{last}/{num_shown:,}" if num_shown > last - first + 1 else f"{num_shown:,}"
+    filtered = f" of {num_all:,}" if num_shown != num_all else ""
     return rows + filtered + (f" +{num_hidden}→" if num_hidden else "")
 
 
