@@ -129,7 +129,7 @@ class Imports:
                     if (name, function_name) == WAIT:
                         link_wait(instance, kind)
                     else:
-                        watched = tap.Import(short_name(name), function_name, plain_of(kind.result))
+                        watched = _watched(name, function_name, kind)
                         self.define(instance, function_name, self._find(name, function_name), kind, watched)
 
         if self._with_surroundings:
@@ -193,6 +193,12 @@ class Imports:
             return 0
 
         return body
+
+
+def _watched(interface: str, function: str, kind: FuncType) -> tap.Import | None:
+    """What a tap is told when it is called; None: nothing."""
+    found = tap.Import(short_name(interface), function, plain_of(kind.result))
+    return None if found.name in tap.UNTAPPED else found
 
 
 def _endings(name: str, result: ValType | None) -> tuple[Encoder | None, Callable[[BaseException, int], int]]:

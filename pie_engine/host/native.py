@@ -57,7 +57,7 @@ class NativeFunction:
         if len(arguments) != len(self.checks):
             raise InvalidInput(f"{self.watched.name} takes {len(self.checks)} arguments, got {len(arguments)}")
         checked = [check(argument) for check, argument in zip(self.checks, arguments, strict=True)]
-        if owner.tap is None:
+        if owner.tap is None or self.watched.name in tap.UNTAPPED:
             value = self.body(owner, *checked)
         else:
             value = tap.call(self.watched, self.body, owner, checked)

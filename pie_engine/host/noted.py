@@ -13,51 +13,81 @@ from pie_engine.protocol.profile import NO_TOKENS
 Of = Callable[[Sequence[Any], Any], Any]
 
 
-class Noted(NamedTuple):
-    """Of one function. `tokens` and `detail` are not asked for where the call has failed."""
+Row = tuple[int, int, int]
+"""Future and context, 0 where there is none, and how many tokens are taken or given, or `NO_TOKENS`."""
 
-    gives: bool = False
-    """Its result is a future."""
-    takes: bool = False
-    """Its first argument is one."""
-    has_context: bool = False
-    """Its first argument is one."""
-    makes: Of | None = None
-    """The context that it makes."""
-    tokens: Of | None = None
-    """How many it takes or gives, or `NO_TOKENS`."""
+
+class Noted(NamedTuple):
+    """Of one function. Where the call has failed there is no result, and nobody asks for `row` and `detail`."""
+
+    row: Callable[[Sequence[Any], Any], Row]
     detail: Of | None = None
     """A dict of what else hints need to know of it."""
     reads_prompt: bool = False
+    takes: bool = False
+    """Its first argument is a future."""
+    has_context: bool = False
+    """Its first argument is a context."""
+
+    def failed_row(self, arguments: Sequence[Any]) -> Row:
+        return arguments[0] if self.takes else 0, arguments[0] if self.has_context else 0, NO_TOKENS
 
 
-def _result(_arguments: Sequence[Any], result: Any) -> Any:
-    return result
+def _of_context(arguments: Sequence[Any], _result: Any) -> Row:
+    return 0, arguments[0], NO_TOKENS
 
 
-def _opened(_arguments: Sequence[Any], result: Any) -> int:
-    return 0 if result is None else int(result.ctx)
+def _given(arguments: Sequence[Any], _result: Any) -> Row:
+    return 0, arguments[0], len(arguments[1])
+
+
+def _given_packed(arguments: Sequence[Any], _result: Any) -> Row:
+    return 0, arguments[0], len(arguments[1]) * 3 // 16  # base64 of four bytes each
+
+
+def _given_text(arguments: Sequence[Any], result: Any) -> Row:
+    return 0, arguments[0], result
+
+
+def _created(_arguments: Sequence[Any], result: Any) -> Row:
+    return 0, result, NO_TOKENS
+
+
+def _opened(_arguments: Sequence[Any], result: Any) -> Row:
+    return 0, 0 if result is None else int(result.ctx), NO_TOKENS
+
+
+def _started(arguments: Sequence[Any], result: Any) -> Row:
+    return result, arguments[0], NO_TOKENS
+
+
+def _asked(_arguments: Sequence[Any], result: Any) -> Row:
+    return result, 0, NO_TOKENS
+
+
+def _taken(arguments: Sequence[Any], _result: Any) -> Row:
+    return arguments[0], 0, NO_TOKENS
+
+
+def _passed(arguments: Sequence[Any], result: Any) -> Row:
+    return result, arguments[0], len(arguments[1])
+
+
+def _next(arguments: Sequence[Any], result: Any) -> Row:
+    return arguments[0], 0, NO_TOKENS if result is None else len(result.ids)
+
+
+def _nothing(_arguments: Sequence[Any], _result: Any) -> Row:
+    return 0, 0, NO_TOKENS
 
 
 def _child(_arguments: Sequence[Any], result: Any) -> dict[str, Any]:
     return {"child": result}
 
 
-def _num_given(arguments: Sequence[Any], _result: Any) -> int:
-    return len(arguments[1])
-
-
-def _num_packed(arguments: Sequence[Any], _result: Any) -> int:
-    return len(arguments[1]) * 3 // 16  # base64 of four bytes each
-
-
 def _plan(arguments: Sequence[Any], _result: Any) -> dict[str, Any]:
     kinds = {key: arguments[1].get(key) for key in ("grammar", "speculation")}
     return {key: value["kind"] for key, value in kinds.items() if value}
-
-
-def _num_taken(_arguments: Sequence[Any], result: Any) -> int:
-    return NO_TOKENS if result is None else len(result.ids)
 
 
 def _finish(_arguments: Sequence[Any], result: Any) -> dict[str, Any]:
@@ -72,39 +102,36 @@ def _received(_arguments: Sequence[Any], result: Any) -> dict[str, Any]:
     return {"chars": len(result)}
 
 
-NOTHING = Noted()
-_OF_CONTEXT = Noted(has_context=True)
-_GIVES = Noted(gives=True)
-_TAKES = Noted(takes=True)
-_STARTS = Noted(gives=True, has_context=True)
+NOTHING = Noted(_nothing)
+_OF_CONTEXT = Noted(_of_context, has_context=True)
+_GIVES = Noted(_asked)
+_TAKES = Noted(_taken, takes=True)
+_STARTS = Noted(_started, has_context=True)
 _READS = _STARTS._replace(reads_prompt=True)
-NOTED: dict[str, Noted | None] = {
-    # By name, as `context.append-text`. None: the call is not the program's own. `NOTHING` of those that are not here.
-    # Only starting and watching call these.
-    "runtime.store-code": None,
-    "runtime.at": None,
-    "context.create": Noted(makes=_result),
-    "context.append": Noted(has_context=True, tokens=_num_given),
-    "context.place": Noted(has_context=True, tokens=_num_given),
-    "context.append-packed": Noted(has_context=True, tokens=_num_packed),
-    "context.append-text": Noted(has_context=True, tokens=_result),
+NOTED: dict[str, Noted] = {
+    # By name, as `context.append-text`; `NOTHING` of those that are not here.
+    "context.create": Noted(_created),
+    "context.append": _OF_CONTEXT._replace(row=_given),
+    "context.place": _OF_CONTEXT._replace(row=_given),
+    "context.append-packed": _OF_CONTEXT._replace(row=_given_packed),
+    "context.append-text": _OF_CONTEXT._replace(row=_given_text),
     "context.encode": _OF_CONTEXT,
     "context.flush": _READS,
     "context.finish-flush": _TAKES,
-    "context.fork": Noted(has_context=True, detail=_child),
+    "context.fork": _OF_CONTEXT._replace(detail=_child),
     "context.truncate": _OF_CONTEXT,
     "context.drop": _OF_CONTEXT,
     "context.slide": _OF_CONTEXT,
     "context.release": _OF_CONTEXT,
     "context.save": _STARTS,
     "context.finish-save": _TAKES,
-    "context.open": Noted(makes=_opened),
+    "context.open": Noted(_opened),
     "context.length": _OF_CONTEXT,
     "context.tokens": _OF_CONTEXT,
-    "forward.start": _READS._replace(tokens=_num_given),
+    "forward.start": _READS._replace(row=_passed),
     "forward.finish": _TAKES,
     "generate.start": _READS._replace(detail=_plan),
-    "generate.next": Noted(takes=True, tokens=_num_taken, detail=_finish),
+    "generate.next": _TAKES._replace(row=_next, detail=_finish),
     "generate.stop": _TAKES,
     "generate.draft": _TAKES,
     "generate.rewind": _TAKES,
@@ -117,9 +144,9 @@ NOTED: dict[str, Noted | None] = {
     "matcher.finish-look": _TAKES,
     "scheduling.look": _GIVES,
     "scheduling.finish-look": _TAKES,
-    "session.send": Noted(detail=_sent),
+    "session.send": NOTHING._replace(detail=_sent),
     "session.receive": _GIVES,
-    "session.finish-receive": Noted(takes=True, detail=_received),
+    "session.finish-receive": _TAKES._replace(detail=_received),
     "session.drain": _GIVES,
     "session.finish-drain": _TAKES,
     "futures.forget": _TAKES,

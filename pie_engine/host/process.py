@@ -24,7 +24,7 @@ from pie_engine.host.pause import Pause
 from pie_engine.host.redaction import Redaction
 from pie_engine.host.runner import Guest
 from pie_engine.host.surroundings import Surroundings
-from pie_engine.host.tap import Tap, Waited
+from pie_engine.host.tap import Places, Tap, Waited
 from pie_engine.host.taps import make_tap
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import EventKind
@@ -143,8 +143,7 @@ class Process:
         self.new_seed: Callable[[], int] = fresh_seed
         """Of the random numbers of a context that has no seed of its own."""
         self.tap: Tap | None = None
-        self.place = self.task = ""
-        """Line of the program, and task, that calls come from; only known of runs that are watched."""
+        self.places = Places()
         self.surroundings: Surroundings | None = None
         """Where a guest that is recorded has its time and chance from."""
         self.profile: ProfileTap | None = None

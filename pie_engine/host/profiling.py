@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pie_engine.errors import ErrorInfo
 from pie_engine.host.imports import plain_error
 from pie_engine.host.noted import NOTED, NOTHING, Noted
-from pie_engine.host.tap import Called, Waited
+from pie_engine.host.tap import Called, Place, Waited
 from pie_engine.host.trace import TraceWriter
-from pie_engine.protocol.profile import CALL_COLUMNS, NO_TOKENS, VERSION, Batch, Core, End, Head, Site
+from pie_engine.protocol.profile import CALL_COLUMNS, VERSION, Batch, Core, End, Head
 from pie_engine.protocol.to_host import Profiled
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ProfileTap:
         self._writer.add(Head(now_us, process.program.name, process.program.version, process.pid, time.time()))
 
     def _begin_batch(self) -> None:
-        self._sites: dict[Site, int] = {}
+        self._sites: dict[tuple[Place, str], int] = {}
         self._calls: list[int] = []
         self._details: list[tuple[int, dict[str, Any]]] = []
         self._waits: list[int] = []
@@ -59,37 +59,33 @@ class ProfileTap:
         if not (self._calls or self._waits or self._runs or self._cores):
             return None
         rows = self._calls, self._details, self._waits, self._runs
-        batch = Batch(list(self._sites), *rows, list(self._cores.values()))
+        sites = [(*place, name) for place, name in self._sites]
+        batch = Batch(sites, *rows, list(self._cores.values()))
         self._begin_batch()
         return batch
 
     def called(self, call: Called) -> None:
-        name, arguments, result, error = call.function.name, call.arguments, call.result, call.error
-        noted = NOTED.get(name, NOTHING)
-        if noted is None:
-            return
-        process, sites, calls = self._process, self._sites, self._calls
-        site = process.place, process.task, name
-        number = sites.get(site)
+        name, arguments, calls = call.function.name, call.arguments, self._calls
+        site = call.place, name
+        number = self._sites.get(site)
         if number is None:
-            number = sites[site] = len(sites)
-        ctx = arguments[0] if noted.has_context else 0
-        if error is not None or noted.detail is not None:
+            number = self._sites[site] = len(self._sites)
+        noted = NOTED.get(name, NOTHING)
+        row, detail, reads_prompt = noted[:3]
+        if call.error is None:
+            handle, ctx, num_tokens = row(arguments, call.result)
+        else:
+            handle, ctx, num_tokens = noted.failed_row(arguments)
+        if detail is not None or call.error is not None:
             self._add_detail(noted, call)
-        if noted.reads_prompt:
+        if reads_prompt:
             self._add_beginnings(ctx)
-        at = call.began_ns // 1000
-        calls += (
-            at - self._called_us,
-            (call.ended_ns - call.began_ns) // 1000,
-            number,
-            (result or 0) if noted.gives else arguments[0] if noted.takes else 0,
-            ctx if noted.makes is None else noted.makes(arguments, result) or 0,
-            NO_TOKENS if noted.tokens is None or error is not None else noted.tokens(arguments, result),
-        )
+        began_ns = call.began_ns
+        at = began_ns // 1000
+        calls += (at - self._called_us, (call.ended_ns - began_ns) // 1000, number, handle, ctx, num_tokens)
         self._called_us = at
         if len(calls) >= MAX_NUMBERS and self._writer.flush():
-            process.has_trace()
+            self._process.has_trace()
 
     def _add_detail(self, noted: Noted, call: Called) -> None:
         """What there is besides the number of tokens."""

@@ -23,9 +23,6 @@ from pie_engine.protocol.recording import NO_READS, VERSION, WAIT, Call, End, Fa
 if TYPE_CHECKING:
     from pie_engine.host.process import Ending, Process
 
-UNRECORDED = frozenset({"runtime.store-code", "runtime.at"})
-"""What says nothing about the run."""
-
 
 class RecordTap:
     """Writes the recording of one process."""
@@ -41,17 +38,16 @@ class RecordTap:
         process.has_trace()
 
     def called(self, call: Called) -> None:
-        name = call.function.name
-        if name not in UNRECORDED:
-            self._add_call(name, call.arguments, None if call.error else call.function.plain(call.result), call)
+        result = None if call.error else call.function.plain(call.result)
+        self._add_call(call.function.name, call.arguments, result, call.place[0], call)
 
     def waited(self, wait: Waited) -> None:
-        self._add_call(WAIT, [wait.timeout_us], wait.ready, wait)
+        self._add_call(WAIT, [wait.timeout_us], wait.ready, self._process.places.now[0], wait)
 
-    def _add_call(self, name: str, arguments: Sequence[Any], result: Any, over: Called | Waited) -> None:
+    def _add_call(self, name: str, arguments: Sequence[Any], result: Any, place: str, over: Called | Waited) -> None:
         """`result`: as plain data."""
         at, took = (over.began_ns - self._began_ns) // 1000, (over.ended_ns - over.began_ns) // 1000
-        place, reads = self._process.place, self._surroundings.take()
+        reads = self._surroundings.take()
         if self._redact is not None:
             arguments, result = self._redact.in_data(arguments), self._redact.in_data(result)
         if over.error is None:

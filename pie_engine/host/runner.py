@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pie_engine.errors import PieError
 from pie_engine.host.surroundings import StillSurroundings
-from pie_engine.host.tap import Tap
+from pie_engine.host.tap import Places, Tap
 
 PROGRAM = "pie:core/program@0.1.0"
 """The interface that every inferlet exports, with `describe` and `run`."""
@@ -52,6 +52,7 @@ class Owner(Protocol):
     num_calls: int
     """Calls that the guest has made to the host."""
     tap: Tap | None
+    places: Places
     """Who is told of them."""
 
     def begin_wait(self, timeout_us: int | None) -> list[int] | None:
@@ -65,6 +66,7 @@ class Nobody:
 
     def __init__(self) -> None:
         self.num_calls = 0
+        self.places = Places()
         self.surroundings = StillSurroundings()
 
     def begin_wait(self, timeout_us: int | None) -> list[int]:

@@ -16,6 +16,40 @@ if TYPE_CHECKING:
     from pie_engine.host.process import Ending
 
 
+UNTAPPED = frozenset({"runtime.store-code", "runtime.at"})
+"""Functions of which taps are not told: they say nothing about the run."""
+ASK = frozenset({"forward.start", "context.flush", "context.save", "generate.search", "session.drain", "matcher.look"})
+ASK |= {"scheduling.look"}
+"""Functions that give a future which is waited for in the same `await`."""
+TAKE = frozenset({"forward.finish", "context.finish-flush", "context.finish-save", "generate.finish-search"})
+TAKE |= {"session.finish-drain", "matcher.finish-look", "scheduling.finish-look", "futures.forget"}
+"""Functions that are done with it. Guests do not say where they are for these: where they asked."""
+
+Place = tuple[str, str]
+"""Line of the program, as `main.py:12 in main`, and task; empty where none is known."""
+
+
+class Places:
+    """Where the calls of one program come from. Only known of runs that are watched."""
+
+    __slots__ = ("asked", "now")
+
+    def __init__(self) -> None:
+        self.now: Place = ("", "")
+        """As the guest has said."""
+        self.asked: dict[int, Place] = {}
+        """By future."""
+
+    def of(self, name: str, arguments: Sequence[Any]) -> Place:
+        """Of a call that is made. Once for each call."""
+        return self.asked.pop(arguments[0], self.now) if name in TAKE else self.now
+
+    def answered(self, name: str, result: Any) -> None:
+        """A call has gone well."""
+        if name in ASK:
+            self.asked[result] = self.now
+
+
 @dataclass(frozen=True, slots=True)
 class Import:
     """One function that guests import, with the names that the WIT gives it."""
@@ -29,9 +63,16 @@ class Import:
 
     name: str = field(init=False)
     """`context.append-text`."""
+    asks: bool = field(init=False)
+    """See `ASK`."""
+    takes: bool = field(init=False)
+    """See `TAKE`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", f"{self.interface}.{self.function}")
+        name = f"{self.interface}.{self.function}"
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "asks", name in ASK)
+        object.__setattr__(self, "takes", name in TAKE)
 
 
 class Called(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +83,7 @@ class Called(msgspec.Struct, frozen=True, gc=False):
     result: Any
     error: BaseException | None
     """With one there is no result."""
+    place: Place
     began_ns: int
     ended_ns: int
 
@@ -78,18 +120,26 @@ class TapOwner(Protocol):
     @property
     def tap(self) -> Tap | None: ...
 
+    @property
+    def places(self) -> Places: ...
+
 
 def call(function: Import, body: Callable[..., Any], owner: TapOwner, arguments: Sequence[Any]) -> Any:
     """`body(owner, *arguments)`, with the owner's tap told of it."""
-    tap = owner.tap
+    tap, places = owner.tap, owner.places
     assert tap is not None
+    # As `Places` has it, without a call.
+    place = places.asked.pop(arguments[0], places.now) if function.takes else places.now
     began_ns = time.monotonic_ns()
     try:
         result = body(owner, *arguments)
     except BaseException as error:
-        tap.called(Called(function, arguments, None, error, began_ns, time.monotonic_ns()))
+        tap.called(Called(function, arguments, None, error, place, began_ns, time.monotonic_ns()))
         raise
-    tap.called(Called(function, arguments, result, None, began_ns, time.monotonic_ns()))
+    ended_ns = time.monotonic_ns()
+    if function.asks:
+        places.asked[result] = place
+    tap.called(Called(function, arguments, result, None, place, began_ns, ended_ns))
     return result
 
 

@@ -136,6 +136,7 @@ class _Run:
 
     def __init__(self, script: Script, limits: GrantedLimits) -> None:
         self.script = script
+        self.places = script.places
         self.surroundings = script.surroundings
         self.limits = limits
         self.num_calls = 0
@@ -186,7 +187,7 @@ def _answer(name: str, run: _Run, *arguments: Any) -> Any:
 
 
 def _at(run: _Run, place: str, task: str) -> None:
-    run.script.place = place
+    run.script.places.now = place, task
 
 
 _FUNCTIONS = {

@@ -15,15 +15,15 @@ from typing import Any
 import msgspec
 
 from pie_engine.errors import ErrorInfo
-from pie_engine.host.recording import UNRECORDED
 from pie_engine.host.runner import GuestOver
+from pie_engine.host.tap import UNTAPPED, Places
 from pie_engine.protocol.departure import Departure, Made
 from pie_engine.protocol.recording import WAIT, Call, End, Event, Fail, Full, Piped, Replayable
 from pie_engine.replay.ahead import Ahead
 from pie_engine.replay.surroundings import ReplayedSurroundings
 
 OUTPUTS = frozenset({"session.send", "log.write", "log.emit"})
-UNCOMPARED = UNRECORDED | {"context.release", "matcher.release", "futures.forget"}
+UNCOMPARED = UNTAPPED | {"context.release", "matcher.release", "futures.forget"}
 OUTPUT_LIMIT = "output_limit"
 OUTSIDE = frozenset(
     {
@@ -61,6 +61,8 @@ class Script:
     num_calls: int = 0
     """Of the recording, that the program has made as well."""
     place: str = ""
+    """Of the last call."""
+    places: Places = field(default_factory=Places)
 
     def __post_init__(self) -> None:
         self._ahead = Ahead(self.recording.events())
@@ -72,6 +74,12 @@ class Script:
 
     def answer(self, function: str, arguments: Sequence[Any]) -> Any:
         """What came of a call. Raises what the program gets, or `Stop`."""
+        self.place, _task = self.places.of(function, arguments)
+        result = self._answer(function, arguments)
+        self.places.answered(function, result)
+        return result
+
+    def _answer(self, function: str, arguments: Sequence[Any]) -> Any:
         if function in UNCOMPARED:
             return self._free(function)
         made = function, list(arguments)

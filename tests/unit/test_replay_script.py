@@ -162,3 +162,17 @@ def test_a_long_recording_is_read_as_the_program_goes_on_and_forgotten_behind_it
         assert script.answer("context.length", entry.arguments) == done
     assert script.end("return", 1) == ("return", 1)
     assert (script.departures, script.num_calls) == ([], 1000)
+
+
+def test_a_departure_where_a_future_is_taken_is_on_the_line_that_asked_for_it():
+    asked = [_call("forward.start", 1, [5], result=n) for n in (7, 8)]
+    taken = [_call("forward.finish", n, result=None) for n in (7, 8)]
+    script = Script(Recording(HEAD, [*asked, *taken, END]), lambda kind, value: None)
+    for line, call in enumerate(asked, 1):
+        script.places.now = f"main.py:{line} in f", f"task {line}"
+        script.answer(call.function, call.arguments)
+    with pytest.raises(Stop):
+        script.answer("forward.finish", [8])  # the recorded one took the first
+    assert [departure.place for departure in script.departures] == ["main.py:2 in f"]
+    script.answer("forward.finish", [7])
+    assert script.place == "main.py:1 in f"

@@ -27,7 +27,7 @@ def secret(process: Process, name: str) -> str:
 
 
 def at(process: Process, place: str, task: str) -> None:
-    process.place, process.task = place, task
+    process.places.now = place, task
 
 
 FUNCTIONS: dict[str, Function] = {

@@ -43,7 +43,7 @@ class ContextHandle:
             if stream is not None:
                 stream._abandon()
             ctx, self._id = self._id, None
-            _transport.host.context.release(ctx)
+            _transport.call(_transport.host.context.release, ctx)
 
     @staticmethod
     def _there(ctx: int) -> int:

@@ -229,7 +229,7 @@ async def finished(handle: int, take: Callable[[int], T]) -> T:
     try:
         await signal.wait()
     except BaseException:
-        _transport.host.futures.forget(handle)
+        _transport.call(_transport.host.futures.forget, handle)
         raise
     finally:
         loop.unwatch(handle)

@@ -31,6 +31,8 @@ class _NoFailure(Exception):
 
 _Failure: type[Exception] = _NoFailure
 host: Any = _NoHost()
+note: Callable[[Callable[..., Any]], None] | None = None
+"""Told of each function that is called, before it is, in runs that are watched: see `_runtime.places`."""
 
 
 def connect(new_host: Any) -> Any:
@@ -42,6 +44,8 @@ def connect(new_host: Any) -> Any:
 
 def call(function: Callable[..., T], *args: Any) -> T:
     """The result of a host function; its error record is raised as the `PieError` of its code."""
+    if note is not None:
+        note(function)
     try:
         return function(*args)
     except _Failure as failure:

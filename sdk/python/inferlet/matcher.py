@@ -79,7 +79,7 @@ class Matcher:
     def release(self) -> None:
         """Give it up now; otherwise it goes with its context."""
         if self._handle:
-            _transport.host.matcher.release(self._handle)
+            _transport.call(_transport.host.matcher.release, self._handle)
             self._handle = 0
 
     def __repr__(self) -> str:

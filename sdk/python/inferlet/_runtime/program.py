@@ -76,7 +76,7 @@ def _guarded(
         owns = importer.owns if importer else (lambda filename: False)
         return False, failures.report(error, owns, is_terminated=loop.is_terminated)
     finally:
-        loop.set_task_factory(None)
+        places.uninstall(loop)
         _flush()
 
 
