@@ -178,6 +178,8 @@ class Core:
 
     def take_outgoing(self) -> dict[str, list[CoreResult]]:
         """Results since the last call, by the boot id of the host."""
+        if self._profiler.is_on:
+            self._profiler.tell()
         self._turns.tell_spent()
         outgoing = {host.boot_id: host.outgoing for host in self._hosts.values() if host.outgoing}
         for boot_id in outgoing:

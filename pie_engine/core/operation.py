@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pie_engine.core.adapters import Adapters
 from pie_engine.core.archive import Archive
@@ -20,6 +20,9 @@ from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.sampling import NO_PROBES, Probes, Sampler
 from pie_engine.protocol.sight import Sight
 from pie_engine.protocol.to_host import Failed
+
+if TYPE_CHECKING:
+    from pie_engine.core.profile import Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ class Operation:
         "num_run",
         "op",
         "rank",
+        "seen",
     )
 
     def __init__(self, op: int, context: Context, facts: ModelFacts, arrival: int) -> None:
@@ -153,6 +157,8 @@ class Operation:
         self.is_over = False
         self.guesses = False
         """Whether `draft` may have something."""
+        self.seen: Seen | None = None
+        """What is written down of it, in a process that is profiled."""
         self._ask(None)
 
     kind: ClassVar[str] = "operation"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
+from pie_engine.core import profile
 from pie_engine.protocol.plan import BeamPlan, Speculation
 from pie_engine.protocol.profile import OperationTimes, StepTimes
 from pie_engine.protocol.sampling import Sampler
@@ -94,6 +97,21 @@ def test_steps_say_who_was_in_them():
     assert [step.number for step in profiles.steps] == [2, 3, 4], "none when the process had nothing to run"
     assert first.num_held_pages == 2
     assert first.num_free_pages < 256
+
+
+def test_pages_are_counted_as_soon_as_others_are_free(monkeypatch):
+    counted = []
+    monkeypatch.setattr(profile, "distinct_pages", lambda contexts: counted.append(1) or set(range(len(counted))))
+    profiles = Profiles()
+    profiles.rig.generate(profiles.context("hello"), max_tokens=2 * PAGE_SIZE)
+    for _ in range(2 * PAGE_SIZE):
+        profiles.rig.step(after_s=0.001)
+    held = [step.num_held_pages for step in profiles.steps]
+    free = [step.num_free_pages for step in profiles.steps]
+    changes = [new != old for old, new in pairwise(free)]
+    assert [new != old for old, new in pairwise(held)] == changes
+    assert any(changes)
+    assert not all(changes)
 
 
 def test_long_work_is_told_in_parts():
