@@ -27,11 +27,27 @@ class Line:
     """All awaits of one line."""
 
     place: str
+    wall_us: int = 0
+    """While at least one task waited there."""
     took_us: int = 0
+    """Of all tasks together, which may wait at the same time."""
     count: int = 0
     longest_us: int = 0
+    tasks: set[str] = field(default_factory=set)
     phases: dict[str, float] = field(default_factory=dict)
-    """Microseconds by phase."""
+    """Microseconds by phase, of all tasks together."""
+    waited_until: int = 0
+    """The end of what is in `wall_us`."""
+
+    def add(self, each: Await) -> None:
+        """One that began no earlier than those before."""
+        end = each.at + each.took
+        self.wall_us += max(end - max(each.at, self.waited_until), 0)
+        self.waited_until = max(self.waited_until, end)
+        self.took_us += each.took
+        self.count += 1
+        self.longest_us = max(self.longest_us, each.took)
+        self.tasks.add(each.task)
 
     def phases_text(self) -> str:
         """`decode 82 %, prefill 12 %`: what makes up most of it."""
@@ -58,13 +74,11 @@ def awaits(profile: Profile) -> list[Await]:
 
 
 def lines(profile: Profile) -> list[Line]:
-    """The slowest first."""
+    """Those first in which the program waited longest."""
     found: dict[str, Line] = {}
-    for each in awaits(profile):
+    for each in sorted(awaits(profile), key=lambda each: each.at):
         line = found.setdefault(each.place, Line(each.place))
-        line.took_us += each.took
-        line.count += 1
-        line.longest_us = max(line.longest_us, each.took)
+        line.add(each)
         parts = [
             (begin, end, phase)
             for begin, end, phase in parts_of(profile.operations[each.handle], profile.wall_us)
@@ -72,7 +86,7 @@ def lines(profile: Profile) -> list[Line]:
         ]
         for phase, took in shares(each.at, each.at + each.took, parts, HOST).items():
             line.phases[phase] = line.phases.get(phase, 0.0) + took
-    return sorted(found.values(), key=lambda line: -line.took_us)
+    return sorted(found.values(), key=lambda line: -line.wall_us)
 
 
 def _has_waited(profile: Profile, begin: int, end: int) -> bool:

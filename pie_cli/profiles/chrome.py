@@ -38,9 +38,11 @@ def trace_events(profile: Profile) -> list[Event]:
 def _program(profile: Profile) -> Iterator[Event]:
     yield _name("process_name", PROGRAM_PID, 0, f"{profile.program}@{profile.version} {profile.pid}")
     yield _name("thread_name", PROGRAM_PID, RUN_TID, "program")
-    tids = {task: RUN_TID + 1 + index for index, task in enumerate(["", *profile.tasks])}
+    outside = [""] if any(not call.task for call in profile.calls) else []
+    tids = {task: RUN_TID + 1 + index for index, task in enumerate([*outside, *profile.tasks])}
     for task, tid in tids.items():
         yield _name("thread_name", PROGRAM_PID, tid, task or "outside of tasks")
+        yield {"ph": "M", "name": "thread_sort_index", "pid": PROGRAM_PID, "tid": tid, "args": {"sort_index": tid}}
     for run in profile.runs:
         yield _slice("run", "python", PROGRAM_PID, RUN_TID, run.at, run.took, cpu_us=run.cpu)
     for wait in profile.waits:
@@ -60,7 +62,8 @@ def _models(profile: Profile) -> Iterator[Event]:
         yield _name("process_name", pid, 0, f"model {model}")
         yield _name("thread_name", pid, STEP_TID, "steps")
         for step in steps:
-            what = f"{step.num_prefill}+{step.num_decode} tokens" if step.num_prefill else f"{step.num_decode} tokens"
+            parts = ("prefill", step.num_prefill), ("decode", step.num_decode)
+            what = " + ".join(f"{name} {count}" for name, count in parts if count)
             own = {str(op): count for op, count in step.mine}
             counts = {"prefill": step.num_prefill, "decode": step.num_decode, "sequences": step.num_sequences}
             yield _slice(what, "step", pid, STEP_TID, step.at, step.took, step=step.number, **counts, own=own)

@@ -65,7 +65,7 @@ def _prefilled_again(profile: Profile) -> Hint | None:
     total, num_all = sum(again.values()), sum(each.num_prefill for each in profile.operations.values())
     if total < max(MIN_AGAIN_TOKENS, MIN_AGAIN_SHARE * num_all):
         return None
-    what = f"the same beginning was prefilled again {num_turns} times: {total} of {num_all} prefilled tokens"
+    what = f"the same beginning was prefilled again {num_turns} times: at least {total} of {num_all} prefilled tokens"
     remedy = (
         "keep one Context over all turns and append what is new; `ctx.fork()` where turns must not see one another, "
         "`ctx.save(name)` where another run goes on"

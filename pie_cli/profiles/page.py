@@ -121,17 +121,18 @@ def _marked(text: str) -> str:
 
 def _await_table(profile: Profile) -> str:
     rows = "".join(_await_rows(profile))
-    names = ("", "", "line", "times", "longest", "waited for")
+    names = ("", "", "line", "times", "tasks", "in all", "longest", "waited for")
     header = "".join(f"<th>{name}</th>" for name in names)
     return f'<h2>Awaits by line</h2>\n<table id="awaits"><tr>{header}</tr>{rows}</table>' if rows else ""
 
 
 def _await_rows(profile: Profile) -> Iterator[str]:
     for line in lines(profile):
-        share = 100 * line.took_us / max(profile.wall_us, 1)
+        share = 100 * line.wall_us / max(profile.wall_us, 1)
         yield (
-            f'<tr><td class="number">{duration(line.took_us)}</td><td class="number">{share:.0f} %</td>'
+            f'<tr><td class="number">{duration(line.wall_us)}</td><td class="number">{share:.0f} %</td>'
             f'<td><code>{escape(line.place or "?")}</code></td><td class="number">{line.count}</td>'
+            f'<td class="number">{len(line.tasks)}</td><td class="number">{duration(line.took_us)}</td>'
             f'<td class="number">{duration(line.longest_us)}</td><td>{escape(line.phases_text())}</td></tr>'
         )
 
@@ -175,7 +176,7 @@ def _tracks(profile: Profile) -> Iterator[str]:
 
 def _await_boxes(profile: Profile, handle: int, at: int, took: int, place: str) -> Iterator[Box]:
     """An await, with what went on in it in colours."""
-    yield Box(at, took, "#8886", f"await {place}: {duration(took)}")
+    yield Box(at, took, COLOURS[HOST], f"await {place}: {duration(took)}")
     for begin, end, phase in parts_of(profile.operations[handle], profile.wall_us):
         first, last = max(begin, at), min(end, at + took)
         if first < last:

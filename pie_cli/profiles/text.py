@@ -95,7 +95,8 @@ def courses(profile: Profile) -> Iterator[str]:
 def _tokens(total: Totals, profile: Profile) -> str:
     parts = [f"{total.generated} generated"]
     if total.generated and profile.wall_us:
-        parts.append(f"{total.generated / (profile.wall_us / 1e6):.1f} tokens/s over all")
+        per_s = total.generated / (profile.wall_us / 1e6)
+        parts.append(f"{per_s:.{0 if per_s >= 100 else 1}f} tokens/s over all")
     if total.prompt:
         parts.append(f"prompts of {total.prompt}, {total.cached} cached ({_percent(total.cached, total.prompt)})")
     if total.prefilled:
@@ -108,9 +109,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _await(line: Line, wall_us: int) -> str:
-    times = "once" if line.count == 1 else f"{line.count} times, longest {duration(line.longest_us)}"
+    tasks = f" in {len(line.tasks)} tasks, {duration(line.took_us)} in all" if len(line.tasks) > 1 else ""
+    times = "once" if line.count == 1 else f"{line.count} times{tasks}, longest {duration(line.longest_us)}"
     detail = line.phases_text()
     place = line.place or "(no line of the program)"
-    return f"  {duration(line.took_us):>9}{100 * line.took_us / max(wall_us, 1):>5.0f} %  {place}  {times}" + (
+    return f"  {duration(line.wall_us):>9}{100 * line.wall_us / max(wall_us, 1):>5.0f} %  {place}  {times}" + (
         f"; {detail}" if detail else ""
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pie_cli.profiles.model import Profile
+from pie_engine.protocol.profile import StepTimes
 
 NUM_BINS = 40
 
@@ -31,7 +33,7 @@ class Series:
     """Over the time of the process, in `NUM_BINS` equal parts."""
 
     prefill: list[float]
-    """Tokens per second of this process, in rows of several."""
+    """Tokens per second of this process, in rows of several. Those of a step are spread over the time that it took."""
     decode: list[float]
     """In rows of one."""
     held_pages: list[float]
@@ -64,11 +66,22 @@ def series(profile: Profile, num_bins: int = NUM_BINS) -> Series:
     held: list[float | None] = [None] * num_bins
     for steps in profile.steps.values():
         for step in steps:
-            index = min(max(int((step.at + step.took) / width), 0), num_bins - 1)
-            for _, count in step.mine:
-                (decode if count == 1 else prefill)[index] += count / width * 1e6
-            held[index] = max(held[index] or 0, step.num_held_pages)
+            num_decode = sum(count == 1 for _, count in step.mine)
+            num_prefill = sum(count for _, count in step.mine) - num_decode
+            for index, share in _bins_of(step, width, num_bins):
+                prefill[index] += share * num_prefill / width * 1e6
+                decode[index] += share * num_decode / width * 1e6
+                held[index] = max(held[index] or 0, step.num_held_pages)
     return Series(prefill, decode, _filled(held))
+
+
+def _bins_of(step: StepTimes, width: float, num_bins: int) -> Iterator[tuple[int, float]]:
+    """Those that a step lies in, and how much of it lies there."""
+    begin, end = step.at, step.at + max(step.took, 1)
+    first, last = (min(max(int(at / width), 0), num_bins - 1) for at in (begin, end))
+    for index in range(first, last + 1):
+        inside = min(end, (index + 1) * width) - max(begin, index * width)
+        yield index, 1.0 if first == last else max(inside, 0.0) / (end - begin)
 
 
 def _filled(values: list[float | None]) -> list[float]:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pie_cli.main import invoke
+from pie_cli.profiles.awaits import lines
 from pie_cli.profiles.chrome import trace_events, trace_text
 from pie_cli.profiles.hints import hints
 from pie_cli.profiles.model import Profile, build
@@ -141,6 +142,30 @@ def test_totals_and_their_course(recorded):
     assert max(over.held_pages) == total.max_held_pages == 16
 
 
+def test_tokens_of_a_step_are_spread_over_its_time():
+    step = StepTimes(1, 150, 200, 30, 1, 2, 60, 3, [(7, 30), (8, 1)])
+    profile = made(Ran(0, 10, 10), Core("fake", 64, 16, [], [step]), End(400, "return"))
+    over = series(profile, 4)
+    assert [round(each * 100 / 1e6, 6) for each in over.prefill] == [0, 7.5, 15, 7.5]
+    assert sum(over.decode) * 100 / 1e6 == pytest.approx(1)
+    assert over.held_pages == [0, 3, 3, 3]
+
+
+def test_a_line_counts_while_at_least_one_task_waits_there():
+    place, entries = "m.py:3 in f", list[AnyEntry]()
+    for op, (begin, end) in enumerate([(100, 500), (200, 400), (450, 700), (900, 1000)], 1):
+        task = f"Task-{op}"
+        entries += [
+            Call(begin - 10, 10, place, task, "forward.start", op, op),
+            Call(end, 1, place, task, "forward.finish", op),
+        ]
+    calls = sorted(entries, key=lambda call: call.at)
+    profile = made(*calls, Wait(90, 920, False, 1), End(1100, "return"))
+    (line,) = lines(profile)
+    assert (line.wall_us, line.took_us, line.count, len(line.tasks)) == (700, 950, 4, 4)
+    assert any("64 %  m.py:3 in f  4 times in 4 tasks, 0.9 ms in all" in text for text in report(profile))
+
+
 def test_tasks_without_a_name_are_numbered(recorded):
     assert recorded.tasks == ["task 2", "task 3", "task 4", "task 5"]  # of a time when `main` had no name either
 
@@ -198,7 +223,8 @@ def test_the_trace_is_in_chrome_s_form(recorded):
         assert {"X": {"ts", "dur", "tid", "name"}, "M": {"args"}, "C": {"ts", "args"}}.get(event["ph"], {"id"}) <= set(
             event
         )
-    names = {event["args"]["name"] for event in events if event["ph"] == "M"}
+    names = {event["args"]["name"] for event in events if event["name"] in ("process_name", "thread_name")}
+    assert "outside of tasks" not in names, "nothing was called there"
     assert {"program", "task 2", "task 3", "task 4", "task 5", "model fake", "steps"} <= names
     assert sum(event.get("cat") == "step" for event in events) == sum(len(each) for each in recorded.steps.values())
     assert sum(event["ph"] == "b" for event in events) == sum(event["ph"] == "e" for event in events) > 0
