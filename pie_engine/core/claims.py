@@ -18,8 +18,7 @@ from pie_engine.kv.pool import PagePool
 from pie_engine.market.book import PACED
 from pie_engine.market.columns import Bools, Ints
 from pie_engine.market.ledger import Account, Ledger
-from pie_engine.market.ordering import Givers
-from pie_engine.market.policy import POLICIES, TURN_STEPS, Policy, StepRecord
+from pie_engine.market.policy import NOBODY, POLICIES, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import EVERY_STEPS, holdings
 from pie_engine.protocol.stats import MarketState
 
@@ -39,6 +38,26 @@ def policy_of(section: SchedulingSection, num_pages: int) -> Policy:
     return POLICIES[section.policy](ledger, num_pages=num_pages, max_wait_steps=section.max_wait_steps)
 
 
+class Holders:
+    """Of pages, as one asks in one step who gives way."""
+
+    def __init__(self, policy: Policy, step: int) -> None:
+        self.step = step
+        self.givers = policy.givers(step)
+        self._bids = self._new = self._new_bids = NOBODY
+        """By row; places of those that have just come, and what these bid. Only in a market."""
+        if policy.name == "market":
+            rows, self._bids = self.givers.rows, policy.strengths(step)
+            self._new = (policy.book.term_end.ints[rows] > step).nonzero()[0]
+            self._new_bids = self._bids[rows[self._new]]
+
+    def spared_by(self, row: int) -> Ints:
+        """Places of those that have just come, and bid so much that the row bids hardly more."""
+        if not len(self._new):
+            return NOBODY
+        return self._new[self._new_bids >= int(self._bids[row]) // WORTH_A_MOVE]
+
+
 class Claims:
     """The seats and rows of one core."""
 
@@ -53,8 +72,8 @@ class Claims:
         self.step = 0
         """As the policy counts: also steps in which nobody could run."""
         self._counted_at = -EVERY_STEPS
-        self._givers: tuple[int, Givers] | None = None
-        """And the step in which they are."""
+        self._holders: Holders | None = None
+        """Of the last step in which somebody lacked pages that were not free."""
 
     # Who is there.
 
@@ -137,27 +156,23 @@ class Claims:
         """Who gives its pages up for `context`, in this order, until `num_missing` are free; nobody if never. `busy`
         rows keep theirs, among them all that have got pages in this step. So do those that have just come, where a
         newcomer asks that bids hardly more."""
-        if self.policy.asks_in_vain(context.row, num_missing, self.step):
+        row, policy = context.row, self.policy
+        if policy.asks_in_vain(row, num_missing, self.step):
             return ()
-        givers = self._givers_now()
-        kept = np.array(busy, np.int64)
-        if is_newcomer and self.policy.name == "market":
-            kept = np.concatenate((kept, self._have_come(givers.rows, context.row)))
-        rows = self.policy.victims(context.row, num_missing, self.step, kept, givers)
+        holders = self._holders_now()
+        holders.givers.keep(busy)
+        spared = holders.spared_by(row) if is_newcomer else NOBODY
+        rows = policy.victims_among(holders.givers, row, num_missing, self.step, spared)
+        if is_newcomer:
+            # It is busy from here on, or loses even what it has found.
+            holders.givers.keep((row,))
         return (self._contexts[row] for row in rows)
 
-    def _givers_now(self) -> Givers:
-        """One order for all that lack pages in this step."""
-        if self._givers is None or self._givers[0] != self.step:
-            self._givers = self.step, self.policy.givers(self.step)
-        return self._givers[1]
-
-    def _have_come(self, rows: Ints, asking: int) -> Ints:
-        """Which of these have just come, and bid so much that the row `asking` bids hardly more."""
-        bids = self.policy.strengths(self.step)
-        have_come = self._book.term_end.ints[rows] > self.step
-        have_come &= bids[rows] >= int(bids[asking]) // WORTH_A_MOVE
-        return rows[have_come]
+    def _holders_now(self) -> Holders:
+        """For all that lack pages in this step."""
+        if self._holders is None or self._holders.step != self.step:
+            self._holders = Holders(self.policy, self.step)
+        return self._holders
 
     def has_pages(self, context: Context) -> None:
         """It may have others than before."""
@@ -175,8 +190,9 @@ class Claims:
         self._book.term_end[context.row] = self.step + TURN_STEPS + PATIENCE * num_steps
 
     def put_back(self, context: Context) -> None:
-        """It has lost its pages."""
+        """It has lost its pages to somebody who asked for `victims`."""
         self.num_moved_out += 1
+        self._holders_now().givers.keep((context.row,))
         self.policy.put_back(context.row)
 
     def are_steady(self, rows: Ints) -> Bools:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple
 
@@ -171,9 +171,11 @@ class Paging:
         kv, tier, size = operation.kv, self._pool.tier, self._pool.page_size
         keys = _keys_but(kv, gaps)
         pages = self._pool.index.run(keys)
-        num_known = len(pages) + len(tier.run(keys[len(pages) :]))
-        tier.want(keys[len(pages) : num_known])
-        num_coming = sum(1 for _ in takewhile(self._coming.__contains__, keys[num_known:]))
+        num_known = len(pages)
+        if tier.num_slots:
+            num_known += len(tier.run(keys[num_known:]))
+            tier.want(keys[len(pages) : num_known])
+        num_coming = len(list(takewhile(self._coming.__contains__, keys[num_known:]))) if self._coming else 0
         num_left = kv.num_tokens - (kv.num_committed_pages + num_known) * size
         if is_worth_waiting(num_coming * size, min(num_left, self._tokens_left)):
             return False
@@ -315,11 +317,11 @@ class Paging:
             context.awaited = None
 
 
-def _keys_but(kv: KvContext, gaps: Spans) -> list[bytes]:
+def _keys_but(kv: KvContext, gaps: Spans) -> Sequence[bytes]:
     """The `coming_keys` of all places but `gaps`."""
+    first, keys = kv.num_committed_pages, kv.coming_keys()
     if not gaps:
-        return list(kv.coming_keys())
-    first, keys = kv.num_committed_pages, list(kv.coming_keys())
+        return keys
     places = takewhile(lambda place: place < first + len(keys), outside(gaps, first))
     return [keys[place - first] for place in places]
 

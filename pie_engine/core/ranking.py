@@ -30,11 +30,9 @@ class Ranking:
         self._ranks_by_row: Ints | None = None
         """If somebody has lost any."""
         self._num_seen = 0
-        self._newcomers = self._ranks = self._newcomer_rows = self.rows[:0]
-        if len(self.rows) < len(places):
-            are_new = (~has_pages).nonzero()[0]
-            self._newcomers, self._ranks = places[are_new], are_new - np.arange(len(are_new))
-            self._newcomer_rows = rows[self._newcomers]
+        self._newcomers = places[~has_pages]
+        self._has_pages = has_pages
+        self._all_rows = rows
 
     def holders(self, ranks: Ints) -> list[Operation]:
         """Those with these ranks."""
@@ -42,16 +40,17 @@ class Ranking:
 
     def newcomers(self) -> Iterator[Operation]:
         """Whoever goes first first; sets their ranks. There may be thousands that nobody has to look at."""
-        for place, rank in zip(self._newcomers, self._ranks, strict=True):
+        places = (~self._has_pages).nonzero()[0]
+        for newcomer in self._newcomers:
+            operation = self._operations[newcomer]
+            operation.rank = int(places[self._num_seen]) - self._num_seen
             self._num_seen += 1
-            operation = self._operations[place]
-            operation.rank = int(rank)
             yield operation
 
     @property
     def unseen(self) -> Ints:
         """Rows of the newcomers that were not looked at."""
-        return self._newcomer_rows[self._num_seen :]
+        return self._all_rows[self._newcomers[self._num_seen :]]
 
     def num_growing_before(self, operation: Operation, put_back: Sequence[Operation]) -> int:
         """Of those that had pages and go before it. Some have lost them meanwhile: `put_back`, which only grows."""
@@ -83,9 +82,6 @@ class Ranking:
 def worth_a_look(are_steady: Bools, most: int) -> tuple[Ints, Ints]:
     """Ranks of those with pages that may get anything in this step, and of the others: decodes for which nothing has to
     be done (`are_steady`), and which have no place in a batch of at most so many, since as many others go before."""
-    if len(are_steady) <= most:
-        ranks = np.arange(len(are_steady))
-        return ranks, ranks[:0]
     left = are_steady.nonzero()[0][most:]
     are_looked_at = np.ones(len(are_steady), bool)
     are_looked_at[left] = False

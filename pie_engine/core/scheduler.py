@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from heapq import merge
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, repeat
 from operator import attrgetter
 
@@ -28,7 +27,7 @@ from pie_engine.market.policy import Policy
 Batch = list[tuple[Operation, Row]]
 Share = tuple[Operation, int]
 """And how many tokens of it."""
-_arrival, _rank = attrgetter("arrival"), attrgetter("rank")
+_arrival = attrgetter("arrival")
 _NOBODY: Ints = np.zeros(0, np.int64)
 
 
@@ -177,12 +176,13 @@ class Scheduler:
             waiting = growing[num_growing:]
             if not self._is_looking:
                 waiting += [operation for (operation, _), part in zip(prompts, parts, strict=True) if not part]
-            self._settle(
-                self._ranking,
-                _with_rows(ready.rows[:num_ready], growing[:num_growing] + [each for each, _ in shares]),
-                [1] * num_running + [part for _, part in shares],
-                _with_rows(np.concatenate((ready.rows[num_ready:], self._ranking.rows[self._left])), waiting),
-            )
+            ran = _with_rows(ready.rows[:num_ready], growing[:num_growing] + [each for each, _ in shares])
+            num_tokens = np.ones(len(ran), np.int64)
+            num_tokens[num_running:] = [part for _, part in shares]
+            behind = ready.rows[num_ready:]
+            if len(self._left):
+                behind = np.concatenate((behind, self._ranking.rows[self._left]))
+            self._settle(self._ranking, ran, num_tokens, _with_rows(behind, waiting))
             if num_ready < len(ready.operations):
                 self.claims.note_steady(ready.rows, num_ready)
         return ready.operations[:num_ready] + growing[:num_growing], shares
@@ -223,14 +223,15 @@ class Scheduler:
                 found = self.paging.give(others, self._num_growing_before) if others else []
                 return Ready(ready, _NOBODY, _NOBODY), found
         self._ranking = ranking = self.claims.ranking(self.runnable, np.array(self._rows))
-        ranks, self._left = worth_a_look(self.claims.are_steady(ranking.rows), self._max_decodes)
+        ranks, self._left = self._worth_a_look(ranking.rows)
         ready, others = split(ranking.holders(ranks))
-        is_ready = np.ones(len(ranks), bool)
-        is_ready[[operation.rank for operation in others]] = False
-        for operation in others:
-            operation.rank = int(ranks[operation.rank])
-        ranks = ranks[is_ready]
-        found = self.paging.give(merge(self._newcomers(ranking), others, key=_rank), self._num_growing_before)
+        if others:
+            is_ready = np.ones(len(ranks), bool)
+            is_ready[[operation.rank for operation in others]] = False
+            for operation in others:
+                operation.rank = int(ranks[operation.rank])
+            ranks = ranks[is_ready]
+        found = self.paging.give(self._with_newcomers(ranking, others), self._num_growing_before)
         if self.paging.put_back:
             lost, ranks = ranking.take_out(self.paging.put_back, ready, ranks)
             found += self.paging.give(lost, self._num_growing_before)
@@ -238,11 +239,24 @@ class Scheduler:
             _, ranks = ranking.take_out(self.paging.put_back, ready, ranks)
         return Ready(ready, ranking.rows[ranks], ranks), found
 
-    def _newcomers(self, ranking: Ranking) -> Iterator[Operation]:
-        """As many as there are pages and tokens for, and one that there are none for."""
+    def _worth_a_look(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Of these, which have pages, by rank: see `worth_a_look`."""
+        if len(rows) <= self._max_decodes:
+            return np.arange(len(rows)), _NOBODY
+        return worth_a_look(self.claims.are_steady(rows), self._max_decodes)
+
+    def _with_newcomers(self, ranking: Ranking, others: Iterable[Operation]) -> Iterator[Operation]:
+        """By rank, and among them as many newcomers as there are pages and tokens for, and one more."""
         newcomers = ranking.newcomers()
-        while self.paging.takes_newcomers and (operation := next(newcomers, None)) is not None:
-            yield operation
+        newcomer = next(newcomers, None)
+        for other in others:
+            while newcomer is not None and newcomer.rank <= other.rank:
+                yield newcomer
+                newcomer = next(newcomers, None) if self.paging.takes_newcomers else None
+            yield other
+        while newcomer is not None:
+            yield newcomer
+            newcomer = next(newcomers, None) if self.paging.takes_newcomers else None
 
     def _hold_all(self, num_ready: int, others: Sequence[Operation]) -> bool:
         """Whether the step and the pool hold everybody for certain."""
@@ -268,7 +282,7 @@ class Scheduler:
             return 0
         return self._ranking.num_growing_before(operation, self.paging.put_back) + self.paging.num_moved_in
 
-    def _settle(self, ranking: Ranking, ran: Ints, num_tokens: list[int], lacked_batch: Ints) -> None:
+    def _settle(self, ranking: Ranking, ran: Ints, num_tokens: Ints, lacked_batch: Ints) -> None:
         """Tell the policy what became of the claims: rows of those who ran, and of those with pages that did not."""
         lacked_pages = _with_rows(ranking.unseen if self.paging.is_blocked else _NOBODY, self.paging.lacking)
         if not self._is_looking:
@@ -277,7 +291,7 @@ class Scheduler:
                 lacked_batch = np.concatenate((lacked_batch, ranking.unseen))
         self.has_lacked = bool(len(lacked_pages) or len(lacked_batch))
         if self.has_lacked:
-            self.claims.settle(ran, np.array(num_tokens, np.int64), lacked_pages, lacked_batch)
+            self.claims.settle(ran, num_tokens, lacked_pages, lacked_batch)
         else:
             self.claims.all_ran()
 

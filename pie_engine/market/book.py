@@ -28,6 +28,23 @@ class Standing(IntEnum):
     """It claims a place in the batch."""
 
 
+# Plain integers: to look a member up takes longer than to write into a column, and so does comparing one with it.
+IDLE, PARKED, RUNNABLE = Standing.IDLE.value, Standing.PARKED.value, Standing.RUNNABLE.value
+
+AGE_BITS = 44
+FIRM_BITS = AGE_BITS + 2
+"""That `firmness` takes."""
+_NEWEST = (1 << AGE_BITS) - 1
+FIRM_RUNNABLE = RUNNABLE << AGE_BITS
+"""The least firmness of what claims a place in the batch."""
+
+
+def firmness(standing: int, age: int) -> int:
+    """Of equally strong contexts the one with less gives its pages up first: a lower standing; of idle ones the oldest,
+    of others the youngest."""
+    return standing << AGE_BITS | (age if standing == IDLE else _NEWEST - age)
+
+
 class Book:
     """Rows of contexts. All columns are to be read; those that say so are for the core to write."""
 
@@ -41,6 +58,8 @@ class Book:
         self.age = slots.column()
         """Of a runnable or parked one: the number of its operation by arrival; of an idle one: the step since which it
         is idle. Small is old."""
+        self.firmness = slots.column()
+        """How long it keeps its pages beside equally strong ones, see `firmness`."""
         self.since = slots.column()
         """The last step in which it ran or had nothing to wait for: it has waited since."""
         self.num_pages = slots.column()
@@ -85,22 +104,26 @@ class Book:
         self.changed.add(row)
         self.num_siblings += self._num_contexts[account] > 0
         self._num_contexts[account] += 1
-        self.account[row], self.standing[row], self.bid[row] = account, Standing.IDLE, bid
-        self.age[row] = self.since[row] = step
+        self.account[row], self.bid[row], self.since[row] = account, bid, step
+        self._stand(row, IDLE, step)
         return row
+
+    def _stand(self, row: int, standing: int, age: int) -> None:
+        self.standing[row], self.age[row], self.firmness[row] = standing, age, firmness(standing, age)
 
     def close(self, row: int) -> None:
         """The context is gone."""
         account = self.account[row]
         self._num_contexts[account] -= 1
         self.num_siblings -= self._num_contexts[account] > 0
-        self.standing[row] = Standing.GONE
+        self.standing[row] = 0
         self.num_pages[row] = self.num_wanted[row] = self.charge[row] = 0
         self._slots.give_back(row)
 
     def wake(self, row: int, arrival: int, step: int, num_wanted: int) -> None:
         """Its operation number `arrival` can run from step `step + 1` on. `num_wanted`: pages for all of its tokens."""
-        self.standing[row], self.age[row], self.since[row] = Standing.RUNNABLE, arrival, step
+        self._stand(row, RUNNABLE, arrival)
+        self.since[row] = step
         self.num_wanted[row], self.burst[row], self.lacks_pages[row] = num_wanted, 0, 0
 
     def put_back(self, row: int) -> None:
@@ -111,9 +134,9 @@ class Book:
     def park(self, row: int) -> None:
         """Its operation waits for something else than the batch or pages."""
         self.term_end[row] = 0
-        self.standing[row] = Standing.PARKED
+        self._stand(row, PARKED, self.age[row])
 
     def rest(self, row: int, step: int) -> None:
         """Nothing runs on it from step `step` on."""
         self.term_end[row] = 0
-        self.standing[row], self.age[row] = Standing.IDLE, step
+        self._stand(row, IDLE, step)

@@ -3,15 +3,17 @@ integers costs a tenth of a sort by three keys."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
-from pie_engine.market.columns import Floats, Ints
+from pie_engine.market.book import AGE_BITS, FIRM_BITS, Book
+from pie_engine.market.columns import Floats, Ints, ints_of
+
+Grade = TypeVar("Grade", int, Ints)
 
 _PLACE_BITS, _WAIT_BITS, _GOT_BITS = 14, 10, 22
-_AGE_BITS, _STANDING_BITS = 44, 2
-_NEWEST = (1 << _AGE_BITS) - 1
 _LONGEST_WAIT = (1 << _WAIT_BITS) - 1
 _PLACES = np.arange(1 << _PLACE_BITS)
 
@@ -36,34 +38,43 @@ def first_to_run(graded: Ints, got: Floats, since: Ints, step: int) -> Ints:
 def first_to_come(ages: Ints, waited: Ints) -> Ints:
     """Places of claims: the longest waiting first; of those, the oldest."""
     most = (1 << 18) - 1
-    return np.argsort(((most - np.minimum(waited, most)) << _AGE_BITS) | ages)
+    return np.argsort(((most - np.minimum(waited, most)) << AGE_BITS) | ages)
 
 
-@dataclass(frozen=True, slots=True)
 class Givers:
-    """Holders of pages, whoever gives them up first first: the weakest; of those the lowest standing; of idle ones the
-    oldest, of others the youngest."""
+    """Holders of pages in one step, whoever gives them up first first: the weakest; of those the least firm. Those who
+    keep theirs in this step have none to give."""
 
-    rows: Ints
-    keys: Ints
-    """Of these, ascending."""
-    grades: Ints
-    """By row, as holders; not only of those."""
-    weakest: int
+    __slots__ = ("_keys", "_places", "num_pages", "rows")
 
-    @classmethod
-    def of(cls, rows: Ints, grades: Ints, standing: Ints, ages: Ints, idle: int) -> Givers:
-        """`rows`: those that hold any; the others by row."""
-        weakest, standing, ages = int(grades.max(initial=0)), standing[rows], ages[rows]
-        youth = np.where(standing == idle, ages, _NEWEST - ages)
-        keys = ((weakest - grades[rows] << _STANDING_BITS | standing) << _AGE_BITS) | youth
+    def __init__(self, rows: Ints, grades: Ints, book: Book) -> None:
+        """`rows`: those that hold any. `grades` of them as holders: 0 for the strongest, more for weaker ones."""
+        keys = _key(grades, book.firmness.ints[rows])
         order = keys.argsort()
-        return cls(rows[order], keys[order], grades, weakest)
+        self._keys = keys[order]
+        self.rows: Ints = rows[order]
+        self.num_pages: Ints = np.zeros(len(rows) + 1, np.int64)
+        """That each of them can give, and behind those a place for who is not among them."""
+        self.num_pages[:-1] = book.num_pages.ints[self.rows]
+        self._places = np.full(book.end, len(rows))
+        """By row."""
+        self._places[self.rows] = np.arange(len(rows))
 
-    def before(self, row: int, standing: int, age: int) -> Ints:
-        """Those that are weaker than `row` or, equally strong, of a lower standing or younger."""
-        key = ((self.weakest - int(self.grades[row]) << _STANDING_BITS | standing) << _AGE_BITS) | (_NEWEST - age)
-        return self.rows[: int(self.keys.searchsorted(key))]
+    def num_before(self, grade: int, firmness: int) -> int:
+        """How many of them are weaker or, equally strong, less firm."""
+        return int(self._keys.searchsorted(_key(grade, firmness)))
+
+    def place_of(self, row: int) -> int:
+        """Behind all, if it is not among them."""
+        return int(self._places[row])
+
+    def keep(self, rows: Sequence[int] | Ints) -> None:
+        """These give nothing in this step, or have given all."""
+        self.num_pages[self._places[ints_of(rows)]] = 0
+
+
+def _key(grade: Grade, firmness: Grade) -> Grade:
+    return firmness - (grade << FIRM_BITS)
 
 
 def ranks(owners: Ints, since: Ints) -> Ints | None:

@@ -6,18 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pie_engine.market.book import PACED, Standing
+from pie_engine.market.book import IDLE, PARKED
 from pie_engine.market.clearing import affordable, price_of, rent, rents
 from pie_engine.market.columns import Bools, Ints, ints_of, sums
 from pie_engine.market.ledger import Ledger
 from pie_engine.market.ordering import first_to_come
 from pie_engine.market.pacing import paced_bids
-from pie_engine.market.seam import MAX_WAIT_STEPS, REFRESH_STEPS, TURN_STEPS, Policy, StepRecord
+from pie_engine.market.seam import (
+    FOR_PAGES,
+    FOR_PLACE,
+    MAX_WAIT_STEPS,
+    NOBODY,
+    REFRESH_STEPS,
+    TURN_STEPS,
+    Policy,
+    StepRecord,
+)
 from pie_engine.market.sharing import PARTS
 from pie_engine.protocol.credits import PolicyName
 
 __all__ = [
     "MAX_WAIT_STEPS",
+    "NOBODY",
     "POLICIES",
     "REFRESH_STEPS",
     "TURN_STEPS",
@@ -50,9 +60,8 @@ class PriorityPolicy(Policy):
 
     name = "priority"
 
-    def _strengths_of(self, rows: Ints | slice) -> tuple[Ints, Ints]:
-        priorities = self._priorities.ints[self.book.account.ints[rows]]
-        return priorities, priorities
+    def _strengths_of(self, rows: Ints | slice) -> Ints:
+        return self._priorities.ints[self.book.account.ints[rows]][np.newaxis]
 
 
 class MarketPolicy(Policy):
@@ -68,17 +77,18 @@ class MarketPolicy(Policy):
         """Steps with a price since rents were paid, and the sums of their prices."""
         self._owed: Ints = np.zeros(0, np.int64)
         """What was reckoned and not paid yet, by seat."""
-        self._offers: Ints = np.zeros((3, 0), np.int64)
-        """By seat: default bids for pages and for places in the batch, and the highest that can be paid."""
+        self._offers: Ints = np.zeros((2, 0), np.int64)
+        """By seat: default bids for places in the batch and for pages."""
+        self._most: Ints = np.zeros(0, np.int64)
+        """By seat: the highest bid that can be paid."""
         self._fair_charge = num_pages * PARTS
         """Part of each process in the pool, as it was then."""
 
     def join(self, pid: str, endowment: int, step: int, *, parent: str | None = None, priority: int = 0) -> int:
         seat = super().join(pid, endowment, step, parent=parent, priority=priority)
-        if seat >= self._offers.shape[1]:
-            offers = np.zeros((3, len(self._joined)), np.int64)
-            offers[:, : self._offers.shape[1]] = self._offers
-            self._offers = offers
+        if num_more := max(len(self._joined) - len(self._most), 0):
+            self._most = np.concatenate((self._most, np.zeros(num_more, np.int64)))
+            self._offers = np.concatenate((self._offers, np.zeros((2, num_more), np.int64)), 1)
         self._offer(slice(seat, seat + 1), np.zeros(1, np.int64), step)
         return seat
 
@@ -92,7 +102,7 @@ class MarketPolicy(Policy):
 
     def charge(self, rows: Sequence[int] | Ints, shares: Ints | int) -> None:
         claims = ints_of(rows)
-        self._reckon(claims[claims < len(self._for_pages.values)])
+        self._reckon(claims[claims < self._scale.values.shape[-1]])
         self.book.num_reckoned.ints[claims] = self._num_steps
         super().charge(claims, shares)
 
@@ -113,7 +123,7 @@ class MarketPolicy(Policy):
         ran = ints_of(record.ran)
         self._settle(record, ran)
         place_bids = self.strengths(record.step)
-        for_pages = price_of(self._for_pages.values[ints_of(record.lacked_pages)])
+        for_pages = price_of(self._scale.values[FOR_PAGES, ints_of(record.lacked_pages)])
         for_places = price_of(place_bids[ints_of(record.lacked_batch)])
         self.price = max(for_pages, for_places)
         if not self.price:
@@ -128,13 +138,13 @@ class MarketPolicy(Policy):
     def _reckon_one(self, row: int) -> None:
         """As `_reckon`, which takes as long for one as for hundreds."""
         book, num_steps, charge = self.book, self._num_steps, self.book.charge[row]
-        if not num_steps or not charge or row >= len(self._for_pages.values):
+        if not num_steps or not charge or row >= self._scale.values.shape[-1]:
             return
         num_ran = book.num_ran[row]
         num_held = num_steps - book.num_reckoned[row] - num_ran
-        is_away = book.standing[row] <= Standing.PARKED and book.bid[row] < 0
-        held = 0 if is_away else min(int(self._for_pages.values[row]), self._price_of_pages // num_steps)
-        ran = max(held, min(int(self._for_place.values[row]), self._price_of_places // num_steps))
+        is_away = book.standing[row] <= PARKED and book.bid[row] < 0
+        held = 0 if is_away else min(int(self._scale.values[FOR_PAGES, row]), self._price_of_pages // num_steps)
+        ran = max(held, min(int(self._scale.values[FOR_PLACE, row]), self._price_of_places // num_steps))
         self._make_room_to_owe()
         self._owed[book.account[row]] += rent(held, charge) * num_held + rent(ran, charge) * num_ran
         book.num_reckoned[row], book.num_ran[row] = num_steps, 0
@@ -147,9 +157,13 @@ class MarketPolicy(Policy):
         book = self.book
         charges, num_ran = book.charge.ints[rows], book.num_ran.ints[rows]
         num_held = self._num_steps - book.num_reckoned.ints[rows] - num_ran
-        is_away = (book.standing.ints[rows] <= Standing.PARKED) & (book.bid.ints[rows] < 0)
-        held = np.minimum(np.where(is_away, 0, self._for_pages.values[rows]), self._price_of_pages // self._num_steps)
-        ran = np.maximum(held, np.minimum(self._for_place.values[rows], self._price_of_places // self._num_steps))
+        held = np.minimum(
+            np.where(self._are_away(rows), 0, self._scale.values[FOR_PAGES, rows]),
+            self._price_of_pages // self._num_steps,
+        )
+        ran = np.maximum(
+            held, np.minimum(self._scale.values[FOR_PLACE, rows], self._price_of_places // self._num_steps)
+        )
         owed = rents(held, held, charges) * num_held + rents(ran, ran, charges) * num_ran
         self._make_room_to_owe()
         np.add.at(self._owed, book.account.ints[rows], owed)
@@ -163,7 +177,7 @@ class MarketPolicy(Policy):
     def _collect(self) -> None:
         if not self._num_steps:
             return
-        self._reckon(slice(0, len(self._for_pages.values)))
+        self._reckon(slice(0, self._scale.values.shape[-1]))
         self.book.num_ran.ints[:] = self.book.num_reckoned.ints[:] = 0
         self._num_steps = self._price_of_pages = self._price_of_places = 0
         self.pay()
@@ -180,24 +194,23 @@ class MarketPolicy(Policy):
         self._offer(slice(0, self.ledger.end), self._wanted(seats), step)
         super()._reckon_strengths(step)
 
-    def _strengths_of(self, rows: Ints | slice) -> tuple[Ints, Ints]:
+    def _strengths_of(self, rows: Ints | slice) -> Ints:
         """Bids for a place in the batch, as far as their processes can pay them for all that they hold or need.
 
         Who names no bid bids as if its process held the fair share of the pool: a program with a thousand forks, each
         of which bids less for its pages, is there as strong as one with a single context.
         """
         seats, asked = self.book.account.ints[rows], self.book.bid.ints[rows]
-        for_pages, for_place, most = self._offers[:, seats]
-        if int(np.maximum.reduce(asked, initial=PACED)) >= 0:
-            is_named = asked >= 0
-            for_pages, for_place = np.where(is_named, asked, for_pages), np.where(is_named, asked, for_place)
-        return np.minimum(for_place, most), np.minimum(for_pages, most)
+        bids, is_named = self._offers[:, seats], asked >= 0
+        if np.count_nonzero(is_named):
+            np.copyto(bids, np.minimum(asked, self._most[seats]), where=is_named)
+        return bids
 
     def _wanted(self, seats: Ints) -> Ints:
         """By seat: pages that its contexts hold or need, as they are charged. What is out bids for what it will hold,
         else it would bid more than when it is in, and come and go. `seats`: by row."""
         book, end = self.book, len(seats)
-        is_out = (book.num_pages.ints[:end] == 0) & (book.standing.ints[:end] > Standing.IDLE)
+        is_out = (book.num_pages.ints[:end] == 0) & (book.standing.ints[:end] > IDLE)
         needed = np.where(is_out, book.num_wanted.ints[:end] * PARTS, 0)
         return sums(seats, np.maximum(book.charge.ints[:end], needed), self.ledger.end)
 
@@ -205,26 +218,26 @@ class MarketPolicy(Policy):
         """Make the default bids of these seats."""
         balances, ages = self.ledger.balances.ints[seats], step - self._joined.ints[seats]
         charges = np.empty((2, len(wanted)), np.int64)
-        charges[0], charges[1] = wanted, self._fair_charge
-        self._offers[:2, seats] = paced_bids(balances, ages, charges, self._fair_charge)
-        self._offers[2, seats] = affordable(balances, wanted)
+        charges[0], charges[1] = self._fair_charge, wanted
+        self._most[seats] = most = affordable(balances, wanted)
+        self._offers[:, seats] = np.minimum(paced_bids(balances, ages, charges, self._fair_charge), most)
 
     def bids(self, step: int) -> Ints:
         """For pages. Who is away bids nothing."""
-        is_away = self._away(step)
-        return self._for_pages.values * ~is_away if is_away.any() else self._for_pages.values
-
-    def _held_grades(self, step: int) -> Ints:
-        is_away, bids, grades = self._away(step), self._for_pages.values, self._for_pages.grades
-        if not np.count_nonzero(is_away):
-            return grades
-        return np.where(is_away, int(grades.max()) + (int(bids.min()) > 0), grades)
-
-    def _away(self, step: int) -> Bools:
-        """By row: nothing runs on it, or it waits for its consumer, and its program has named no bid."""
         self.strengths(step)
-        book, end = self.book, len(self._for_pages.values)
-        return (book.standing.ints[:end] <= Standing.PARKED) & (book.bid.ints[:end] < 0)
+        bids: Ints = self._scale.values[FOR_PAGES]
+        is_away = self._are_away(slice(0, len(bids)))
+        return bids * ~is_away if is_away.any() else bids
+
+    def _held_grades(self, rows: Ints, step: int) -> Ints:
+        grades, is_away = super()._held_grades(rows, step), self._are_away(rows)
+        if np.count_nonzero(is_away):
+            grades[is_away] = self._scale.grade_of_nothing
+        return grades
+
+    def _are_away(self, rows: Ints | slice) -> Bools:
+        """Where nothing runs, or something waits for its consumer, and the program has named no bid."""
+        return (self.book.standing.ints[rows] <= PARKED) & (self.book.bid.ints[rows] < 0)
 
 
 POLICIES: dict[PolicyName, type[Policy]] = {"market": MarketPolicy, "fcfs": FcfsPolicy, "priority": PriorityPolicy}

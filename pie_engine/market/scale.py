@@ -11,14 +11,14 @@ from pie_engine.market.columns import Ints
 
 
 class Scale:
-    """By row of the book."""
+    """By row of the book; of several values of each row, which are compared with one another, in the last dimension."""
 
     def __init__(self, values: Ints) -> None:
         """`values`: the larger, the stronger. They are changed in place."""
         self.values = values
         self._grades: Ints | None = None
         """If somebody has asked."""
-        self._levels: Ints = values[:0]
+        self._levels: Ints = np.zeros(0, np.int64)
         """The values that grades stand for, as negative numbers, which ascend with them."""
 
     @property
@@ -29,23 +29,34 @@ class Scale:
             self._grades = self._levels.searchsorted(-self.values)
         return self._grades
 
+    @property
+    def grade_of_nothing(self) -> int:
+        """Of those whose value is 0, if there were any."""
+        return int(self._levels.searchsorted(0))
+
     def change(self, rows: Ints, values: Ints) -> None:
         """These rows, which may be new, have others now."""
-        end = int(rows.max()) + 1
+        end = int(rows[rows.argmax()]) + 1
         self.values = _with_room(self.values, end)
-        self.values[rows] = values
+        self.values[..., rows] = values
         if self._grades is not None:
-            self._add_levels(_different(-values))
+            grades = self._graded(-values)
             self._grades = _with_room(self._grades, end)
-            self._grades[rows] = self._levels.searchsorted(-values)
+            self._grades[..., rows] = grades
 
-    def _add_levels(self, levels: Ints) -> None:
-        """Grades of those that are weaker go up by one for each that was not there. What nobody has stays."""
+    def _graded(self, levels: Ints) -> Ints:
+        """Grades of these, which may be new. What nobody has any more stays."""
+        grades = self._levels.searchsorted(levels)
+        is_new = self._levels.take(grades, mode="clip") != levels if len(self._levels) else np.ones(levels.shape, bool)
+        if not np.count_nonzero(is_new):
+            return grades
+        self._add_levels(_different(levels[is_new]))
+        return self._levels.searchsorted(levels)
+
+    def _add_levels(self, new: Ints) -> None:
+        """Grades of those that are weaker go up by one for each."""
         assert self._grades is not None
         known = self._levels
-        new = levels[known.take(known.searchsorted(levels), mode="clip") != levels] if len(known) else levels
-        if not len(new):
-            return
         moved_to = np.arange(len(known)) + new.searchsorted(known)
         self._levels = np.empty(len(known) + len(new), np.int64)
         self._levels[moved_to] = known
@@ -55,11 +66,13 @@ class Scale:
 
 def _different(values: Ints) -> Ints:
     """Each once, ascending."""
-    if len(values) and np.minimum.reduce(values) == np.maximum.reduce(values):
-        return values[:1].copy()
-    return np.unique(values)
+    ordered = np.sort(values, axis=None)
+    is_first = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    return ordered[is_first]
 
 
 def _with_room(column: Ints, end: int) -> Ints:
     """With 0 in the places that it has not got."""
-    return column if end <= len(column) else np.concatenate((column, np.zeros(end - len(column), np.int64)))
+    num_more = end - column.shape[-1]
+    return column if num_more <= 0 else np.concatenate((column, np.zeros((*column.shape[:-1], num_more), np.int64)), -1)

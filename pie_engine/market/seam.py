@@ -34,7 +34,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pie_engine.market.book import Book, Standing
+from pie_engine.market.book import RUNNABLE, Book
 from pie_engine.market.columns import Ints, ints_of
 from pie_engine.market.fairness import BURST_TOKENS, DECODE_COST, Service
 from pie_engine.market.ledger import Ledger
@@ -51,7 +51,9 @@ TURN_STEPS = 32
 """The time of two pages of a decode, so that it was worth the move."""
 
 
-_NOBODY: Ints = np.zeros(0, np.int64)
+FOR_PLACE, FOR_PAGES = 0, -1
+"""Of strengths: where one claims a place in the batch, and where one holds pages. They may be the same."""
+NOBODY: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -92,10 +94,8 @@ class Policy:
         """The last step in which everything ran."""
         self._turn_row = -1
         """The overdue claim that had the last turn to have pages, or has it now."""
-        self._for_place = Scale(np.zeros(0, np.int64))
-        """How strong contexts are where they claim a place in the batch."""
-        self._for_pages = self._for_place
-        """And where they hold pages."""
+        self._scale = Scale(np.zeros((1, 0), np.int64))
+        """How strong contexts are, `FOR_PLACE` and `FOR_PAGES`."""
         self._reckoned_at = -REFRESH_STEPS
         """The step in which that was computed for all."""
         self._refused: tuple[int, int, int, int] | None = None
@@ -175,41 +175,48 @@ class Policy:
         return ranked
 
     def givers(self, step: int) -> Givers:
-        """Everybody who holds pages, in the order in which they give them up."""
-        grades, book = self._held_grades(step), self.book
-        return Givers.of(book.num_pages.ints.nonzero()[0], grades, book.standing.ints, book.age.ints, Standing.IDLE)
+        """Everybody who holds pages, in the order in which they give them up, and has not got its turn to have them."""
+        rows: Ints = self.book.num_pages.ints.nonzero()[0]
+        givers = Givers(rows, self._held_grades(rows, step), self.book)
+        if self._has_turn(step):
+            givers.keep((self._turn_row,))
+        return givers
 
-    def victims(
-        self,
-        row: int,
-        num_missing: int,
-        step: int,
-        busy: Sequence[int] | Ints = (),
-        givers: Givers | None = None,
-    ) -> Ints:
+    def victims(self, row: int, num_missing: int, step: int, busy: Sequence[int] | Ints = ()) -> Ints:
         """Rows that give their pages up for `row`, in this order, until `num_missing` pages are free; empty if never.
 
         `busy` rows keep theirs. Shared pages are counted for each holder, so going through the list may free fewer than
-        the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`. `givers`: of this
-        step; who has got pages since then has to be among the `busy` ones.
+        the sum says: stop when there are enough, and wait when there are not. Reads `Book.num_pages`.
         """
-        book, is_turn, has_turn = self.book, self._may_take_turn(row, step), self._has_turn(step)
         if self.asks_in_vain(row, num_missing, step):
-            return _NOBODY
-        givers = self.givers(step) if givers is None else givers
-        rows = givers.rows if is_turn else givers.before(row, Standing.RUNNABLE, book.age[row])
-        held = book.num_pages.ints[: book.end].copy()
-        held[ints_of(busy)] = held[row] = 0
-        if has_turn:
-            held[self._turn_row] = 0
-        num_pages = held[rows]
+            return NOBODY
+        givers = self.givers(step)
+        givers.keep(busy)
+        return self.victims_among(givers, row, num_missing, step)
+
+    def victims_among(self, givers: Givers, row: int, num_missing: int, step: int, spared: Ints = NOBODY) -> Ints:
+        """As `victims`, for one after the other who does not ask in vain. `givers` of this step: who has got or lost
+        pages since then `keep`s what it has. Those in the places `spared` keep theirs before this one alone."""
+        is_turn = self._may_take_turn(row, step)
+        num_pages = givers.num_pages[: self._num_before(givers, row, is_turn)]
+        if is_turn or len(spared):
+            kept = np.append(spared, givers.place_of(row))
+            num_pages = num_pages.copy()
+            num_pages[kept[kept < len(num_pages)]] = 0
         if (num_free := int(np.add.reduce(num_pages))) < num_missing:
             self._refused = row, step, num_free, self._num_away()
-            return _NOBODY
-        if is_turn and not has_turn:
-            self._turn_row, book.turn_end[row] = row, step + TURN_STEPS - 1
-        found: Ints = rows[num_pages > 0]
+            return NOBODY
+        if is_turn and not self._has_turn(step):
+            self._turn_row, self.book.turn_end[row] = row, step + TURN_STEPS - 1
+            givers.keep((row,))
+        found: Ints = givers.rows[num_pages.nonzero()[0]]
         return found
+
+    def _num_before(self, givers: Givers, row: int, is_turn: bool) -> int:
+        """How many of them have to give way to the row: in its turn all."""
+        if is_turn:
+            return len(givers.rows)
+        return givers.num_before(int(self._scale.grades[FOR_PAGES, row]), self.book.firmness[row])
 
     def asks_in_vain(self, row: int, num_missing: int, step: int) -> bool:
         """Whether the claim need not ask again: nobody gave way to it a few steps ago, and since then nobody has gone
@@ -258,28 +265,24 @@ class Policy:
             changed.clear()
         elif changed:
             rows = np.fromiter(changed, np.int64, len(changed))
-            for_place, for_pages = self._strengths_of(rows)
-            self._for_place.change(rows, for_place)
-            if self._for_pages is not self._for_place:
-                self._for_pages.change(rows, for_pages)
+            self._scale.change(rows, self._strengths_of(rows))
             changed.clear()
-        return self._for_place.values
+        found: Ints = self._scale.values[FOR_PLACE]
+        return found
 
-    def _held_grades(self, step: int) -> Ints:
-        """By row of the book, how strong it is as a holder of pages: 0 for the strongest, more for weaker ones."""
+    def _held_grades(self, rows: Ints, step: int) -> Ints:
+        """How strong these are as holders of pages: 0 for the strongest, more for weaker ones."""
         self.strengths(step)
-        return self._for_pages.grades
+        grades: Ints = self._scale.grades[FOR_PAGES, rows]
+        return grades
 
     def _reckon_strengths(self, step: int) -> None:
         """Of all."""
-        for_place, for_pages = self._strengths_of(slice(0, self.book.end))
-        self._for_place = Scale(for_place)
-        self._for_pages = self._for_place if for_pages is for_place else Scale(for_pages)
+        self._scale = Scale(self._strengths_of(slice(0, self.book.end)))
 
-    def _strengths_of(self, rows: Ints | slice) -> tuple[Ints, Ints]:
-        """For a place in the batch, and for pages."""
-        none = np.zeros(len(self.book.account.ints[rows]), np.int64)
-        return none, none
+    def _strengths_of(self, rows: Ints | slice) -> Ints:
+        """For a place in the batch first, and for pages last."""
+        return np.zeros((1, len(self.book.account.ints[rows])), np.int64)
 
     def _ranked(self, rows: Ints, seats: Ints, since: Ints, step: int) -> Ints:
         """Places in `rows`, the strongest first; equals by the service that their processes got lately."""
@@ -292,11 +295,11 @@ class Policy:
         if np.count_nonzero(burst):
             got -= np.where((burst > 0) & (burst < BURST_TOKENS), BURST_TOKENS * unit, 0.0)
         self.strengths(step)
-        return first_to_run(self._for_place.grades[rows], got, since, step)
+        return first_to_run(self._scale.grades[FOR_PLACE, rows], got, since, step)
 
     def _num_away(self) -> int:
         """Contexts with pages on which nothing runs."""
-        return int(np.count_nonzero(self.book.num_pages.ints * (self.book.standing.ints < Standing.RUNNABLE)))
+        return int(np.count_nonzero(self.book.num_pages.ints * (self.book.standing.ints < RUNNABLE)))
 
     # Who has waited too long.
 
@@ -311,7 +314,7 @@ class Policy:
 
     def _has_turn(self, step: int) -> bool:
         row, book = self._turn_row, self.book
-        return row >= 0 and book.turn_end[row] >= step and book.standing[row] == Standing.RUNNABLE
+        return row >= 0 and book.turn_end[row] >= step and book.standing[row] == RUNNABLE
 
     def _may_take_turn(self, row: int, step: int) -> bool:
         if self._has_turn(step):

@@ -49,7 +49,7 @@ def test_with_fcfs_nobody_loses_pages_to_a_younger_operation(ages, num_missing):
     allowed = {row for row, (standing, _) in zip(rows, kinds, strict=True) if standing < Standing.RUNNABLE}
     assert set(table.victims(asking, num_missing)) <= allowed
     first = table.add("first")
-    table.policy.book.age[first] = 0
+    table.policy.book.wake(first, 0, table.step, 0)
     assert set(table.victims(first, 1)) == {*rows} - {first}
 
 

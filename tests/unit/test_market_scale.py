@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie_engine.market.book import Standing
+from pie_engine.market.book import Book, Standing, firmness
 from pie_engine.market.clearing import rent, rents
 from pie_engine.market.columns import Ints
 from pie_engine.market.ordering import Givers
@@ -77,14 +77,30 @@ def test_who_is_weaker_gives_way_then_who_is_away_then_who_is_younger(
         youth = ages[row] if standings[row] == Standing.IDLE else -ages[row]
         return -grades[row], standings[row], youth
 
-    columns = (array(rows), array(list(grades)), array(list(standings)), array(list(ages)))
-    givers = Givers.of(*columns, Standing.IDLE)
+    book = Book()
+    for row, (_, standing, age, is_holder) in enumerate(holders):
+        stand(book, standing, age)
+        book.num_pages[row] = is_holder * (row + 1)
+    givers = Givers(array(rows), array([grades[row] for row in rows]), book)
     in_order = sorted(rows, key=place)
     assert givers.rows.tolist() == in_order
+    assert givers.num_pages.tolist() == [row + 1 for row in in_order] + [0]
     asking %= len(holders)
     mine = (-grades[asking], Standing.RUNNABLE, -ages[asking])
-    expected = [row for row in in_order if place(row) < mine]
-    assert givers.before(asking, Standing.RUNNABLE, ages[asking]).tolist() == expected
+    num_before = givers.num_before(grades[asking], firmness(Standing.RUNNABLE, ages[asking]))
+    assert in_order[:num_before] == [row for row in in_order if place(row) < mine]
+    kept = rows[::2] + [row for row in range(len(holders)) if not holds[row]]
+    givers.keep(kept)
+    assert givers.num_pages.tolist() == [0 if row in kept else row + 1 for row in in_order] + [0]
+
+
+def stand(book: Book, standing: Standing, age: int) -> None:
+    """A new row, of that standing and age."""
+    row = book.open(0, age)
+    if standing != Standing.IDLE:
+        book.wake(row, age, 0, 0)
+    if standing == Standing.PARKED:
+        book.park(row)
 
 
 @given(bid=st.integers(0, 1 << 61), charge=st.integers(0, 1 << 40))
