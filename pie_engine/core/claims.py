@@ -165,7 +165,7 @@ class Claims:
         rows = policy.victims_among(holders.givers, row, num_missing, self.step, spared)
         if is_newcomer:
             # It is busy from here on, or loses even what it has found.
-            holders.givers.keep((row,))
+            holders.givers.keep_one(row)
         return (self._contexts[row] for row in rows)
 
     def _holders_now(self) -> Holders:
@@ -192,7 +192,7 @@ class Claims:
     def put_back(self, context: Context) -> None:
         """It has lost its pages to somebody who asked for `victims`."""
         self.num_moved_out += 1
-        self._holders_now().givers.keep((context.row,))
+        self._holders_now().givers.keep_one(context.row)
         self.policy.put_back(context.row)
 
     def are_steady(self, rows: Ints) -> Bools:

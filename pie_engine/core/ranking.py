@@ -67,9 +67,13 @@ class Ranking:
             place = int(ranks.searchsorted(operation.rank))
             if place < len(ready) and ready[place] is operation:
                 places.append(place)
+        if not places:
+            return [], ranks
         places.sort(reverse=True)
         taken = [ready.pop(place) for place in places]
-        return taken[::-1], np.delete(ranks, places) if places else ranks
+        stays = np.ones(len(ranks), bool)
+        stays[places] = False
+        return taken[::-1], ranks[stays]
 
     def _rank_of(self, row: int) -> int:
         """Behind all, if it had no pages."""

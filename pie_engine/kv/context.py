@@ -377,10 +377,11 @@ class KvContext:
         num_known = len(keys)
         if num_known >= end:
             return
-        parent = keys[-1] if num_known else self.root
-        for first in range(num_known * size, end * size, size):
+        parent, start = keys[-1] if num_known else self.root, num_known * size
+        new = tokens.part(start, end * size)
+        for first in range(start, end * size, size):
             view_id = b"" if self.view is None else self.view.identity(first, first + size)
-            parent = page_key(parent, first, tokens.part(first, first + size), view_id)
+            parent = page_key(parent, first, new[first - start : first - start + size], view_id)
             keys.append(parent)
 
     def _publish(self, index: int) -> None:

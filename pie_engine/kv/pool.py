@@ -68,7 +68,7 @@ class PagePool:
 
     def take(self) -> int:
         """A page to be written after `moves`, now held once. Ask `num_free` first."""
-        page = self._free.popleft() if self._free else self._evict()
+        page = self._free.popleft() if self._free else self._evict(1)[0]
         self._num_holders[page] = 1
         return page
 
@@ -76,17 +76,19 @@ class PagePool:
         """So many of them."""
         free, num_holders = self._free, self._num_holders
         pages = [free.popleft() for _ in range(min(count, len(free)))]
-        for _ in range(count - len(pages)):
-            pages.append(self._evict())
+        if len(pages) < count:
+            pages += self._evict(count - len(pages))
         for page in pages:
             num_holders[page] = 1
         return pages
 
-    def _evict(self) -> int:
-        page, key = self.index.evict()
-        if self.tier.num_slots and (slot := self.tier.put(key)) is not None:
-            self.moves.move_out(page, slot)
-        return page
+    def _evict(self, count: int) -> list[int]:
+        evicted = self.index.evict(count)
+        if self.tier.num_slots:
+            for page, key in evicted:
+                if (slot := self.tier.put(key)) is not None:
+                    self.moves.move_out(page, slot)
+        return [page for page, _ in evicted]
 
     def share(self, pages: Iterable[int]) -> None:
         """One more holder of each page; they are held or cached."""

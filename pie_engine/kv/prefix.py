@@ -65,12 +65,12 @@ class PrefixIndex:
         del self._cached[page]
         return True
 
-    def evict(self) -> tuple[int, bytes]:
-        """Give up the cached page that was unused longest. Returns it, and what it was published as."""
-        page, _ = self._cached.popitem(last=False)
-        key = self._keys.pop(page)
-        del self._pages[key]
-        return page, key
+    def evict(self, count: int) -> list[tuple[int, bytes]]:
+        """Give up the cached pages that were unused longest. Returns each, and what it was published as."""
+        evicted = [(page := self._cached.popitem(last=False)[0], self._keys.pop(page)) for _ in range(count)]
+        for _, key in evicted:
+            del self._pages[key]
+        return evicted
 
     def drop(self, key: bytes) -> int | None:
         """Give up the page with this content, if nobody holds it. Returns it."""

@@ -47,16 +47,17 @@ class Service:
 
     def look(self, seats: Ints, step: int) -> Floats:
         """What each of those has got that want something in step `step`; they may be there more often than once."""
-        got, seen = self._got, self._seen[seats]
+        seen, got = self._seen[seats], self._got[seats]
         if step != self._step:
             self._step, self._step_before = step, self._step
         long_ago = max(self._step_before - PATIENCE_STEPS, 0)
         if seen[seen.argmin()] <= long_ago:
-            were_there = seen > long_ago
-            known, comers = got[seats[were_there]], seats[~were_there]
-            got[comers] = np.maximum(got[comers], known.min() if len(known) else got[comers].max())
+            are_back = seen <= long_ago
+            known, back = got[~are_back], got[are_back]
+            least = known[known.argmin()] if len(known) else back[back.argmax()]
+            self._got[seats[are_back]] = got[are_back] = np.maximum(back, least)
         self._seen[seats] = step
-        return got[seats]
+        return got
 
     def add(self, seats: Ints, num_tokens: Ints, is_prompt: Bools | None) -> None:
         """They ran so many tokens in a step. `is_prompt`: which of them ran more than one; None: nobody did."""

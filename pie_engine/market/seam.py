@@ -179,7 +179,7 @@ class Policy:
         rows: Ints = self.book.num_pages.ints.nonzero()[0]
         givers = Givers(rows, self._held_grades(rows, step), self.book)
         if self._has_turn(step):
-            givers.keep((self._turn_row,))
+            givers.keep_one(self._turn_row)
         return givers
 
     def victims(self, row: int, num_missing: int, step: int, busy: Sequence[int] | Ints = ()) -> Ints:
@@ -200,15 +200,16 @@ class Policy:
         is_turn = self._may_take_turn(row, step)
         num_pages = givers.num_pages[: self._num_before(givers, row, is_turn)]
         if is_turn or len(spared):
-            kept = np.append(spared, givers.place_of(row))
             num_pages = num_pages.copy()
-            num_pages[kept[kept < len(num_pages)]] = 0
+            num_pages[spared[spared < len(num_pages)]] = 0
+        if is_turn and (own := givers.place_of(row)) < len(num_pages):
+            num_pages[own] = 0
         if (num_free := int(np.add.reduce(num_pages))) < num_missing:
             self._refused = row, step, num_free, self._num_away()
             return NOBODY
         if is_turn and not self._has_turn(step):
             self._turn_row, self.book.turn_end[row] = row, step + TURN_STEPS - 1
-            givers.keep((row,))
+            givers.keep_one(row)
         found: Ints = givers.rows[num_pages.nonzero()[0]]
         return found
 
