@@ -16,7 +16,7 @@ from pie_engine.core.ranking import Ranking
 from pie_engine.core.state import Context, Process
 from pie_engine.kv.pool import PagePool
 from pie_engine.market.book import PACED
-from pie_engine.market.columns import Bools, Ints
+from pie_engine.market.columns import Ints
 from pie_engine.market.ledger import Account, Ledger
 from pie_engine.market.policy import NOBODY, POLICIES, TURN_STEPS, Policy, StepRecord
 from pie_engine.market.sharing import EVERY_STEPS, holdings
@@ -72,6 +72,8 @@ class Claims:
         self.step = 0
         """As the policy counts: also steps in which nobody could run."""
         self._counted_at = -EVERY_STEPS
+        self._knows_room = False
+        """Of anybody."""
         self._holders: Holders | None = None
         """Of the last step in which somebody lacked pages that were not free."""
 
@@ -177,13 +179,14 @@ class Claims:
     def has_pages(self, context: Context) -> None:
         """It may have others than before."""
         row = context.row
-        self._book.num_pages[row], self._book.is_steady[row] = context.kv.num_pages, 0
+        self._book.num_pages[row], self._book.room[row] = context.kv.num_pages, 0
 
     def has_grown(self, context: Context) -> None:
-        """It has one page more, and waits for none."""
+        """It has one page more for its next tokens, and waits for none."""
         row = context.row
         self._book.num_pages[row] += 1
         self._book.lacks_pages[row] = 0
+        self.has_room(context, self._pool.page_size)
 
     def moved_in(self, context: Context, num_steps: int) -> None:
         """It has got pages, and its prompt takes so many steps at least."""
@@ -195,14 +198,17 @@ class Claims:
         self._holders_now().givers.keep_one(context.row)
         self.policy.put_back(context.row)
 
-    def are_steady(self, rows: Ints) -> Bools:
-        """Which of these were decodes that had room in their pages when they were looked at last."""
-        return self._book.is_steady.ints[rows] > 0
+    def has_room(self, context: Context, num_tokens: int) -> None:
+        """It decodes, and its pages hold so many tokens more."""
+        self._book.room[context.row], self._knows_room = num_tokens, True
 
-    def note_steady(self, rows: Ints, num_running: int) -> None:
-        """These are such; the first ones of them run now, and have to be looked at again."""
-        self._book.is_steady.ints[rows[:num_running]] = 0
-        self._book.is_steady.ints[rows[num_running:]] = 1
+    def rooms(self, rows: Ints) -> Ints:
+        """Tokens that each of these decodes before somebody has to look at it; 0 or less: that is not known."""
+        return self._book.room.ints[rows]
+
+    def decode(self, rows: Ints) -> None:
+        """These run in this step, one token each."""
+        self._book.room.ints[rows] -= 1
 
     def lacks_pages(self, context: Context) -> bool:
         """Whether there were none for it when it was looked at last."""
@@ -222,7 +228,10 @@ class Claims:
             context.num_made = num_full
 
     def all_ran(self) -> None:
-        """Nobody had to wait in this step."""
+        """Nobody had to wait in this step: the next one may begin without a look at who has room."""
+        if self._knows_room:
+            self._book.room.ints[:] = 0
+            self._knows_room = False
         self.policy.all_ran(self.step)
 
     def settle(self, ran: Ints, num_tokens: Ints, lacked_pages: Ints, lacked_batch: Ints) -> None:
@@ -260,4 +269,6 @@ class Claims:
         for row, context in self._contexts.items():
             if context.row != row or self._book.account[row] != context.process.seat:
                 found.append(f"context {context.ctx} of {context.process.pid} is not in its row")
+            if (room := self._book.room[row]) > context.kv.num_decodable:
+                found.append(f"context {context.ctx} of {context.process.pid} has no room for {room} tokens")
         return found

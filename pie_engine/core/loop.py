@@ -358,8 +358,7 @@ class Core:
             if result.error is not None:
                 kv.uncompute(kv.num_computed)
                 operation.refuse(result.error)
-                if operation.is_over or operation.is_parked:
-                    self._turns.settle(operation)
+                self._turns.settle(operation)
                 continue
             num_full = kv.advance(kv.num_computed + num_tokens)
             if num_full:
@@ -376,6 +375,7 @@ class Core:
         counts.num_last_tokens = num_all
 
     def _settle_sample(self, operation: Operation, result: RowResult, now: float) -> None:
+        kv = operation.kv
         try:
             if result.mirostat_mu is not None:
                 operation.settle_draw(result.mirostat_mu)
@@ -383,7 +383,8 @@ class Core:
         except Exception as error:
             log.exception("result of operation %d of %s", operation.op, operation.context.process.pid)
             operation.fail(info_of(error))
-        if operation.is_over or operation.is_parked:
+        # A reply has one token more; of anything else the scheduler has to hear.
+        if operation.is_over or operation.is_parked or kv.num_tokens - kv.num_computed != 1:
             self._turns.settle(operation)
 
     def _send_due(self) -> None:

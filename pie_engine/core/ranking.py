@@ -83,15 +83,6 @@ class Ranking:
         return int(self._ranks_by_row[row]) if row < len(self._ranks_by_row) else len(self.rows)
 
 
-def worth_a_look(are_steady: Bools, most: int) -> tuple[Ints, Ints]:
-    """Ranks of those with pages that may get anything in this step, and of the others: decodes for which nothing has to
-    be done (`are_steady`), and which have no place in a batch of at most so many, since as many others go before."""
-    left = are_steady.nonzero()[0][most:]
-    are_looked_at = np.ones(len(are_steady), bool)
-    are_looked_at[left] = False
-    return are_looked_at.nonzero()[0], left
-
-
 @dataclass(slots=True)
 class Ready:
     """Decodes that have room in their pages."""
@@ -113,16 +104,14 @@ class Ready:
 
 
 def split(operations: Sequence[Operation]) -> tuple[list[Operation], list[Operation]]:
-    """Decodes with room in their pages, for which nothing has to be looked up or reserved; and the others, which have
-    their places as ranks."""
+    """Decodes with room in their pages, for which nothing has to be looked up or reserved; and the others."""
     ready: list[Operation] = []
     others: list[Operation] = []
-    for place, operation in enumerate(operations):
+    for operation in operations:
         kv = operation.kv
         num_tokens = kv.num_tokens
         if num_tokens - kv.num_computed == 1 and num_tokens <= kv.writable_end:
             ready.append(operation)
         else:
-            operation.rank = place
             others.append(operation)
     return ready, others

@@ -17,7 +17,7 @@ from pie_engine.core.operation import Operation
 from pie_engine.core.pace import Pace, Part
 from pie_engine.core.paging import Paging
 from pie_engine.core.policy import share_step
-from pie_engine.core.ranking import Ranking, Ready, split, worth_a_look
+from pie_engine.core.ranking import Ranking, Ready, split
 from pie_engine.core.state import Context
 from pie_engine.driver.base import Row
 from pie_engine.kv.pool import PagePool
@@ -61,7 +61,7 @@ class Scheduler:
         self._ranking: Ranking | None = None
         """Who goes first; None: this step holds all."""
         self._left = _NOBODY
-        """Ranks of decodes that were not looked at, since there is no place for them in this step."""
+        """Ranks of decodes that there is no place for in this step."""
         self.has_lacked = False
         """Whether somebody had to wait in the last step; then the next one may not hold all, either."""
         self.runnable: list[Operation] = []
@@ -182,9 +182,8 @@ class Scheduler:
             behind = ready.rows[num_ready:]
             if len(self._left):
                 behind = np.concatenate((behind, self._ranking.rows[self._left]))
+            self.claims.decode(ran[:num_running])
             self._settle(self._ranking, ran, num_tokens, _with_rows(behind, waiting))
-            if num_ready < len(ready.operations):
-                self.claims.note_steady(ready.rows, num_ready)
         return ready.operations[:num_ready] + growing[:num_growing], shares
 
     def _chunk_of(self, num_decodes: int, prompts: Sequence[Share], spent_s: float) -> Callable[[int, int], int] | None:
@@ -210,6 +209,7 @@ class Scheduler:
         if end > kv.writable_end:
             copy = kv.reserve(end)
             assert copy is None, "the page that is written is its own"
+        if num_drafts:
             self.claims.has_pages(operation.context)
         return num_drafts
 
@@ -223,14 +223,9 @@ class Scheduler:
                 found = self.paging.give(others, self._num_growing_before) if others else []
                 return Ready(ready, _NOBODY, _NOBODY), found
         self._ranking = ranking = self.claims.ranking(self.runnable, np.array(self._rows))
-        ranks, self._left = self._worth_a_look(ranking.rows)
-        ready, others = split(ranking.holders(ranks))
-        if others:
-            is_ready = np.ones(len(ranks), bool)
-            is_ready[[operation.rank for operation in others]] = False
-            for operation in others:
-                operation.rank = int(ranks[operation.rank])
-            ranks = ranks[is_ready]
+        others, steady = self._look(ranking)
+        ranks, self._left = steady[: self._max_decodes], steady[self._max_decodes :]
+        ready = ranking.holders(ranks)
         found = self.paging.give(self._with_newcomers(ranking, others), self._num_growing_before)
         if self.paging.put_back:
             lost, ranks = ranking.take_out(self.paging.put_back, ready, ranks)
@@ -239,11 +234,20 @@ class Scheduler:
             _, ranks = ranking.take_out(self.paging.put_back, ready, ranks)
         return Ready(ready, ranking.rows[ranks], ranks), found
 
-    def _worth_a_look(self, rows: Ints) -> tuple[Ints, Ints]:
-        """Of these, which have pages, by rank: see `worth_a_look`."""
-        if len(rows) <= self._max_decodes:
-            return np.arange(len(rows)), _NOBODY
-        return worth_a_look(self.claims.are_steady(rows), self._max_decodes)
+    def _look(self, ranking: Ranking) -> tuple[list[Operation], Ints]:
+        """Of those with pages, by rank, those that need any or have a prompt; and the ranks of the others: decodes with
+        room in their pages, who are not looked at before that is used up."""
+        others: list[Operation] = []
+        rooms = self.claims.rooms(ranking.rows)
+        unknown = (rooms <= 0).nonzero()[0]
+        for rank, operation in zip(unknown.tolist(), ranking.holders(unknown), strict=True):
+            if room := operation.kv.num_decodable:
+                self.claims.has_room(operation.context, room)
+                rooms[rank] = room
+            else:
+                operation.rank = rank
+                others.append(operation)
+        return others, (rooms > 0).nonzero()[0]
 
     def _with_newcomers(self, ranking: Ranking, others: Iterable[Operation]) -> Iterator[Operation]:
         """By rank, and among them as many newcomers as there are pages and tokens for, and one more."""

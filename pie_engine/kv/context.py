@@ -96,6 +96,11 @@ class KvContext:
         return self.writable_end - self.num_computed
 
     @property
+    def num_decodable(self) -> int:
+        """Tokens that it can decode one after the other before it needs a page."""
+        return self.writable_end - self.num_computed if self.num_tokens == self.num_computed + 1 else 0
+
+    @property
     def num_committed_pages(self) -> int:
         return self.num_computed // self._pool.page_size
 

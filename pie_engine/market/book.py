@@ -75,8 +75,8 @@ class Book:
         """Until this step it has just come, see `core.claims`. Written by the core."""
         self.lacks_pages = slots.column()
         """1: it waits for pages. Written by the core."""
-        self.is_steady = slots.column()
-        """1: it decodes, and has room in its pages, see `core.claims`. Written by the core."""
+        self.room = slots.column()
+        """Tokens that it decodes for certain, without a look at it; 0 or less: nobody knows. Written by the core."""
         self.num_ran = slots.column()
         """Steps with a price in which it ran, since its rent was reckoned."""
         self.num_reckoned = slots.column()
@@ -129,7 +129,7 @@ class Book:
     def put_back(self, row: int) -> None:
         """It has lost its pages."""
         self.num_wanted[row] = max(self.num_pages[row], self.num_wanted[row])
-        self.num_pages[row] = self.charge[row] = self.term_end[row] = self.is_steady[row] = 0
+        self.num_pages[row] = self.charge[row] = self.term_end[row] = self.room[row] = 0
 
     def park(self, row: int) -> None:
         """Its operation waits for something else than the batch or pages."""

@@ -14,25 +14,30 @@ from pie_engine.market.columns import Floats, Ints, ints_of
 Grade = TypeVar("Grade", int, Ints)
 
 _PLACE_BITS, _WAIT_BITS, _GOT_BITS = 14, 10, 22
+"""Of a key. More claims take more bits for places, and leave less for what they got."""
 _LONGEST_WAIT = (1 << _WAIT_BITS) - 1
-_PLACES = np.arange(1 << _PLACE_BITS)
 
 
 def first_to_run(graded: Ints, got: Floats, since: Ints, step: int) -> Ints:
     """Places of claims: by grade; of a grade, those that have `got` least; of those, the longest waiting; of those, in
     the order given. `got` is compared to about a four millionth of the largest, and changed."""
+    num_claims = len(got)
+    place_bits = max(_PLACE_BITS, num_claims.bit_length())
+    got_bits = _GOT_BITS + _PLACE_BITS - place_bits
     got -= got[got.argmin()]
-    got *= ((1 << _GOT_BITS) - 1) / max(float(got[got.argmax()]), 1e-300)
+    got *= ((1 << got_bits) - 1) / max(float(got[got.argmax()]), 1e-300)
     keys = got.astype(np.int64)
-    keys |= graded << _GOT_BITS
-    keys <<= _WAIT_BITS + _PLACE_BITS
+    keys |= graded << got_bits
+    keys <<= _WAIT_BITS
     waited_since = np.maximum(since, step - _LONGEST_WAIT)
     waited_since -= step - _LONGEST_WAIT
-    waited_since <<= _PLACE_BITS
     keys |= waited_since
-    num_claims = len(keys)
-    keys |= _PLACES[:num_claims] if num_claims <= len(_PLACES) else np.arange(num_claims) % len(_PLACES)
-    return keys.argsort()
+    keys <<= place_bits
+    keys |= np.arange(num_claims)
+    # The places come with the keys: cheaper than an argsort.
+    keys.sort()
+    keys &= (1 << place_bits) - 1
+    return keys
 
 
 def first_to_come(ages: Ints, waited: Ints) -> Ints:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from pie_engine.core.ranking import Ranking, Ready, worth_a_look
+from pie_engine.core.ranking import Ranking, Ready
 from pie_engine.driver.fake_script import FakeScript
+from pie_engine.kv.context import KvContext
 from pie_engine.protocol.to_core import OpenProcess
 from tests.thoroughness import count
 from tests.unit.core_rig import Rig
@@ -56,12 +57,47 @@ def test_who_has_lost_its_pages_is_taken_out_of_those_that_are_ready():
     assert (taken, left.tolist()) == ([], [2])
 
 
-def test_decodes_that_are_too_far_behind_are_not_looked_at():
-    are_steady = np.array([True, False, True, True, False, True])
-    ranks, left = worth_a_look(are_steady, 2)
-    assert (ranks.tolist(), left.tolist()) == ([0, 1, 2, 4], [3, 5])
-    ranks, left = worth_a_look(are_steady, 6)
-    assert (ranks.tolist(), left.tolist()) == ([0, 1, 2, 3, 4, 5], [])
+@pytest.mark.parametrize("num_rows", [2, 20])
+def test_decodes_are_not_looked_at_before_their_pages_are_full(num_rows: int, monkeypatch: pytest.MonkeyPatch):
+    """Whether all have a place or some wait for one, where pages lack or places do."""
+    num_pages = 3000 if num_rows == 2 else 13
+    rig = Rig(script=FakeScript(max_context_tokens=512), num_pages=num_pages, max_batch_sequences=num_rows)
+    num_programs, num_looks = 8, 0
+    rig.send(*(OpenProcess(f"q{number}", "test") for number in range(num_programs)))
+    contexts = [rig.context(f"{number} abc", pid=f"q{number}") for number in range(num_programs)]
+    for ctx in contexts:
+        rig.generate(ctx, max_tokens=40, ignore_eos=True)
+    for _ in range(10):
+        rig.step(after_s=0.1)
+    look = KvContext.num_decodable.fget
+
+    def counted(kv: KvContext) -> int:
+        nonlocal num_looks
+        num_looks += 1
+        return look(kv)
+
+    monkeypatch.setattr(KvContext, "num_decodable", property(counted))
+    num_ran = rig.core.counts.num_sequences
+    for _ in range(24):
+        rig.step(after_s=0.1)
+    num_ran = rig.core.counts.num_sequences - num_ran
+    assert num_looks
+    assert num_looks < num_ran / 2
+    rig.run(max_steps=2000)
+    rig.check()
+
+
+def test_who_is_said_to_have_more_room_than_it_has_is_a_violation():
+    rig = Rig(num_pages=20)
+    ctx = rig.context("abc")
+    rig.generate(ctx, max_tokens=8, ignore_eos=True)
+    rig.step()
+    claims = rig.core._scheduler.claims
+    [context] = [each for each in rig.core._scheduler.contexts.values() if each.ctx == ctx]
+    claims.has_room(context, context.kv.num_decodable)
+    assert not rig.core.check_integrity()
+    claims.has_room(context, context.kv.num_decodable + 1)
+    assert any("no room" in each for each in rig.core.check_integrity())
 
 
 @given(ranks=st.sets(st.integers(0, 30)), others=st.sets(st.integers(0, 30)), num_first=st.integers(0, 40))
