@@ -87,8 +87,9 @@ def failures(view: View) -> Iterator[Finding]:
     number = sum(errors.values())
     if number >= MANY_FAILURES and number >= FAILED_SHARE * max(service.num_ended, 1):
         code, most = max(errors.items(), key=lambda item: item[1])
+        of_them = "all" if most == number else f"{most:,}"
         sentence = (
-            f"{number:,} of the last {plural(service.num_ended, 'program')} failed, {most:,} of them with `{code}`"
+            f"{number:,} of the last {plural(service.num_ended, 'program')} failed, {of_them} of them with `{code}`"
         )
         yield Finding("failures", True, sentence)
 

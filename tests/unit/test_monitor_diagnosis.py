@@ -50,6 +50,9 @@ def test_failures() -> None:
     bad = Requests(num_returned=20, num_failed=6, errors={"trap": 4, "cpu_limit": 2})
     found = findings(snapshot(1000, requests=good), snapshot(1010, requests=bad))
     assert found["failures"].sentence == "6 of the last 16 programs failed, 4 of them with `trap`"
+    alike = replace(bad, errors={"trap": 6})
+    found = findings(snapshot(1000, requests=good), snapshot(1010, requests=alike))
+    assert found["failures"].sentence == "6 of the last 16 programs failed, all of them with `trap`"
     ended = replace(bad, errors={"cancelled": 2, "daemon_stopped": 4})
     assert findings(snapshot(1000, requests=good), snapshot(1010, requests=ended)) == {}
     few = replace(bad, num_returned=500)

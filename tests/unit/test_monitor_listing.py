@@ -7,7 +7,8 @@ import pytest
 
 from pie_cli.monitor import columns, format, preferences
 from pie_cli.monitor.listing import Group, Order, entries, found, matches
-from pie_cli.monitor.panels import details, table, tabs
+from pie_cli.monitor.panels import details, market, table, tabs
+from pie_cli.monitor.panels.look import Look
 from pie_cli.monitor.preferences import Preferences
 from pie_cli.monitor.state import Reducer
 from pie_cli.monitor.text import bar, beside, cut, cut_line, fractions, line, plain, width_of
@@ -138,6 +139,15 @@ def test_states_that_matter_by_their_length_say_it() -> None:
     assert text("starting") == "○ starting 7s"
     assert text("running") == "▶ running"
     assert text("idle") == "· idle"
+
+
+@pytest.mark.parametrize("width", [64, 72, 80, 100])
+def test_who_is_in_debt_is_marked_with_whole_words_or_by_the_balance_alone(width: int) -> None:
+    view = Reducer().apply(snapshot(1, programs=(replace(PROGRAM, balance=-64_000_000),)))
+    (row,) = [text for text in map(plain, market.lines(view, width, 30, Look())) if text.startswith("p1 ")]
+    assert "-64" in row
+    assert row.endswith("  in debt") == (width == 100)
+    assert row.endswith(("  in debt", "-64"))
 
 
 def test_who_has_used_no_model_has_no_credits() -> None:

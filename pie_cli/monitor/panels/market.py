@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
+
 from pie_cli.monitor import format
 from pie_cli.monitor.columns import BY_KEY, Column
 from pie_cli.monitor.panels.look import Look, chosen, heading, labelled
@@ -10,6 +12,7 @@ from pie_cli.monitor.text import Line, cut_line, fit, flowing, line
 from pie_cli.monitor.view import Row, View
 
 LABEL_WIDTH = 9
+IN_DEBT = "  in debt"
 COLUMNS = ("pid", "program", "pages", "bid", "paying", "rent", "dividends", "balance")
 DISPENSABLE = ("pages", "dividends", "rent")
 """Columns that go first where there is too little room."""
@@ -68,8 +71,13 @@ def _accounts(rows: list[Row], width: int, height: int) -> list[Line]:
     drawn = [line((head, "title"))]
     for row in payers:
         text = "  ".join(fit(column.text(row), column.width, right=column.is_number) for column in columns)
-        drawn.append(line(text, ("  in debt" if row.now.balance < 0 else "", "bad")))
+        drawn.append(line(text, *_debt(row, width - cell_len(text))))
     return [cut_line(each, width) for each in drawn]
+
+
+def _debt(row: Row, room: int) -> Line:
+    """Where there is room for the words; the balance says it as well."""
+    return line((IN_DEBT, "bad")) if row.now.balance < 0 and room >= len(IN_DEBT) else ()
 
 
 def _fitting(width: int) -> list[Column]:
