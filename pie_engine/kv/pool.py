@@ -41,7 +41,7 @@ class PagePool:
     @property
     def num_free(self) -> int:
         """Pages that `take` can give: nobody holds them, cached or not."""
-        return len(self._free) + len(self.index.cached)
+        return len(self._free) + self.index.num_cached
 
     def num_pages_for(self, num_tokens: int) -> int:
         """Pages that hold the KV of `num_tokens` tokens."""
@@ -83,12 +83,12 @@ class PagePool:
         return pages
 
     def _evict(self, count: int) -> list[int]:
-        evicted = self.index.evict(count)
+        pages, keys = self.index.evict(count)
         if self.tier.num_slots:
-            for page, key in evicted:
+            for page, key in zip(pages, keys, strict=True):
                 if (slot := self.tier.put(key)) is not None:
                     self.moves.move_out(page, slot)
-        return [page for page, _ in evicted]
+        return pages
 
     def share(self, pages: Iterable[int]) -> None:
         """One more holder of each page; they are held or cached."""

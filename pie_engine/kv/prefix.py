@@ -23,6 +23,10 @@ class PrefixIndex:
         """Published pages that nobody holds, the longest unused first."""
         return self._cached.keys()
 
+    @property
+    def num_cached(self) -> int:
+        return len(self._cached)
+
     def page_of(self, key: bytes) -> int | None:
         return self._pages.get(key)
 
@@ -65,12 +69,13 @@ class PrefixIndex:
         del self._cached[page]
         return True
 
-    def evict(self, count: int) -> list[tuple[int, bytes]]:
-        """Give up the cached pages that were unused longest. Returns each, and what it was published as."""
-        evicted = [(page := self._cached.popitem(last=False)[0], self._keys.pop(page)) for _ in range(count)]
-        for _, key in evicted:
+    def evict(self, count: int) -> tuple[list[int], list[bytes]]:
+        """Give up the cached pages that were unused longest. Returns them, and what they were published as."""
+        pages = [self._cached.popitem(last=False)[0] for _ in range(count)]
+        keys = list(map(self._keys.pop, pages))
+        for key in keys:
             del self._pages[key]
-        return evicted
+        return pages, keys
 
     def drop(self, key: bytes) -> int | None:
         """Give up the page with this content, if nobody holds it. Returns it."""
