@@ -24,6 +24,39 @@ async def main(prompt: str, waits: bool = False) -> str:
 """
 
 
+WAITS = """
+import asyncio
+
+from inferlet import Context
+
+ticks = []
+
+
+async def tick() -> None:
+    await asyncio.sleep(0.001)
+    ticks.append(1)
+
+
+async def waits(gate: asyncio.Event) -> None:
+    here = 1
+    print("waiting")
+    await gate.wait()
+    return
+
+
+async def main() -> str:
+    ctx = Context()
+    ctx.user("Hello")
+    ticking, gate = asyncio.create_task(tick()), asyncio.Event()
+    timer = asyncio.get_running_loop().call_later(600, gate.set)  # or nothing could end the wait
+    breakpoint()
+    await ticking
+    await waits(gate)
+    timer.cancel()
+    return "it waited"
+"""
+
+
 @pytest.fixture
 def program(tmp_path) -> Path:
     path = tmp_path / "ask.py"
@@ -49,6 +82,67 @@ def test_pdb_steps_through_a_program_with_the_live_context(daemon, program):
         assert f"('it said', {wanted!r})" in shell.until("(Pdb) ")
         shell.press("c\n")
         assert (shell.end(), wanted in shell.rest) == (0, True)
+
+
+def test_await_works_at_the_prompt_and_other_tasks_go_on_meanwhile(daemon, tmp_path):
+    (tmp_path / "waits.py").write_text(WAITS)
+    with OnTerminal(daemon, "debug", str(tmp_path / "waits.py")) as shell:
+        shell.until("(Pdb) ")
+
+        def said_to(typed: str) -> str:
+            shell.press(f"{typed}\n")
+            return shell.until("(Pdb) ").removeprefix(f"{typed}\n").removesuffix("\n(Pdb) ")
+
+        said_to("text = await ctx.fork().generate(max_tokens=4)")
+        assert said_to("text == await ctx.fork().generate(max_tokens=4) != ''") == "True"
+        assert said_to("p await asyncio.sleep(0.01, 'slept'), len(ticks) > 0") == "('slept', True)"
+        assert said_to("await nowhere()") == "*** NameError: name 'nowhere' is not defined"
+        assert said_to("await Context('nowhere')").startswith("*** NotFound: no model is called 'nowhere'")
+        shell.press("print('be' + 'gins'); await asyncio.sleep(600)\n")
+        shell.until("begins\n")
+        shell.press("\x03")
+        assert "*** KeyboardInterrupt" in shell.until("(Pdb) ")
+        assert said_to("p text != ''") == "True"
+        shell.press("q\n")
+        assert shell.end() == 1
+
+
+def test_ctrl_c_opens_the_prompt_where_the_program_waits(daemon, tmp_path):
+    (tmp_path / "waits.py").write_text(WAITS)
+    with OnTerminal(daemon, "debug", str(tmp_path / "waits.py")) as shell:
+        shell.until("(Pdb) ")
+        shell.press("c\n")
+        shell.until("waiting\n")
+        shell.press("\x03")
+        stop = shell.until("(Pdb) ")
+        assert "Program interrupted" in stop
+        assert "-> await gate.wait()" in stop
+        shell.press("p here, await asyncio.sleep(0.01, 'slept')\n")
+        assert "(1, 'slept')" in shell.until("(Pdb) ")
+        shell.press("w\n")
+        assert "-> await waits(gate)" in shell.until("(Pdb) ")
+        shell.press("gate.set()\n")
+        shell.until("(Pdb) ")
+        shell.press("n\n")
+        assert "-> return" in shell.until("(Pdb) ")
+        shell.press("p here\n")
+        assert "1" in shell.until("(Pdb) ")
+        shell.press("c\n")
+        assert shell.end() == 0
+        assert "it waited" in shell.rest
+
+
+def test_a_program_is_left_from_the_prompt_that_ctrl_c_has_opened(daemon, tmp_path):
+    (tmp_path / "waits.py").write_text(WAITS)
+    with OnTerminal(daemon, "debug", str(tmp_path / "waits.py")) as shell:
+        shell.until("(Pdb) ")
+        shell.press("c\n")
+        shell.until("waiting\n")
+        shell.press("\x03")
+        shell.until("(Pdb) ")
+        shell.press("q\n")
+        assert shell.end() == 1
+    assert "waits" not in daemon.pie("ps").stdout
 
 
 @pytest.mark.slow

@@ -133,6 +133,11 @@ class HostLoop(base_events.BaseEventLoop):
         finally:
             self._cancel_leftovers()
 
+    @property
+    def main(self) -> asyncio.Task[Any] | None:
+        """The task of the program's `main`, once it runs."""
+        return self._main
+
     def _cancel_leftovers(self) -> None:
         leftovers = asyncio.all_tasks(self)
         for task in leftovers:

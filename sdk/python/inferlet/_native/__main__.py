@@ -12,7 +12,7 @@ from typing import Any
 
 from inferlet import _transport
 from inferlet._loop import HostLoop
-from inferlet._native import debugger
+from inferlet._native import debugger, prompt
 from inferlet._native.frames import Connection, Gone
 from inferlet._native.host import NativeHost
 from inferlet._native.importer import LocalImporter
@@ -87,6 +87,7 @@ def _run(
 
     patches.install_native()
     install_pdb(terminal, loop)
+    prompt.install(loop, host, importer.owns)
     sys.argv = [session.files.get("main.py", session.folder)]
     is_ok, text = program.run(bundle, arguments, loop, new_importer, on_error)
     if interrupted:

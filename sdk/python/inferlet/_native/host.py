@@ -35,6 +35,8 @@ class NativeHost:
         self._early: list[int] = []
         """Reported to a wait that was interrupted."""
         self._is_waiting = self._is_pressed = False
+        self._then: Callable[[], None] | None = None
+        """What is done when the wait that was interrupted has ended."""
         self.owns: Callable[[str], bool] = lambda _file: False
         """Whether a file is the program's own: there Ctrl-C is raised on the spot."""
 
@@ -64,7 +66,24 @@ class NativeHost:
         if self._is_pressed:
             self._early, self._is_pressed = ready, False
             raise KeyboardInterrupt
+        if self._then is not None:
+            # It may wait itself, and is given what was reported.
+            self._early, then, self._then = ready, self._then, None
+            then()
+            ready, self._early = self._early, []
         return ready
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a wait is under way."""
+        return self._is_waiting
+
+    def interrupt(self, then: Callable[[], None]) -> None:
+        """End the wait that is under way, and do `then` at its end. For handlers of signals."""
+        if self._then is None:
+            self._then = then
+            with contextlib.suppress(Gone):
+                self.connection.send("interrupt")
 
     def _wait_answer(self) -> list[int]:
         self._is_waiting = True

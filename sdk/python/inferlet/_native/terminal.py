@@ -57,12 +57,21 @@ def install_pdb(terminal: Terminal, loop: HostLoop) -> None:
             self.mode = None  # or `q` asks first, from 3.14 on, and ends the interpreter
 
     def stop_at_terminal(self: pdb.Pdb, *args: Any, **kwargs: Any) -> Any:
+        _take_back_ctrl_c()
         settle(loop)
         with terminal.own():
             return stop(self, *args, **kwargs)
 
     pdb.Pdb.__init__ = begin_at_terminal  # type: ignore[method-assign]
     pdb.Pdb.interaction = stop_at_terminal  # type: ignore[method-assign]
+
+
+def _take_back_ctrl_c() -> None:
+    """From pdb, which has it while the program runs on, and would give it back only when the prompt is there."""
+    before = pdb.Pdb._previous_sigint_handler  # type: ignore[attr-defined]
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
+        pdb.Pdb._previous_sigint_handler = None  # type: ignore[attr-defined]
 
 
 def settle(loop: HostLoop) -> None:
