@@ -20,9 +20,10 @@ class Look:
     def since(self, before: Look, pid: str) -> float | None:
         """The part of a program of what ran between two looks; None: nothing ran.
 
-        Who was not there at the earlier one, or has begun anew, had run nothing then.
+        Who was not there at one of them, or has begun anew, had run nothing then.
         """
-        num_run, own, old = self.num_tokens - before.num_tokens, self.of_programs[pid], before.of_programs.get(pid, 0)
+        num_run = self.num_tokens - before.num_tokens
+        own, old = self.of_programs.get(pid, 0), before.of_programs.get(pid, 0)
         return (own - old if own >= old else own) / num_run if num_run > 0 else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pie_cli.monitor.series import Marks, Series
 from pie_cli.monitor.shares import Look, Shares
-from pie_cli.monitor.view import HostView, ModelHistory, ModelView, Phase, ProgramHistory, Row, StepRates
+from pie_cli.monitor.view import ELSEWHERE, HostView, ModelHistory, ModelView, Phase, ProgramHistory, Row, StepRates
 from pie_engine.protocol.stats import Batches, HostState, ModelState, ProgramState
 
 FAST_S, SLOW_S = 0.95, 10.0
@@ -108,11 +108,13 @@ class ProgramTrack:
 
     def apply(self, at: float, now: ProgramState, key: str, shares: Shares | None) -> Row:
         """`shares`: of its model, which have looked at it."""
-        self.now = now
+        before, self.now = self.now, now
         fast, slow = self._fast, self._slow
         seconds = at - fast.at
         old, older = fast.value, slow.value
-        if now.state != self._phases[-1].state:
+        # Who waits again, and was in the batches meanwhile, has not waited all the time.
+        was_back = now.state in ELSEWHERE and now.num_batch_tokens > before.num_batch_tokens
+        if now.state != self._phases[-1].state or was_back:
             self._phases.append(Phase(at, now.state))
         row = Row(
             key,

@@ -143,6 +143,15 @@ def test_shares_are_over_the_same_span_whenever_a_program_began_and_however_old_
     assert view.rows[0].batch_share is None
 
 
+def test_who_comes_while_the_core_has_not_looked_again_has_no_part_yet() -> None:
+    reducer = Reducer()
+    reducer.apply(snapshot(1000, programs=(), models=(replace(MODEL, num_looked_tokens=0),)))
+    # Nothing had run when it looked at the new one, so that this look cannot be told from the one before.
+    more = replace(ran(3), num_looked_tokens=0)
+    (row,) = reducer.apply(snapshot(1001, models=(more,))).rows
+    assert (row.batch_share, row.slow_share) == (None, 0.0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 500), st.booleans(), st.floats(0.05, 1.5)), max_size=60))
 @settings(max_examples=count(20, 1000), deadline=None)
 def test_shares_of_a_picture_are_never_more_than_the_whole(steps: list[tuple[int, int, bool, float]]) -> None:
@@ -311,6 +320,16 @@ def test_programs_are_looked_at_twice_a_second_however_fast_snapshots_come() -> 
     assert views[4].rows is views[0].rows
     assert views[5].rows[0].age_s == 10.5
     assert reducer.apply(snapshot(990.0, boot="gw-2")).rows_at == 990, "a clock that was put back"
+
+
+def test_who_was_in_the_batches_between_two_looks_has_not_waited_all_the_time() -> None:
+    def waits(num_batch_tokens: int) -> ProgramState:
+        return replace(PROGRAM, state="waiting: timer", num_batch_tokens=num_batch_tokens)
+
+    reducer = Reducer()
+    looks = ((1000, 10), (1008, 10), (1009, 30), (1012, 30))
+    views = [reducer.apply(snapshot(at, programs=(waits(number),))) for at, number in looks]
+    assert [view.rows[0].in_state_s for view in views] == [0, 8, 0, 3]
 
 
 def test_a_program_that_somebody_has_ended_has_not_failed() -> None:
