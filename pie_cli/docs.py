@@ -57,6 +57,8 @@ _MEANINGS = {
     "already_running": "A daemon of this user is running already.",
     "busy": "The object is in use or a queue is full; the same request can succeed later.",
     "cancelled": "The process was terminated by its owner.",
+    "child_failed": "A program that it had launched ended with an error, and it let that one through.",
+    "child_limit": "The program has as many children as it may have, or may launch none in its generation.",
     "context_too_long": "More tokens than the model's context; the message has the numbers.",
     "core_lost": "The core that held the program's contexts died; it is started again.",
     "cpu_limit": "The program computed for too long between two calls to the engine.",

@@ -109,6 +109,10 @@ class HostSection(Section, frozen=True):
     """Time of one inferlet from launch to end. 0: no limit."""
     output_mb: Annotated[float, Meta(ge=0.01, le=65_536)] = 64.0
     """Everything that one inferlet sends and prints, in MiB."""
+    max_children: Annotated[int, Meta(ge=0, le=100_000)] = 64
+    """Children of one inferlet alive at once."""
+    max_depth: Annotated[int, Meta(ge=0, le=64)] = 4
+    """Generations of children: 1 lets inferlets launch others, which then may launch none."""
     trace_mb: Annotated[float, Meta(ge=0.01, le=65_536)] = 64.0
     """Compressed size of a recording of one inferlet, in MiB; past it the recording ends and the inferlet goes on."""
     cancel_grace_s: Annotated[float, Meta(ge=0, le=3600)] = 2.0

@@ -96,7 +96,10 @@ class LimitExceeded(PieError):
     """`code` is the limit's own name: `memory_limit`, `cpu_limit`, `output_limit`, `wall_limit`."""
 
     code = "limit_exceeded"
-    LIMITS: ClassVar = ("memory_limit", "cpu_limit", "output_limit", "wall_limit", "queue_limit", "disk_limit")
+    LIMITS: ClassVar = (
+        *("memory_limit", "cpu_limit", "output_limit", "wall_limit"),
+        *("child_limit", "queue_limit", "disk_limit"),
+    )
 
     @classmethod
     def of(cls, limit: str, message: str, *, hint: str = "") -> LimitExceeded:
@@ -140,6 +143,12 @@ class Lost(PieError):
         error = cls(message, hint=hint)
         error.code = code
         return error
+
+
+class ChildFailed(PieError):
+    """A program ended with the error of one that it had launched."""
+
+    code = "child_failed"
 
 
 class Internal(PieError):

@@ -55,6 +55,8 @@ class DaemonEngine:
             self.call(_forget(client))
         for name, value in order.secrets.items():
             self.call(client.set_secret(name, value))
+        for program in order.programs:
+            self.call(client.upload(program))
         process = self.call(client.launch_process(order.bundle, order.arguments, endowment=order.endowment))
         return DaemonLaunched(self, client, process)
 

@@ -43,6 +43,8 @@ class EmbeddedEngine:
             watches.append(Watch(process))
             return watches[0]
 
+        for program in order.programs:
+            self.engine.publish(program, user=order.user)
         process = self.engine.launch(
             order.bundle,
             order.arguments,

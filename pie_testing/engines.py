@@ -49,6 +49,8 @@ class Order:
     """Of the programs of the test, from 0."""
     endowment: float | None = None
     """Its credits; None: as configured."""
+    programs: tuple[Bundle, ...] = ()
+    """What it can launch."""
 
 
 @dataclass

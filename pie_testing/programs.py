@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pie_client import pack
 from pie_client.manifest import MANIFEST_FILE
 from pie_engine.errors import InvalidInput, NotFound
@@ -37,6 +39,11 @@ def bundle_of(program: Program, here: Path) -> Bundle:
             hint="arguments of `main` go by name: `run(prompt=…)`",
         )
     return pack(_of_function(program))
+
+
+def with_manifest(bundle: Bundle, **fields: Any) -> Bundle:
+    """With these in its manifest."""
+    return msgspec.structs.replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, **fields))
 
 
 def is_source(program: Program) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 
 from pie_client.errors import explained
 from pie_engine.errors import InvalidInput, LimitExceeded, PieError
+from pie_engine.protocol.program import Bundle
 from pie_testing.built import Builds
 from pie_testing.engines import Engine, Launched, Models, Order
-from pie_testing.programs import Program, bundle_of, is_source
+from pie_testing.programs import Program, bundle_of, is_source, with_manifest
 from pie_testing.result import Event, Result
 
 TIMEOUT_S = 60.0
@@ -43,15 +44,22 @@ class Programs:
         input: Mapping[str, Any],
         secrets: Mapping[str, str] | None,
         endowment: float | None,
+        programs: Mapping[str, Program] | None,
     ) -> tuple[str, Launched]:
-        bundle = bundle_of(program, self._here)
-        if self._builds is not None and not is_source(program):
-            bundle = self._builds.component_of(bundle)
-        order = Order(bundle, input, self._models, self._user, secrets or {}, self._num_launched, endowment)
+        programs = programs or {}
+        bundle = self._bundle(program)
+        if is_source(program):  # it has no pie.toml that could name them
+            bundle = with_manifest(bundle, launches=tuple(programs))
+        others = tuple(with_manifest(self._bundle(other), name=name) for name, other in programs.items())
+        order = Order(bundle, input, self._models, self._user, secrets or {}, self._num_launched, endowment, others)
         self._num_launched += 1
         launched = self._engine.launch(order)
         self._alive.append((bundle.manifest.name, launched))
         return bundle.manifest.name, launched
+
+    def _bundle(self, program: Program) -> Bundle:
+        bundle = bundle_of(program, self._here)
+        return bundle if self._builds is None or is_source(program) else self._builds.component_of(bundle)
 
     def finish(self, name: str, launched: Launched) -> Result:
         """It has ended, or is not followed any more."""
@@ -86,6 +94,7 @@ class Run:
         answer: Answer | None = None,
         secrets: Mapping[str, str] | None = None,
         endowment: float | None = None,
+        programs: Mapping[str, Program] | None = None,
         timeout_s: float = TIMEOUT_S,
         **arguments: Any,
     ) -> Result:
@@ -98,6 +107,8 @@ class Run:
         answer: called with each message of the program; what it returns is sent to the program, unless it is None.
         secrets: values of those that its pie.toml names.
         endowment: its credits, if not the 1000 that all get.
+        programs: what it may launch as its children, by name, each as `program`. A program of which the test holds the
+            source may launch all of them; others name them in their pie.toml.
         arguments: of `main`.
 
         Raises the error that the program ends with: `PieError` or a subclass, with the program's own `traceback`, and
@@ -105,7 +116,8 @@ class Run:
         `timeout_s`.
         """
         __tracebackhide__ = True
-        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets, endowment)
+        given = {**(input or {}), **arguments}
+        name, launched = self._programs.launch(program, given, secrets, endowment, programs)
         for message in inbox:
             launched.send(message)
 
@@ -140,11 +152,13 @@ class Start:
         *,
         secrets: Mapping[str, str] | None = None,
         endowment: float | None = None,
+        programs: Mapping[str, Program] | None = None,
         **arguments: Any,
     ) -> Running:
         """Arguments as those of `run`. The program runs while the test awaits something of it."""
         __tracebackhide__ = True
-        name, launched = self._programs.launch(program, {**(input or {}), **arguments}, secrets, endowment)
+        given = {**(input or {}), **arguments}
+        name, launched = self._programs.launch(program, given, secrets, endowment, programs)
         return Running(self._programs, name, launched)
 
 

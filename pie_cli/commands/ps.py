@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pie_client import PieClient
     from pie_engine.protocol.http import ProcessUsage, ProcessView
 
-HEADER = ("PID", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "BID", "BALANCE", "AGE")
-NUMBERS = frozenset(range(3, len(HEADER)))
-FIRST_LEFT_OUT = ("ACCEPTED", "BID", "TOKENS", "BALANCE")
+HEADER = ("PID", "PARENT", "PROGRAM", "STATE", "PAGES", "TOKENS", "ACCEPTED", "BID", "BALANCE", "AGE")
+NUMBERS = frozenset(range(4, len(HEADER)))
+FIRST_LEFT_OUT = ("ACCEPTED", "BID", "TOKENS", "BALANCE", "PARENT")
 """Columns of which a narrow terminal has only as many as fit beside the others; `--json` has all."""
 
 
@@ -74,12 +74,15 @@ async def _lines(client: PieClient, everything: bool, as_json: bool) -> list[str
 
 
 def _table(rows: list[tuple[str, ...]], width: int | None) -> list[str]:
-    """With the columns that fit into `width`; None: all of them."""
+    """With the columns that fit into `width`; None: all of them. Parents are shown where a program has one."""
     kept = list(range(len(HEADER)))
+    if all(row[1] == "-" for row in rows):
+        kept.remove(1)
     for name in FIRST_LEFT_OUT:
         if width is None or _width(rows, kept) <= width:
             break
-        kept.remove(HEADER.index(name))
+        if HEADER.index(name) in kept:
+            kept.remove(HEADER.index(name))
     right = frozenset(place for place, column in enumerate(kept) if column in NUMBERS)
     header, *cells = ([line[column] for column in kept] for line in (HEADER, *rows))
     return console.table_lines(header, cells, right=right)
@@ -94,6 +97,7 @@ def _row(process: ProcessView, now: float, queue: Sequence[float]) -> tuple[str,
     usage = process.usage
     return (
         process.pid,
+        process.parent or "-",
         process.program,
         state_of(process, queue),
         pages_of(usage) if usage else "-",

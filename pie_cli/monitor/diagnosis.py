@@ -41,6 +41,7 @@ LONG_AWAY_S = 3.0
 """From here on a program that is at something else is not so for a moment."""
 AWAY = {
     "waiting: client": ("waits for its client", "wait for their clients"),
+    "waiting: children": ("waits for its children", "wait for their children"),
     "waiting: timer": ("waits for a timer", "wait for timers"),
     "waiting: consumer": ("does not take its reply", "do not take their replies"),
     "waiting: disk": ("waits for the disk", "wait for the disk"),

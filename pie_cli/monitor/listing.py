@@ -88,6 +88,7 @@ def _has(program: ProgramState, word: str) -> bool:
         "state": program.state,
         "model": program.model,
         "host": program.host,
+        "parent": program.parent,
     }
     if colon and name in fields:
         return rest in fields[name].lower()

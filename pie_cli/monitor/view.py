@@ -43,7 +43,16 @@ class ProgramHistory:
 
 
 ELSEWHERE = frozenset(
-    {"idle", "paused", "starting", "computing", "waiting: client", "waiting: timer", "waiting: consumer"}
+    {
+        "idle",
+        "paused",
+        "starting",
+        "computing",
+        "waiting: children",
+        "waiting: client",
+        "waiting: timer",
+        "waiting: consumer",
+    }
 )
 """States of programs for which their models have nothing to do."""
 

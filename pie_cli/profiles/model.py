@@ -36,6 +36,7 @@ ENDS_WAIT = frozenset(
         "scheduling.finish-look",
         "session.finish-receive",
         "session.finish-drain",
+        "runtime.next-of-child",
         "futures.forget",
     }
 )
@@ -50,6 +51,7 @@ STARTS = frozenset(
         "scheduling.look",
         "session.receive",
         "session.drain",
+        "runtime.launch",
     }
 )
 
@@ -69,6 +71,10 @@ class Operation:
     def is_of_client(self) -> bool:
         """It waits for a message, or for that one was seen."""
         return self.start.function.startswith("session.")
+
+    @property
+    def is_child(self) -> bool:
+        return self.start.function == "runtime.launch"
 
     @property
     def kind(self) -> str:

@@ -13,6 +13,7 @@ from pie_cli.profiles.awaits import awaits, lines
 from pie_cli.profiles.hints import hints
 from pie_cli.profiles.model import Profile
 from pie_cli.profiles.phases import (
+    CHILDREN,
     CLIENT,
     DECODE,
     GRAMMAR,
@@ -38,6 +39,7 @@ COLOURS = {
     QUEUE: "#c9a227",
     GRAMMAR: "#2f9c95",
     PAGES: "#c0392b",
+    CHILDREN: "#b5527f",
     CLIENT: "#8e5bbf",
     SLEEP: "#9aa5b1",
     PYTHON: "#e0822f",

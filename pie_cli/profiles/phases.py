@@ -1,8 +1,8 @@
 """Where the time of a program went: each moment between its launch and its end belongs to one phase, or is shared.
 
 While the program runs, its time is Python's or the host's. While it waits, the operations that are under way say what
-for; where several are, each has an equal share of the moment. A client counts only where no model works for the
-program, and a timer only where nobody does.
+for; where several are, each has an equal share of the moment. A child counts only where no model works for the program
+itself, a client only where no child runs, and a timer only where nobody does anything.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pie_cli.profiles.model import Operation, Profile
 from pie_engine.protocol.profile import OperationTimes, Span, Wait
 
 DECODE, PREFILL, PAGES, QUEUE, GRAMMAR = "decode", "prefill", "waiting for pages", "queue", "grammar"
-CLIENT, SLEEP, PYTHON, HOST, START = "client", "sleep", "Python", "host", "start"
-PHASES = (PREFILL, DECODE, QUEUE, GRAMMAR, PAGES, CLIENT, SLEEP, PYTHON, HOST, START)
+CHILDREN, CLIENT, SLEEP, PYTHON, HOST, START = "children", "client", "sleep", "Python", "host", "start"
+PHASES = (PREFILL, DECODE, QUEUE, GRAMMAR, PAGES, CHILDREN, CLIENT, SLEEP, PYTHON, HOST, START)
 MODEL_PHASES = frozenset({DECODE, PREFILL, PAGES, QUEUE, GRAMMAR})
 MEANINGS = {
     PREFILL: "reading prompts",
@@ -23,6 +23,7 @@ MEANINGS = {
     QUEUE: "behind others, before the first step",
     GRAMMAR: "compiled at its first use",
     PAGES: "no KV pages were free, or others bid more for them",
+    CHILDREN: "programs that it has launched",
     CLIENT: "tools and messages, outside of the engine",
     SLEEP: "timers",
     PYTHON: "the program's own code",
@@ -36,9 +37,10 @@ Part = tuple[int, int, str]
 
 def parts_of(operation: Operation, wall_us: int) -> list[Part]:
     """What was done for an operation, in order; between the parts its news were under way."""
-    if operation.is_of_client:
+    if operation.is_of_client or operation.is_child:
         call = operation.start
-        return [(call.at + call.took, wall_us if operation.end is None else operation.end.at, CLIENT)]
+        phase = CHILDREN if operation.is_child else CLIENT
+        return [(call.at + call.took, wall_us if operation.end is None else operation.end.at, phase)]
     parts: list[Part] = []
     for times in operation.times:
         ended = times.ended or wall_us
@@ -131,6 +133,7 @@ def _split(running: dict[str, int], otherwise: str) -> list[tuple[str, float]]:
     if models:
         num_all = sum(models.values())
         return [(phase, count / num_all) for phase, count in models.items()]
-    if running.get(CLIENT):
-        return [(CLIENT, 1.0)]
+    for phase in (CHILDREN, CLIENT):
+        if running.get(phase):
+            return [(phase, 1.0)]
     return [(otherwise, 1.0)]

@@ -33,9 +33,11 @@ GIVES_HANDLE = frozenset(
         "scheduling.look",
         "session.receive",
         "session.drain",
+        "runtime.launch",
     }
 )
 TAKES_HANDLES = {"matcher.fork": (0, 1), "forward.start": (0, 5), "futures.forget": (0,)}
+TAKES_HANDLES |= {f"runtime.{name}": (0,) for name in ("next-of-child", "send-to-child", "terminate-child")}
 """Positions of handles among the arguments, where it is not the first one of `context`, `generate`, …"""
 WITHOUT_HANDLE = frozenset(
     {"context.create", "context.open", "context.delete", "context.list-saved", "scheduling.look"}

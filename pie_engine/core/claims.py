@@ -30,6 +30,9 @@ WORTH_A_MOVE = 4
 follow balances change all the time, and those that take turns to throw each other out would compute for nothing."""
 PATIENCE = 4
 """Times what a prompt takes at least."""
+CHILD_SHARE = 8
+"""A child that is given no sum gets this part of what its parent has left: several in a row get about the same, and
+their parent keeps enough to go on."""
 
 
 def policy_of(section: SchedulingSection, num_pages: int) -> Policy:
@@ -83,9 +86,16 @@ class Claims:
     def ledger(self) -> Ledger:
         return self.policy.ledger
 
-    def join(self, process: Process, endowment: int) -> None:
-        """`endowment`: micro-credits."""
-        process.seat = self.policy.join(process.pid, endowment, self.step, priority=process.priority)
+    def join(self, process: Process, endowment: int | None, parent: str = "") -> None:
+        """`endowment`: micro-credits; of a child out of the balance of its parent. None: an eighth of that."""
+        if parent:
+            # A child never makes credits: without its parent there are none for it.
+            left = max(self.ledger.account(parent).balance, 0) if parent in self.ledger else 0
+            endowment = left // CHILD_SHARE if endowment is None else min(endowment, left)
+        assert endowment is not None, f"{process.pid} has no parent to inherit from"
+        process.seat = self.policy.join(
+            process.pid, endowment, self.step, parent=parent or None, priority=process.priority
+        )
 
     def endow(self, process: Process, amount: int) -> None:
         """So many micro-credits more."""

@@ -156,7 +156,7 @@ class Intake:
             process = Process(
                 host, message.pid, message.user, claims.ledger, priority=message.priority, bid=message.bid
             )
-            claims.join(process, message.endowment)
+            claims.join(process, message.endowment, message.parent)
             host.processes[message.pid] = process
         if message.is_profiled and process.profile is None:
             self._profiler.open(process)

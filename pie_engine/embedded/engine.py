@@ -32,16 +32,17 @@ from pie_engine.driver.fake_script import FakeScript
 from pie_engine.embedded.fake import load_fake
 from pie_engine.embedded.interrupts import Interrupts
 from pie_engine.embedded.process import EmbeddedProcess
-from pie_engine.errors import Internal, NotFound
+from pie_engine.errors import Internal, NotFound, PieError
 from pie_engine.host.make import make_host
 from pie_engine.host.models import HostModel
 from pie_engine.host.process import Process
 from pie_engine.host.tap import Tap, Taps
 from pie_engine.hub.places import resolve
 from pie_engine.protocol.credits import endowment_of
-from pie_engine.protocol.program import Bundle
-from pie_engine.protocol.to_gateway import Event
+from pie_engine.protocol.program import Bundle, is_named
+from pie_engine.protocol.to_gateway import Event, LaunchChild
 from pie_engine.protocol.to_host import (
+    ChildRefused,
     Deliver,
     EventsSeen,
     EventsStored,
@@ -95,6 +96,8 @@ class Embedded:
         self._cores: dict[str, _LoadedCore] = {}
         """By the name of the model, the default one first."""
         self._processes: dict[str, EmbeddedProcess] = {}
+        self._published: dict[tuple[str, str], Bundle] = {}
+        """By user and `name`, or `name@version`: what programs of that user can launch."""
         self._numbers = itertools.count(1)
         self.num_passes = 0
         """Steps that the models have run."""
@@ -169,10 +172,11 @@ class Embedded:
         of `user`. Raises `NotFound` when a secret that the manifest names is not in `secrets`, `InvalidInput` for no
         amount of credits.
         """
-        given = _secrets_of(bundle, secrets or {})
+        secrets = secrets or {}
+        given = _secrets_of(bundle, secrets)
         text = input if isinstance(input, str) else msgspec.json.encode(input or {}).decode()
         pid = pid or f"{bundle.manifest.name}-{next(self._numbers)}"
-        process = self._processes[pid] = EmbeddedProcess(self, pid)
+        process = self._processes[pid] = EmbeddedProcess(self, pid, secrets)
         quota = self._scheduling.quota_of(user)
         wish = bundle.manifest.endowment if endowment is None else endowment
         credits = endowment_of(quota.endowment if wish is None else wish)
@@ -187,6 +191,12 @@ class Embedded:
         if seed is not None and launched is not None:
             launched.new_seed = partial(Random(seed).getrandbits, 64)
         return process
+
+    def publish(self, bundle: Bundle, *, user: str = USER) -> None:
+        """From here on programs of `user` that name it can launch it."""
+        manifest = bundle.manifest
+        for reference in (manifest.name, f"{manifest.name}@{manifest.version}"):
+            self._published[user, reference] = bundle
 
     def turn(self) -> float | None:
         """Let everybody do what can be done now.
@@ -264,10 +274,40 @@ class Embedded:
 
     def _tell(self) -> None:
         for report in self.host.take_reports():
-            if isinstance(report, Event) and (process := self._processes.get(report.pid)) is not None:
+            if isinstance(report, LaunchChild):
+                self._answer(report)
+            elif isinstance(report, Event) and (process := self._processes.get(report.pid)) is not None:
                 process.take(report)
                 self.host.receive_order(EventsStored(report.pid, report.seq))
                 self.host.receive_order(EventsSeen(report.pid, report.seq))
+
+    def _answer(self, wish: LaunchChild) -> None:
+        """Launch the child that a program asks for, or say why not."""
+        try:
+            self._launch_child(wish)
+        except PieError as error:
+            self.host.receive_order(ChildRefused(wish.parent, wish.request, error.info))
+
+    def _launch_child(self, wish: LaunchChild) -> None:
+        parent, of_parent = self.host.processes.get(wish.parent), self._processes.get(wish.parent)
+        if parent is None or of_parent is None:
+            return
+        own, user = parent.program.bundle, parent.job.user
+        bundle = own if is_named(wish.program, own.manifest) else self._published.get((user, wish.program))
+        if bundle is None:
+            raise NotFound(
+                f"no program `{wish.program}`",
+                hint="an embedded engine knows those that it was given: `programs=` of `run`, `publish` of `Embedded`",
+            )
+        given = _secrets_of(bundle, of_parent.secrets)
+        pid = f"{bundle.manifest.name}-{next(self._numbers)}"
+        self._processes[pid] = EmbeddedProcess(self, pid, of_parent.secrets)
+        order = Launch(pid, user, bundle.digest, bundle, wish.input, given, endowment=0, priority=parent.job.priority)
+        linked = {"parent": wish.parent, "request": wish.request, "inherits": wish.endowment}
+        self.host.receive_order(msgspec.structs.replace(order, **linked))
+        launched = self.host.processes.get(pid)
+        if launched is not None:  # what its parent's seed is, its own follows from
+            launched.new_seed = partial(Random(parent.new_seed()).getrandbits, 64)
 
     def _seconds_left(self) -> float | None:
         """Until something is to be done without anything coming from outside."""

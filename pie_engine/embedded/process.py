@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,8 +24,10 @@ LOOK_S = 0.002
 class EmbeddedProcess:
     """A launched program: its events as they come, and what it took."""
 
-    def __init__(self, engine: Embedded, pid: str) -> None:
+    def __init__(self, engine: Embedded, pid: str, secrets: Mapping[str, str]) -> None:
+        """`secrets`: those that its children may name."""
         self.pid = pid
+        self.secrets = secrets
         self.events: list[Event] = []
         """All so far; the last one is terminal when the program has ended."""
         self._engine = engine

@@ -12,6 +12,7 @@ MANY = 2
 """So many of a unit are said in it."""
 INSTEAD: dict[ActivityState, str] = {
     "computing": "which computes",
+    "waiting: children": "which waits for its children",
     "waiting: client": "which waits for the client",
     "waiting: timer": "which waits for a timer",
 }

@@ -180,7 +180,7 @@ class App:
             case "POST", ["v1", "processes", pid, action] if action in ACTIONS:
                 request.check()
                 body = await request.body(self._services.max_body_bytes)
-                await act(self._services.table.orders, self._find(pid), action, body)
+                await act(self._services.table, self._find(pid), action, body)
                 await reply.json(202, {})
             case "POST", ["v1", "processes", pid, "messages"]:
                 request.check()

@@ -30,6 +30,7 @@ from pie_engine.protocol.to_gateway import (
     GatewayMessage,
     Generations,
     HostStats,
+    LaunchChild,
     OrderAnswer,
     Registered,
     Settled,
@@ -157,6 +158,8 @@ class Exchange:
             case Registered():
                 self._early[boot_id] = message
                 self._register_early()
+            case LaunchChild():
+                self._table.children.asked(boot_id, message)
             case Described():
                 self._programs.described(message)
             case Settled():

@@ -96,7 +96,10 @@ class HostPool:
     def pick(self, lane: str = PYTHON) -> Host | None:
         """The least loaded host that has room; None: wait in the queue."""
         host = self.least_loaded(lane)
-        return host if host is not None and len(host.pids) < self._max_processes else None
+        return host if host is not None and self.has_room(host) else None
+
+    def has_room(self, host: Host) -> bool:
+        return len(host.pids) < self._max_processes
 
     def release(self, boot_id: str | None, pid: str) -> None:
         host = self._hosts.get(boot_id or "")

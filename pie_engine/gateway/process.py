@@ -109,6 +109,7 @@ class Process:
             last_event=self.stored_seq,
             usage=usage,
             activity=activity or self.state,
+            parent=record.parent,
         )
 
 

@@ -95,7 +95,7 @@ class Snapshots:
         """One for each model that it uses."""
         record, own = process.record, self._hosts.activity(process.host_boot, process.pid)
         common = (process.pid, record.user, record.program, record.version)
-        created, host = record.created, process.host or ""
+        created, host, parent = record.created, process.host or "", record.parent or ""
         found = []
         for model, usage in used:
             state, why = _state_and_reason(activity_of(process, own, usage.state, now))
@@ -124,11 +124,12 @@ class Snapshots:
                     dividends=usage.dividends,
                     num_made=usage.num_made,
                     num_moved_out=usage.num_moved_out,
+                    parent=parent,
                 )
             )
         if not found:
             state, why = _state_and_reason(activity_of(process, own, "", now))
-            found.append(ProgramState(*common, state=state, created=created, host=host, waits_for=why))
+            found.append(ProgramState(*common, state=state, created=created, host=host, waits_for=why, parent=parent))
         return found
 
     def _requests(self) -> Requests:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from pie_engine.config import EngineConfig
+from pie_engine.config import MIB, EngineConfig
 from pie_engine.errors import Busy, Cancelled, ErrorInfo, InvalidInput, LimitExceeded, Lost, NotFound
 from pie_engine.gateway.audience import Audience
+from pie_engine.gateway.children import Children
 from pie_engine.gateway.counts import Counts
 from pie_engine.gateway.hosts import PYTHON, Host, HostPool, lane_of
+from pie_engine.gateway.launches import checked_input, record_of, trace_kinds
 from pie_engine.gateway.native import check_native
 from pie_engine.gateway.orders import Orders
 from pie_engine.gateway.problems import Conflict
@@ -30,15 +31,9 @@ from pie_engine.gateway.receipts import Receipts
 from pie_engine.gateway.secret_shelf import SecretShelf
 from pie_engine.gateway.turn import Turn, nothing
 from pie_engine.protocol.http import LaunchRequest
-from pie_engine.protocol.program import Bundle
+from pie_engine.protocol.program import Bundle, Manifest
 from pie_engine.protocol.to_gateway import Event, Registered, Settled
-from pie_engine.protocol.to_host import (
-    BidForProcess,
-    EndowProcess,
-    Launch,
-    Terminate,
-    TraceKind,
-)
+from pie_engine.protocol.to_host import BidForProcess, ChildRefused, EndowProcess, Launch, Terminate
 from pie_engine.store.records import ProcessRecord
 from pie_engine.store.store import Store
 
@@ -69,6 +64,7 @@ class ProcessTable:
         self._config = config.gateway
         self._quotas = Quotas(config.scheduling, store.endowed_since(time.time() - HOUR_S))
         self.orders = Orders(store, turn, self._quotas, self.end)
+        self.children = Children(self, programs, hosts, turn, int(config.gateway.max_body_mb * MIB))
         self._alive: dict[str, Process] = {}
         self._by_key: dict[tuple[str, str], Process] = {}
         self._queues: defaultdict[str, deque[Process]] = defaultdict(deque)
@@ -103,6 +99,20 @@ class ProcessTable:
             raise NotFound(f"no process `{pid}`", hint="`pie ps --all` shows what there is")
         return process
 
+    def living(self, pid: str) -> Process | None:
+        """None: there is none, or its last event has come."""
+        process = self._alive.get(pid)
+        return None if process is None or process.has_terminal else process
+
+    def descendants(self, process: Process) -> list[Process]:
+        """Its children and theirs that live, the oldest first."""
+        pids, found = {process.pid}, []
+        for each in self._alive.values():  # children come after their parents
+            if each.record.parent in pids and not each.has_terminal:
+                pids.add(each.pid)
+                found.append(each)
+        return found
+
     def _ended(self, pid: str) -> Process | None:
         record = self._store.process(pid)
         return None if record is None else Process(record)
@@ -112,21 +122,28 @@ class ProcessTable:
     async def launch(self, user: str, request: LaunchRequest) -> Process:
         """Returns when the launch is committed. The same idempotency key again gives the same process."""
         digest, bundle, is_new = self._program_of(user, request)
-        text = _checked_input(request.input)
+        text = checked_input(request.input)
         wish = bundle.manifest.endowment if request.endowment is None else request.endowment
         endowment = self._quotas.endowment(user, wish)
         if request.native:
             check_native(request, bundle)
-        known = self._launched_before(user, request.idempotency_key)
+        known = self.launched_before(user, request.idempotency_key)
         if known is not None:
             return await self._same_launch(known, digest, text)
-        self._secrets.values(user, bundle.manifest.secrets, bundle.manifest.name)
-        self._check_room(user, endowment)
-        process = self._admit(user, digest, bundle, text, request, endowment)
+        self._check_room(user, bundle.manifest, endowment)
+        record = record_of(self.new_id(), user, digest, bundle.manifest, request, endowment)
+        return await self.enter(record, bundle, is_new=is_new)
+
+    async def enter(
+        self, record: ProcessRecord, bundle: Bundle, host: Host | None = None, *, is_new: bool = False
+    ) -> Process:
+        """A new process takes its place in the table and in `host`, or in any that has room. Returns when it is
+        committed. `is_new`: its program is to be stored."""
+        process = self._admit(record, bundle, host)
 
         def change(store: Store) -> None:
             if is_new:
-                store.add_program(digest, bundle)
+                store.add_program(record.digest, bundle)
             store.add_process(process.record)
 
         process.admission = self._turn.write(change, lambda: self._admitted(process, bundle))
@@ -136,6 +153,11 @@ class ProcessTable:
             self._drop(process)
             raise
         return process
+
+    def new_id(self) -> int:
+        """Of a process."""
+        self._next_id += 1
+        return self._next_id - 1
 
     def _program_of(self, user: str, request: LaunchRequest) -> tuple[str, Bundle, bool]:
         """Digest, content, and whether the store must be given it."""
@@ -147,7 +169,7 @@ class ProcessTable:
         digest = self._programs.resolve(user, request.program or "")
         return digest, self._programs.bundle(digest), False
 
-    def _launched_before(self, user: str, key: str | None) -> Process | None:
+    def launched_before(self, user: str, key: str | None) -> Process | None:
         if key is None:
             return None
         known = self._by_key.get((user, key))
@@ -163,11 +185,17 @@ class ProcessTable:
             await asyncio.shield(known.admission)
         return known
 
-    def _check_room(self, user: str, endowment: int) -> None:
+    def _check_room(self, user: str, manifest: Manifest, endowment: int) -> None:
         # A host for components is tried again whenever somebody needs it.
         refusal = self.refusal or self._no_host.get(PYTHON)
         if refusal is not None:
             raise refusal
+        self.check_room(user, manifest, endowment)
+
+    def check_room(self, user: str, manifest: Manifest, endowment: int) -> None:
+        """For one process more, which brings so many new micro-credits. Raises `LimitExceeded`, and `NotFound` for a
+        secret."""
+        self._secrets.values(user, manifest.secrets, manifest.name)
         limit = self._config.max_processes
         if len(self._alive) >= limit:
             raise LimitExceeded.of(
@@ -177,35 +205,16 @@ class ProcessTable:
             )
         self._quotas.check_room(user, endowment, self._alive.values())
 
-    def _admit(
-        self, user: str, digest: str, bundle: Bundle, text: str, request: LaunchRequest, endowment: int
-    ) -> Process:
-        """Takes its place in the table and, if one is free, in a host."""
-        lane = lane_of(bundle.manifest, user)
-        host = None if self._queues[lane] else self._hosts.pick(lane)
-        record = ProcessRecord(
-            id=self._next_id,
-            pid=secrets.token_hex(8),
-            user=user,
-            program=bundle.manifest.name,
-            version=bundle.manifest.version,
-            digest=digest,
-            input=text,
-            on_disconnect=request.on_disconnect,
-            idempotency_key=request.idempotency_key,
-            host_boot=None if host is None else host.boot_id,
-            host=None if host is None else host.name,
-            is_terminating=False,
-            created=time.time(),
-            ended=None,
-            outcome=None,
-            trace=",".join(request.trace),
-            native=request.native,
-            endowment=endowment,
-        )
-        self._next_id += 1
-        self._quotas.give(user, endowment)
+    def _admit(self, record: ProcessRecord, bundle: Bundle, host: Host | None) -> Process:
+        lane = lane_of(bundle.manifest, record.user)
+        if host is None and not self._queues[lane]:
+            host = self._hosts.pick(lane)
+        if host is not None:
+            record = msgspec.structs.replace(record, host_boot=host.boot_id, host=host.name)
+        self._quotas.give(record.user, record.endowment)
         process = Process(record, lane=lane)
+        parent = self._alive.get(record.parent or "")
+        process.is_paused = parent is not None and parent.is_paused
         self._enter(process)
         if host is not None:
             host.pids.add(process.pid)
@@ -264,6 +273,9 @@ class ProcessTable:
             process.endowment,
             self._quotas.priority(record.user),
             process.bid,
+            record.parent or "",
+            record.request,
+            record.inherits,
         )
         self._turn.say(process.host_boot, launch)
         self.orders.say_again(process)
@@ -354,8 +366,12 @@ class ProcessTable:
 
     def end(self, process: Process, info: ErrorInfo) -> None:
         """The terminal event that only the gateway can write. Nothing if there is one."""
-        if not process.has_terminal:
-            self._turn.append(process, process.error_event(info))
+        if process.has_terminal:
+            return
+        self._turn.append(process, process.error_event(info))
+        record = process.record
+        if record.parent is not None and process.host_boot is not None and not process.is_dispatched:
+            self._turn.say(process.host_boot, ChildRefused(record.parent, record.request, info))
 
     # Hosts.
 
@@ -437,22 +453,9 @@ class ProcessTable:
                 self.end(process, info)
 
 
-def trace_kinds(text: str) -> tuple[TraceKind, ...]:
-    """As the store has them. Those of another version of Pie are left out."""
-    known: tuple[TraceKind, ...] = get_args(TraceKind)
-    return tuple(kind for kind in known if kind in text.split(","))
-
-
 def daemon_stopped() -> ErrorInfo:
     return Lost.of("daemon_stopped", "the daemon was stopped").info
 
 
 def lost(message: str) -> ErrorInfo:
     return Lost.of("lost", f"the process was lost: {message}").info
-
-
-def _checked_input(raw: msgspec.Raw) -> str:
-    text = bytes(raw).decode()
-    if not text.lstrip().startswith("{"):
-        raise InvalidInput("`input` is not a JSON object", hint='like {"prompt": "Hello"}')
-    return text

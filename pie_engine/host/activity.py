@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from pie_engine.host.family import Child
 from pie_engine.host.process import Process
 from pie_engine.protocol.to_gateway import Activity, ActivityState
 
@@ -34,6 +35,8 @@ def doing(process: Process) -> Doing:
     waits_for = process.futures.pending
     if any(future.is_at_core for future in waits_for):
         return Doing()
+    if names := sorted({future.wish.program for future in waits_for if isinstance(future, Child)}):
+        return Doing("waiting: children", ", ".join(names), process.wake_at)
     if of_client := sorted({future.of_client for future in waits_for if future.of_client}):
         return Doing("waiting: client", " or ".join(of_client), process.wake_at)
     return Doing("waiting: timer", "", process.wake_at) if process.wake_at is not None else Doing()

@@ -59,7 +59,11 @@ def _read_leniently(text: str) -> str:
 
 
 class TooMuchOutput(Exception):
-    """Over `max_bytes`; whose limit that is, the process knows."""
+    """Over `max_bytes` of a process, whose limit that is knows its `pid`."""
+
+    def __init__(self, pid: str, max_bytes: int) -> None:
+        super().__init__(pid)
+        self.pid, self.max_bytes = pid, max_bytes
 
 
 class Trace(Protocol):
@@ -72,9 +76,16 @@ class Trace(Protocol):
 class EventLog:
     """The events of one process."""
 
-    def __init__(self, pid: str, max_bytes: int, redact: Callable[[str], str] | None = None) -> None:
-        """`redact`: takes out of JSON what must not leave the process."""
+    def __init__(
+        self,
+        pid: str,
+        max_bytes: int,
+        redact: Callable[[str], str] | None = None,
+        parent: EventLog | None = None,
+    ) -> None:
+        """`redact`: takes out of JSON what must not leave the process. `parent`: whose output this counts as, too."""
         self.pid = pid
+        self._parent = parent
         self._redact = redact
         self.traces: list[Trace] = []
         """Who writes traces of the process here."""
@@ -145,9 +156,15 @@ class EventLog:
 
     def _count(self, text: str) -> None:
         num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-        if self._num_bytes + num_bytes > self._max_bytes:
-            raise TooMuchOutput
-        self._num_bytes += num_bytes
+        payer: EventLog | None = self
+        while payer is not None:
+            if payer._num_bytes + num_bytes > payer._max_bytes:
+                raise TooMuchOutput(payer.pid, payer._max_bytes)
+            payer = payer._parent
+        payer = self
+        while payer is not None:
+            payer._num_bytes += num_bytes
+            payer = payer._parent
 
     def close_text(self) -> int:
         """Make an event of the text that is being joined; returns the number of the last event."""

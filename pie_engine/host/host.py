@@ -25,6 +25,7 @@ from pie_engine.host.core_results import CoreResults
 from pie_engine.host.cores import Cores, core_lost
 from pie_engine.host.ending import cancelled, ending_of
 from pie_engine.host.events import EventLog, json_text
+from pie_engine.host.family import awaited, bond_of
 from pie_engine.host.generations import GenerationLog
 from pie_engine.host.guests import Guests
 from pie_engine.host.market import Settlements
@@ -37,9 +38,10 @@ from pie_engine.host.scheduler import Scheduler
 from pie_engine.host.wall import WallLimits
 from pie_engine.protocol.program import Bundle, Signature
 from pie_engine.protocol.to_core import CoreMessage
-from pie_engine.protocol.to_gateway import Activity, Described, HostReport
+from pie_engine.protocol.to_gateway import Activity, Described, HostReport, LaunchChild
 from pie_engine.protocol.to_host import (
     BidForProcess,
+    ChildRefused,
     CoreResult,
     Deliver,
     Describe,
@@ -99,6 +101,7 @@ class Host:
         """How often one was gained or lost."""
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             Launch: self._launch,
+            ChildRefused: self._child_refused,
             Describe: self._describe,
             Deliver: self._deliver,
             Terminate: self._terminate,
@@ -147,7 +150,8 @@ class Host:
         """What a new gateway has to hear first."""
         self._num_gateways += 1
         paused = [pid for pid, process in self.processes.items() if process.pause.is_on]
-        return self._outbox.start_anew(paused)
+        wishes = [wish for process in self.processes.values() for wish in process.family.wishes]
+        return [*self._outbox.start_anew(paused), *wishes]
 
     def lose_gateway(self) -> None:
         """Programs go on for a while."""
@@ -240,6 +244,17 @@ class Host:
     def has_output(self, process: Process) -> None:
         self._outbox.changed(process.events)
 
+    # Services for families.
+
+    def ask_for_child(self, wish: LaunchChild) -> None:
+        self._outbox.answer(wish)
+
+    def ask_to_end(self, process: Process) -> None:
+        self._terminate(Terminate(process.pid))
+
+    def end(self, process: Process, error: ErrorInfo) -> None:
+        self._end(process, error)
+
     # Running.
 
     def _start(self, process: Process) -> Guest | None:
@@ -298,6 +313,8 @@ class Host:
         if process.has_ended:
             return
         del self.processes[process.pid]
+        # Before it: what they have left of its credits is its own again.
+        process.family.end_children()
         if process.guest is not None:
             self.guests.leave(process.guest)
         if process.tap is not None:
@@ -305,6 +322,7 @@ class Host:
             process.tap.ended(ending)
         process.close()
         process.job.conclude(process, ending)
+        process.family.tell_end(ending)
 
     # Orders.
 
@@ -312,22 +330,8 @@ class Host:
         program = self._programs.get(order.user, order.digest, order.bundle)
         if self._outbox.knows(order.pid):
             return
-        process = self._add(
-            Job(
-                order.pid,
-                order.user,
-                program,
-                "run",
-                (order.input,),
-                self._conclude_run,
-                secrets=order.secrets,
-                trace=order.trace,
-                native=order.native,
-                endowment=order.endowment,
-                priority=order.priority,
-                bid=order.bid,
-            )
-        )
+        bond = bond_of(self.processes, order) if order.parent else None
+        process = self._add(Job.of(order, program, self._conclude_run, self.processes.get(order.parent), bond))
         if self._is_traced:
             process.generations = GenerationLog(order.pid)
         self._open_log(process.events, order.bundle)
@@ -336,6 +340,13 @@ class Host:
             self._watched[process.pid] = process
         for cut in process.limits.cuts():
             process.tell("warning", cut)
+        if process.job.parent is not None:
+            process.job.parent.family.born(process)
+
+    def _child_refused(self, order: ChildRefused) -> None:
+        bond = awaited(self.processes, order.parent, order.request)
+        if bond is not None:
+            bond.refuse(order.error.raised())
 
     def _refuse(self, order: GatewayOrder, error: ErrorInfo) -> None:
         """Whoever waits for an answer gets one."""
@@ -345,6 +356,7 @@ class Host:
             events = EventLog(order.pid, 0)
             self._open_log(events, order.bundle)
             events.end("error", json_text(error))
+            self._child_refused(ChildRefused(order.parent, order.request, error))
 
     def _open_log(self, events: EventLog, bundle: Bundle) -> None:
         manifest = bundle.manifest

@@ -45,6 +45,11 @@ class Mailbox:
             self._messages.append(value)
             self._match()
 
+    def post(self, value: str) -> None:
+        """A message of the parent, which does not outlive this host either."""
+        self._messages.append(value)
+        self._match()
+
     def wait(self, receive: Receive) -> None:
         self._waiting.append(receive)
         self._match()

@@ -22,6 +22,7 @@ class Wallet:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._endowment = job.endowment
+        """By its owner: of a child, beside what it inherits."""
         self._bid = job.bid
         self.accounts: dict[str, tuple[int, int]] = {}
         """By the boot id of the core: micro-credits that it has taken so far, of those that it was given."""
@@ -39,14 +40,36 @@ class Wallet:
     def charged(self, core: CoreView, spent: int, endowment: int) -> None:
         self.accounts[core.boot_id] = spent, endowment
 
+    @property
+    def most(self) -> int:
+        """Micro-credits that it can have been given in a core, less dividends."""
+        if self._job.parent is None:
+            return self._endowment
+        inherited = self._job.parent.wallet.most if self._job.inherits is None else self._job.inherits
+        return self._endowment + inherited
+
     def enter(self, core: CoreView) -> None:
         """The core has to know the process from now on."""
         self.accounts.setdefault(core.boot_id, (0, self._endowment))
-        job = self._job
-        is_profiled = "profile" in job.trace
+        if core.is_open(self._job.pid):
+            return
+        job, parent = self._job, self._job.parent
+        if parent is not None:
+            parent.wallet.enter(core)
         core.open(
-            OpenProcess(job.pid, job.program.name, job.user, is_profiled, self._endowment, job.priority, self._bid)
+            OpenProcess(
+                job.pid,
+                job.program.name,
+                job.user,
+                is_profiled="profile" in job.trace,
+                endowment=self._endowment if parent is None else job.inherits,
+                priority=job.priority,
+                bid=self._bid,
+                parent="" if parent is None else parent.pid,
+            )
         )
+        if parent is not None and self._endowment:
+            core.send(Endow(job.pid, self._endowment))
 
     def endow(self, endowment: int, cores: Iterable[CoreView]) -> None:
         """See `EndowProcess`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from pie_engine.host.events import EventLog
-from pie_engine.protocol.to_gateway import Described, Generations, HostReport, Registered, Settled
+from pie_engine.protocol.to_gateway import Described, Generations, HostReport, LaunchChild, Registered, Settled
 
 MAX_REMEMBERED_PIDS = 100_000
 
@@ -17,7 +17,7 @@ class Outbox:
         self._logs: dict[str, EventLog] = {}
         self._changed: dict[str, EventLog] = {}
         self._past_pids: OrderedDict[str, None] = OrderedDict()
-        self._answers: list[Described | Generations | Settled] = []
+        self._answers: list[Described | Generations | LaunchChild | Settled] = []
 
     def knows(self, pid: str) -> bool:
         """Whether this process was launched here, whenever that was."""
@@ -32,7 +32,7 @@ class Outbox:
         if log.pid in self._logs:
             self._changed[log.pid] = log
 
-    def answer(self, answer: Described | Generations | Settled) -> None:
+    def answer(self, answer: Described | Generations | LaunchChild | Settled) -> None:
         """Before the events of this turn."""
         self._answers.append(answer)
 

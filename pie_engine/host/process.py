@@ -15,6 +15,7 @@ from pie_engine.errors import ErrorInfo, InvalidInput, LimitExceeded, NotFound, 
 from pie_engine.host.contexts import Context
 from pie_engine.host.cores import Cores, CoreView
 from pie_engine.host.events import EventLog, TooMuchOutput, json_text
+from pie_engine.host.family import Child, Family, FamilyServices
 from pie_engine.host.futures import TERMINATION, FutureTable
 from pie_engine.host.generations import GenerationLog
 from pie_engine.host.limits import GrantedLimits
@@ -28,7 +29,7 @@ from pie_engine.host.tap import Places, Tap, Waited
 from pie_engine.host.taps import make_tap
 from pie_engine.protocol.plan import NO_USAGE, Usage
 from pie_engine.protocol.to_gateway import EventKind
-from pie_engine.protocol.to_host import NO_SECRETS, Secrets, TraceKind, Waits
+from pie_engine.protocol.to_host import NO_SECRETS, Launch, Secrets, TraceKind, Waits
 from pie_engine.store.contexts import SavedContexts
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pie_engine.host.programs import Program
 
 
-class HostServices(Protocol):
+class HostServices(FamilyServices, Protocol):
     """What a process needs of its host."""
 
     cores: Cores
@@ -48,7 +49,7 @@ class HostServices(Protocol):
         """Of the shared runtime that guests to be recorded run in."""
 
     def next_id(self) -> int:
-        """For operations, contexts and futures; never the same twice in this host."""
+        """For operations, contexts, futures and children; never the same twice in this host."""
 
     def make_ready(self, process: Process) -> None:
         """Its wait is over."""
@@ -96,6 +97,40 @@ class Job:
     """What its owner bids for all its contexts at first; None: it bids for itself."""
     compiles: bool = False
     """`describe`: whether modules that nothing imports have to compile, too."""
+    parent: Process | None = None
+    """The process that has launched it; None: a client has."""
+    bond: Child | None = None
+    """As its parent has it."""
+    inherits: int | None = None
+    """Of a child: micro-credits that it gets out of its parent's, in each core; None: an eighth."""
+
+    @classmethod
+    def of(
+        cls,
+        order: Launch,
+        program: Program,
+        conclude: Callable[[Process, Ending], None],
+        parent: Process | None,
+        bond: Child | None,
+    ) -> Job:
+        """To run a program. `parent` and `bond`: of a child."""
+        return cls(
+            order.pid,
+            order.user,
+            program,
+            "run",
+            (order.input,),
+            conclude,
+            secrets=order.secrets,
+            trace=order.trace,
+            native=order.native,
+            endowment=order.endowment,
+            priority=order.priority,
+            bid=order.bid,
+            parent=parent,
+            bond=bond,
+            inherits=order.inherits,
+        )
 
 
 class Process:
@@ -132,7 +167,8 @@ class Process:
         """How it will end, whatever its guest does from now on."""
         self.redact = Redaction(job.secrets.values)
         redact = self.redact.in_json if job.secrets.values else None
-        self.events = EventLog(job.pid, int(self.limits.output_mb * MIB), redact)
+        parent_log = None if job.parent is None else job.parent.events
+        self.events: EventLog = EventLog(job.pid, int(self.limits.output_mb * MIB), redact, parent_log)
         self.mailbox = Mailbox(self.notify)
         self.futures = FutureTable()
         self.generations: GenerationLog | None = None
@@ -140,6 +176,7 @@ class Process:
         self.contexts: dict[int, Context] = {}
         self.matchers: dict[int, Matcher] = {}
         self.wallet = Wallet(job)
+        self.family = Family(self, services, limits)
         self.new_seed: Callable[[], int] = fresh_seed
         """Of the random numbers of a context that has no seed of its own."""
         self.tap: Tap | None = None
@@ -312,6 +349,8 @@ class Process:
     def output(self, kind: EventKind, data: str) -> None:
         """JSON that counts as output; over the limit the program ends."""
         self._output(lambda: self.events.output(kind, data))
+        if kind == "message":
+            self.family.tell_message(data)
 
     def write(self, kind: EventKind, text: str) -> None:
         """Text of a standard stream."""
@@ -331,11 +370,18 @@ class Process:
             raise self.doom
         try:
             append()
-        except TooMuchOutput:
-            message = f"the program's output is more than {self.limits.output_mb:g} MB"
-            self.doom = self.limits.exceeded("output_mb", message, otherwise="send less")
+        except TooMuchOutput as over:
+            self.doom = self._too_much(over)
             raise self.doom from None
         self._services.has_output(self)
+
+    def _too_much(self, over: TooMuchOutput) -> LimitExceeded:
+        if over.pid != self.pid:
+            message = f"the output of its parent, {over.pid}, with that of its children is more than "
+            message += f"{over.max_bytes / MIB:.4g} MB"
+            return LimitExceeded.of("output_limit", message, hint="send less, or raise `output_mb` of the parent")
+        message = f"the program's output is more than {self.limits.output_mb:g} MB"
+        return self.limits.exceeded("output_mb", message, otherwise="send less")
 
     def has_trace(self) -> None:
         """Its tap has written something."""

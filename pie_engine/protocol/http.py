@@ -167,6 +167,8 @@ class ProcessView(Body, frozen=True):
     activity: str = ""
     """What it does, or waits for and why: as `state` and `waits_for` of `stats.ProgramState`, `waiting: client (to send
     a message)`."""
+    parent: str | None = None
+    """Process id of the program that has launched it; None: a client has."""
 
 
 class EventView(Body, frozen=True):

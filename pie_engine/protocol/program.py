@@ -57,6 +57,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """A version specifier that lets `GUEST_PYTHON` in."""
     secrets: tuple[str, ...] = ()
     """Names of the secrets that `runtime.secret` gives it."""
+    launches: tuple[str, ...] = ()
+    """Programs that it may launch as its children: `name`, in any version, or `name@version`."""
     dependencies: tuple[str, ...] = ()
     """Pure-Python packages that it needs, as pip writes them: `tabulate>=0.9`. They travel among its files."""
     endowment: Credits | None = None
@@ -95,6 +97,11 @@ class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
         """blake2b-128 of the canonical form: an edited file is another program."""
         canonical = msgspec.json.encode(self, order="sorted")
         return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+def is_named(reference: str, manifest: Manifest) -> bool:
+    """Whether `name` or `name@version` means this one."""
+    return reference in (manifest.name, f"{manifest.name}@{manifest.version}")
 
 
 def _is_module(path: str) -> bool:

@@ -134,7 +134,8 @@ class ProgramState(Body, frozen=True):
     state: str
     """`queued`, `paused`, `running` (a model runs for it), `starting`, `computing` (it runs itself, or waits for its
     turn in its host), `idle` (between two of these), or `waiting: …` with what for: `batch`, `pages`, `disk`,
-    `grammar`, `credits`, `consumer` (its program takes nothing of what is generated), `client`, `timer`."""
+    `grammar`, `credits`, `consumer` (its program takes nothing of what is generated), `client`, `timer`,
+    `children` (programs that it has launched)."""
     created: float
     """Seconds since the epoch."""
     model: str = ""
@@ -169,6 +170,8 @@ class ProgramState(Body, frozen=True):
     """Pages made so far, at one credit each."""
     num_moved_out: int = 0
     """Times that one of its contexts lost its pages."""
+    parent: str = ""
+    """Process id of the program that has launched it; empty: a client has."""
 
 
 class ContextState(Body, frozen=True):

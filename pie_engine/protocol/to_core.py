@@ -25,12 +25,14 @@ class OpenProcess(Message, frozen=True):
     user: str = ""
     is_profiled: bool = False
     """Its host hears what takes how long: `Profiled`."""
-    endowment: int = 1000 * CREDIT
-    """Micro-credits."""
+    endowment: int | None = 1000 * CREDIT
+    """Micro-credits. Of a child they come out of the balance of its parent, as far as that goes; None: an eighth."""
     priority: int = 0
     """A higher one goes first, where the policy asks for it."""
     bid: int | None = None
     """As `SetProcessBid` would say."""
+    parent: str = ""
+    """A process of the same host that was opened before."""
 
 
 class CloseProcess(Message, frozen=True):

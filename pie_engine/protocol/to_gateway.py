@@ -12,7 +12,7 @@ from pie_engine.protocol.program import Signature
 from pie_engine.protocol.stats import Batches, ContextState, Histogram, MarketState
 
 EventKind = Literal["started", "message", "stdout", "stderr", "log", "trace", "return", "error"]
-ActivityState = Literal["", "starting", "computing", "waiting: client", "waiting: timer"]
+ActivityState = Literal["", "starting", "computing", "waiting: children", "waiting: client", "waiting: timer"]
 TRACE_KIND = "trace"
 """Of interest only to who asks for it."""
 TERMINAL_KINDS: frozenset[str] = frozenset({"return", "error"})
@@ -46,6 +46,20 @@ class Registered(Message, frozen=True):
     """Every process that runs here or whose last event has not been stored."""
     paused: list[str] = []
     """Those of them that are paused."""
+
+
+class LaunchChild(Message, frozen=True):
+    """A process asks for a child. Answered by its `Launch` to the same host, or by `ChildRefused`. Asked again of a new
+    gateway, it is the same child."""
+
+    parent: str
+    request: int
+    program: str
+    """`name@version` or `name`. The parent's own is its very program."""
+    input: str
+    """JSON."""
+    endowment: int | None
+    """Micro-credits out of the balance of its parent, in each core; None: an eighth of what is left there."""
 
 
 class Described(Message, frozen=True):
@@ -188,7 +202,16 @@ class ContextList(Message, frozen=True):
 
 
 OrderAnswer = AdapterAnswer | ContextList
-HostReport = Event | Registered | Described | Generations | Settled | HostStats
+HostReport = Event | Registered | LaunchChild | Described | Generations | Settled | HostStats
 GatewayMessage = (
-    Event | Registered | Described | Generations | Settled | HostStats | CoreStats | AdapterAnswer | ContextList
+    Event
+    | Registered
+    | LaunchChild
+    | Described
+    | Generations
+    | Settled
+    | HostStats
+    | CoreStats
+    | AdapterAnswer
+    | ContextList
 )

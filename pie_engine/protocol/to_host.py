@@ -200,6 +200,19 @@ class Launch(Message, frozen=True):
     priority: int = 0
     bid: int | None = None
     """As `BidForProcess` would say."""
+    parent: str = ""
+    """The process in this host whose `LaunchChild` it answers, with that one's `request`."""
+    request: int = 0
+    inherits: int | None = None
+    """Of a child: as there. Its `endowment` is what its owner has given it besides."""
+
+
+class ChildRefused(Message, frozen=True):
+    """There will be no such child."""
+
+    parent: str
+    request: int
+    error: ErrorInfo
 
 
 class Describe(Message, frozen=True):
@@ -268,5 +281,15 @@ CoreNews = SaveFailed | Waits | Charged | Profiled
 """About a process."""
 CoreResult = CoreAnswer | CoreNews
 GatewayOrder = (
-    Launch | Describe | Deliver | Terminate | Pause | Resume | EndowProcess | BidForProcess | EventsStored | EventsSeen
+    Launch
+    | ChildRefused
+    | Describe
+    | Deliver
+    | Terminate
+    | Pause
+    | Resume
+    | EndowProcess
+    | BidForProcess
+    | EventsStored
+    | EventsSeen
 )

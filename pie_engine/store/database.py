@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pie_engine.errors import InvalidConfig
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 BUSY_TIMEOUT_S = 5.0
 CHECKPOINT_INTERVAL_S = 1.0
 WAL_LIMIT_PAGES = 16384
@@ -36,7 +36,8 @@ CREATE TABLE processes (
     idempotency_key TEXT, host_boot TEXT, host TEXT, is_terminating INTEGER NOT NULL DEFAULT 0,
     created REAL NOT NULL, ended REAL, outcome TEXT,
     usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',
-    native TEXT NOT NULL DEFAULT '', endowment INTEGER NOT NULL DEFAULT 0, bid INTEGER
+    native TEXT NOT NULL DEFAULT '', endowment INTEGER NOT NULL DEFAULT 0, bid INTEGER,
+    parent TEXT, request INTEGER NOT NULL DEFAULT 0, inherits INTEGER
 );
 CREATE UNIQUE INDEX processes_key ON processes (user, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX processes_alive ON processes (id) WHERE ended IS NULL;
@@ -74,6 +75,11 @@ ALTER TABLE processes DROP COLUMN num_tokens
     5: """
 ALTER TABLE processes ADD COLUMN endowment INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE processes ADD COLUMN bid INTEGER
+""",
+    6: """
+ALTER TABLE processes ADD COLUMN parent TEXT;
+ALTER TABLE processes ADD COLUMN request INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE processes ADD COLUMN inherits INTEGER
 """,
 }
 """From a version to the next one."""

@@ -42,6 +42,13 @@ class ProcessRecord(msgspec.Struct, frozen=True):
     """Micro-credits."""
     bid: int | None = None
     """What its owner bids for all its contexts, in micro-credits for a page and a step; None: it bids for itself."""
+    parent: str | None = None
+    """Process id of the program that has launched it; None: a client has."""
+    request: int = 0
+    """Of a child: which of its parent's launches it is."""
+    inherits: int | None = None
+    """Of a child: micro-credits out of its parent's, in each model; None: an eighth of what is left there. Its
+    `endowment` is what its owner has given it besides."""
     usage: str = "[]"
     """JSON of `Usage`; empty until it has ended."""
     last_seq: int = 0

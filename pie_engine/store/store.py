@@ -22,7 +22,7 @@ PRUNE_BATCH = 100
 
 _PROCESS_COLUMNS = (
     "id, pid, user, program, version, digest, input, on_disconnect, idempotency_key, host_boot, host,"
-    " is_terminating, created, ended, outcome, trace, native, endowment, bid, usage"
+    " is_terminating, created, ended, outcome, trace, native, endowment, bid, parent, request, inherits, usage"
 )
 _PLACES = ", ".join("?" * len(_PROCESS_COLUMNS.split(",")))
 _SELECT_PROCESS = (

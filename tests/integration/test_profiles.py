@@ -13,7 +13,7 @@ import pytest
 from pie_cli.profiles.awaits import awaits, lines
 from pie_cli.profiles.hints import Hint, hints
 from pie_cli.profiles.model import Profile, build
-from pie_cli.profiles.phases import CLIENT, DECODE, PAGES, PREFILL, PYTHON, SLEEP, phases
+from pie_cli.profiles.phases import CHILDREN, CLIENT, DECODE, PAGES, PREFILL, PYTHON, SLEEP, phases
 from pie_cli.profiles.read import Collected
 from pie_cli.profiles.totals import totals
 from pie_engine.config import HostSection, ModelSection
@@ -338,3 +338,24 @@ def test_a_program_that_fails_has_a_profile_too(engine):
     profile = profile_of(process)
     assert profile.outcome == "exception"
     assert profile.is_whole
+
+
+def test_a_wait_for_a_child_is_a_phase_of_its_own(engine):
+    load(engine)
+    user = f"user-{next(_numbers)}"
+    sleeper = "import asyncio\nasync def main() -> None:\n    await asyncio.sleep(0.1)\n"
+    engine.publish(Bundle(Manifest("worker"), {"main.py": sleeper}), user=user)
+    source = """from inferlet import runtime
+async def main() -> None:
+    child = await runtime.launch("worker")
+    await child.result()
+"""
+    boss = Bundle(Manifest("p", launches=("worker",)), {"main.py": source})
+    process = engine.launch(boss, user=user, trace=("profile",))
+    process.wait(60)
+    profile = profile_of(process)
+    found = phases(profile)
+    assert found[CHILDREN] > 0
+    assert found[SLEEP] == found[CLIENT] == 0
+    assert lines(profile)[0].place == "main.py:4 in main"
+    assert max(lines(profile)[0].phases.items(), key=lambda item: item[1])[0] == CHILDREN

@@ -479,3 +479,38 @@ def test_ten_thousand_calls_are_small_and_replayed_in_a_moment(engine, replays):
     assert max(len(part["data"]) for part in packed) < 100_000, "in pieces that nobody has to hold for long"
     replayed = replays.replay(recording_of(process))
     assert (replayed.departures, replayed.num_calls) == ([], 10_000)
+
+
+def test_what_children_said_is_in_the_recording_of_their_parent(engine, replays):
+    worker = """
+from inferlet import Context, session
+async def main(n: int) -> str:
+    session.send(n)
+    if n == 2:
+        raise ValueError("two")
+    with Context() as ctx:
+        ctx.user("Hi")
+        return await ctx.generate(max_tokens=20)
+"""
+    boss = """
+import asyncio
+from inferlet import ChildFailed, runtime
+async def ask(n: int) -> object:
+    async with await runtime.launch("worker", n=n) as child:
+        try:
+            return [[message async for message in child.messages()], await child.result()]
+        except ChildFailed as error:
+            return [error.pid, error.failure.message]
+async def main() -> list:
+    return await asyncio.gather(*(ask(n) for n in range(3)))
+"""
+    user = f"user-{next(_numbers)}"
+    engine.publish(Bundle(Manifest("worker"), {"main.py": worker}), user=user)
+    program = Bundle(Manifest("p", launches=("worker",)), {"main.py": boss})
+    process = engine.launch(program, user=user, trace=("record",))
+    process.wait(60)
+    assert process.value[:2] == [[[0], "Hello there!"], [[1], "Hello there!"]]
+    recording = recording_of(process)
+    replayed = replays.replay(recording)
+    assert (replayed.departures, replayed.value) == ([], process.value)
+    assert {call.function for call in recording.calls} >= {"runtime.launch", "runtime.next-of-child"}

@@ -138,10 +138,21 @@ def test_bids_and_balances_of_processes() -> None:
     ],
 )
 def test_a_narrow_terminal_has_fewer_columns(width: int | None, left_out: set[str]) -> None:
-    row = ("0123456789abcdef", "chat", "waiting: batch", "12", "1234", "76%", "0.0025", "998.5", "4.2s")
+    row = ("0123456789abcdef", "-", "chat", "waiting: batch", "12", "1234", "76%", "0.0025", "998.5", "4.2s")
     header, *lines = _table([row], width)
-    assert set(HEADER) - set(header.split()) == left_out
+    assert set(HEADER) - set(header.split()) == left_out | {"PARENT"}, "nobody has one"
     assert all(len(line) <= (width or 999) for line in (header, *lines)) or width == 20
+
+
+def test_parents_are_shown_where_a_process_has_one_and_there_is_room() -> None:
+    parent, child = "0123456789abcdef", "fedcba9876543210"
+    rest = ("chat", "running", "12", "1234", "76%", "0.0025", "998.5", "4.2s")
+    rows = [(parent, "-", *rest), (child, parent, *rest)]
+    assert [line.split()[:3] for line in _table(rows, 120)] == [
+        ["PID", "PARENT", "PROGRAM"],
+        *(list(row[:3]) for row in rows),
+    ]
+    assert "PARENT" not in _table(rows, 40)[0]
 
 
 def test_who_is_queued_is_shown_with_how_many_are_before_it() -> None:

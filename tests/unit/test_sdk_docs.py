@@ -26,7 +26,12 @@ def test_every_program_on_the_pages_runs(block, monkeypatch):
     first = "praise" if "Grammar.choice" in block.text else "A bad story."
     needed = {"prompt": "Hello!"} if "(prompt: str)" in block.text else {}
     run_inferlet(
-        scope["main"], needed, replies=[first, "Two", "Three", "Four"], inbox=["Ann", None], secrets={"API_KEY": "hush"}
+        scope["main"],
+        needed,
+        replies=[first, "Two", "Three", "Four"],
+        inbox=["Ann", None],
+        secrets={"API_KEY": "hush"},
+        children={"worker": lambda question: f"{question} Because."},
     )
     assert len(stops) == block.text.count("breakpoint()")
 

@@ -174,7 +174,8 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path):
     with sqlite3.connect(path) as old:
         usage = (
             "usage TEXT NOT NULL DEFAULT '[]', trace TEXT NOT NULL DEFAULT '',\n"
-            "    native TEXT NOT NULL DEFAULT '', endowment INTEGER NOT NULL DEFAULT 0, bid INTEGER"
+            "    native TEXT NOT NULL DEFAULT '', endowment INTEGER NOT NULL DEFAULT 0, bid INTEGER,\n"
+            "    parent TEXT, request INTEGER NOT NULL DEFAULT 0, inherits INTEGER"
         )
         assert usage in database.SCHEMA
         old.executescript(database.SCHEMA.replace(usage, "num_tokens INTEGER") + "; DROP TABLE secrets")
@@ -189,6 +190,7 @@ def test_a_database_of_the_version_before_is_taken_over(tmp_path):
     assert Store(path).process("p7").trace == ""
     assert Store(path).process("p7").native == ""
     assert (Store(path).process("p7").endowment, Store(path).process("p7").bid) == (0, None)
+    assert (Store(path).process("p7").parent, Store(path).process("p7").inherits) == (None, None)
 
 
 def test_credits_change(store):

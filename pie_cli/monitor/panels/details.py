@@ -48,6 +48,7 @@ def _summary(row: Row, width: int, *, has_ended: bool) -> list[Line]:
         ("age", format.age(row.age_s)),
         ("model", now.model or format.NOTHING),
         ("host", now.host or format.NOTHING),
+        *([("parent", now.parent)] if now.parent else []),
         ("batch share", format.percent(row.batch_share)),
         ("pages", pages_text(row)),
         ("tokens", f"{now.num_generated:,}"),

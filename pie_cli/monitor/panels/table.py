@@ -11,7 +11,7 @@ from pie_cli.monitor.text import Line, Span, cut_line, fit, line, plain
 from pie_cli.monitor.view import Row
 
 GAP_TEXT = " " * GAP
-WAIT_STYLES = {"credits": "bad"} | dict.fromkeys(("consumer", "client", "timer"), "dim")
+WAIT_STYLES = {"credits": "bad"} | dict.fromkeys(("consumer", "children", "client", "timer"), "dim")
 """Others slow it down."""
 STATE_STYLES = {"running": "good", "queued": "warn", "starting": "dim", "idle": "dim", "paused": "dim"}
 

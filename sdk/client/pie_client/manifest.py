@@ -119,6 +119,12 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def _is_reference(value: str) -> bool:
+    """`name` or `name@version`"""
+    name, at, version = value.partition("@")
+    return bool(NAME.fullmatch(name)) and (not at or bool(VERSION.fullmatch(version)))
+
+
 def _is_specifier(value: object) -> bool:
     return isinstance(value, str) and all(_CLAUSE.fullmatch(clause) for clause in value.split(","))
 
@@ -162,6 +168,10 @@ _PROGRAM_RULES = {
     "python": _Rule(_is_specifier, 'versions of Python, like `">=3.11"`'),
     "endowment": _Rule(
         _is_endowment, f"a number of credits from 0 to {MAX_ENDOWMENT}; leave it out for what all programs get"
+    ),
+    "launches": _Rule(
+        lambda value: isinstance(value, list) and all(_is_text(each) and _is_reference(each) for each in value),
+        'a list of programs, like `["worker", "critic@0.2.0"]`',
     ),
     "secrets": _Rule(
         lambda value: isinstance(value, list) and all(_is_text(name) and SECRET.fullmatch(name) for name in value),

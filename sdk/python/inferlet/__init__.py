@@ -15,12 +15,15 @@ from inferlet._process import Runtime, runtime
 from inferlet._session import Session, session
 from inferlet.adapter import Adapter, AdapterInfo
 from inferlet.beams import Beams, Hypothesis
+from inferlet.children import Child
 from inferlet.context import Context
 from inferlet.errors import (
     Busy,
     Cancelled,
+    ChildFailed,
     ContextTooLong,
     CoreLost,
+    Failure,
     Internal,
     InvalidInput,
     InvalidProgram,
@@ -46,10 +49,13 @@ __all__ = [
     "Beams",
     "Busy",
     "Cancelled",
+    "Child",
+    "ChildFailed",
     "Chunk",
     "Context",
     "ContextTooLong",
     "CoreLost",
+    "Failure",
     "FinishReason",
     "Grammar",
     "Hypothesis",

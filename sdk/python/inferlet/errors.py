@@ -12,11 +12,13 @@ PieError
 ├── Busy                the object is in use; a retry can help
 ├── Cancelled           called off by its owner
 ├── CoreLost            the process that held the model died; it is being restarted
+├── ChildFailed         a child has ended with an error, which is its `failure`
 └── Internal            a bug of the engine
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -103,6 +105,34 @@ class CoreLost(PieError):
 
     code = "core_lost"
     retry = True
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error with which another program has ended, as `pie logs` shows it."""
+
+    code: str
+    """Such as `exception`, `cancelled`, `wall_limit`."""
+    message: str
+    hint: str = ""
+    traceback: str = ""
+    """Of the program's own code; empty where it was ended from outside."""
+    retry: bool = False
+    """Whether the same launch can succeed later."""
+
+
+class ChildFailed(PieError):
+    """A child has ended with an error: `failure` has its code, message, hint and traceback."""
+
+    code = "child_failed"
+
+    def __init__(self, program: str, pid: str, failure: Failure) -> None:
+        super().__init__(f"child `{program}` ({pid}) failed: {failure.message}", hint=failure.hint, retry=failure.retry)
+        self.program = program
+        self.pid = pid
+        self.failure = failure
+        if failure.traceback:
+            self.add_note(f"in the child:\n{failure.traceback.rstrip()}")
 
 
 class Internal(PieError):

@@ -46,7 +46,10 @@ INTERFACES = {
     "matcher": ["create", "fork", "advance", "rollback", "look", "finish-look", "release"],
     "scheduling": ["set-bid", "set-away", "look", "finish-look"],
     "session": ["send", "receive", "finish-receive", "drain", "finish-drain"],
-    "runtime": ["process-id", "program", "version", "store-code", "at", "secret"],
+    "runtime": [
+        *["process-id", "program", "version", "store-code", "at", "secret"],
+        *["launch", "next-of-child", "send-to-child", "terminate-child"],
+    ],
     "log": ["emit", "write"],
 }
 TAGGED = {
@@ -58,6 +61,7 @@ TAGGED = {
     "forward.finish",
     "matcher.finish-look",
     "scheduling.finish-look",
+    "runtime.next-of-child",
 }
 """Functions whose value and error are both records, which wasmtime-py wants told apart."""
 
@@ -66,7 +70,7 @@ def to_wire(value: Any) -> Any:
     """A record of the fake as wasmtime-py wants it."""
     if isinstance(value, enum.Enum):
         return value.name.lower().replace("_", "-")
-    if isinstance(value, SimpleNamespace):
+    if isinstance(value, SimpleNamespace) or dataclasses.is_dataclass(value):
         record = Record()
         record.__dict__.update({key.replace("_", "-"): to_wire(item) for key, item in vars(value).items()})
         return record

@@ -289,3 +289,86 @@ def test_post_mortem_stands_where_the_program_has_failed(native):
     said = run.python.stderr.read()
     assert "'seenseen'" in said
     assert "ValueError: seen" in said
+
+
+WORKER = """
+from inferlet import session
+async def main(n: int) -> int:
+    session.send({"half": n})
+    if n < 0:
+        raise ValueError("less than nothing")
+    return n + await session.receive()
+"""
+BOSS = """
+from inferlet import ChildFailed, PieError, runtime
+
+async def main() -> list:
+    async with await runtime.launch("worker", n=2, endowment=5) as child:
+        said = await anext(child.messages())
+        child.send(40)
+        value = await child.result()
+    failed = await runtime.launch("worker", n=-1)
+    try:
+        await failed.result()
+    except ChildFailed as error:
+        failure = [error.failure.code, error.failure.message, "less than" in error.failure.traceback]
+    left = await runtime.launch("worker", n=0)
+    left.terminate()
+    try:
+        await left.result()
+    except ChildFailed as error:
+        failure.append(error.failure.code)
+    refused = []
+    for name in ("nobody", "other"):
+        try:
+            await runtime.launch(name)
+        except PieError as error:
+            refused.append([error.code, error.message])
+    return [said, value, failure, refused]
+"""
+
+
+def test_children_are_those_of_the_sandbox(fake, tmp_path):
+    bundle = Bundle(Manifest("boss", launches=("worker", "nobody")), {"main.py": BOSS})
+    (tmp_path / "main.py").write_text(BOSS)
+    fake.publish(Bundle(Manifest("worker"), {"main.py": WORKER}))
+    inside = fake.launch(bundle)
+    inside.wait(60)
+    run = NativeRun(fake, bundle, {}, tmp_path)
+    try:
+        assert shown(run.finish()) == shown(inside)
+    finally:
+        run.close()
+    assert inside.value == [
+        {"half": 2},
+        42,
+        ["exception", "ValueError: less than nothing", True, "cancelled"],
+        [
+            ["not_found", "no program `nobody`; an embedded engine knows those that it was given: `programs=` of "
+             "`run`, `publish` of `Embedded`"],
+            ["invalid_input", '`boss` may not launch `other`; write `launches = ["worker", "nobody", "other"]` under '
+             "`[program]` in pie.toml"],
+        ],
+    ]  # fmt: skip
+
+
+def test_children_end_with_a_python_that_is_killed(fake, tmp_path):
+    source = """
+from inferlet import runtime, session
+async def main() -> None:
+    child = await runtime.launch("worker", n=1)
+    session.send(child.pid)
+    await session.receive()
+"""
+    (tmp_path / "main.py").write_text(source)
+    fake.publish(Bundle(Manifest("worker"), {"main.py": WORKER}))
+    run = NativeRun(fake, Bundle(Manifest("boss", launches=("worker",)), {"main.py": source}), {}, tmp_path)
+    try:
+        run.until(lambda: any(kind == "message" for kind, _ in shown(run.process)))
+        (pid,) = [value for kind, value in shown(run.process) if kind == "message"]
+        assert pid in fake.host.processes
+        os.kill(run.python.pid, signal.SIGKILL)
+        assert run.finish().error.code == "cancelled"
+        assert pid not in fake.host.processes
+    finally:
+        run.close()

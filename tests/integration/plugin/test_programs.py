@@ -178,3 +178,52 @@ def test_it(run):
         run()
 """
     check(project, tests)
+
+
+CHILDREN = '''
+WORKER = """
+from inferlet import session
+async def main(n: int) -> int:
+    session.send(n)
+    return 2 * n
+"""
+BOSS = """
+from inferlet import runtime
+async def main() -> list:
+    child = await runtime.launch("worker", n=2)
+    return [[message async for message in child.messages()], await child.result()]
+"""
+'''
+
+
+def test_programs_launch_those_that_a_test_gives_them(project):
+    tests = """
+from pie_testing import PieError
+
+def test_source(run):
+    assert run(BOSS, programs={"worker": WORKER}).value == [[2], 4]
+
+def test_folder(run):
+    assert run("../boss", programs={"worker": "../worker"}).value == [[2], 4]
+
+async def test_start(start):
+    async with start(BOSS, programs={"worker": WORKER}) as process:
+        assert (await process.result()).value == [[2], 4]
+
+def test_none(run):
+    with pytest.raises(PieError, match="may not launch `worker`"):
+        run(BOSS)
+
+def test_not_given(run):
+    with pytest.raises(PieError, match="no program `worker`") as caught:
+        run("../boss")
+    assert "programs=" in str(caught.value)
+"""
+    sources: dict[str, str] = {}
+    exec(CHILDREN, sources)
+    for name in ("boss", "worker"):
+        folder = project.mkdir(name)
+        (folder / "main.py").write_text(sources[name.upper()])
+        more = 'launches = ["worker"]\n' if name == "boss" else ""
+        (folder / "pie.toml").write_text(f'[program]\nname = "{name}"\n{more}')
+    check(project, CHILDREN + tests, "-o", "asyncio_mode=auto", passed=5)

@@ -15,7 +15,7 @@ from inferlet import errors
 from inferlet._native.frames import Connection, Gone
 from inferlet.testing import _records
 
-_ENUMS: dict[str, type[enum.Enum]] = {"finish": _records.Finish}
+_ENUMS: dict[str, type[enum.Enum]] = {"finish": _records.Finish, "kind": _records.ChildEventKind}
 """Fields of results that hold one."""
 
 

@@ -14,6 +14,7 @@ from inferlet import _transport
 from inferlet._loop import HostLoop
 from inferlet._plain_json import dump_json
 from inferlet.signature import Signature
+from inferlet.testing._children import Program
 from inferlet.testing._generation import Reply
 from inferlet.testing._host import FakeHost
 
@@ -42,6 +43,7 @@ def run_inferlet(
     inbox: Sequence[Any] = (),
     adapters: Sequence[str] = (),
     secrets: Mapping[str, str] | None = None,
+    children: Mapping[str, Program] | None = None,
 ) -> Result:
     """Run `main` with these arguments against a fake model and client.
 
@@ -52,10 +54,11 @@ def run_inferlet(
         inbox: messages that the client has sent; None last, as `pie run` does at the end of its input.
         adapters: names of LoRA adapters that are loaded.
         secrets: what `runtime.secret` gives, by name.
+        children: what stands in for the programs that it launches, by name: functions of their input.
 
     Raises what `main` raises; `Deadlock` when it waits for a message that never comes.
     """
-    host = FakeHost(replies=replies, inbox=inbox, adapters=adapters, secrets=secrets)
+    host = FakeHost(replies=replies, inbox=inbox, adapters=adapters, secrets=secrets, children=children)
     before = _transport.connect(host)
     try:
         loop = HostLoop()

@@ -7,11 +7,11 @@ from collections import deque
 from typing import Any
 
 from inferlet.errors import NotFound
-from inferlet.testing._base import FakeBase
+from inferlet.testing._children import FakeChildren
 from inferlet.testing._records import Level, Output
 
 
-class FakeClient(FakeBase):
+class FakeClient(FakeChildren):
     """The interfaces `session`, `runtime` and `log`."""
 
     def __init__(self) -> None:
@@ -42,6 +42,10 @@ class FakeClient(FakeBase):
             store_code=lambda path, code: self.stored_code.update({path: code}),
             at=lambda place, task: self.places.append((place, task)),
             secret=self._secret,
+            launch=self._launch,
+            next_of_child=self._next_of_child,
+            send_to_child=self._send_to_child,
+            terminate_child=self._terminate_child,
         )
         self.log = self._interface("log", emit=self._emit, write=self._write)
         self.log.Level, self.log.Output = Level, Output

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from inferlet.testing._children import Program
 from inferlet.testing._generation import Reply
 from inferlet.testing._market import FakeMarket
 from inferlet.testing._passes import FakePasses
@@ -25,9 +26,11 @@ class FakeHost(FakePasses, FakeMarket):
         inbox: Sequence[Any] = (),
         adapters: Sequence[str] = (),
         secrets: Mapping[str, str] | None = None,
+        children: Mapping[str, Program] | None = None,
     ) -> None:
         super().__init__()
         self.replies.extend(replies)
         self.inbox.extend(json.dumps(message) for message in inbox)
         self.adapters.extend(adapters)
         self.secrets.update(secrets or {})
+        self.programs.update(children or {})

@@ -18,6 +18,19 @@ class Output(enum.Enum):
     STDERR = 1
 
 
+class ChildEventKind(enum.Enum):
+    LAUNCHED = 0
+    MESSAGE = 1
+    RETURNED = 2
+    FAILED = 3
+
+
+@dataclass
+class ChildEvent:
+    kind: ChildEventKind
+    value: str
+
+
 class Finish(enum.Enum):
     STOP = 0
     LENGTH = 1
