@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def attach(
-    pid: Annotated[str, typer.Argument(help="Process id, or how it begins.")],
+    pid: Annotated[str, typer.Argument(metavar="PID", help="Process id, or how it begins.")],
     new: Annotated[bool, typer.Option("--new", help="Only what comes from now on.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write every event as one JSON object a line.")] = False,
     interactive: Annotated[

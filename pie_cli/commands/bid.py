@@ -17,8 +17,10 @@ def register(app: typer.Typer) -> None:
 
 
 def bid(
-    pid: Annotated[str, typer.Argument(help="Process id, or how it begins.")],
-    credits: Annotated[str, typer.Argument(help="Credits for a page and a step; `default`: what the program bids.")],
+    pid: Annotated[str, typer.Argument(metavar="PID", help="Process id, or how it begins.")],
+    credits: Annotated[
+        str, typer.Argument(metavar="CREDITS", help="Credits for a page and a step; `default`: what the program bids.")
+    ],
 ) -> None:
     """Set what a process bids where not all fits.
 

@@ -15,8 +15,8 @@ def register(app: typer.Typer) -> None:
 
 
 def endow(
-    pid: Annotated[str, typer.Argument(help="Process id, or how it begins.")],
-    credits: Annotated[str, typer.Argument(help="That it gets beside what it has, in each model.")],
+    pid: Annotated[str, typer.Argument(metavar="PID", help="Process id, or how it begins.")],
+    credits: Annotated[str, typer.Argument(metavar="CREDITS", help="That it gets beside what it has, in each model.")],
 ) -> None:
     """Give a process more credits."""
     from pie_cli.acting import act_on

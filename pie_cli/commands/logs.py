@@ -19,7 +19,8 @@ def register(app: typer.Typer) -> None:
 
 def logs(
     pid: Annotated[
-        str, typer.Argument(help="Process id, or how it begins, from `pie ps --all` or `pie run --detach`.")
+        str,
+        typer.Argument(metavar="PID", help="Process id, or how it begins, from `pie ps --all` or `pie run --detach`."),
     ],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the process has ended.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write every event as one JSON object a line.")] = False,

@@ -14,8 +14,10 @@ def register(app: typer.Typer) -> None:
 
 
 def send(
-    pid: Annotated[str, typer.Argument(help="Process id, or how it begins.")],
-    value: Annotated[str | None, typer.Argument(help="The message, as a text; `-` reads it from stdin.")] = None,
+    pid: Annotated[str, typer.Argument(metavar="PID", help="Process id, or how it begins.")],
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="The message, as a text; `-` reads it from stdin.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The message is JSON, and arrives as its value.")] = False,
     end: Annotated[bool, typer.Option("--end", help="Say that no more messages come: `null`.")] = False,
 ) -> None:

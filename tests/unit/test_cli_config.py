@@ -207,5 +207,8 @@ def test_check_looks_for_the_models(path: Path, tmp_path: Path, capsys: Capture)
     assert "problem" in capsys.readouterr().out
     other.write_text('[telemetry]\notlp_endpoint = "http://"\n')
     assert config("check", str(other)) == 2
-    assert config("check", str(tmp_path / "absent.toml")) == 2
-    assert "which does not exist" in capsys.readouterr().err
+    absent = tmp_path / "absent.toml"
+    capsys.readouterr()
+    assert config("check", str(absent)) == 2
+    hint = "hint: without FILE the user's own settings are checked\n"
+    assert capsys.readouterr().err == f"error: there is no file `{absent}`\n{hint}"

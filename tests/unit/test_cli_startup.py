@@ -76,7 +76,7 @@ def test_version(capsys: Capture) -> None:
     [
         (["runn"], "error: no such command 'runn'. Did you mean 'run'?\nhint: see `pie --help`\n"),
         (["ps", "--foo"], "error: no such option: --foo\nhint: see `pie ps --help`\n"),
-        (["logs"], "error: missing argument 'pid'\nhint: see `pie logs --help`\n"),
+        (["logs"], "error: missing argument 'PID'\nhint: see `pie logs --help`\n"),
         (
             ["run"],
             "error: TARGET is missing: a folder, a file or the name of an uploaded program\n"

@@ -26,9 +26,12 @@ def check(
     from pie_cli.checks import addresses, models
     from pie_cli.checks.finding import show_finding
     from pie_engine.config import config_file, load_config
+    from pie_engine.errors import InvalidConfig
 
     environ = dict(os.environ)
     if file is not None:
+        if not file.exists():
+            raise InvalidConfig(f"there is no file `{file}`", hint="without FILE the user's own settings are checked")
         environ["PIE_CONFIG"] = str(file)
     config = load_config(environ=environ)
     addresses.check(config)
