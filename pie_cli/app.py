@@ -39,6 +39,7 @@ from pie_cli.commands import (
     stats,
     stop,
     test,
+    upload,
 )
 
 COMMANDS = (
@@ -48,6 +49,7 @@ COMMANDS = (
     dev,
     repl,
     build,
+    upload,
     inspect,
     test,
     replay,

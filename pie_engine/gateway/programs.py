@@ -73,7 +73,7 @@ class Programs:
     def _hint(self, user: str, name: str) -> str:
         known = {record.name: record.version for record in self._store.releases(user)}
         if not known:
-            return "no program has been uploaded yet: POST /v1/programs, or launch it as a `bundle`"
+            return "no program has been uploaded yet: `pie upload FOLDER`, or POST /v1/programs"
         if name in known:
             return f"the newest `{name}` is `{name}@{known[name]}`"
         near = difflib.get_close_matches(name, known, n=1)
