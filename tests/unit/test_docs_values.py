@@ -38,7 +38,7 @@ def test_toml_is_read_as_the_file_that_it_shows(block, tmp_path):
     assert read_manifest(tmp_path).name in ("hello", "chat")
 
 
-@pytest.mark.parametrize(("number", "cls"), enumerate((Bundle, Signature, ErrorInfo)))
+@pytest.mark.parametrize(("number", "cls"), list(enumerate((Bundle, Signature, ErrorInfo))))
 def test_the_wire_forms_are_those_of_the_protocol(number, cls):
     text = checked_by(__file__, "docs/wire.md")[number].text
     msgspec.json.decode(text, type=cls)
