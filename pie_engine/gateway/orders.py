@@ -44,8 +44,7 @@ class Orders:
 
     async def message(self, process: Process, value: str) -> int:
         """Number of the message, once it is committed."""
-        if process.has_terminal:
-            raise Conflict(f"process `{process.pid}` has ended")
+        _check_lives(process)
         process.num_messages += 1
         seq = process.num_messages
         await self._turn.write(
@@ -71,8 +70,7 @@ class Orders:
         self._set_paused(process, False, Resume(process.pid))
 
     def _set_paused(self, process: Process, is_paused: bool, order: Pause | Resume) -> None:
-        if process.has_terminal:
-            raise Conflict(f"process `{process.pid}` has ended")
+        _check_lives(process)
         if process.is_paused != is_paused:
             process.is_paused = is_paused
             if process.is_dispatched and process.host_boot is not None:
@@ -104,8 +102,7 @@ class Orders:
         order: EndowProcess | BidForProcess,
         then: Then = nothing,
     ) -> None:
-        if process.has_terminal:
-            raise Conflict(f"process `{process.pid}` has ended")
+        _check_lives(process)
 
         def committed() -> None:
             process.endowment, process.bid = endowment, bid
@@ -141,3 +138,8 @@ class Orders:
         log.info("process %s has lost its last client", process.pid)
         process.is_terminating = True
         self._turn.insist(lambda store: store.mark_terminating(process.id), lambda: self._tell_terminate(process))
+
+
+def _check_lives(process: Process) -> None:
+    if process.has_terminal:
+        raise Conflict(f"process `{process.pid}` has ended", hint=f"`pie logs {process.pid}` shows how")

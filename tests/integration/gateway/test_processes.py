@@ -61,8 +61,9 @@ async def test_messages_arrive_in_order_and_are_numbered(client):
 async def test_a_message_to_a_process_that_has_ended_is_refused(client):
     process = await client.launch_process(BUNDLE)
     await ending(process)
-    with pytest.raises(PieError, match="has ended"):
+    with pytest.raises(PieError, match="has ended") as caught:
         await process.send(1)
+    assert caught.value.hint == f"`pie logs {process.pid}` shows how"
 
 
 async def test_terminate_again_and_again_ends_it_once(client, engine):
