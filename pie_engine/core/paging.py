@@ -213,15 +213,15 @@ class Paging:
         kv, pool = operation.kv, self._pool
         if not len(pool.tier):
             return
-        keys, end = _keys_but(kv, gaps), kv.num_committed_pages
-        places = takewhile(lambda place: place < len(kv.page_ids), outside(gaps, end))
+        keys = _keys_but(kv, gaps)
         slots = pool.tier.run(keys)
-        num_moved = 0
-        for place, slot in zip(places, slots, strict=False):
-            pool.moves.move_in(slot, kv.page_ids[place])
-            num_moved, end = num_moved + 1, place + 1
+        places = list(islice(outside(gaps, kv.num_committed_pages), len(slots) + 1))
+        num_moved = sum(place < len(kv.page_ids) for place in places[:-1])
         if not num_moved:
             return
+        for place, slot in zip(places[:num_moved], slots, strict=False):
+            pool.moves.move_in(slot, kv.page_ids[place])
+        end = places[num_moved]  # past the gap that the last one ends at
         pool.tier.retire(keys[:num_moved])
         kv.advance(min(end * pool.page_size, kv.num_tokens - 1))
         operation.context.has_found(end)

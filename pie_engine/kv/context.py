@@ -251,8 +251,7 @@ class KvContext:
         may be wanted. Returns how many full pages it has then, or has let go.
         """
         first = self.num_committed_pages
-        places = list(islice(outside(gaps, first), len(pages)))
-        end = places[-1] + 1
+        *places, end = islice(outside(gaps, first), len(pages) + 1)  # past the gap that the last one ends at
         laid = [NO_PAGE] * (end - first)
         for place, page in zip(places, pages, strict=True):
             laid[place - first] = page

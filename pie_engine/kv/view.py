@@ -115,9 +115,10 @@ class View:
             first = stop
 
     def hidden_from(self, number: int) -> list[Range]:
-        """What no token from `number` on sees."""
+        """What no token from `number` on sees. It sees itself, also where it has been dropped."""
         dropped, window = self._dropped(number), self._window(number)
-        return [*dropped] if window is None else united([*dropped, *window.hidden(number)])
+        hidden = [*dropped] if window is None else united([*dropped, *window.hidden(number)])
+        return without(hidden, [(number, number + 1)]) if dropped and dropped[-1][1] > number else hidden
 
     def seen(self, first: int, end: int) -> Iterator[list[Range]]:
         """What each of the tokens `first … end - 1` sees, itself included."""

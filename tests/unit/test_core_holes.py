@@ -119,6 +119,38 @@ def test_the_same_holes_have_the_same_pages_and_others_do_not() -> None:
     assert again == one
 
 
+@pytest.mark.parametrize("num_host_pages", [0, 60])
+@pytest.mark.parametrize("num_tokens", [20, 21, 22], ids=["itself-too", "up-to-the-last-page", "one-more"])
+def test_a_prompt_that_is_known_is_dropped_before_it_is_read(num_tokens: int, num_host_pages: int) -> None:
+    """The last token sees itself, and what is in front of the hole: nothing else has to be there."""
+    rig = Rig(num_pages=20, num_host_pages=num_host_pages)
+    known, _ = created(rig, PROMPT[:num_tokens])
+    rig.flush(known)
+    rig.run()
+    if num_host_pages:  # what is known is in host memory then
+        other, story = created(rig, [7] * 60)
+        reply(rig, other, story, 19)
+    ctx, story = created(rig, PROMPT[:num_tokens])
+    rig.send(Drop(ctx, PAGE_SIZE, 20))
+    story.drop(PAGE_SIZE, 20)
+    reply(rig, ctx, story, 9)
+    assert (rig.core.stats().num_page_returns > 0) == (num_host_pages > 0)
+    rig.check()
+
+
+def test_a_context_is_cut_where_it_was_dropped() -> None:
+    rig = Rig(num_pages=30)
+    ctx, story = created(rig, PROMPT[:24])
+    rig.send(Drop(ctx, PAGE_SIZE, 22))
+    story.drop(PAGE_SIZE, 22)
+    reply(rig, ctx, story, 9)
+    for length in (21, 20):
+        rig.send(Truncate(ctx, length))
+        story.truncate(length)
+        reply(rig, ctx, story, 9)
+    rig.check()
+
+
 def test_a_new_window_keeps_hidden_what_the_one_before_has_hidden() -> None:
     rig = Rig(num_pages=40)
     ctx, story = created(rig, PROMPT[:30])
